@@ -1,0 +1,107 @@
+"""The contract between the engine and a backfill: what a module beside lead scoring has to say."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from sqlalchemy import Connection
+
+from backfill_tasks.engine.model import Options, PageResult, Window
+
+
+@dataclass(frozen=True)
+class PageContext:
+    """What a page needs to know of its run: its parameters, its start, and how many ordinals are taken before it."""
+
+    options: Options
+    started_at: datetime
+    ordinal: int
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What `verify` found in one window: ids without a result, and how many came too late to be this run's."""
+
+    cursor: str
+    missing: Sequence[str]
+    arrived: int
+
+
+@dataclass(frozen=True)
+class PageClaim:
+    """What the ledger says that one page did, to be held against the database."""
+
+    lane: int
+    page: int
+    lower: str | None
+    cursor: str
+    at: datetime
+    counts: dict[str, int]
+
+
+class Raced(Exception):  # noqa: N818  not an error: the host moved a row while the page read it
+    """The page met a row that the host changed under it; with a fresh snapshot it will go through."""
+
+
+class Backfill(ABC):
+    """One backfill: how its table is cut into lanes, and what happens to a page of it.
+
+    Every method gets a connection inside a transaction that the engine begins and ends. Ids are compared in SQL only.
+    """
+
+    name: ClassVar[str]
+    #: The classes of a page's items and what each means, in the order in which they are shown; `read` and `quarantined`
+    #: are the engine's own.
+    classes: ClassVar[Mapping[str, str]]
+    #: What a dry run counts beside them, and what it means: items that a page passes without reading them.
+    passed_over: ClassVar[Mapping[str, str]]
+    #: What an item is called, in the plural.
+    items: ClassVar[str]
+
+    @abstractmethod
+    def check(self, connection: Connection, options: Options, *, apply: bool) -> None:
+        """Refuse what can't work: tables or rights that are missing, options that name what does not exist.
+
+        Raises:
+            HostError: the host's tables or this role's rights do not do.
+            UsageError: an option names something that does not exist.
+        """
+
+    @abstractmethod
+    def split(
+        self, connection: Connection, options: Options, *, after: str | None, lanes: int, smallest: int
+    ) -> list[str]:
+        """The upper bounds of up to `lanes` lanes of about equally many items, each of at least `smallest`.
+
+        In the database's order; the last is the table's greatest id, so that together they cover all that lies after
+        `after`. Empty if nothing does.
+        """
+
+    @abstractmethod
+    def page(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
+        """Do one page. Its counts have `read` and every class, and the classes add up to `read`.
+
+        Raises:
+            Raced: the host changed a row while it was being read; the engine rolls back and tries again.
+        """
+
+    @abstractmethod
+    def survey(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
+        """Count what `page` would do, through the same selection and with the same cursor, writing nothing."""
+
+    @abstractmethod
+    def verify(self, connection: Connection, window: Window, context: PageContext) -> Stretch:
+        """Look for items of the window that should have a result and have none; writes nothing."""
+
+    @abstractmethod
+    def recount(self, connection: Connection, claim: PageClaim) -> dict[str, int]:
+        """Count in the database what a page says that it did, for those classes that leave a trace there."""
+
+    @abstractmethod
+    def numbers(self, options: Options) -> bool:
+        """Whether pages need ordinals: a count of the run's items so far, exact whatever lane they are in.
+
+        Pages that need it wait for each other, because only one at a time can know the number before it.
+        """

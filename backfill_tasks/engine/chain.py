@@ -1,0 +1,138 @@
+"""The chain: begin a page, do it, move the live cursor, send the next, note that it was sent.
+
+A process may die between any two of these steps, and any message may come twice. What has been committed is never done
+again (the fence), and whoever finds a committed page whose successor was not sent sends it, once.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sqlalchemy import Engine
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.live import LiveCursors
+from backfill_tasks.engine.model import Lane, PageMessage, RunId
+from backfill_tasks.engine.page import Committed, Pages, Refusal
+
+logger = logging.getLogger(__name__)
+
+#: A page that has begun so often without an end has killed its worker so often: it is not tried again.
+MOST_ATTEMPTS = 5
+
+#: How long a duplicate gives the process that committed the page to send the next one, in seconds. Far longer than it
+#: takes (some milliseconds), far shorter than an operator notices.
+_GRACE_SECONDS = 3.0
+_LOOK_SECONDS = 0.05
+
+Send = Callable[[PageMessage, float], None]
+"""Puts a page's message on its way, to be taken up after so many seconds."""
+
+Outcome = Literal["committed", "stopped"] | Refusal
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of a page's message."""
+
+    outcome: Outcome
+    page: Committed | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Walks lanes, one message at a time."""
+
+    engine: Engine
+    live: LiveCursors
+    pages: Pages
+    send: Send
+
+    def step(self, message: PageMessage) -> Step:
+        """Handle one message: do its page if it is the lane's next, and send the one after it.
+
+        Raises:
+            DBAPIError, Raced: the page could not be done now; nothing was changed.
+        """
+        attempts = self.live.begin(message)
+        if attempts is None:
+            return Step("superseded")
+        if attempts > MOST_ATTEMPTS:
+            return self.stop(message, f"page {message.page} ended its worker {MOST_ATTEMPTS} times: see its log")
+        done = self.pages.do(message)
+        if isinstance(done, Committed):
+            self.live.advance(message, done.result.cursor)
+            if done.run_goes_on:
+                self._send_next(message, done.delay_ms / 1000)
+            elif done.lane_done:
+                self.finish(message.run)
+            return Step("committed", done)
+        if done.why == "duplicate" and done.lane is not None and done.lane.page == message.page:
+            self._take_over(message, done.lane)
+        return Step(done.why)
+
+    def stop(self, message: PageMessage, reason: str) -> Step:
+        """End a lane that can't go on, and say why; the others go on."""
+        with self.engine.begin() as connection:
+            stopped = ledger.fail_lane(connection, message, reason)
+        if not stopped:
+            return Step("superseded")
+        logger.error("lane stopped: %s: %s", message, reason)
+        self.finish(message.run)
+        return Step("stopped", reason=reason)
+
+    def seed(self, run: RunId, lane: Lane) -> None:
+        """Begin a lane's chain where the ledger has it."""
+        self.live.place(run, lane)
+        first = PageMessage(run, lane.number, lane.page + 1, lane.generation)
+        self.send(first, 0.0)
+        self.live.mark_sent(first)
+
+    def reseed(self, run: RunId, numbers: list[int]) -> list[int]:
+        """Begin new chains in these lanes of a running run; answers those that had not come to their end."""
+        with self.engine.begin() as connection:
+            ledger.raise_generations(connection, run, numbers)
+            found = ledger.read_run(connection, run)
+        lanes = [lane for lane in found.lanes if lane.number in numbers and lane.state == "running"] if found else []
+        for lane in lanes:
+            self.seed(run, lane)
+        return [lane.number for lane in lanes]
+
+    def finish(self, run: RunId) -> None:
+        """End the run if all its lanes have ended."""
+        with self.engine.begin() as connection:
+            state = ledger.finish(connection, run)
+            found = ledger.read_run(connection, run) if state else None
+        if found is not None:
+            logger.info("run ended: run=%s state=%s pages=%d", run, found.state, found.pages)
+            self.live.forget(run, len(found.lanes))
+
+    def _send_next(self, message: PageMessage, delay: float) -> None:
+        following = replace(message, page=message.page + 1)
+        self.send(following, delay)
+        self.live.mark_sent(following)
+
+    def _take_over(self, message: PageMessage, lane: Lane) -> None:
+        """The page is committed. If its successor was not sent, the process that should have is gone: send it.
+
+        A duplicate that comes while that process is about to send gives it time, and then takes the right to send by
+        the same compare-and-set, so that of any number of duplicates one sends.
+        """
+        if lane.state != "running":
+            self.finish(message.run)
+            return
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while time.monotonic() < deadline:
+            found = self.live.read(message.run, message.lane)
+            if found is not None and (found.generation > message.generation or found.sent > message.page):
+                return
+            time.sleep(_LOOK_SECONDS)
+        following = replace(message, page=message.page + 1)
+        if lane.cursor is not None:
+            self.live.advance(message, lane.cursor)
+        if self.live.mark_sent(following):
+            logger.warning("sending a page that was committed and not followed: %s", following)
+            self.send(following, 0.0)

@@ -1,0 +1,154 @@
+"""Checkpoint files: a run's place as JSON, in this project's form and, for reading, in the old script's."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from backfill_tasks.engine.model import Bounds, Parameters, Run, RunId
+from backfill_tasks.errors import CheckpointError
+
+_VERSION = 2
+_OLD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class OldCheckpoint:
+    """The old script's place: where it was, and how many jobs it had numbered; not what it was asked to do."""
+
+    cursor: str | None
+    ordinal: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run's place, enough to go on where ledger and Redis have lost it. `left`: what is still to be walked."""
+
+    run: RunId
+    parameters: Parameters
+    ordinal: int
+    left: tuple[Bounds, ...]
+
+
+def write(path: Path, run: Run) -> None:
+    """Write a run's place; whoever reads the file, at whatever moment, finds a whole one.
+
+    Raises:
+        CheckpointError: the file can't be written.
+    """
+    content = {
+        "version": _VERSION,
+        "run_id": run.id,
+        "state": run.state,
+        "parameters": run.parameters.as_json(),
+        "ordinal": run.ordinal,
+        "counts": run.counts,
+        "lanes": [
+            {
+                "number": lane.number,
+                "lower": lane.bounds.lower,
+                "upper": lane.bounds.upper,
+                "cursor": lane.cursor,
+                "page": lane.page,
+                "state": lane.state,
+                "counts": dict(lane.counts),
+            }
+            for lane in run.lanes
+        ],
+        "written_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).replace(path)
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint can't be written to {path}: {error.strerror}") from None
+
+
+def require_writable(path: Path) -> None:
+    """Raise CheckpointError unless a checkpoint can be written to this path."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint can't be written to {path}: {error.strerror}") from None
+
+
+def read(path: Path) -> Checkpoint | OldCheckpoint | None:
+    """A file's checkpoint, or None where there is no such file.
+
+    Raises:
+        CheckpointError: it can't be read, or is not a checkpoint; nothing in it is guessed at.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint {path} can't be read: {error.strerror}") from None
+    except ValueError:
+        raise _damaged(path, "it is not JSON") from None
+    if not isinstance(content, dict):
+        raise _damaged(path, "it is not a JSON object")
+    try:
+        if content.get("version") == _OLD_VERSION:
+            return _old(content)
+        if content.get("version") == _VERSION:
+            return _current(content)
+    except KeyError as error:
+        raise _damaged(path, f"{error} is missing") from None
+    except (TypeError, ValueError) as error:
+        raise _damaged(path, str(error)) from None
+    raise _damaged(path, f"its version is {content.get('version')!r}, known are {_OLD_VERSION} and {_VERSION}")
+
+
+def _damaged(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is no checkpoint: {why}; leave --state-file away to go on from the ledger, or start with --cursor"
+    )
+
+
+def _old(content: Mapping[str, Any]) -> OldCheckpoint:
+    cursor, ordinal = content["cursor"], content["runAtIndex"]
+    if cursor is not None:
+        _require(cursor, str, "cursor")
+    return OldCheckpoint(cursor, _require(ordinal, int, "runAtIndex"))
+
+
+def _current(content: Mapping[str, Any]) -> Checkpoint:
+    lanes = [_left(each) for each in _require(content["lanes"], list, "lanes")]
+    return Checkpoint(
+        run=RunId(_require(content["run_id"], str, "run_id")),
+        parameters=Parameters.from_json(_require(content["parameters"], dict, "parameters")),
+        ordinal=_require(content["ordinal"], int, "ordinal"),
+        left=tuple(lane for lane in lanes if lane is not None),
+    )
+
+
+def _left(lane: Mapping[str, Any]) -> Bounds | None:
+    """What is left of a lane, None if it is done."""
+    lower, cursor = (None if lane[name] is None else _require(lane[name], str, name) for name in ("lower", "cursor"))
+    if lane["state"] not in {"running", "done", "failed"}:
+        raise ValueError(f"a lane's state is {lane['state']!r}")
+    upper = _require(lane["upper"], str, "upper")
+    return None if lane["state"] == "done" else Bounds(lower if cursor is None else cursor, upper)
+
+
+def _require(value: Any, kind: type, name: str) -> Any:
+    """A value, if it is of a kind; numbers may not be negative."""
+    sound = isinstance(value, kind) and not isinstance(value, bool)
+    if not sound or (isinstance(value, int) and value < 0):
+        raise ValueError(f"{name} is {value!r}")
+    return value

@@ -1,0 +1,402 @@
+"""The ledger in PostgreSQL: runs, lanes, pages, quarantine, events. Each function is one step of a transaction."""
+
+import getpass
+import json
+import socket
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from backfill_tasks.engine.backfill import PageClaim
+from backfill_tasks.engine.database import load_sql
+from backfill_tasks.engine.model import (
+    UNFINISHED,
+    Bounds,
+    Lane,
+    PageMessage,
+    PageResult,
+    Parameters,
+    Quarantined,
+    Run,
+    RunId,
+    RunState,
+)
+
+#: Longest error text that is kept of a quarantined item, in characters.
+_ERROR_LENGTH = 1_000
+
+
+@dataclass(frozen=True)
+class Fence:
+    """What a page's first statement found: the lane, held until the transaction ends, and what matters of its run."""
+
+    run_state: RunState
+    parameters: Parameters
+    single_batch: bool
+    started_at: datetime
+    ordinal: int
+    lane: Lane
+
+
+@dataclass(frozen=True)
+class StandingLane:
+    """A lane that has not moved for a while."""
+
+    run: RunId
+    lane: int
+    page: int
+    generation: int
+
+    @property
+    def awaited(self) -> PageMessage:
+        """The message that should be on its way."""
+        return PageMessage(self.run, self.lane, self.page + 1, self.generation)
+
+
+def who() -> str:
+    """The user and host of this process, as events name them."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user often has no name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+# ---------------------------------------------------------------- a page's transaction
+
+
+def fence(connection: Connection, message: PageMessage, *, lock_ms: int, statement_ms: int) -> Fence | None:
+    """Hold a page's lane and read it; None if the ledger has no such lane."""
+    row = connection.execute(
+        text(load_sql("backfill_tasks.engine", "sql/fence.sql")),
+        {
+            "run": message.run,
+            "lane": message.lane,
+            "lock_timeout": f"{lock_ms}ms",
+            "statement_timeout": f"{statement_ms}ms",
+        },
+    ).one_or_none()
+    if row is None:
+        return None
+    return Fence(
+        run_state=row.run_state,
+        parameters=Parameters.from_json(row.parameters),
+        single_batch=row.single_batch,
+        started_at=row.started_at,
+        ordinal=row.ordinal,
+        lane=_lane(row),
+    )
+
+
+def hold_ordinal(connection: Connection, run: RunId) -> int:
+    """The run's ordinal, held until the transaction ends: the pages that number their items take turns."""
+    statement = text("SELECT ordinal FROM backfill.run WHERE id = :run FOR NO KEY UPDATE")
+    return int(connection.execute(statement, {"run": run}).scalar_one())
+
+
+def record(
+    connection: Connection,
+    message: PageMessage,
+    found: Fence,
+    result: PageResult,
+    quarantined: Sequence[Quarantined],
+) -> None:
+    """Write a page's row, its quarantined items, and the lane moved past it."""
+    counts = Counter(found.lane.counts)
+    counts.update(result.counts)
+    identity = {"run": message.run, "lane": message.lane, "page": message.page}
+    connection.execute(
+        text(load_sql("backfill_tasks.engine", "sql/record.sql")),
+        {
+            **identity,
+            "generation": message.generation,
+            "lower": found.lane.position,
+            "cursor": result.cursor,
+            "counts": json.dumps(dict(result.counts)),
+            "lane_counts": json.dumps(counts),
+            "delay_ms": found.parameters.page_delay_ms,
+        },
+    )
+    if result.numbered:
+        connection.execute(
+            text("UPDATE backfill.run SET ordinal = ordinal + :numbered WHERE id = :run"),
+            {"run": message.run, "numbered": result.numbered},
+        )
+    if quarantined:
+        connection.execute(
+            text(
+                "INSERT INTO backfill.quarantine (run_id, item, lane, page, error)"
+                " VALUES (:run, :item, :lane, :page, :error)"
+                " ON CONFLICT (run_id, item) DO UPDATE SET error = EXCLUDED.error"
+            ),
+            [{**identity, "item": each.item, "error": each.error[:_ERROR_LENGTH]} for each in quarantined],
+        )
+    if found.single_batch and result.cursor != found.lane.bounds.upper:
+        set_state(connection, message.run, "paused", reason="single batch done", who=who())
+
+
+def hold_back(connection: Connection, message: PageMessage, seconds: float, reason: str) -> None:
+    """Note that a lane waits before it tries a page again, and why."""
+    connection.execute(
+        text(
+            "UPDATE backfill.lane SET held_until = now() + :seconds * interval '1 second', reason = :reason"
+            " WHERE run_id = :run AND number = :lane AND generation = :generation AND state = 'running'"
+        ),
+        {
+            "run": message.run,
+            "lane": message.lane,
+            "generation": message.generation,
+            "seconds": seconds,
+            "reason": reason,
+        },
+    )
+
+
+def fail_lane(connection: Connection, message: PageMessage, reason: str) -> bool:
+    """Stop a lane for a reason; False if a newer chain has it, or it stopped before."""
+    stopped = connection.execute(
+        text(
+            "UPDATE backfill.lane SET state = 'failed', reason = :reason WHERE run_id = :run AND number = :lane"
+            " AND generation = :generation AND state = 'running' RETURNING 1"
+        ),
+        {"run": message.run, "lane": message.lane, "generation": message.generation, "reason": reason},
+    ).one_or_none()
+    if stopped is None:
+        return False
+    note(
+        connection,
+        message.run,
+        "lane failed",
+        {"lane": message.lane, "page": message.page, "reason": reason},
+        who=who(),
+    )
+    return True
+
+
+# ---------------------------------------------------------------- a run's life
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run to be written: `ordinal` counts the items that an earlier run numbered; `expected`, what it will read."""
+
+    id: RunId
+    parameters: Parameters
+    lanes: tuple[Lane, ...]
+    single_batch: bool = False
+    ordinal: int = 0
+    expected: int | None = None
+
+
+def create(connection: Connection, new: NewRun) -> None:
+    """Write a new run with its lanes."""
+    connection.execute(
+        text(
+            "INSERT INTO backfill.run (id, backfill, state, parameters, single_batch, ordinal, expected, started_by)"
+            " VALUES (:id, :backfill, 'running', CAST(:parameters AS jsonb), :single_batch, :ordinal, :expected, :who)"
+        ),
+        {
+            "id": new.id,
+            "backfill": new.parameters.backfill,
+            "parameters": json.dumps(new.parameters.as_json()),
+            "single_batch": new.single_batch,
+            "ordinal": new.ordinal,
+            "expected": new.expected,
+            "who": who(),
+        },
+    )
+    rows = [
+        {
+            "run": new.id,
+            "number": lane.number,
+            "lower": lane.bounds.lower,
+            "upper": lane.bounds.upper,
+            "cursor": lane.cursor,
+            "page": lane.page,
+            "state": lane.state,
+            "counts": json.dumps(dict(lane.counts)),
+        }
+        for lane in new.lanes
+    ]
+    if rows:
+        connection.execute(
+            text(
+                "INSERT INTO backfill.lane (run_id, number, lower_bound, upper_bound, cursor, page, state, counts)"
+                " VALUES (:run, :number, :lower, :upper, :cursor, :page, :state, CAST(:counts AS jsonb))"
+            ),
+            rows,
+        )
+    note(connection, new.id, "started", {"parameters": new.parameters.as_json(), "lanes": len(rows)}, who=who())
+
+
+def set_state(connection: Connection, run: RunId, state: RunState, *, reason: str | None, who: str) -> bool:
+    """Move a run to another state and note it; False if it has ended, or is in that state already."""
+    ended = state == "cancelled"
+    row = connection.execute(
+        text(
+            "UPDATE backfill.run SET state = :state, reason = :reason,"
+            " finished_at = CASE WHEN :ended THEN date_trunc('milliseconds', now()) END"
+            " FROM (SELECT state FROM backfill.run WHERE id = :run FOR NO KEY UPDATE) AS old"
+            " WHERE id = :run AND run.state = ANY (:from) AND run.state <> :state RETURNING old.state"
+        ),
+        {"run": run, "state": state, "reason": reason, "ended": ended, "from": list(UNFINISHED)},
+    ).one_or_none()
+    if row is None:
+        return False
+    note(connection, run, state, {"old": row.state, "new": state, "reason": reason}, who=who)
+    return True
+
+
+def finish(connection: Connection, run: RunId) -> RunState | None:
+    """End a run whose lanes have all ended, and answer how; None if some have not, or it had ended before."""
+    state: RunState | None = connection.execute(
+        text(load_sql("backfill_tasks.engine", "sql/finish.sql")), {"run": run}
+    ).scalar()
+    if state is not None:
+        note(connection, run, state, {}, who=who())
+    return state
+
+
+def raise_generations(connection: Connection, run: RunId, lanes: Sequence[int]) -> None:
+    """Begin a new chain in each of these lanes that has not come to its end: older tasks become no-ops."""
+    connection.execute(
+        text(
+            "UPDATE backfill.lane SET generation = generation + 1, state = 'running', reason = NULL, moved_at = now(),"
+            " held_until = now() WHERE run_id = :run AND number = ANY (:lanes) AND state <> 'done'"
+        ),
+        {"run": run, "lanes": list(lanes)},
+    )
+
+
+def reopen(connection: Connection, run: RunId, *, single_batch: bool) -> None:
+    """Make an unfinished run a running one again."""
+    connection.execute(
+        text(
+            "UPDATE backfill.run SET state = 'running', reason = NULL, finished_at = NULL, single_batch = :single_batch"
+            " WHERE id = :run AND state = ANY (:unfinished)"
+        ),
+        {"run": run, "single_batch": single_batch, "unfinished": list(UNFINISHED)},
+    )
+
+
+def note(connection: Connection, run: RunId, name: str, detail: Mapping[str, Any], *, who: str) -> None:
+    """Write an event."""
+    connection.execute(
+        text(
+            "INSERT INTO backfill.event (run_id, name, detail, who) VALUES (:run, :name, CAST(:detail AS jsonb), :who)"
+        ),
+        {"run": run, "name": name, "detail": json.dumps(dict(detail)), "who": who},
+    )
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_run(connection: Connection, run: RunId) -> Run | None:
+    """A run with its lanes, as of one moment."""
+    rows = connection.execute(
+        text("SELECT *, clock_timestamp() AS seen_at FROM backfill.run WHERE id = :run"), {"run": run}
+    )
+    row = rows.one_or_none()
+    if row is None:
+        return None
+    lanes = connection.execute(
+        text("SELECT * FROM backfill.lane WHERE run_id = :run ORDER BY number"), {"run": run}
+    ).all()
+    return Run(
+        id=RunId(row.id),
+        mode="apply",
+        state=row.state,
+        reason=row.reason,
+        parameters=Parameters.from_json(row.parameters),
+        single_batch=row.single_batch,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        seen_at=row.seen_at,
+        started_by=row.started_by,
+        ordinal=row.ordinal,
+        expected=row.expected,
+        lanes=tuple(_lane(lane) for lane in lanes),
+    )
+
+
+def newest_run(connection: Connection, *, states: Sequence[RunState] | None = None) -> RunId | None:
+    """The run that was started last, of those in one of these states (None: in any)."""
+    found = connection.execute(
+        text(
+            "SELECT id FROM backfill.run WHERE CAST(:states AS text[]) IS NULL OR state = ANY (:states)"
+            " ORDER BY started_at DESC, id DESC LIMIT 1"
+        ),
+        {"states": None if states is None else list(states)},
+    ).scalar()
+    return None if found is None else RunId(found)
+
+
+def newest_runs(connection: Connection, count: int) -> list[RunId]:
+    """The ids of the runs that were started last, newest first."""
+    found = connection.execute(
+        text("SELECT id FROM backfill.run ORDER BY started_at DESC, id DESC LIMIT :count"), {"count": count}
+    ).scalars()
+    return [RunId(each) for each in found]
+
+
+def quarantined(connection: Connection, run: RunId, *, most: int) -> list[Quarantined]:
+    """The run's first quarantined items, in the order of their pages."""
+    rows = connection.execute(
+        text("SELECT item, error FROM backfill.quarantine WHERE run_id = :run ORDER BY lane, page, item LIMIT :most"),
+        {"run": run, "most": most},
+    )
+    return [Quarantined(row.item, row.error) for row in rows]
+
+
+def count_quarantined(connection: Connection, run: RunId) -> int:
+    """How many of the run's items are in quarantine."""
+    statement = text("SELECT count(*) FROM backfill.quarantine WHERE run_id = :run")
+    return int(connection.execute(statement, {"run": run}).scalar_one())
+
+
+def claims(connection: Connection, run: RunId) -> list[PageClaim]:
+    """What every page of a run says that it did, in order."""
+    rows = connection.execute(
+        text(
+            "SELECT lane, number, lower, cursor, at, counts FROM backfill.page WHERE run_id = :run"
+            " ORDER BY lane, number"
+        ),
+        {"run": run},
+    )
+    return [PageClaim(row.lane, row.number, row.lower, row.cursor, row.at, row.counts) for row in rows]
+
+
+def standing(connection: Connection, seconds: float) -> list[StandingLane]:
+    """Lanes that have not moved for so many seconds though nothing that the ledger knows of holds them back."""
+    rows = connection.execute(text(load_sql("backfill_tasks.engine", "sql/standing.sql")), {"seconds": seconds})
+    return [StandingLane(RunId(row.run_id), row.number, row.page, row.generation) for row in rows]
+
+
+def unended(connection: Connection) -> list[RunId]:
+    """Running runs none of whose lanes is still on its way: whoever should have ended them did not live to."""
+    rows = connection.execute(
+        text(
+            "SELECT id FROM backfill.run WHERE state = 'running'"
+            " AND NOT EXISTS (SELECT FROM backfill.lane WHERE run_id = run.id AND state = 'running')"
+        )
+    )
+    return [RunId(each) for each in rows.scalars()]
+
+
+def _lane(row: Row[Any]) -> Lane:
+    return Lane(
+        number=row.number,
+        bounds=Bounds(row.lower_bound, row.upper_bound),
+        cursor=row.cursor,
+        page=row.page,
+        generation=row.generation,
+        state=row.state,
+        reason=row.reason,
+        counts=row.counts,
+        moved_at=row.moved_at,
+    )

@@ -1,0 +1,123 @@
+"""The live cursors in Redis: one hash a lane, moved by compare-and-set. The ledger is what they are rebuilt from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, cast
+
+from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from backfill_tasks.engine.model import Lane, PageMessage, RunId
+from backfill_tasks.errors import UnreachableError
+from backfill_tasks.settings import masked
+
+#: A cursor that nobody has moved for so long is dropped; the ledger still has it.
+_KEEP_SECONDS = 90 * 86_400
+
+
+@dataclass(frozen=True)
+class LiveCursor:
+    """A lane's place as Redis has it: `page` is the last that was committed, `sent` the last whose task was sent."""
+
+    generation: int
+    page: int
+    cursor: str | None
+    sent: int
+
+
+def connect(url: str, *, patience: int = 10) -> Redis:
+    """A client that rides out a Redis that is away for a moment: `patience` tries with growing waits of up to 5 s."""
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=5,
+        socket_connect_timeout=5,
+        retry=Retry(ExponentialBackoff(cap=5, base=0.1), patience),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+    )
+
+
+@contextmanager
+def reachable(url: str) -> Iterator[None]:
+    """Turn a failed call into one line that says where and why.
+
+    Raises:
+        UnreachableError: Redis did not answer, or refused the login.
+    """
+    try:
+        yield
+    except RedisError as error:
+        raise UnreachableError(f"Redis can't be reached ({masked(url)}): {error}; see REDIS_URL") from None
+
+
+class LiveCursors:
+    """Every lane's live cursor. All changes are atomic, and none lets an older generation win over a newer."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._begin = redis.register_script(_lua("begin"))
+        self._advance = redis.register_script(_lua("advance"))
+        self._mark_sent = redis.register_script(_lua("mark_sent"))
+
+    def place(self, run: RunId, lane: Lane) -> None:
+        """Put a lane's cursor where the ledger has it: a new chain of the lane's generation begins there."""
+        key = _key(run, lane.number)
+        values = {
+            "generation": lane.generation,
+            "page": lane.page,
+            "cursor": lane.cursor or "",
+            "sent": lane.page,
+        }
+        with self._redis.pipeline() as pipeline:
+            pipeline.delete(key)
+            pipeline.hset(key, mapping=cast("Any", values))
+            pipeline.expire(key, _KEEP_SECONDS)
+            pipeline.execute()
+
+    def begin(self, message: PageMessage) -> int | None:
+        """How often this page has begun without an end, this time included; None: a newer chain has the lane."""
+        attempts = int(self._begin(keys=[_key(message.run, message.lane)], args=[message.generation, message.page]))
+        return None if attempts < 0 else attempts
+
+    def forgive(self, message: PageMessage) -> None:
+        """The page came to an orderly end, though not a good one: it did not kill its worker."""
+        self._redis.hset(_key(message.run, message.lane), "attempts", 0)
+
+    def advance(self, message: PageMessage, cursor: str) -> bool:
+        """Move the lane's cursor past a committed page; False if another chain or a later page was there first."""
+        key = _key(message.run, message.lane)
+        return bool(self._advance(keys=[key], args=[message.generation, message.page, cursor]))
+
+    def mark_sent(self, message: PageMessage) -> bool:
+        """Note that the message of a page was sent; False if it had been noted before."""
+        return bool(self._mark_sent(keys=[_key(message.run, message.lane)], args=[message.generation, message.page]))
+
+    def read(self, run: RunId, lane: int) -> LiveCursor | None:
+        """A lane's place, or None where Redis has lost it."""
+        values = cast("dict[str, str]", self._redis.hgetall(_key(run, lane)))
+        if "cursor" not in values:
+            return None
+        return LiveCursor(
+            generation=int(values["generation"]),
+            page=int(values["page"]),
+            cursor=values["cursor"] or None,
+            sent=int(values.get("sent", 0)),
+        )
+
+    def forget(self, run: RunId, lanes: int) -> None:
+        """Remove the cursors of a run that has ended."""
+        self._redis.delete(*(_key(run, lane) for lane in range(1, lanes + 1)))
+
+
+def _key(run: RunId, lane: int) -> str:
+    return f"backfill:cursor:{run}:{lane}"
+
+
+def _lua(name: str) -> str:
+    return files("backfill_tasks.engine").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,10 @@
+-- Move a lane's cursor: compare-and-set on generation and page. 1: moved; 0: another chain, or a later page, was here.
+-- A lane that Redis has lost is written anew: the caller has just committed this very page to the ledger.
+-- KEYS[1] the lane's hash · ARGV[1] generation · ARGV[2] page · ARGV[3] cursor
+local generation = tonumber(redis.call('HGET', KEYS[1], 'generation') or '0')
+local page = tonumber(redis.call('HGET', KEYS[1], 'page') or '-1')
+if generation > tonumber(ARGV[1]) or (generation == tonumber(ARGV[1]) and page >= tonumber(ARGV[2])) then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'page', ARGV[2], 'cursor', ARGV[3], 'attempts', 0)
+return 1

@@ -1,0 +1,9 @@
+-- Note that a page's task has been sent. 1: noted now; 0: it had been noted, or a newer chain has the lane.
+-- KEYS[1] the lane's hash · ARGV[1] generation · ARGV[2] page
+local generation = tonumber(redis.call('HGET', KEYS[1], 'generation') or '0')
+local sent = tonumber(redis.call('HGET', KEYS[1], 'sent') or '0')
+if generation > tonumber(ARGV[1]) or (generation == tonumber(ARGV[1]) and sent >= tonumber(ARGV[2])) then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'sent', ARGV[2])
+return 1

@@ -1,0 +1,213 @@
+"""The engine's words as data: a run, its lanes and pages, and what passes between them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, NewType
+
+RunId = NewType("RunId", str)
+Mode = Literal["dry-run", "apply"]
+RunState = Literal["running", "paused", "cancelled", "complete", "failed"]
+LaneState = Literal["running", "done", "failed"]
+
+#: What an operator may still resume: everything that is neither complete nor cancelled.
+UNFINISHED: tuple[RunState, ...] = ("running", "paused", "failed")
+ENDED: tuple[RunState, ...] = ("cancelled", "complete", "failed")
+
+Options = Mapping[str, Any]
+"""A backfill's own parameters, as JSON values; the engine stores them and hands them back, and looks at none."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a run was asked to do. Fixed for the run's life.
+
+    Attributes:
+        backfill: the backfill's name.
+        limit: page size, in items.
+        lanes: how many lanes were asked for; a run has fewer when there are not enough items.
+        cursor: start after this id; None: from the beginning.
+        page_delay_ms: pause between the pages of a lane, in milliseconds.
+        options: the backfill's own parameters.
+    """
+
+    backfill: str
+    limit: int
+    lanes: int
+    cursor: str | None = None
+    page_delay_ms: int = 0
+    options: Options = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """All parameters in one flat object, the backfill's own beside the engine's."""
+        return {
+            "backfill": self.backfill,
+            "limit": self.limit,
+            "lanes": self.lanes,
+            "cursor": self.cursor,
+            "page_delay_ms": self.page_delay_ms,
+            **self.options,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Parameters":
+        """The inverse of `as_json`. Raises KeyError or TypeError for an object that is not one."""
+        own = {name: values[name] for name in ("backfill", "limit", "lanes", "cursor", "page_delay_ms")}
+        return cls(**own, options={name: value for name, value in values.items() if name not in own})
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A stretch of ids in the database's own order: lower exclusive (None: the beginning), upper inclusive."""
+
+    lower: str | None
+    upper: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a page may read: ids of `bounds`, at most `limit` items, at most `rows` rows looked at to find them."""
+
+    bounds: Bounds
+    limit: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class PageResult:
+    """What a page did.
+
+    Attributes:
+        cursor: the last id that the page has passed; equal to the window's upper bound when nothing is left of it.
+        counts: items by class.
+        numbered: how many of the run's ordinals the page used (see `Backfill.numbers`).
+    """
+
+    cursor: str
+    counts: Mapping[str, int]
+    numbered: int = 0
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An item that a page could not handle, and the database's own word why."""
+
+    item: str
+    error: str
+
+
+@dataclass(frozen=True)
+class PageMessage:
+    """Which page a task is to do: the only thing that travels through the broker."""
+
+    run: RunId
+    lane: int
+    page: int
+    generation: int
+
+    @property
+    def task_id(self) -> str:
+        """A readable id, which carries the generation so that a later chain never shares one with an older."""
+        return f"{self.run}:lane-{self.lane:02d}:{self.page:06d}:g{self.generation}"
+
+    def __str__(self) -> str:
+        return f"run={self.run} lane={self.lane} page={self.page} generation={self.generation}"
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A lane as the ledger has it. `page` is the last one that was committed, 0 before the first."""
+
+    number: int
+    bounds: Bounds
+    cursor: str | None
+    page: int
+    generation: int
+    state: LaneState
+    reason: str | None
+    counts: Mapping[str, int]
+    moved_at: datetime
+
+    @property
+    def position(self) -> str | None:
+        """What the next page starts after."""
+        return self.bounds.lower if self.cursor is None else self.cursor
+
+    @property
+    def left(self) -> Bounds:
+        """What is still to be walked."""
+        return Bounds(self.position, self.bounds.upper)
+
+    def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
+        """The lane as `status --json` shows it, every one of these classes counted."""
+        return {
+            "number": self.number,
+            "bounds": {"lower": self.bounds.lower, "upper": self.bounds.upper},
+            "cursor": self.cursor,
+            "state": self.state,
+            "reason": self.reason,
+            "pages": self.page,
+            "generation": self.generation,
+            "counts": {name: self.counts.get(name, 0) for name in classes},
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the ledger has it (or, for a dry run, as the walk found it), with its lanes."""
+
+    id: RunId
+    mode: Mode
+    state: RunState
+    reason: str | None
+    parameters: Parameters
+    single_batch: bool
+    started_at: datetime
+    finished_at: datetime | None
+    seen_at: datetime
+    started_by: str
+    ordinal: int
+    expected: int | None
+    lanes: tuple[Lane, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Items by class, all lanes together."""
+        total: Counter[str] = Counter()
+        for lane in self.lanes:
+            total.update(lane.counts)
+        return dict(total)
+
+    @property
+    def pages(self) -> int:
+        """Pages done, all lanes together."""
+        return sum(lane.page for lane in self.lanes)
+
+    @property
+    def seconds(self) -> float:
+        """From the start to the end, or to the moment this was read."""
+        return ((self.finished_at or self.seen_at) - self.started_at).total_seconds()
+
+    @property
+    def leads_per_second(self) -> float:
+        """Leads read a second, over the whole of `seconds`."""
+        return self.counts.get("read", 0) / self.seconds if self.seconds > 0 else 0.0
+
+    def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
+        """The run as `run --json` and `status --json` show it, every one of these classes counted."""
+        return {
+            "run_id": self.id,
+            "state": self.state,
+            "reason": self.reason,
+            "mode": self.mode,
+            "parameters": self.parameters.as_json(),
+            "counts": {name: self.counts.get(name, 0) for name in classes},
+            "pages": self.pages,
+            "lanes": [lane.as_json(classes) for lane in self.lanes],
+            "started_at": self.started_at.isoformat(),
+            "finished_at": self.finished_at.isoformat() if self.finished_at else None,
+            "started_by": self.started_by,
+            "seconds": round(self.seconds, 3),
+            "leads_per_second": round(self.leads_per_second, 1),
+        }

@@ -1,0 +1,131 @@
+"""A run's life: started, resumed, paused, cancelled, watched over. Every change of state is one of these functions."""
+
+import logging
+import secrets
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.chain import Chain
+from backfill_tasks.engine.model import UNFINISHED, Bounds, Lane, Parameters, Run, RunId, RunState
+from backfill_tasks.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+
+def new_id() -> RunId:
+    """A run's id: short, in the order of time, and unlike any other."""
+    return RunId(f"{datetime.now(UTC):%y%m%d-%H%M%S}-{secrets.token_hex(2)}")
+
+
+def cut(engine: Engine, backfill: Backfill, parameters: Parameters, *, smallest: int) -> tuple[Lane, ...]:
+    """Cut what a run is to walk into its lanes; none if there is nothing. Reads only."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        uppers = backfill.split(
+            connection, parameters.options, after=parameters.cursor, lanes=parameters.lanes, smallest=smallest
+        )
+    lowers = [parameters.cursor, *uppers[:-1]]
+    return lanes_of(Bounds(lower, upper) for lower, upper in zip(lowers, uppers, strict=bool(uppers)))
+
+
+def lanes_of(stretches: Iterable[Bounds]) -> tuple[Lane, ...]:
+    """New lanes, one for each stretch."""
+    now = datetime.now(UTC)
+    return tuple(
+        Lane(number, bounds, None, 0, 1, "running", None, {}, now) for number, bounds in enumerate(stretches, start=1)
+    )
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Starts, resumes and steers runs."""
+
+    engine: Engine
+    chain: Chain
+
+    def start(self, new: ledger.NewRun) -> RunId:
+        """Write a run to the ledger, place its live cursors, send the first page of every lane."""
+        with self.engine.begin() as connection:
+            ledger.create(connection, new)
+            created = ledger.read_run(connection, new.id)
+        for lane in created.lanes if created else ():
+            if lane.state == "running":
+                self.chain.seed(new.id, lane)
+        self.chain.finish(new.id)
+        return new.id
+
+    def resume(self, run: RunId, *, single_batch: bool = False) -> list[int]:
+        """Go on with an unfinished run from where the ledger has it; answers the lanes that were lost in Redis.
+
+        Safe whatever became of its tasks: those that are still on their way are of an older generation and do nothing.
+
+        Raises:
+            UsageError: the run is complete or cancelled, or there is none.
+        """
+        before = self.read(run)
+        if before.state not in UNFINISHED:
+            raise UsageError(f"run {run} is {before.state}: there is nothing to resume")
+        unended = [lane.number for lane in before.lanes if lane.state != "done"]
+        lost = [number for number in unended if self.chain.live.read(run, number) is None]
+        with self.engine.begin() as connection:
+            ledger.reopen(connection, run, single_batch=single_batch)
+            ledger.note(connection, run, "resumed", {"old": before.state, "lost": lost}, who=ledger.who())
+        self.chain.reseed(run, unended[:1] if single_batch else unended)
+        self.chain.finish(run)
+        return lost
+
+    def pause(self, run: RunId, reason: str) -> bool:
+        """Let every lane end after the page that it is at; False if the run was paused or had ended."""
+        return self._set_state(run, "paused", reason)
+
+    def cancel(self, run: RunId) -> bool:
+        """End a run for good, after the pages that are at work; False if it had ended."""
+        cancelled = self._set_state(run, "cancelled", "cancelled by command")
+        if cancelled:
+            self.chain.live.forget(run, len(self.read(run).lanes))
+        return cancelled
+
+    def read(self, run: RunId) -> Run:
+        """A run as the ledger has it.
+
+        Raises:
+            UsageError: there is none with this id.
+        """
+        with self.engine.begin() as connection:
+            found = ledger.read_run(connection, run)
+        if found is None:
+            raise UsageError(f"there is no run {run}: `backfill runs` lists them")
+        return found
+
+    def watch_over(self, *, standing_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StandingLane]:
+        """Seed the lanes anew that stand still though nothing holds them back; answers them.
+
+        Args:
+            standing_seconds: how long a lane may stand before it is looked at.
+            held: asks which messages, by task id, wait in the queue or are in the hands of a living worker. Only asked
+                when a lane stands.
+        """
+        with self.engine.begin() as connection:
+            candidates = ledger.standing(connection, standing_seconds)
+            unended = ledger.unended(connection)
+        for run in unended:
+            self.chain.finish(run)
+        on_their_way = held() if candidates else ()
+        lost = [lane for lane in candidates if lane.awaited.task_id not in on_their_way]
+        for lane in lost:
+            logger.warning("lane stands, seeding it again: run=%s lane=%d page=%d", lane.run, lane.lane, lane.page)
+            self.chain.reseed(lane.run, [lane.lane])
+            with self.engine.begin() as connection:
+                detail = {"lane": lane.lane, "page": lane.page, "reason": "its task was lost"}
+                ledger.note(connection, lane.run, "lane seeded again", detail, who=ledger.who())
+        return lost
+
+    def _set_state(self, run: RunId, state: RunState, reason: str) -> bool:
+        self.read(run)
+        with self.engine.begin() as connection:
+            return ledger.set_state(connection, run, state, reason=reason, who=ledger.who())

@@ -1,0 +1,102 @@
+"""The ledger's schema: versioned migrations, applied once each and in order, or printed for a DBA."""
+
+from importlib.resources import files
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks.engine.database import is_permanent, reason
+from backfill_tasks.errors import LedgerError
+
+_FRAME = """CREATE SCHEMA IF NOT EXISTS backfill;
+CREATE TABLE IF NOT EXISTS backfill.migration (
+  version    integer     PRIMARY KEY,
+  applied_at timestamptz NOT NULL DEFAULT now()
+);
+"""
+
+_RECORD = "INSERT INTO backfill.migration (version) VALUES ({version});\n"
+
+#: Two processes that migrate at once take turns on this advisory lock of their transactions ("backfill" in ASCII).
+_LOCK = 0x6261636B66696C6C
+
+
+def migrations() -> dict[int, str]:
+    """Every migration's SQL by version, in order."""
+    folder = files("backfill_tasks.engine").joinpath("migrations")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return {int(name.split("_")[0]): folder.joinpath(name).read_text(encoding="utf-8") for name in names}
+
+
+def latest() -> int:
+    """The ledger's version that this package knows."""
+    return max(migrations())
+
+
+def as_sql() -> str:
+    """All migrations as one script for psql, to be run by somebody who may."""
+    parts = ["BEGIN;\n", _FRAME]
+    for version, sql in migrations().items():
+        parts += [
+            f"\n-- version {version}\n",
+            sql,
+            _RECORD.format(version=version),
+        ]
+    return "".join([*parts, "COMMIT;\n"])
+
+
+def version(connection: Connection) -> int:
+    """The version of the database's ledger; 0 where there is none."""
+    if connection.execute(text("SELECT to_regclass('backfill.migration')")).scalar() is None:
+        return 0
+    try:
+        return int(connection.execute(text("SELECT coalesce(max(version), 0) FROM backfill.migration")).scalar_one())
+    except DBAPIError as error:
+        if not is_permanent(error):
+            raise
+        raise LedgerError(
+            f"this role may not read the ledger: {reason(error)}; grant it USAGE on schema backfill and all rights on"
+            " its tables"
+        ) from None
+
+
+def migrate(connection: Connection) -> list[int]:
+    """Bring the ledger to the latest version; answers the versions that were applied, none if it was there.
+
+    Raises:
+        LedgerError: this role may not, or the ledger is newer than this package.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    found = version(connection)
+    refuse_newer(found)
+    pending = {number: sql for number, sql in migrations().items() if number > found}
+    try:
+        if pending:
+            connection.exec_driver_sql(_FRAME)
+        for number, sql in pending.items():
+            connection.exec_driver_sql(sql)
+            connection.execute(text("INSERT INTO backfill.migration (version) VALUES (:version)"), {"version": number})
+    except DBAPIError as error:
+        if not is_permanent(error):
+            raise
+        raise LedgerError(
+            f"this role may not create the ledger: {reason(error)}; have a DBA run what `backfill init --sql` prints"
+        ) from None
+    return list(pending)
+
+
+def refuse_newer(found: int) -> None:
+    """Raise LedgerError if a ledger's version is one that this package does not know yet."""
+    if found > latest():
+        raise LedgerError(
+            f"the ledger is at version {found}, this backfill knows version {latest()}: install the newer backfill"
+        )
+
+
+def require(connection: Connection) -> None:
+    """Raise LedgerError unless the ledger is there and is of the version that this package knows."""
+    found = version(connection)
+    refuse_newer(found)
+    if found < latest():
+        what = f"is at version {found}, this backfill needs version {latest()}" if found else "does not exist yet"
+        raise LedgerError(f"the ledger {what}: call `backfill init`")

@@ -1,0 +1,21 @@
+-- A page's first statement: hold its lane until the page commits, and read what decides whether it may be done at all.
+-- A second delivery of the page waits here, and then sees that the lane has moved.
+WITH limits AS MATERIALIZED (
+  -- Local to the transaction. A client that stands still with the lane in its hands is ended by the server as well.
+  SELECT
+    set_config('lock_timeout', :lock_timeout, true),
+    set_config('statement_timeout', :statement_timeout, true),
+    set_config('idle_in_transaction_session_timeout', :statement_timeout, true),
+    -- A page reads by index whatever the statistics say: those of a table that is being filled are always old.
+    set_config('enable_seqscan', 'off', true),
+    set_config('jit', 'off', true)
+)
+SELECT
+  run.state AS run_state, run.parameters, run.single_batch, run.started_at, run.ordinal,
+  lane.number, lane.lower_bound, lane.upper_bound, lane.cursor, lane.page, lane.generation, lane.state, lane.reason,
+  lane.counts, lane.moved_at
+FROM limits
+CROSS JOIN backfill.lane
+JOIN backfill.run ON run.id = lane.run_id
+WHERE lane.run_id = :run AND lane.number = :lane
+FOR NO KEY UPDATE OF lane

@@ -1,0 +1,29 @@
+"""Every error that an operator can meet. Its text says what is wrong and what to do, in one line."""
+
+
+class BackfillError(Exception):
+    """What all errors of this package derive from; its text is meant for the operator as it is."""
+
+
+class ConfigurationError(BackfillError):
+    """A setting is missing or makes no sense; nothing was contacted and nothing was changed."""
+
+
+class UsageError(BackfillError):
+    """The command's words contradict each other or name something that does not exist; nothing was changed."""
+
+
+class UnreachableError(BackfillError):
+    """PostgreSQL or Redis does not answer at the address that is configured."""
+
+
+class LedgerError(BackfillError):
+    """The ledger is missing, is of another version, or may not be used by this role."""
+
+
+class HostError(BackfillError):
+    """The host's tables are missing, or this role may not do with them what the backfill must."""
+
+
+class CheckpointError(BackfillError):
+    """A checkpoint file can't be read or written, or does not say what a checkpoint says."""

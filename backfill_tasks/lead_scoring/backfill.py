@@ -1,0 +1,188 @@
+"""The host's tables and rules, as a backfill."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection, TextClause, text
+
+from backfill_tasks.engine.backfill import Backfill, PageClaim, PageContext, Raced, Stretch
+from backfill_tasks.engine.database import load_sql
+from backfill_tasks.engine.model import Options, PageResult, Window
+from backfill_tasks.errors import HostError, UsageError
+
+#: The stable key of the jobs that are ours: one a lead, whatever run wrote it.
+KEY_PREFIX = "lead_scoring_backfill:"
+
+#: Lead."sentimentTag", compared exactly, that disqualifies a lead.
+DISQUALIFYING = ("Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscribed", "Bounced", "Bounce")
+
+_DISQUALIFIED_REASONING = "Automatically disqualified: "
+_MAX_ATTEMPTS = 3
+
+#: What the page does with the host's tables, and so the rights that it needs.
+_RIGHTS = {
+    "Client": "SELECT",
+    "Message": "SELECT",
+    "Lead": "SELECT, UPDATE",
+    "BackgroundJob": "SELECT, INSERT, UPDATE",
+}
+
+
+@dataclass(frozen=True)
+class LeadScoring(Backfill):
+    """Enqueues the job of every lead that takes part and has no score. `schema` is that of the host's tables.
+
+    Options: `client_ids` (a list, or None for all workspaces), `rescore_all`, `delay_ms`.
+    """
+
+    name: ClassVar[str] = "lead-scoring"
+    classes: ClassVar[Mapping[str, str]] = {
+        "inserted": "job created",
+        "requeued": "job had ended, PENDING again",
+        "refreshed": "job was PENDING, made new",
+        "in_flight": "job is RUNNING, left alone",
+        "disqualified": "scored 1, no job",
+    }
+    passed_over: ClassVar[Mapping[str, str]] = {
+        "already_scored": "have a score",
+        "no_inbound": "never wrote to us",
+    }
+    items: ClassVar[str] = "leads"
+
+    schema: str = "public"
+
+    def check(self, connection: Connection, options: Options, *, apply: bool) -> None:
+        """Refuse missing tables, missing rights and unknown workspaces."""
+        for table, rights in _RIGHTS.items():
+            self._check_table(connection, table, rights if apply else "SELECT")
+        wanted = options["client_ids"]
+        if wanted is None:
+            return
+        found = connection.execute(
+            self._statement('SELECT id FROM {host}."Client" WHERE id = ANY (:ids)'), {"ids": list(wanted)}
+        )
+        unknown = sorted(set(wanted) - set(found.scalars()))
+        if unknown:
+            raise UsageError(f"there is no workspace {', '.join(unknown)}: --client-id takes ids of the table Client")
+
+    def _check_table(self, connection: Connection, table: str, rights: str) -> None:
+        name = f'{self._host}."{table}"'
+        if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is None:
+            raise HostError(
+                f"there is no table {name}: DATABASE_URL must lead to the host's database, its schema parameter to"
+                " the host's schema"
+            )
+        for right in rights.split(", "):
+            statement = text("SELECT has_table_privilege(:name, :right)")
+            if not connection.execute(statement, {"name": name, "right": right}).scalar_one():
+                raise HostError(
+                    f"this role may not {right} {name}: have a DBA run GRANT {rights} ON {name} TO this role"
+                )
+
+    def split(
+        self, connection: Connection, options: Options, *, after: str | None, lanes: int, smallest: int
+    ) -> list[str]:
+        """Lanes of equally many eligible leads, counted in one pass over the ids."""
+        values = {"after": after, "lanes": lanes, "smallest": smallest, **_filters(options)}
+        return list(connection.execute(self._file("split.sql"), values).scalars())
+
+    def page(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
+        """Disqualify, upsert and count one page in one statement."""
+        values = {
+            **_window(window),
+            **_filters(context.options),
+            "disqualifying": list(DISQUALIFYING),
+            "key_prefix": KEY_PREFIX,
+            "disqualified_reasoning": _DISQUALIFIED_REASONING,
+            "max_attempts": _MAX_ATTEMPTS,
+            "delay_ms": context.options["delay_ms"],
+            "started_at": _naive(context.started_at),
+            "ordinal": context.ordinal,
+        }
+        row = connection.execute(self._page, values).one()
+        counts = {name: getattr(row, name) for name in ("read", *self.classes)}
+        if sum(counts[name] for name in self.classes) != row.read:
+            raise Raced
+        return PageResult(row.cursor, counts, row.inserted + row.requeued + row.refreshed)
+
+    def survey(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
+        """Count one page through the same selection."""
+        values = {
+            **_window(window),
+            **_filters(context.options),
+            "disqualifying": list(DISQUALIFYING),
+            "key_prefix": KEY_PREFIX,
+        }
+        row = connection.execute(self._survey, values).one()
+        counts = {name: getattr(row, name) for name in ("read", *self.classes, *self.passed_over)}
+        return PageResult(row.cursor, counts)
+
+    def verify(self, connection: Connection, window: Window, context: PageContext) -> Stretch:
+        """Look for eligible leads that have neither job nor score."""
+        values = {
+            "lower": window.bounds.lower,
+            "upper": window.bounds.upper,
+            "rows": window.rows,
+            **_filters(context.options),
+            "disqualifying": list(DISQUALIFYING),
+            "key_prefix": KEY_PREFIX,
+            "started_at": _naive(context.started_at),
+        }
+        row = connection.execute(self._file("verify.sql"), values).one()
+        return Stretch(row.cursor, row.missing, row.arrived)
+
+    def recount(self, connection: Connection, claim: PageClaim) -> dict[str, int]:
+        """Count the jobs and the scores that carry the page's own time."""
+        values = {
+            "lower": claim.lower,
+            "cursor": claim.cursor,
+            "at": _naive(claim.at),
+            "key_prefix": KEY_PREFIX,
+            "disqualified_reasoning": _DISQUALIFIED_REASONING,
+        }
+        row = connection.execute(self._file("recount.sql"), values).one()
+        return {"inserted": row.inserted, "disqualified": row.disqualified}
+
+    def numbers(self, options: Options) -> bool:
+        """Jobs are numbered when their times are spread."""
+        return bool(options["delay_ms"])
+
+    @cached_property
+    def _host(self) -> str:
+        return '"' + self.schema.replace('"', '""') + '"'
+
+    @cached_property
+    def _page(self) -> TextClause:
+        return self._file("selection.sql", "page.sql")
+
+    @cached_property
+    def _survey(self) -> TextClause:
+        return self._file("selection.sql", "survey.sql")
+
+    def _file(self, *names: str) -> TextClause:
+        return self._statement("".join(load_sql("backfill_tasks.lead_scoring", name) for name in names))
+
+    def _statement(self, sql: str) -> TextClause:
+        return text(sql.format(host=self._host.replace(":", "\\:")))
+
+
+def _filters(options: Options) -> dict[str, Any]:
+    ids = options["client_ids"]
+    return {"client_ids": None if ids is None else list(ids), "rescore_all": options["rescore_all"]}
+
+
+def _window(window: Window) -> dict[str, Any]:
+    return {
+        "lower": window.bounds.lower,
+        "upper": window.bounds.upper,
+        "limit": window.limit,
+        "rows": window.rows,
+    }
+
+
+def _naive(moment: datetime) -> datetime:
+    """The host's TIMESTAMP(3) columns hold UTC without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None)

@@ -1,0 +1,85 @@
+-- One page: disqualify, upsert, count. Follows selection.sql. All that it changes, it changes in this one statement.
+--
+-- The host goes on working meanwhile, so rows are taken as the snapshot shows them and then held; whatever has moved in
+-- between is counted as raced, and the caller rolls back and asks again with a fresh snapshot.
+,
+-- Jobs that exist and are not at work, held until the page commits. A job that is RUNNING is not even locked.
+held AS MATERIALIZED (
+  SELECT job.id, job.status::text AS status
+  FROM target
+  JOIN {host}."BackgroundJob" AS job ON job.id = target.job_id
+  WHERE target.job_status <> 'RUNNING' AND job.status <> 'RUNNING'
+  ORDER BY target.id
+  FOR NO KEY UPDATE OF job
+),
+-- What is to be enqueued, numbered on from the run's ordinal: the n-th job of a run that spreads is due n delays after
+-- the run's start; otherwise a job is due at once, behind what waits already.
+due AS MATERIALIZED (
+  SELECT
+    target.*,
+    CASE
+      WHEN :delay_ms > 0 THEN
+        CAST(:started_at AS timestamp)
+        + (:ordinal + row_number() OVER (ORDER BY target.id)) * :delay_ms * interval '1 millisecond'
+      ELSE now() AT TIME ZONE 'UTC'
+    END AS run_at
+  FROM target
+  WHERE target.job_status IS DISTINCT FROM 'RUNNING'
+),
+inserted AS (
+  INSERT INTO {host}."BackgroundJob" (
+    id, type, status, "dedupeKey", "clientId", "leadId", "messageId",
+    "runAt", attempts, "maxAttempts", "createdAt", "updatedAt"
+  )
+  SELECT
+    gen_random_uuid()::text, 'LEAD_SCORING_POST_PROCESS', 'PENDING', :key_prefix || due.id, due.client_id, due.id, due.anchor,
+    due.run_at, 0, :max_attempts, now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC'
+  FROM due
+  WHERE due.job_id IS NULL
+  ORDER BY due.id
+  ON CONFLICT ("dedupeKey") DO NOTHING
+  RETURNING 1
+),
+renewed AS (
+  UPDATE {host}."BackgroundJob" AS job
+  SET
+    status = 'PENDING',
+    attempts = 0,
+    "runAt" = due.run_at,
+    "messageId" = due.anchor,
+    "lockedAt" = NULL,
+    "lockedBy" = NULL,
+    "startedAt" = NULL,
+    "finishedAt" = NULL,
+    "lastError" = NULL,
+    "updatedAt" = now() AT TIME ZONE 'UTC'
+  FROM due
+  JOIN held ON held.id = due.job_id
+  WHERE job.id = held.id
+  RETURNING held.status
+),
+-- "updatedAt" stays as it is: the host sorts its inbox by it.
+disqualified AS (
+  UPDATE {host}."Lead" AS lead
+  SET
+    "fitScore" = 1,
+    "intentScore" = 1,
+    "overallScore" = 1,
+    "scoredAt" = now() AT TIME ZONE 'UTC',
+    "scoreReasoning" = :disqualified_reasoning || picked.tag
+  FROM picked
+  WHERE
+    picked.disqualified
+    AND lead.id = picked.id
+    AND lead."sentimentTag" = picked.tag
+    AND (:rescore_all OR lead."overallScore" IS NULL)
+  RETURNING 1
+)
+SELECT
+  (SELECT cursor FROM page_end) AS cursor,
+  (SELECT count(*) FROM picked) AS read,
+  (SELECT count(*) FROM inserted) AS inserted,
+  (SELECT count(*) FROM renewed WHERE status <> 'PENDING') AS requeued,
+  (SELECT count(*) FROM renewed WHERE status = 'PENDING') AS refreshed,
+  (SELECT count(*) FROM target WHERE job_status = 'RUNNING') AS in_flight,
+  (SELECT count(*) FROM disqualified) AS disqualified

@@ -1,0 +1,57 @@
+-- The leads of one page, in id order: what both the page and its dry run go by.
+--
+-- It stays short on any table. The innermost SELECT is an index scan of the primary key that looks at no more than
+-- :rows leads; the LIMIT around it stops that scan as soon as the page is full. So a dense table costs about :limit rows
+-- and a sparse one never more than :rows.
+WITH picked AS MATERIALIZED (
+  SELECT
+    lead.id,
+    lead."clientId" AS client_id,
+    lead."sentimentTag" AS tag,
+    coalesce(lead."sentimentTag" = ANY (:disqualifying), false) AS disqualified,
+    anchor.id AS anchor
+  FROM (
+    SELECT id, "clientId", "sentimentTag", "overallScore"
+    FROM {host}."Lead"
+    WHERE id > coalesce(:lower, '') AND id <= :upper
+    ORDER BY id
+    LIMIT :rows
+  ) AS lead
+  -- The anchor: the newest inbound message. Of two with one sentAt always the same one is taken.
+  CROSS JOIN LATERAL (
+    SELECT message.id
+    FROM {host}."Message" AS message
+    WHERE message."leadId" = lead.id AND message.direction = 'inbound'
+    ORDER BY message."sentAt" DESC, message.id DESC
+    LIMIT 1
+  ) AS anchor
+  WHERE
+    (:rescore_all OR lead."overallScore" IS NULL)
+    AND (CAST(:client_ids AS text[]) IS NULL OR lead."clientId" = ANY (:client_ids))
+  ORDER BY lead.id
+  LIMIT :limit
+),
+-- Where the page ends: at its last lead if it is full, else after the last row that it looked at.
+page_end AS (
+  SELECT
+    CASE
+      WHEN (SELECT count(*) FROM picked) = :limit THEN (SELECT max(id) FROM picked)
+      ELSE coalesce(
+        (
+          SELECT id
+          FROM {host}."Lead"
+          WHERE id > coalesce(:lower, '') AND id <= :upper
+          ORDER BY id
+          LIMIT 1 OFFSET :rows - 1
+        ),
+        :upper
+      )
+    END AS cursor
+),
+-- The leads that get a job, with the job that they may have already, as this statement's snapshot shows it.
+target AS MATERIALIZED (
+  SELECT picked.id, picked.client_id, picked.anchor, job.id AS job_id, job.status::text AS job_status
+  FROM picked
+  LEFT JOIN {host}."BackgroundJob" AS job ON job."dedupeKey" = :key_prefix || picked.id
+  WHERE NOT picked.disqualified
+)

@@ -1,0 +1,11 @@
+"""The backfills that there are, by name."""
+
+from collections.abc import Mapping
+
+from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.lead_scoring import LeadScoring
+
+
+def backfills(schema: str) -> Mapping[str, Backfill]:
+    """Every backfill, for a host whose tables are in this schema."""
+    return {each.name: each for each in (LeadScoring(schema),)}

@@ -1,0 +1,103 @@
+"""The tasks: a page, and the watchdog. Thin: parse, call, say what came of it."""
+
+from functools import cache
+from typing import Any
+
+from celery import Task
+from celery.signals import worker_process_init
+from celery.utils.log import get_task_logger
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks import settings
+from backfill_tasks.celery import app
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.backfill import Raced
+from backfill_tasks.engine.chain import Step
+from backfill_tasks.engine.database import is_transient, reason
+from backfill_tasks.engine.model import PageMessage, RunId
+from backfill_tasks.fleet import messages_on_their_way
+from backfill_tasks.wiring import Parts, assemble
+
+logger = get_task_logger(__name__)
+
+#: The longest wait before a page is tried again, in seconds; the waits double up to it: 1, 2, 4 … 60.
+_LONGEST_WAIT = 60
+
+
+class LaneStopped(Exception):  # noqa: N818  a lane's end, shown by Flower as the task's failure
+    """A page can't be done and its lane has stopped. The text says why."""
+
+
+def send(message: PageMessage, delay: float) -> None:
+    """Put a page's message on its way, readable in Flower without opening it."""
+    page.apply_async(
+        kwargs={
+            "run": message.run,
+            "lane": message.lane,
+            "page": message.page,
+            "generation": message.generation,
+        },
+        task_id=message.task_id,
+        countdown=delay or None,
+        argsrepr="()",
+        kwargsrepr=str(message),
+    )
+
+
+@cache
+def _parts() -> Parts:
+    """This process's connections; made when first needed, so that no child inherits its parent's."""
+    return assemble(settings.load(), send)
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _forget_parts(**_: object) -> None:
+    _parts.cache_clear()
+
+
+@app.task(bind=True, name="backfill.page", max_retries=None)  # type: ignore[untyped-decorator]
+def page(self: Task, *, run: str, lane: int, page: int, generation: int) -> dict[str, Any]:
+    """One page of a lane, and the message of the next. Safe to deliver any number of times."""
+    message = PageMessage(RunId(run), lane, page, generation)
+    try:
+        step = _parts().chain.step(message)
+    except Raced:
+        raise _try_again(self, message, "the host keeps changing the page's rows") from None
+    except DBAPIError as error:
+        if is_transient(error):
+            raise _try_again(self, message, reason(error)) from None
+        step = _parts().chain.stop(message, f"page {page}: {reason(error)}")
+    if step.outcome == "stopped":
+        raise LaneStopped(f"run {run} lane {lane}: {step.reason}")
+    summary = _summary(step)
+    logger.info("page %s: %s %s", step.outcome, message, " ".join(f"{key}={value}" for key, value in summary.items()))
+    return {"run": run, "lane": lane, "page": page, "outcome": step.outcome, **summary}
+
+
+def _try_again(task: Task, message: PageMessage, why: str) -> Exception:
+    """What to raise so that the page is tried again later, or its lane stops when that has been done often enough."""
+    parts, most = _parts(), settings.load().page_retries
+    if task.request.retries >= most:
+        parts.chain.stop(message, f"page {message.page}: given up after {most} retries: {why}")
+        return LaneStopped(f"run {message.run} lane {message.lane}: given up after {most} retries: {why}")
+    wait = min(_LONGEST_WAIT, 2**task.request.retries)
+    logger.warning("page put off for %d s: %s: %s", wait, message, why)
+    parts.chain.live.forgive(message)
+    try:
+        with parts.engine.begin() as connection:
+            ledger.hold_back(connection, message, wait, f"page {message.page} waits for a retry: {why}")
+    except DBAPIError:  # the database is away: that is why the page is put off, and nobody can read the ledger either
+        logger.warning("the ledger can't be reached: %s", message)
+    raise task.retry(exc=LaneStopped(why), countdown=wait)
+
+
+def _summary(step: Step) -> dict[str, int]:
+    return dict(step.page.result.counts) if step.page else {}
+
+
+@app.task(name="backfill.watchdog")  # type: ignore[untyped-decorator]
+def watchdog() -> dict[str, Any]:
+    """Seed the lanes anew that stand still though nothing holds them back."""
+    config = settings.load()
+    seeded = _parts().runs.watch_over(standing_seconds=config.standing_seconds, held=messages_on_their_way)
+    return {"seeded": [f"{lane.run} lane {lane.lane}" for lane in seeded]}

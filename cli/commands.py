@@ -1,0 +1,220 @@
+"""All commands but `run`: small, each a question or an order."""
+
+import json
+import os
+from collections.abc import Callable
+
+import click
+
+from backfill_tasks.engine import ledger, schema
+from backfill_tasks.engine.model import Run, RunId
+from backfill_tasks.engine.verification import Verifier
+from backfill_tasks.settings import VARIABLES, environment, load, masked
+from cli import render
+from cli.follow import Detached, follow
+from cli.session import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, Session, say
+
+#: How many quarantined items are listed with their errors.
+_MOST_QUARANTINED = 10
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+
+
+def exit_status(run: Run) -> int:
+    """What a command that has seen a run to its end exits with."""
+    if run.state == "complete":
+        return QUARANTINED if run.counts.get("quarantined") else COMPLETE
+    return FAILED if run.state == "failed" else NOT_COMPLETE
+
+
+def show(session: Session, run: Run, *, as_json: bool) -> None:
+    """Print a run's summary, or its JSON object, on standard output."""
+    backfill = session.parts.backfills[run.parameters.backfill]
+    if as_json:
+        click.echo(json.dumps(run.as_json(render.classes(backfill, run)), ensure_ascii=False))
+        return
+    quarantined = []
+    if run.counts.get("quarantined"):
+        with session.parts.engine.begin() as connection:
+            quarantined = ledger.quarantined(connection, run.id, most=_MOST_QUARANTINED)
+    click.echo(render.summary(backfill, run, quarantined=quarantined))
+
+
+def follow_to_the_end(
+    session: Session, run: RunId, *, as_json: bool, on_reading: Callable[[Run], None] = lambda _: None
+) -> int:
+    """Follow a run, show how it ended, and answer the exit status."""
+    parts = session.parts
+    backfill = parts.backfills[parts.runs.read(run).parameters.backfill]
+    try:
+        ended = follow(backfill, lambda: parts.runs.read(run), each=on_reading)
+    except Detached:
+        say(f"Detached: the run goes on. `backfill watch {run}` looks again, `backfill cancel {run}` ends it.")
+        if as_json:
+            show(session, parts.runs.read(run), as_json=True)
+        return NOT_COMPLETE
+    show(session, ended, as_json=as_json)
+    return exit_status(ended)
+
+
+@click.command()
+@click.option("--sql", is_flag=True, help="Print the SQL for a DBA instead of running it.")
+@click.pass_obj
+def init(session: Session, *, sql: bool) -> None:
+    r"""Create the ledger: schema "backfill", tables of its own, nothing of the host's.
+
+    Safe to repeat. `run --apply` does it by itself where its role may.
+
+    \b
+    Examples:
+      backfill init
+      backfill init --sql | psql "$ADMIN_URL"
+    """
+    if sql:
+        click.echo(schema.as_sql(), nl=False)
+        return
+    with session.parts.engine.begin() as connection:
+        applied = schema.migrate(connection)
+    state = f"brought to version {schema.latest()}" if applied else f"is there already, at version {schema.latest()}"
+    click.echo(f"The ledger (schema backfill in {session.parts.address}) {state}.")
+
+
+@click.command()
+def config() -> None:
+    """List every setting: its value, where it comes from, what it means.
+
+    Settings come from the environment, and from a file .env in the working directory.
+    """
+    load()
+    variables = environment()
+    rows = []
+    for variable in VARIABLES:
+        value = variables.get(variable.name, "")
+        source = "environment" if os.environ.get(variable.name) else ".env" if value else "default"
+        shown = value or variable.default or "(not set)"
+        rows.append((variable.name, masked(shown) if variable.secret and value else shown, source, variable.meaning))
+    for name, value, source, meaning in rows:
+        click.echo(f"{name} = {value}   ({source})\n    {meaning}")
+
+
+@click.command()
+@click.option("--most", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
+@_as_json
+@click.pass_obj
+def runs(session: Session, *, most: int, as_json: bool) -> None:
+    """List the runs, newest first."""
+    session.require_ledger()
+    parts = session.parts
+    with parts.engine.begin() as connection:
+        ids = ledger.newest_runs(connection, most)
+    found = [parts.runs.read(run) for run in ids]
+    if as_json:
+        objects = [run.as_json(render.classes(parts.backfills[run.parameters.backfill], run)) for run in found]
+        click.echo(json.dumps({"runs": objects}, ensure_ascii=False))
+        return
+    if not found:
+        click.echo("There is no run yet: `backfill run --apply` starts one.")
+        return
+    rows = [
+        (
+            run.id,
+            run.state,
+            f"{run.started_at:%Y-%m-%d %H:%M}Z",
+            render.duration(run.seconds),
+            f"{run.counts.get('read', 0):,}",
+            f"{run.counts.get('quarantined', 0):,}",
+            run.started_by,
+        )
+        for run in found
+    ]
+    click.echo(render.table(("run", "state", "started", "duration", "read", "quarantined", "by"), rows))
+
+
+@click.command()
+@click.argument("run", required=False)
+@_as_json
+@click.pass_obj
+def status(session: Session, run: str | None, *, as_json: bool) -> None:
+    """Show how a run stands (default: the newest)."""
+    found = session.run(run)
+    show(session, found, as_json=as_json)
+    if found.state == "running" and not as_json:
+        say_whether_workers_are_online()
+
+
+@click.command()
+@click.argument("run", required=False)
+@_as_json
+@click.pass_context
+def watch(context: click.Context, run: str | None, *, as_json: bool) -> None:
+    """Follow a run (default: the newest) until it ends; Ctrl-C only stops looking."""
+    session: Session = context.obj
+    found = session.run(run)
+    if found.state == "running":
+        say_whether_workers_are_online()
+    context.exit(follow_to_the_end(session, found.id, as_json=as_json))
+
+
+@click.command()
+@click.argument("run", required=False)
+@_as_json
+@click.pass_context
+def verify(context: click.Context, run: str | None, *, as_json: bool) -> None:
+    """Ask the database whether a run (default: the newest) tells the truth.
+
+    Looks for leads that the run has passed, that should have a job or a score and
+    have neither, and holds the ledger's counts against each other and against the
+    rows in the database. Changes nothing. Exits with 1 if anything is wrong.
+    """
+    session: Session = context.obj
+    found = session.run(run)
+    parts = session.parts
+    backfill = parts.backfills[found.parameters.backfill]
+    verification = Verifier(parts.engine, backfill, session.settings.statement_timeout_ms).verify(found)
+    if as_json:
+        content = {
+            "run_id": found.id,
+            "clean": verification.clean,
+            "missing": verification.missing,
+            "arrived": verification.arrived,
+            "quarantined": verification.quarantined,
+            "counts": {name: {"ledger": said, "database": there} for name, (said, there) in verification.found.items()},
+            "contradictions": verification.contradictions,
+        }
+        click.echo(json.dumps(content, ensure_ascii=False))
+    else:
+        click.echo(render.verification(backfill, found, verification))
+    context.exit(COMPLETE if verification.clean else FAILED)
+
+
+@click.command()
+@click.argument("run")
+@click.pass_obj
+def pause(session: Session, run: str) -> None:
+    """Let every lane of a run stop after the page that it is at."""
+    found = session.run(run)
+    if not session.parts.runs.pause(found.id, "paused by command"):
+        click.echo(f"Run {found.id} was {found.state} already.")
+        return
+    click.echo(f"Run {found.id} is paused. Go on with: backfill run --resume")
+
+
+@click.command()
+@click.argument("run")
+@click.pass_obj
+def cancel(session: Session, run: str) -> None:
+    """End a run for good, after the pages that are at work; what it did stays."""
+    found = session.run(run)
+    if not session.parts.runs.cancel(found.id):
+        click.echo(f"Run {found.id} was {found.state} already.")
+        return
+    click.echo(f"Run {found.id} is cancelled. What it did stays.")
+
+
+def say_whether_workers_are_online() -> None:
+    """Say so, and what to do, if nobody is there to do the pages."""
+    from backfill_tasks.fleet import online  # noqa: PLC0415  Celery takes half a second to import
+
+    if not online():
+        say("No worker is online. Start one: celery -A backfill_tasks worker")
+        say("The run starts when one comes.")

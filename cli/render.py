@@ -1,0 +1,156 @@
+"""Text for the operator: 80 columns, no colours, the same in a terminal and in a pipe."""
+
+from collections.abc import Iterable, Sequence
+
+from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.model import Quarantined, Run
+from backfill_tasks.engine.verification import Verification
+
+WIDTH = 80
+
+
+def duration(seconds: float) -> str:
+    """A length of time as one reads it: 4.2 s, 3 min 20 s, 5 h 10 min."""
+    if seconds < 60:  # noqa: PLR2004  seconds a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def classes(backfill: Backfill, run: Run) -> tuple[str, ...]:
+    """The counts that are shown of a run, in their order."""
+    shown = ("read", *backfill.classes, "quarantined")
+    return (*shown, *backfill.passed_over) if run.mode == "dry-run" else shown
+
+
+def counts(backfill: Backfill, run: Run) -> list[str]:
+    """The counts, a line each, with what they mean."""
+    meanings = {
+        **backfill.classes,
+        "quarantined": "failed on their own, kept with their error",
+        **backfill.passed_over,
+    }
+    found = run.counts
+    lines = [f"  {backfill.items + ' read':<16}{found.get('read', 0):>11,}"]
+    lines += [
+        f"    {name.replace('_', ' '):<14}{found.get(name, 0):>11,}   {meanings[name]}"
+        for name in (*backfill.classes, "quarantined")
+    ]
+    if run.mode == "dry-run":
+        lines.append("  not read")
+        lines += [
+            f"    {name.replace('_', ' '):<14}{found.get(name, 0):>11,}   {meanings[name]}"
+            for name in backfill.passed_over
+        ]
+    return lines
+
+
+def lanes(run: Run) -> list[str]:
+    """The lanes, a line each, and beneath one that is held up or stopped the reason."""
+    lines = ["  lane  state     pages       read  cursor"]
+    for lane in run.lanes:
+        read = lane.counts.get("read", 0)
+        lines.append(
+            f"  {lane.number:>4}  {lane.state:<8}{lane.page:>7,}{read:>11,}  {_shortened(lane.cursor or '-', 43)}"
+        )
+        if lane.reason:
+            lines.append(f"        {_shortened(lane.reason, 400)}")
+    return lines
+
+
+def summary(backfill: Backfill, run: Run, *, quarantined: Sequence[Quarantined] = ()) -> str:
+    """What an operator wants to read when a run has ended, or when they ask how it stands."""
+    lines = [f"Run {run.id} · {run.parameters.backfill} · {run.mode} · {run.state}"]
+    if run.reason:
+        lines.append(f"  {run.reason}")
+    lines += ["", *counts(backfill, run)]
+    lines.append(f"  {'pages':<16}{run.pages:>11,}   in {lanes_in_words(len(run.lanes))}")
+    lines.append(f"  {'duration':<16}{duration(run.seconds):>11}   {run.leads_per_second:,.0f} {backfill.items}/s")
+    if run.lanes:
+        lines += ["", *lanes(run)]
+    if quarantined:
+        lines += ["", "  quarantined"]
+        lines += [f"    {each.item}  {_shortened(each.error, 400)}" for each in quarantined]
+        more = run.counts.get("quarantined", 0) - len(quarantined)
+        if more > 0:
+            lines.append(f"    … and {more:,} more")
+    lines += ["", *next_steps(run)]
+    return "\n".join(lines)
+
+
+def next_steps(run: Run) -> list[str]:
+    """What to do now."""
+    if run.mode == "dry-run":
+        whole = "Nothing was changed. " + ("" if run.state == "complete" else "Not all pages were counted. ")
+        return [f"{whole}To do it: the same command with --apply."]
+    match run.state:
+        case "complete":
+            return [f"Next: backfill verify {run.id}"]
+        case "running":
+            return [f"Next: backfill watch {run.id}", f"      backfill cancel {run.id}   ends it for good"]
+        case "paused":
+            return ["Next: backfill run --resume   goes on where it stopped"]
+        case "failed":
+            return ["Next: mend what stopped the lane, then: backfill run --resume"]
+        case "cancelled":
+            return ["What it did stays. A new run does the rest: backfill run --apply"]
+
+
+def verification(backfill: Backfill, run: Run, found: Verification, *, most: int = 20) -> str:
+    """What the verification found, and which items."""
+    lines = [f"Verification of run {run.id} · {run.state}", ""]
+    if run.state != "complete":
+        lines.append("  The run is not complete: only what its lanes have passed is looked at.")
+    lines.append(f"  {backfill.items} without a result  {len(found.missing):>11,}")
+    lines += [f"    {item}" for item in found.missing[:most]]
+    if len(found.missing) > most:
+        lines.append(f"    … and {len(found.missing) - most:,} more; --json lists all")
+    for name, (counted, there) in found.found.items():
+        gone = f"   {counted - there:,} changed or deleted since" if there < counted else ""
+        lines.append(f"  {name.replace('_', ' '):<20}{counted:>11,} counted{there:>11,} in the database{gone}")
+    if found.quarantined:
+        lines.append(f"  {'in quarantine':<20}{found.quarantined:>11,}")
+    if found.arrived:
+        lines.append(f"  {'arrived since':<20}{found.arrived:>11,}   after the start: the host's own jobs are theirs")
+    lines += [f"  WRONG: {each}" for each in found.contradictions[:most]]
+    lines += ["", "Clean: nothing is missing and every count is true." if found.clean else "NOT CLEAN."]
+    if found.missing:
+        lines.append("Next: backfill run --apply   enqueues what is missing")
+    return "\n".join(lines)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns as wide as what is in them; the last may be of any length."""
+    every = [tuple(head), *(tuple(row) for row in rows)]
+    widths = [max(len(row[column]) for row in every) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in every
+    )
+
+
+def progress(backfill: Backfill, run: Run) -> str:
+    """How far a run is, on one line."""
+    read = run.counts.get("read", 0)
+    done = sum(lane.state == "done" for lane in run.lanes)
+    of = f" of {run.expected:,} ({100 * read / run.expected:.0f}%)" if run.expected else ""
+    quarantined = run.counts.get("quarantined", 0)
+    parts = [
+        f"{run.state}: {read:,}{of} {backfill.items}",
+        f"{run.pages:,} pages",
+        f"{run.leads_per_second:,.0f}/s",
+        f"{done} of {lanes_in_words(len(run.lanes))} done",
+    ]
+    if quarantined:
+        parts.append(f"{quarantined:,} quarantined")
+    held = next((f"lane {lane.number}: {lane.reason}" for lane in run.lanes if lane.reason), None)
+    return " · ".join([*parts, held] if held else parts)
+
+
+def lanes_in_words(number: int) -> str:
+    """1 lane, 2 lanes."""
+    return "1 lane" if number == 1 else f"{number} lanes"
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

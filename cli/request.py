@@ -1,0 +1,99 @@
+"""What the command line of `run` asks for, read and checked against itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from backfill_tasks.engine.model import Bounds, Mode, Parameters
+from backfill_tasks.errors import UsageError
+from backfill_tasks.settings import Settings
+
+_BACKFILL = "lead-scoring"
+
+#: Options that are a run's own parameters, by the name that the run has for them.
+PARAMETERS = {
+    "limit": "--limit",
+    "lanes": "--lanes",
+    "client_ids": "--client-id",
+    "rescore_all": "--rescore-all",
+    "delay_ms": "--delay-ms",
+    "page_delay_ms": "--page-delay-ms",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        mode: dry run or apply.
+        refuses_apply: --dry-run stands on the command line.
+        parameters: the new run's parameters.
+        given: the parameters that stand on the command line, and are not there only by default.
+        smallest_lane: how many leads a lane holds at least.
+        single_batch: one page only.
+        state_file: where to write the checkpoint as well.
+        yes, detach, as_json: the options of these names.
+        ordinal: how many jobs an earlier run has numbered.
+        stretches: what an earlier run has left over; None: cut anew.
+    """
+
+    mode: Mode
+    refuses_apply: bool
+    parameters: Parameters
+    given: frozenset[str]
+    smallest_lane: int
+    single_batch: bool
+    state_file: Path | None
+    yes: bool
+    detach: bool
+    as_json: bool
+    ordinal: int = 0
+    stretches: tuple[Bounds, ...] | None = None
+
+
+def parse(context: click.Context, options: dict[str, Any], settings: Settings) -> Request:
+    """Read the options.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    for one, other in (("dry_run", "apply"), ("run_until_done", "single_batch")):
+        if options[one] and options[other]:
+            raise UsageError(f"--{one.replace('_', '-')} and --{other.replace('_', '-')} contradict each other")
+    if options["cursor"] == "":
+        raise UsageError("--cursor is empty: give a lead's id, or leave it away to start from the beginning")
+    if options["single_batch"] and (options["lanes"] or 1) > 1:
+        raise UsageError("--single-batch does one page, and so has one lane: leave --lanes away")
+    if options["detach"] and not options["apply"] and not options["resume"]:
+        raise UsageError("--detach goes with --apply: a dry run counts in this very process")
+    parameters = Parameters(
+        backfill=_BACKFILL,
+        limit=options["limit"],
+        lanes=1 if options["single_batch"] else options["lanes"] or settings.lanes,
+        cursor=options["cursor"],
+        page_delay_ms=options["page_delay_ms"],
+        options={
+            "client_ids": sorted(set(options["client_ids"])) or None,
+            "rescore_all": options["rescore_all"],
+            "delay_ms": options["delay_ms"],
+        },
+    )
+    return Request(
+        mode="apply" if options["apply"] else "dry-run",
+        refuses_apply=options["dry_run"],
+        parameters=parameters,
+        given=frozenset(
+            name for name in PARAMETERS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        ),
+        # A lane of the tool's own choice holds a page at least; one that was asked for may hold a single lead.
+        smallest_lane=1 if options["lanes"] else options["limit"],
+        single_batch=options["single_batch"],
+        state_file=options["state_file"],
+        yes=options["yes"],
+        detach=options["detach"],
+        as_json=options["as_json"],
+    )

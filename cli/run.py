@@ -1,0 +1,295 @@
+"""The command `run`: count what would happen, or do it, or go on with what was begun."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backfill_tasks.engine import checkpoint, ledger, schema
+from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.model import UNFINISHED, Lane, Run, RunId
+from backfill_tasks.engine.runs import cut, lanes_of, new_id
+from backfill_tasks.engine.survey import Survey
+from backfill_tasks.errors import CheckpointError, UsageError
+from cli import render
+from cli.commands import exit_status, follow_to_the_end, say_whether_workers_are_online, show
+from cli.follow import Detached, follow
+from cli.request import PARAMETERS, Request, parse
+from cli.session import COMPLETE, NOT_COMPLETE, Session, say
+
+_DAY_MS = 86_400_000
+_TEN_MINUTES_MS = 600_000
+
+#: What a page's leads take where nothing has been measured yet, for the expected time: leads a second in one lane.
+_USUAL_RATE = 10_000
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Count what would happen, all of it, writing nothing (the default).")
+@click.option("--apply", is_flag=True, help="Do it.")
+@click.option(
+    "--client-id",
+    "--clientId",
+    "client_ids",
+    multiple=True,
+    metavar="ID",
+    help="Only this workspace; repeatable.",
+)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Page size, in leads.")
+@click.option("--cursor", metavar="ID", help="Start after this lead.")
+@click.option("--rescore-all", is_flag=True, help="Scored leads too (default: unscored only).")
+@click.option(
+    "--delay-ms",
+    type=click.IntRange(0, _DAY_MS),
+    default=0,
+    show_default=True,
+    help="Spread runAt: the n-th job of the run is due n times this after its start.",
+)
+@click.option("--run-until-done", is_flag=True, help="All pages (the default).")
+@click.option("--single-batch", is_flag=True, help="Exactly one page; --resume goes on after it.")
+@click.option(
+    "--page-delay-ms",
+    type=click.IntRange(0, _TEN_MINUTES_MS),
+    default=0,
+    show_default=True,
+    help="Pause between the pages of a lane.",
+)
+@click.option(
+    "--state-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="Write the checkpoint there as well, as JSON (default: none, the cursor is in Redis).",
+)
+@click.option("--resume", is_flag=True, help="Go on with the newest unfinished run, or with --state-file's.")
+@click.option("--lanes", type=click.IntRange(1, 64), help="How many lanes (default: BACKFILL_LANES, 2).")
+@click.option("--yes", is_flag=True, help="Don't ask before --apply starts.")
+@click.option("--detach", is_flag=True, help="Return as soon as the run is seeded.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, the rest on standard error.")
+@click.pass_context
+def run(context: click.Context, /, **options: Any) -> None:
+    r"""Enqueue the scoring of every lead that has none.
+
+    Without --apply this is a dry run: it counts every page through the same selection
+    and changes nothing, neither in the database nor in Redis.
+
+    \b
+    Examples:
+      backfill run                          what would happen
+      backfill run --apply                  do it; Ctrl-C only detaches
+      backfill run --apply --client-id ID   one workspace
+      backfill run --apply --delay-ms 3000  20 jobs come due a minute
+      backfill run --resume                 go on with what was begun
+
+    \b
+    Exit status: 0 complete, 1 failed, 2 wrong usage, 3 complete but leads are
+    quarantined, 4 not complete (paused, cancelled, detached).
+    """
+    session: Session = context.obj
+    request = parse(context, options, session.settings)
+    if options["resume"] and options["cursor"] is not None:
+        say("--resume is ignored, because --cursor is given.")
+    elif options["resume"]:
+        context.exit(_resume(session, request))
+    context.exit(_start(session, request))
+
+
+def _start(session: Session, request: Request) -> int:
+    backfill = session.parts.backfills[request.parameters.backfill]
+    apply = request.mode == "apply"
+    if apply:
+        session.require_redis()
+        if request.state_file is not None:
+            checkpoint.require_writable(request.state_file)
+    with session.parts.engine.begin() as connection:
+        backfill.check(connection, request.parameters.options, apply=apply)
+    if not apply:
+        return _dry_run(session, backfill, request)
+    _prepare_ledger(session)
+    lanes = _lanes(session, backfill, request)
+    expected = None
+    if not request.yes and sys.stdin.isatty() and sys.stderr.isatty():
+        expected = _ask(session, backfill, request, lanes)
+    new = ledger.NewRun(new_id(), request.parameters, lanes, request.single_batch, request.ordinal, expected)
+    session.parts.runs.start(new)
+    say(f"Run {new.id} started in {render.lanes_in_words(len(lanes))} on {session.parts.address}.")
+    return _after_seeding(session, request, new.id)
+
+
+def _lanes(session: Session, backfill: Backfill, request: Request) -> tuple[Lane, ...]:
+    if request.stretches is not None:
+        return lanes_of(request.stretches)
+    return cut(session.parts.engine, backfill, request.parameters, smallest=request.smallest_lane)
+
+
+def _prepare_ledger(session: Session) -> None:
+    with session.parts.engine.begin() as connection:
+        applied = schema.migrate(connection)
+        unfinished = ledger.newest_run(connection, states=("running", "paused"))
+    if applied:
+        say(f"The ledger was brought to version {schema.latest()} (schema backfill).")
+    if unfinished is not None:
+        say(f"Note: run {unfinished} is not finished. `backfill cancel {unfinished}` ends it.")
+
+
+def _dry_run(session: Session, backfill: Backfill, request: Request) -> int:
+    lanes = _lanes(session, backfill, request)
+    try:
+        counted = _count(session, backfill, request, lanes)
+    except Detached:
+        say("Stopped: nothing was changed.")
+        return NOT_COMPLETE
+    show(session, counted, as_json=request.as_json)
+    return exit_status(counted)
+
+
+def _count(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lane, ...]) -> Run:
+    """Walk the dry run with progress."""
+    survey = Survey(
+        engine=session.parts.engine,
+        backfill=backfill,
+        parameters=request.parameters,
+        run=new_id(),
+        lanes=lanes,
+        statement_ms=session.settings.statement_timeout_ms,
+        single_batch=request.single_batch,
+    )
+    with survey.walking():
+        return follow(backfill, survey.read)
+
+
+def _ask(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lane, ...]) -> int:
+    """Show what will be done, and ask; answers how many leads will be read."""
+    try:
+        counted = _count(session, backfill, request, lanes)
+    except Detached:
+        raise click.Abort from None
+    say(f"This will be done in {session.parts.address}:")
+    say()
+    for line in render.counts(backfill, counted):
+        say(line)
+    say(f"  {'pages':<16}{counted.pages:>11,}   in {render.lanes_in_words(len(lanes))}")
+    say(f"  {'expected time':<16}{render.duration(_expected_seconds(session, request, counted)):>11}")
+    say()
+    click.confirm("Start?", abort=True, err=True)
+    return counted.counts.get("read", 0)
+
+
+def _expected_seconds(session: Session, request: Request, counted: Run) -> float:
+    """About how long the run will take: at the last run's rate if there is one, and no faster than its pauses allow."""
+    with session.parts.engine.begin() as connection:
+        last = ledger.newest_run(connection, states=("complete",))
+    rate = session.parts.runs.read(last).leads_per_second if last else 0.0
+    lanes = max(1, len(counted.lanes))
+    working = counted.counts.get("read", 0) / (rate or _USUAL_RATE)
+    return working + counted.pages / lanes * request.parameters.page_delay_ms / 1000
+
+
+def _resume(session: Session, request: Request) -> int:
+    """Go on with the run that the checkpoint file names, or with the newest unfinished one."""
+    found = checkpoint.read(request.state_file) if request.state_file else None
+    match found:
+        case checkpoint.OldCheckpoint():
+            say(f"Going on with the old script's checkpoint, after lead {found.cursor}, job {found.ordinal}.")
+            parameters = replace(request.parameters, cursor=found.cursor)
+            return _start(session, replace(request, parameters=parameters, ordinal=found.ordinal))
+        case checkpoint.Checkpoint():
+            run = found.run if _in_ledger(session, found.run) else None
+        case None:
+            run = _newest_unfinished(session)
+    if run is None and isinstance(found, checkpoint.Checkpoint):
+        _refuse_differences(request, found.run, found.parameters.as_json())
+        say(f"The ledger has lost run {found.run}: a new run goes on from its checkpoint.")
+        restored = replace(
+            request, mode="apply", parameters=found.parameters, ordinal=found.ordinal, stretches=found.left
+        )
+        return _start(session, restored)
+    if run is None:
+        raise UsageError("there is no unfinished run to resume: `backfill runs` lists them")
+    return _go_on(session, request, run)
+
+
+def _in_ledger(session: Session, run: RunId) -> bool:
+    with session.parts.engine.begin() as connection:
+        return bool(schema.version(connection)) and ledger.read_run(connection, run) is not None
+
+
+def _newest_unfinished(session: Session) -> RunId | None:
+    session.require_ledger()
+    with session.parts.engine.begin() as connection:
+        return ledger.newest_run(connection, states=UNFINISHED)
+
+
+def _go_on(session: Session, request: Request, run: RunId) -> int:
+    session.require_redis()
+    session.require_ledger()
+    if request.state_file is not None:
+        checkpoint.require_writable(request.state_file)
+    _refuse_differences(request, run, session.parts.runs.read(run).parameters.as_json())
+    lost = session.parts.runs.resume(run, single_batch=request.single_batch)
+    if lost:
+        say(f"Redis had lost the cursor of {render.lanes_in_words(len(lost))}: taken from the ledger.")
+    say(f"Run {run} goes on on {session.parts.address}.")
+    return _after_seeding(session, request, run)
+
+
+def _refuse_differences(request: Request, run: RunId, own: dict[str, Any]) -> None:
+    """A run is resumed with its own parameters; the command line may repeat them, and not change them."""
+    if request.refuses_apply:
+        raise UsageError(f"run {run} applies: it can't be resumed as a dry run; leave --dry-run away")
+    asked = request.parameters.as_json()
+    for name in sorted(request.given):
+        if asked[name] != own[name]:
+            raise UsageError(
+                f"run {run} has {PARAMETERS[name]} {_shown(own[name])}, not {_shown(asked[name])}:"
+                f" leave {PARAMETERS[name]} away, or start a new run"
+            )
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "(all)"
+        case bool():
+            return "on" if value else "off"
+        case list():
+            return ",".join(value)
+    return str(value)
+
+
+def _after_seeding(session: Session, request: Request, run: RunId) -> int:
+    """Say whether anybody will do the pages, and follow the run unless that is not wanted."""
+    say_whether_workers_are_online()
+    keep = _Checkpoints(request.state_file)
+    if not request.detach:
+        return follow_to_the_end(session, run, as_json=request.as_json, on_reading=keep)
+    seeded = session.parts.runs.read(run)
+    keep(seeded)
+    if request.state_file is not None:
+        say(f"{request.state_file} holds the run's start only: nobody follows a detached run to write it again.")
+    if request.as_json:
+        show(session, seeded, as_json=True)
+    say(f"`backfill watch {run}` follows it.")
+    return COMPLETE
+
+
+class _Checkpoints:
+    """Writes a run's checkpoint file whenever the run has moved. A file that can't be written stops nothing."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._written: tuple[int, str] | None = None
+        self._complained = False
+
+    def __call__(self, run: Run) -> None:
+        place = (run.pages, run.state)
+        if self._path is None or place == self._written:
+            return
+        try:
+            checkpoint.write(self._path, run)
+            self._written = place
+        except CheckpointError as error:
+            if not self._complained:
+                say(f"Note: {error}. The run goes on; its place is in Redis and in the ledger.")
+            self._complained = True

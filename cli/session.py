@@ -1,0 +1,112 @@
+"""What a command needs of the outside: the settings, the connections, and errors turned into one line."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import click
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks import settings
+from backfill_tasks.engine import database, ledger, live, schema
+from backfill_tasks.engine.model import PageMessage, Run, RunId
+from backfill_tasks.errors import BackfillError, CheckpointError, ConfigurationError, UsageError
+from backfill_tasks.wiring import Parts, assemble
+
+#: Exit statuses.
+COMPLETE, FAILED, WRONG_USAGE, QUARANTINED, NOT_COMPLETE = range(5)
+
+#: How often a command tries to reach Redis before it says that it can't, with growing waits: about 2 s in all.
+_PATIENCE = 5
+
+
+def _send(message: PageMessage, delay: float) -> None:
+    from backfill_tasks.tasks import send  # noqa: PLC0415  Celery takes half a second to import; most commands do without
+
+    send(message, delay)
+
+
+@dataclass(frozen=True)
+class Session:
+    """The settings and the connected engine, each made when first asked for."""
+
+    @cached_property
+    def settings(self) -> settings.Settings:
+        """The settings."""
+        return settings.load()
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The engine, with a database that answers."""
+        parts = assemble(self.settings, _send, patience=_PATIENCE)
+        with database.reachable(parts.address), parts.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        return parts
+
+    def require_redis(self) -> None:
+        """Raise UnreachableError unless Redis answers."""
+        with live.reachable(self.settings.redis_url):
+            live.connect(self.settings.redis_url, patience=_PATIENCE).ping()
+
+    def require_ledger(self) -> None:
+        """Raise LedgerError unless the ledger is there and of the right version."""
+        with self.parts.engine.begin() as connection:
+            schema.require(connection)
+
+    def run(self, run: str | None) -> Run:
+        """The run with this id, or the newest.
+
+        Raises:
+            UsageError: there is none.
+        """
+        self.require_ledger()
+        if run is not None:
+            return self.parts.runs.read(RunId(run))
+        with self.parts.engine.begin() as connection:
+            newest = ledger.newest_run(connection)
+        if newest is None:
+            raise UsageError("there is no run yet: `backfill run --apply` starts one")
+        return self.parts.runs.read(newest)
+
+
+def say(line: str = "") -> None:
+    """A line for the operator, on standard error."""
+    click.echo(line, err=True)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the process with one line on standard error and the right exit status, whatever is raised."""
+    try:
+        yield
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.Abort:
+        say("backfill: stopped, nothing was started")
+        sys.exit(NOT_COMPLETE)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"; see `{context.command_path} --help`" if context else ""
+        say(f"backfill: {error.format_message().rstrip('.')}{hint}")
+        sys.exit(WRONG_USAGE)
+    except (UsageError, ConfigurationError, CheckpointError) as error:
+        say(f"backfill: {error}")
+        sys.exit(WRONG_USAGE)
+    except BackfillError as error:
+        say(f"backfill: {error}")
+        sys.exit(FAILED)
+    except DBAPIError as error:
+        say(f"backfill: the database refused: {database.reason(error)}")
+        sys.exit(FAILED)
+    except (RedisError, OperationalError) as error:
+        say(f"backfill: Redis failed: {error}; see REDIS_URL, then go on with `backfill run --resume`")
+        sys.exit(FAILED)
+    except BrokenPipeError:
+        logging.shutdown()
+        sys.exit(FAILED)

@@ -1,0 +1,1 @@
+"""A sample host database: the host's tables, smaller, and rows that look like real ones."""

@@ -1,0 +1,59 @@
+-- Nine workspaces and their settings. The last has no lead at all and no settings, the one before it next to no leads:
+-- how the leads spread over them is in plan.sql. Questions are a JSON array as text, plain text, or missing.
+
+CREATE TEMPORARY TABLE sample_client AS
+SELECT pg_temp.id('client', n) AS id, settings.*
+FROM (
+  VALUES
+    (
+      1, 'Northwind Robotics', 'Warehouse robots that pick and pack, rented by the month',
+      'Operations leaders at logistics companies with 200 or more employees and at least one own warehouse',
+      '["How many orders do you ship a day?", "Who decides on warehouse equipment?", "When does your lease end?"]'
+    ),
+    (
+      2, 'Brightwater Analytics', 'Demand forecasts for retailers, ready in two weeks',
+      'Heads of supply chain or finance at retailers with 50 to 5,000 employees',
+      '["Which planning tool do you use today?", "What does one percent of stock cost you?"]'
+    ),
+    (
+      3, 'Harbor & Vine Legal', 'Contract review by lawyers, at a fixed price per page',
+      'General counsel and procurement at software companies without a legal team of their own',
+      'How many contracts do you sign a month? Who reviews them now?'
+    ),
+    (
+      4, 'Alpenglow Software', 'Time sheets that fill themselves in, for agencies',
+      'Owners of agencies and consultancies with 10 to 250 employees',
+      '["How do you track time?", "How many people bill by the hour?"]'
+    ),
+    (
+      5, 'Copperfield Staffing', 'Nurses and carers for clinics, within 48 hours',
+      'Nursing directors of hospitals, clinics and care homes',
+      'What shifts stay open?' || chr(10) || 'Which agencies do you work with?'
+    ),
+    (
+      6, 'Solaris Roofing Partners', 'Solar roofs for warehouses and schools, paid from what they save',
+      'Facility managers who own a flat roof of more than 1,000 square metres', '[]'
+    ),
+    (
+      7, 'Quill & Anchor Media', 'A podcast a week, from script to release',
+      'Marketing leaders at companies that sell to companies', NULL
+    ),
+    (8, 'Öresund Ventures', NULL, NULL, ''),
+    (9, 'Tamarack Test Workspace', NULL, NULL, NULL)
+) AS settings (n, name, service, profile, questions);
+
+INSERT INTO "Client" ("id", "name", "userId", "createdAt", "updatedAt")
+SELECT
+  id, name, pg_temp.digest('user', n)::UUID::TEXT,
+  %(until)s - INTERVAL '2 years', %(until)s - INTERVAL '1 day' * n
+FROM sample_client;
+
+INSERT INTO "WorkspaceSettings" (
+  "id", "clientId", "serviceDescription", "qualificationQuestions", "idealCustomerProfile", "companyName",
+  "createdAt", "updatedAt"
+)
+SELECT
+  pg_temp.id('settings', n), id, service, questions, profile, name,
+  %(until)s - INTERVAL '2 years', %(until)s - INTERVAL '1 day' * n
+FROM sample_client
+WHERE n < 9;

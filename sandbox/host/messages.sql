@@ -1,0 +1,104 @@
+-- The messages of every lead: message k was sent at created_at + k * pace, and the one after the last, where a thread
+-- is tied, at the time of the newest inbound one. A lead has fewer than 8, so n * 8 + k numbers the messages of all
+-- leads.
+
+INSERT INTO "Message" (
+  "id", "channel", "source", "body", "subject", "isRead", "direction", "sentBy", "leadId", "sentAt", "createdAt"
+)
+SELECT
+  pg_temp.id('message', m),
+  split_part(via, '/', 1),
+  split_part(via, '/', 2),
+  CASE
+    WHEN NOT inbound THEN
+      pg_temp.pick(
+        ARRAY[
+          'I saw that your team is growing and thought of you.', 'We help teams like yours save a day a week.',
+          'Most of our customers had the same question at first.', 'I will keep this short.',
+          'Thanks for getting back to me.', 'I am following up on my last note.',
+          'Happy to send over two examples from your industry.'
+        ],
+        pg_temp.draw(m, 'opening')
+      ) || ' ' || pg_temp.pick(
+        ARRAY[
+          'Would Tuesday or Thursday work for a quick call?', 'Is that something you look after?',
+          'Shall I send the details?', 'Who would be the right person to talk to?',
+          'What would have to be true for this to be worth 15 minutes?'
+        ],
+        pg_temp.draw(m, 'question')
+      )
+    WHEN tag IN ('Interested', 'Meeting Requested', 'Information Requested', 'Meeting Booked', 'Follow Up') THEN
+      pg_temp.pick(
+        ARRAY[
+          'Good timing, we are looking at this right now.', 'Sounds interesting.', 'Yes, that is on my desk.',
+          'We are about 300 people and do this by hand today.', 'Our contract ends in spring.',
+          'A colleague told me about you.'
+        ],
+        pg_temp.draw(m, 'opening')
+      ) || ' ' || pg_temp.pick(
+        ARRAY[
+          'Can you send prices?', 'Thursday at 10 works for me.', 'What does it take to get started?',
+          'Please call me after lunch.', 'Could you show it to the two of us next week?'
+        ],
+        pg_temp.draw(m, 'question')
+      )
+    WHEN tag IN (
+      'Not Interested', 'Blacklist', 'blacklist', 'Opt Out', 'Opt-Out', 'Opted Out', 'Unsubscribe', 'Unsubscribed',
+      'UNSUBSCRIBED'
+    ) THEN
+      pg_temp.pick(
+        ARRAY[
+          'Please take me off your list.', 'STOP', 'Not for us, thank you.', 'Do not write to me again.', 'unsubscribe',
+          'We have a supplier and are not going to change.'
+        ],
+        pg_temp.draw(m, 'opening')
+      )
+    WHEN tag IN ('Bounced', 'Bounce', 'Bounced ') THEN
+      'Delivery to the following recipient failed permanently: the address does not exist.'
+    ELSE
+      pg_temp.pick(
+        ARRAY[
+          'Who is this?', 'I am out of the office until Monday.', 'Maybe later in the year.',
+          'What is it that you do, exactly?', 'Ok.', 'I have passed this on to our operations team.',
+          'We are a small shop, I am not sure that we fit.', '👍'
+        ],
+        pg_temp.draw(m, 'opening')
+      )
+  END,
+  CASE WHEN via LIKE 'email/%%' THEN
+    CASE WHEN k > 1 THEN 'Re: ' ELSE '' END
+    || pg_temp.pick(
+      ARRAY['A question about your team', 'Quick idea', 'Next quarter', 'Fifteen minutes?'],
+      pg_temp.draw(n, 'subject')
+    )
+  END,
+  NOT inbound OR pg_temp.draw(m, 'read') < 0.8,
+  CASE WHEN inbound THEN 'inbound' ELSE 'outbound' END,
+  CASE WHEN NOT inbound THEN pg_temp.pick(ARRAY['ai', 'ai', 'setter'], pg_temp.draw(m, 'sender')) END,
+  id,
+  sent_at,
+  sent_at
+FROM (
+  SELECT
+    n,
+    k,
+    n * 8 + k AS m,
+    id,
+    tag,
+    k > messages OR (answers AND mod(k + opens, 2) = 0) AS inbound,
+    created_at + pace * CASE WHEN k > messages THEN last_inbound ELSE k END AS sent_at,
+    -- One conversation in five goes on by text message.
+    CASE
+      WHEN k > 2 AND pg_temp.draw(n, 'goes on by sms') < 0.2 THEN 'sms/zrg'
+      ELSE
+        pg_temp.pick(
+          ARRAY[
+            'email/emailbison', 'email/emailbison', 'email/smartlead', 'email/instantly', 'email/inboxxia',
+            'sms/zrg', 'sms/ghl', 'linkedin/unipile'
+          ],
+          pg_temp.draw(n, 'via')
+        )
+    END AS via
+  FROM sample_plan
+  CROSS JOIN LATERAL generate_series(1, messages + tied::INTEGER) AS k
+) AS message;

@@ -1,0 +1,121 @@
+"""Fixtures that every part of the suite shares: real servers, a database a test, workers as processes."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from harness import Backfill, Worker
+
+from sandbox.host.sample import Sample, create_schema, fill
+from sandbox.servers import Servers, create_database, drop_database, servers
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """PostgreSQL and Redis: those of the environment, or started here."""
+    with servers(tmp_path_factory.mktemp("servers")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def make_database(server: Servers) -> Iterator[Callable[..., str]]:
+    """Makes databases that go with the session; answers their URLs."""
+    made: list[str] = []
+
+    def make(*, template: str | None = None, locale: str | None = None) -> str:
+        name = f"backfill_test_{secrets.token_hex(4)}"
+        creator = server.postgres.create_database if server.postgres else None
+        url = (
+            creator(name, template=template, locale=locale)
+            if creator
+            else create_database(server.database_url, name, template=template, locale=locale)
+        )
+        made.append(name)
+        return url
+
+    yield make
+    for name in made:
+        drop_database(server.database_url, name)
+
+
+@pytest.fixture
+def empty_database(make_database: Callable[..., str]) -> str:
+    """The URL of an empty database."""
+    return make_database()
+
+
+@dataclass(frozen=True)
+class HostTemplate:
+    """A filled host database to copy, and what is in it."""
+
+    name: str
+    sample: Sample
+
+
+@pytest.fixture(scope="session")
+def host_template(make_database: Callable[..., str]) -> HostTemplate:
+    """A sample host database of 2,000 leads with every kind of lead, tag and job, filled once a session."""
+    url = make_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        create_schema(connection)
+        sample = fill(connection, 2_000)
+    return HostTemplate(url.rsplit("/", 1)[1], sample)
+
+
+@pytest.fixture
+def sample(host_template: HostTemplate) -> Sample:
+    """What is in the database of `host`."""
+    return host_template.sample
+
+
+@pytest.fixture
+def host(make_database: Callable[..., str], host_template: HostTemplate) -> str:
+    """The URL of a fresh host database of 2,000 leads."""
+    return make_database(template=host_template.name)
+
+
+@pytest.fixture
+def bare_host(empty_database: str) -> str:
+    """The URL of a fresh host database with tables and no rows."""
+    with psycopg.connect(empty_database) as connection:
+        create_schema(connection)
+    return empty_database
+
+
+@pytest.fixture
+def backfill(server: Servers, host: str, tmp_path: Path) -> Backfill:
+    """The installed command against `host`, with a queue of its own on the session's Redis."""
+    return Backfill(
+        directory=tmp_path,
+        environment={
+            **{name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")},
+            "DATABASE_URL": host,
+            "REDIS_URL": server.redis_url,
+            "BACKFILL_QUEUE": f"test-{secrets.token_hex(4)}",
+        },
+    )
+
+
+@pytest.fixture
+def start_worker(backfill: Backfill) -> Iterator[Callable[..., Worker]]:
+    """Starts real worker processes, which end with the test."""
+    started: list[Worker] = []
+
+    def start(*, concurrency: int = 2, beat: bool = False, **environment: str) -> Worker:
+        worker = Worker.start(backfill, concurrency=concurrency, beat=beat, environment=environment)
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.stop()
+
+
+@pytest.fixture
+def worker(start_worker: Callable[..., Worker]) -> Worker:
+    """One worker of two processes, ready."""
+    return start_worker()

@@ -1,0 +1,136 @@
+"""The installed command and real workers, as a test sees them: subprocesses, their output, their exit status."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_PROGRAMS = Path(sys.executable).parent
+
+
+def wait_for(condition: Callable[[], T], *, what: str, seconds: float = 30.0) -> T:
+    """Wait until a condition holds, and answer what it answered; fails after so many seconds, saying what it waited for."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds} s in vain: {what}")
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """The command, called outside the checkout, in an environment of its own."""
+
+    directory: Path
+    environment: Mapping[str, str]
+
+    @property
+    def database_url(self) -> str:
+        return self.environment["DATABASE_URL"]
+
+    def set(self, **variables: str) -> "Backfill":
+        """The same with other variables."""
+        return replace(self, environment={**self.environment, **variables})
+
+    def __call__(self, *arguments: str, timeout: float = 120) -> "subprocess.CompletedProcess[str]":
+        """Run the command to its end, with no terminal."""
+        return subprocess.run(
+            [_PROGRAMS / "backfill", *arguments],
+            cwd=self.directory,
+            env=dict(self.environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def json(self, *arguments: str, status: int = 0, timeout: float = 120) -> dict[str, Any]:
+        """Run the command with --json, expect an exit status, and answer its object."""
+        done = self(*arguments, "--json", timeout=timeout)
+        assert done.returncode == status, (
+            f"exit status {done.returncode}, expected {status}: {done.stderr}{done.stdout}"
+        )
+        content: dict[str, Any] = json.loads(done.stdout)
+        return content
+
+    def popen(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start the command and leave it running."""
+        return subprocess.Popen(
+            [_PROGRAMS / "backfill", *arguments],
+            cwd=self.directory,
+            env=dict(self.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@dataclass
+class Worker:
+    """A `celery -A backfill_tasks worker` in a process group of its own."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    environment: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def start(
+        cls,
+        backfill: Backfill,
+        *,
+        concurrency: int = 2,
+        beat: bool = False,
+        app: str = "backfill_tasks",
+        environment: Mapping[str, str] | None = None,
+    ) -> "Worker":
+        """Start a worker and wait until it takes messages."""
+        number = len(list(backfill.directory.glob("worker-*.log"))) + 1
+        log = backfill.directory / f"worker-{number}.log"
+        variables = {**backfill.environment, **(environment or {})}
+        command = [str(_PROGRAMS / "celery"), "-A", app, "worker", "--loglevel=info", f"--concurrency={concurrency}"]
+        command += [f"--hostname=worker-{number}-{os.getpid()}@%h"]
+        if beat:
+            command += ["--beat", "--schedule", str(backfill.directory / f"beat-{number}")]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, cwd=backfill.directory, env=variables, stdout=output, stderr=output, start_new_session=True
+            )
+        started = cls(process, log, variables)
+        wait_for(started._ready, what=f"the worker to be ready: {log}", seconds=60)  # noqa: SLF001  its own
+        return started
+
+    def _ready(self) -> bool:
+        assert self.process.poll() is None, f"the worker ended: {self.output}"
+        return " ready." in self.output
+
+    @property
+    def output(self) -> str:
+        """What it has logged so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL to the worker and all its children, at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Ask it to end, and end it if it does not."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.kill()
