@@ -51,9 +51,8 @@ def lanes(run: Run) -> list[str]:
     lines = ["  lane  state     pages       read  cursor"]
     for lane in run.lanes:
         read = lane.counts.get("read", 0)
-        lines.append(
-            f"  {lane.number:>4}  {lane.state:<8}{lane.page:>7,}{read:>11,}  {_shortened(lane.cursor or '-', 43)}"
-        )
+        cursor = _shortened(lane.cursor or "-", 43)
+        lines.append(f"  {lane.number:>4}  {run.state_of(lane):<9}{lane.page:>6,}{read:>11,}  {cursor}")
         if lane.reason:
             lines.append(f"        {_shortened(lane.reason, 400)}")
     return lines

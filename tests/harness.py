@@ -17,7 +17,7 @@ _PROGRAMS = Path(sys.executable).parent
 
 
 def wait_for(condition: Callable[[], T], *, what: str, seconds: float = 30.0) -> T:
-    """Wait until a condition holds, and answer what it answered; fails after so many seconds, saying what it waited for."""
+    """Wait until a condition holds, and answer what it answered; fails after so many seconds, saying what for."""
     deadline = time.monotonic() + seconds
     while True:
         found = condition()
@@ -109,7 +109,7 @@ class Worker:
                 command, cwd=backfill.directory, env=variables, stdout=output, stderr=output, start_new_session=True
             )
         started = cls(process, log, variables)
-        wait_for(started._ready, what=f"the worker to be ready: {log}", seconds=60)  # noqa: SLF001  its own
+        wait_for(started._ready, what=f"the worker to be ready: {log}", seconds=60)
         return started
 
     def _ready(self) -> bool:

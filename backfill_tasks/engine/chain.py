@@ -15,12 +15,9 @@ from sqlalchemy import Engine
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.live import LiveCursors
 from backfill_tasks.engine.model import Lane, PageMessage, RunId
-from backfill_tasks.engine.page import Committed, Pages, Refusal
+from backfill_tasks.engine.page import MOST_ATTEMPTS, Committed, Pages, Refusal
 
 logger = logging.getLogger(__name__)
-
-#: A page that has begun so often without an end has killed its worker so often: it is not tried again.
-MOST_ATTEMPTS = 5
 
 #: How long a duplicate gives the process that committed the page to send the next one, in seconds. Far longer than it
 #: takes (some milliseconds), far shorter than an operator notices.
@@ -57,11 +54,8 @@ class Chain:
         Raises:
             DBAPIError, Raced: the page could not be done now; nothing was changed.
         """
-        attempts = self.live.begin(message)
-        if attempts is None:
+        if self.live.is_superseded(message):
             return Step("superseded")
-        if attempts > MOST_ATTEMPTS:
-            return self.stop(message, f"page {message.page} ended its worker {MOST_ATTEMPTS} times: see its log")
         done = self.pages.do(message)
         if isinstance(done, Committed):
             self.live.advance(message, done.result.cursor)
@@ -70,6 +64,10 @@ class Chain:
             elif done.lane_done:
                 self.finish(message.run)
             return Step("committed", done)
+        if done.why == "deadly":
+            return self.stop(
+                message, f"page {message.page} ended its worker {MOST_ATTEMPTS} times: see the workers' logs"
+            )
         if done.why == "duplicate" and done.lane is not None and done.lane.page == message.page:
             self._take_over(message, done.lane)
         return Step(done.why)

@@ -80,10 +80,17 @@ class LiveCursors:
             pipeline.expire(key, _KEEP_SECONDS)
             pipeline.execute()
 
-    def begin(self, message: PageMessage) -> int | None:
-        """How often this page has begun without an end, this time included; None: a newer chain has the lane."""
-        attempts = int(self._begin(keys=[_key(message.run, message.lane)], args=[message.generation, message.page]))
-        return None if attempts < 0 else attempts
+    def is_superseded(self, message: PageMessage) -> bool:
+        """Whether a newer chain has the lane, as far as Redis knows; the ledger has the last word."""
+        generation = cast("str | None", self._redis.hget(_key(message.run, message.lane), "generation"))
+        return generation is not None and int(generation) > message.generation
+
+    def begin(self, message: PageMessage) -> int:
+        """How often this page has begun without an end, this time included. Only for who holds the lane in the ledger.
+
+        One process at a time does, so what has begun and not ended has ended its process.
+        """
+        return int(self._begin(keys=[_key(message.run, message.lane)], args=[message.page, _KEEP_SECONDS]))
 
     def forgive(self, message: PageMessage) -> None:
         """The page came to an orderly end, though not a good one: it did not kill its worker."""

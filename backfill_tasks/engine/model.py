@@ -139,13 +139,13 @@ class Lane:
         """What is still to be walked."""
         return Bounds(self.position, self.bounds.upper)
 
-    def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
+    def as_json(self, classes: Sequence[str], state: str) -> dict[str, Any]:
         """The lane as `status --json` shows it, every one of these classes counted."""
         return {
             "number": self.number,
             "bounds": {"lower": self.bounds.lower, "upper": self.bounds.upper},
             "cursor": self.cursor,
-            "state": self.state,
+            "state": state,
             "reason": self.reason,
             "pages": self.page,
             "generation": self.generation,
@@ -184,6 +184,10 @@ class Run:
         """Pages done, all lanes together."""
         return sum(lane.page for lane in self.lanes)
 
+    def state_of(self, lane: Lane) -> LaneState | RunState:
+        """A lane's state as one reads it: a lane that has not come to its end stands as its run does."""
+        return self.state if lane.state == "running" else lane.state
+
     @property
     def seconds(self) -> float:
         """From the start to the end, or to the moment this was read."""
@@ -204,7 +208,7 @@ class Run:
             "parameters": self.parameters.as_json(),
             "counts": {name: self.counts.get(name, 0) for name in classes},
             "pages": self.pages,
-            "lanes": [lane.as_json(classes) for lane in self.lanes],
+            "lanes": [lane.as_json(classes, self.state_of(lane)) for lane in self.lanes],
             "started_at": self.started_at.isoformat(),
             "finished_at": self.finished_at.isoformat() if self.finished_at else None,
             "started_by": self.started_by,

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.backfill import Backfill, PageContext, Raced
 from backfill_tasks.engine.database import is_foreign_key_violation, is_permanent, is_transient, reason
+from backfill_tasks.engine.live import LiveCursors
 from backfill_tasks.engine.model import Bounds, Lane, PageMessage, PageResult, Quarantined, Window
 
 #: The most rows that a page looks at to find its items. An index scan of 5,000 rows takes some 10 to 30 ms from memory,
@@ -20,7 +21,10 @@ PAGE_ROWS = 5_000
 #: How often a stretch is asked for again at once when the host changed a row under it, before it is cut in two.
 _RACES = 3
 
-Refusal = Literal["superseded", "duplicate", "held", "unknown"]
+#: A page that has begun so often without an end has ended its worker so often: it is not tried again.
+MOST_ATTEMPTS = 5
+
+Refusal = Literal["superseded", "duplicate", "held", "unknown", "deadly"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Refused:
     """The page was not done, and nothing was changed.
 
     `superseded`: a newer chain has the lane. `duplicate`: the page was committed before. `held`: the run is not
-    running, or the lane has ended. `unknown`: the ledger has no such page to do.
+    running, or the lane has ended. `unknown`: the ledger has no such page to do. `deadly`: the page has ended its
+    worker too often.
     """
 
     why: Refusal
@@ -51,6 +56,7 @@ class Pages:
     """Does pages. Times in milliseconds."""
 
     engine: Engine
+    live: LiveCursors
     backfills: Mapping[str, Backfill]
     lock_ms: int
     statement_ms: int
@@ -81,6 +87,8 @@ class Pages:
             refusal = _refusal(fence, message)
             if refusal is not None:
                 return Refused(refusal, fence.lane)
+            if not careful and self.live.begin(message) > MOST_ATTEMPTS:
+                return Refused("deadly", fence.lane)
             parameters = fence.parameters
             backfill = self.backfills[parameters.backfill]
             numbers = backfill.numbers(parameters.options)

@@ -1,0 +1,117 @@
+"""Locales of the C library, for databases whose text does not sort by code point.
+
+The PostgreSQL of the wheel is built without ICU, its built-in locales all sort by code point, and a fresh
+machine (a slim container, say) may have no locale but C. What is left is the C library's own compiler,
+``localedef``, which comes with glibc: it makes the locale in a folder of ours, out of the system's sources
+where those are installed; where they are not, en_US.UTF-8 out of a small source that is written here.
+"""
+
+import shutil
+import subprocess
+import unicodedata
+from pathlib import Path
+
+from sandbox.process import ServerError
+
+ENGLISH = "en_US.UTF-8"
+# Latin, with every letter of the languages of western and central Europe.
+CHARACTERS = [chr(code) for code in range(0x20, 0x180)]
+
+
+def install_locale(name: str, folder: Path) -> None:
+    """Make sure that a program that has ``folder`` as its LOCPATH knows the locale ``name``.
+
+    Where the machine has neither en_US.UTF-8 nor the sources of it, it is a likeness: it sorts Latin letters
+    by letter, then accent, then case, and ignores punctuation at first, as the real one does, and leaves
+    every other script in the order of its code points.
+
+    Args:
+        name: A UTF-8 locale, such as en_US.UTF-8.
+        folder: A folder of the caller's, which is created if need be.
+
+    Raises:
+        ServerError: This machine has no such locale, and no way to make it.
+    """
+    target = folder / name
+    if target.exists() or _is_known(name):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if _compile(name.partition(".")[0], "UTF-8", target):
+        return
+    source, characters = folder / "source", folder / "characters"
+    source.write_text(_source())
+    characters.write_text(_characters())
+    if name != ENGLISH or not _compile(str(source), str(characters), target):
+        raise ServerError(f"this machine has no locale {name} and can't make it: install the locale")
+
+
+def _is_known(name: str) -> bool:
+    if shutil.which("locale") is None:
+        return False
+    known = subprocess.run(["locale", "-a"], check=False, capture_output=True, text=True).stdout  # noqa: S607
+    return name.lower().replace("-", "") in known.lower().replace("-", "").split()
+
+
+def _compile(source: str, characters: str, target: Path) -> bool:
+    if shutil.which("localedef") is None:
+        return False
+    # What the source leaves out (names of days, say) makes its status differ from 0: the result decides.
+    command = ["localedef", "--force", f"--inputfile={source}", f"--charmap={characters}", str(target)]
+    subprocess.run(command, check=False, capture_output=True)  # noqa: S603 (our own command)
+    return (target / "LC_COLLATE").exists()
+
+
+def _source() -> str:
+    lines = "\n".join(f"{_symbol(character)} {_weights(character)}" for character in sorted(CHARACTERS, key=_order))
+    return f"""escape_char /
+comment_char %
+LC_CTYPE
+upper <U0041>..<U005A>
+lower <U0061>..<U007A>
+digit <U0030>..<U0039>
+END LC_CTYPE
+LC_COLLATE
+order_start forward;forward;forward;forward,position
+{lines}
+order_end
+END LC_COLLATE
+"""
+
+
+def _characters() -> str:
+    lines = "\n".join(
+        f"{_symbol(character)} {''.join(f'/x{byte:02x}' for byte in character.encode())}" for character in CHARACTERS
+    )
+    return f"""<code_set_name> UTF-8
+<mb_cur_min> 1
+<mb_cur_max> 6
+<escape_char> /
+<comment_char> %
+CHARMAP
+{lines}
+END CHARMAP
+"""
+
+
+def _symbol(character: str) -> str:
+    return f"<U{ord(character):04X}>"
+
+
+def _base(character: str) -> str:
+    return unicodedata.normalize("NFD", character)[0].lower()
+
+
+def _lower(character: str) -> str:
+    lower = character.lower()
+    return lower if lower in CHARACTERS else character
+
+
+def _order(character: str) -> tuple[bool, str, str, bool]:
+    return character.isalnum(), _base(character), _lower(character), character.isupper()
+
+
+def _weights(character: str) -> str:
+    """By letter, then by accent, then by case; what is neither letter nor digit counts only in the end."""
+    if not character.isalnum():
+        return f"IGNORE;IGNORE;IGNORE;{_symbol(character)}"
+    return ";".join(_symbol(weight) for weight in (_base(character), _lower(character), character, character))
