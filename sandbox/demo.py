@@ -54,7 +54,7 @@ def main() -> int:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="backfill-demo-") as directory,
-            servers() as started,
+            servers(settings={}) as started,
             _database(started.database_url) as database_url,
         ):
             environment = {

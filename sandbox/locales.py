@@ -6,6 +6,7 @@ machine (a slim container, say) may have no locale but C. What is left is the C 
 where those are installed; where they are not, en_US.UTF-8 out of a small source that is written here.
 """
 
+import platform
 import shutil
 import subprocess
 import unicodedata
@@ -21,9 +22,9 @@ CHARACTERS = [chr(code) for code in range(0x20, 0x180)]
 def install_locale(name: str, folder: Path) -> None:
     """Make sure that a program that has ``folder`` as its LOCPATH knows the locale ``name``.
 
-    Where the machine has neither en_US.UTF-8 nor the sources of it, it is a likeness: it sorts Latin letters
-    by letter, then accent, then case, and ignores punctuation at first, as the real one does, and leaves
-    every other script in the order of its code points.
+    Where the machine has no sources, en_US.UTF-8 is a likeness: it sorts Latin letters by letter, then accent,
+    then case, and ignores punctuation at first, as the real one does, and leaves every other script in the
+    order of its code points.
 
     Args:
         name: A UTF-8 locale, such as en_US.UTF-8.
@@ -32,24 +33,24 @@ def install_locale(name: str, folder: Path) -> None:
     Raises:
         ServerError: This machine has no such locale, and no way to make it.
     """
-    target = folder / name
-    if target.exists() or _is_known(name):
-        return
     folder.mkdir(parents=True, exist_ok=True)
+    target = folder / name
+    # Other C libraries (macOS has one) come with their locales. What glibc has installed is no help: it does not
+    # look into its archive when there is a LOCPATH.
+    if target.exists() or platform.libc_ver()[0] != "glibc":
+        return
     if _compile(name.partition(".")[0], "UTF-8", target):
         return
-    source, characters = folder / "source", folder / "characters"
-    source.write_text(_source())
-    characters.write_text(_characters())
-    if name != ENGLISH or not _compile(str(source), str(characters), target):
+    if name != ENGLISH or not make_likeness(folder):
         raise ServerError(f"this machine has no locale {name} and can't make it: install the locale")
 
 
-def _is_known(name: str) -> bool:
-    if shutil.which("locale") is None:
-        return False
-    known = subprocess.run(["locale", "-a"], check=False, capture_output=True, text=True).stdout  # noqa: S607
-    return name.lower().replace("-", "") in known.lower().replace("-", "").split()
+def make_likeness(folder: Path) -> bool:
+    """Make the likeness of en_US.UTF-8 in ``folder``; false if this machine has no ``localedef``."""
+    source, characters = folder / "source", folder / "characters"
+    source.write_text(_source())
+    characters.write_text(_characters())
+    return _compile(str(source), str(characters), folder / ENGLISH)
 
 
 def _compile(source: str, characters: str, target: Path) -> bool:

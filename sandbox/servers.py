@@ -100,6 +100,7 @@ class Postgres(Server):
         """
         if locale is not None:
             install_locale(locale, self._locales)
+            self._give(self._locales)
         return create_database(self.url, name, template=template, locale=locale)
 
     def drop_database(self, name: str) -> None:
@@ -168,13 +169,15 @@ class Postgres(Server):
             if source.exists():
                 skip = shutil.ignore_patterns("include", "*.a")
                 shutil.copytree(source, target / source.relative_to(site), ignore=skip, dirs_exist_ok=True)
-        for path in (target, *target.rglob("*")):
-            self._give(path)
+        self._give(target)
         return target / programs.relative_to(site)
 
     def _give(self, path: Path) -> None:
-        if self._user is not None and self._group is not None:
-            os.chown(path, self._user, self._group, follow_symlinks=False)
+        """Make PostgreSQL's user the owner of a file, or of a folder and all in it."""
+        if self._user is None or self._group is None:
+            return
+        for each in (path, *path.rglob("*")):
+            os.chown(each, self._user, self._group, follow_symlinks=False)
 
     def _reachable(self, path: Path) -> bool:
         """Ask as PostgreSQL's user, so that all counts: the modes of folders, access lists, mounts."""

@@ -96,9 +96,7 @@ class TestSchema:
     def test_is_made_in_the_schema_that_the_url_of_the_host_names(self, database: Connection[Any]) -> None:
         create_schema(database, schema="Host app")
 
-        assert set(column(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'Host app'")) == set(
-            TABLES
-        )
+        assert set(column(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'Host app'")) == set(TABLES)
         assert column(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
 
     def test_is_all_made_or_not_at_all(self, database: Connection[Any], tmp_path: Path) -> None:
@@ -131,8 +129,7 @@ class TestLeads:
 
         leads = column(
             host,
-            'SELECT count(l."id") FROM "Client" c '
-            'LEFT JOIN "Lead" l ON l."clientId" = c."id" GROUP BY c."id"',
+            'SELECT count(l."id") FROM "Client" c LEFT JOIN "Lead" l ON l."clientId" = c."id" GROUP BY c."id"',
         )
         assert len(leads) == 9
         assert max(leads) > 2_000
@@ -157,9 +154,7 @@ class TestLeads:
         fill(host, CASES)
 
         assert set(column(host, 'SELECT "overallScore" FROM "Lead"')) == {None, 1, 2, 3, 4}
-        assert (
-            scalar(host, 'SELECT count(*) FROM "Lead" WHERE num_nulls("overallScore", "scoredAt") = 1') == 0
-        )
+        assert scalar(host, 'SELECT count(*) FROM "Lead" WHERE num_nulls("overallScore", "scoredAt") = 1') == 0
 
     def test_each_lead_is_scored_or_eligible_or_never_answered(self, host: Connection[Any]) -> None:
         sample = fill(host, 1_000)
@@ -174,9 +169,7 @@ class TestLeads:
     def test_each_class_has_a_lead(self, host: Connection[Any], leads: int) -> None:
         sample = fill(host, leads)
 
-        assert (
-            min(sample.disqualified, sample.inserted, sample.requeued, sample.refreshed, sample.in_flight) > 0
-        )
+        assert min(sample.disqualified, sample.inserted, sample.requeued, sample.refreshed, sample.in_flight) > 0
 
     @pytest.mark.parametrize("share", [0, 0.35, 1])
     def test_as_many_are_scored_as_asked_for(self, host: Connection[Any], share: float) -> None:
@@ -344,9 +337,7 @@ class TestIds:
         by_id = column(host, 'SELECT "id" FROM "Lead" ORDER BY "id"')
         assert by_id == column(host, 'SELECT "id" FROM "Lead" ORDER BY "createdAt"')
 
-    @pytest.mark.parametrize(
-        "pattern", ["^[0-9a-f]", "^[0-9A-F]+-", "^cm", "^lead_", "^LEAD_", "^_", "^[é线Ωжñ]"]
-    )
+    @pytest.mark.parametrize("pattern", ["^[0-9a-f]", "^[0-9A-F]+-", "^cm", "^lead_", "^LEAD_", "^_", "^[é线Ωжñ]"])
     def test_are_of_every_kind(self, host: Connection[Any], pattern: str) -> None:
         fill(host, 1_000, ids="mixed")
 
@@ -437,9 +428,7 @@ class TestFill:
         ],
         ids=str,
     )
-    def test_refuses_arguments_that_make_no_sense(
-        self, host: Connection[Any], arguments: dict[str, Any]
-    ) -> None:
+    def test_refuses_arguments_that_make_no_sense(self, host: Connection[Any], arguments: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match="give"):
             fill(host, **arguments)
 

