@@ -49,7 +49,9 @@ def follow_to_the_end(
     try:
         ended = follow(backfill, lambda: parts.runs.read(run), each=on_reading)
     except Detached:
-        say(f"Detached: the run goes on. `backfill watch {run}` looks again, `backfill cancel {run}` ends it.")
+        say("Detached: the run goes on.")
+        say(f"  backfill watch {run}    looks again")
+        say(f"  backfill cancel {run}   ends it")
         if as_json:
             show(session, parts.runs.read(run), as_json=True)
         return NOT_COMPLETE

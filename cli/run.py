@@ -1,6 +1,7 @@
 """The command `run`: count what would happen, or do it, or go on with what was begun."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import click
 
 from backfill_tasks.engine import checkpoint, ledger, schema
 from backfill_tasks.engine.backfill import Backfill
-from backfill_tasks.engine.model import UNFINISHED, Lane, Run, RunId
+from backfill_tasks.engine.model import UNFINISHED, Lane, Run, RunId, RunState
 from backfill_tasks.engine.runs import cut, lanes_of, new_id
 from backfill_tasks.engine.survey import Survey
 from backfill_tasks.errors import CheckpointError, UsageError
@@ -106,11 +107,12 @@ def _start(session: Session, request: Request) -> int:
         backfill.check(connection, request.parameters.options, apply=apply)
     if not apply:
         return _dry_run(session, backfill, request)
-    _prepare_ledger(session)
+    _mention_unfinished(session)
     lanes = _lanes(session, backfill, request)
     expected = None
     if not request.yes and sys.stdin.isatty() and sys.stderr.isatty():
         expected = _ask(session, backfill, request, lanes)
+    _prepare_ledger(session)
     new = ledger.NewRun(new_id(), request.parameters, lanes, request.single_batch, request.ordinal, expected)
     session.parts.runs.start(new)
     say(f"Run {new.id} started in {render.lanes_in_words(len(lanes))} on {session.parts.address}.")
@@ -126,11 +128,26 @@ def _lanes(session: Session, backfill: Backfill, request: Request) -> tuple[Lane
 def _prepare_ledger(session: Session) -> None:
     with session.parts.engine.begin() as connection:
         applied = schema.migrate(connection)
-        unfinished = ledger.newest_run(connection, states=("running", "paused"))
     if applied:
         say(f"The ledger was brought to version {schema.latest()} (schema backfill).")
+
+
+def _mention_unfinished(session: Session) -> None:
+    unfinished = _newest(session, ("running", "paused"))
     if unfinished is not None:
         say(f"Note: run {unfinished} is not finished. `backfill cancel {unfinished}` ends it.")
+
+
+def _newest(session: Session, states: Sequence[RunState]) -> RunId | None:
+    """The newest run in one of these states; None also where there is no ledger yet.
+
+    Raises:
+        LedgerError: the ledger is newer than this package, or this role may not read it.
+    """
+    with session.parts.engine.begin() as connection:
+        found = schema.version(connection)
+        schema.refuse_newer(found)
+        return ledger.newest_run(connection, states=states) if found else None
 
 
 def _dry_run(session: Session, backfill: Backfill, request: Request) -> int:
@@ -178,8 +195,7 @@ def _ask(session: Session, backfill: Backfill, request: Request, lanes: tuple[La
 
 def _expected_seconds(session: Session, request: Request, counted: Run) -> float:
     """About how long the run will take: at the last run's rate if there is one, and no faster than its pauses allow."""
-    with session.parts.engine.begin() as connection:
-        last = ledger.newest_run(connection, states=("complete",))
+    last = _newest(session, ("complete",))
     rate = session.parts.runs.read(last).leads_per_second if last else 0.0
     lanes = max(1, len(counted.lanes))
     working = counted.counts.get("read", 0) / (rate or _USUAL_RATE)
@@ -197,7 +213,8 @@ def _resume(session: Session, request: Request) -> int:
         case checkpoint.Checkpoint():
             run = found.run if _in_ledger(session, found.run) else None
         case None:
-            run = _newest_unfinished(session)
+            session.require_ledger()
+            run = _newest(session, UNFINISHED)
     if run is None and isinstance(found, checkpoint.Checkpoint):
         _refuse_differences(request, found.run, found.parameters.as_json())
         say(f"The ledger has lost run {found.run}: a new run goes on from its checkpoint.")
@@ -213,12 +230,6 @@ def _resume(session: Session, request: Request) -> int:
 def _in_ledger(session: Session, run: RunId) -> bool:
     with session.parts.engine.begin() as connection:
         return bool(schema.version(connection)) and ledger.read_run(connection, run) is not None
-
-
-def _newest_unfinished(session: Session) -> RunId | None:
-    session.require_ledger()
-    with session.parts.engine.begin() as connection:
-        return ledger.newest_run(connection, states=UNFINISHED)
 
 
 def _go_on(session: Session, request: Request, run: RunId) -> int:

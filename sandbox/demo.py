@@ -92,7 +92,7 @@ def _demonstrate(directory: Path, environment: Mapping[str, str], *, leads: int,
         _backfill(directory, environment, "verify")
         _title("What happened")
         _compare(environment["DATABASE_URL"], sample)
-        _say(f"{sample.eligible:,} leads went through Celery, page by page: each has its job, or its score of 1.")
+        _say(f"{sample.eligible:,} leads went through Celery page by page: each has its job, or a score of 1.")
         _say("The host's rows were counted before and after: the run's numbers are true.")
         _say(f"{time.monotonic() - began:.0f} s from the empty database to here.")
         if keep:
@@ -114,7 +114,7 @@ def _compare(database_url: str, sample: Sample) -> None:
 @contextlib.contextmanager
 def _database(url: str) -> Iterator[str]:
     """A database of the demo's own on a server; it goes with the demo."""
-    name = f"backfill_demo_{secrets.token_hex(4)}"
+    name = f"demo_{secrets.token_hex(3)}"
     try:
         yield create_database(url, name)
     finally:
