@@ -51,8 +51,10 @@ def _parts() -> Parts:
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
-def _forget_parts(**_: object) -> None:
+def _assemble_early(**_: object) -> None:
+    """A new child makes its own parts before its first page; it connects when it first needs to."""
     _parts.cache_clear()
+    _parts()
 
 
 @app.task(bind=True, name="backfill.page", max_retries=None)  # type: ignore[untyped-decorator]

@@ -114,6 +114,7 @@ def _start(session: Session, request: Request) -> int:
         expected = _ask(session, backfill, request, lanes)
     _prepare_ledger(session)
     new = ledger.NewRun(new_id(), request.parameters, lanes, request.single_batch, request.ordinal, expected)
+    say_whether_workers_are_online()
     session.parts.runs.start(new)
     say(f"Run {new.id} started in {render.lanes_in_words(len(lanes))} on {session.parts.address}.")
     return _after_seeding(session, request, new.id)
@@ -238,6 +239,7 @@ def _go_on(session: Session, request: Request, run: RunId) -> int:
     if request.state_file is not None:
         checkpoint.require_writable(request.state_file)
     _refuse_differences(request, run, session.parts.runs.read(run).parameters.as_json())
+    say_whether_workers_are_online()
     lost = session.parts.runs.resume(run, single_batch=request.single_batch)
     if lost:
         say(f"Redis had lost the cursor of {render.lanes_in_words(len(lost))}: taken from the ledger.")
@@ -270,8 +272,7 @@ def _shown(value: Any) -> str:
 
 
 def _after_seeding(session: Session, request: Request, run: RunId) -> int:
-    """Say whether anybody will do the pages, and follow the run unless that is not wanted."""
-    say_whether_workers_are_online()
+    """Follow the run, unless that is not wanted."""
     keep = _Checkpoints(request.state_file)
     if not request.detach:
         return follow_to_the_end(session, run, as_json=request.as_json, on_reading=keep)

@@ -1,4 +1,4 @@
-"""The chain: begin a page, do it, move the live cursor, send the next, note that it was sent.
+"""The chain: do a page, send the next, move the live cursor and note in the same step that the next was sent.
 
 A process may die between any two of these steps, and any message may come twice. What has been committed is never done
 again (the fence), and whoever finds a committed page whose successor was not sent sends it, once.
@@ -54,15 +54,9 @@ class Chain:
         Raises:
             DBAPIError, Raced: the page could not be done now; nothing was changed.
         """
-        if self.live.is_superseded(message):
-            return Step("superseded")
         done = self.pages.do(message)
         if isinstance(done, Committed):
-            self.live.advance(message, done.result.cursor)
-            if done.run_goes_on:
-                self._send_next(message, done.delay_ms / 1000)
-            elif done.lane_done:
-                self.finish(message.run)
+            self._go_on(message, done)
             return Step("committed", done)
         if done.why == "deadly":
             return self.stop(
@@ -84,10 +78,9 @@ class Chain:
 
     def seed(self, run: RunId, lane: Lane) -> None:
         """Begin a lane's chain where the ledger has it."""
-        self.live.place(run, lane)
         first = PageMessage(run, lane.number, lane.page + 1, lane.generation)
+        self.live.place(run, lane)
         self.send(first, 0.0)
-        self.live.mark_sent(first)
 
     def reseed(self, run: RunId, numbers: list[int]) -> list[int]:
         """Begin new chains in these lanes of a running run; answers those that had not come to their end."""
@@ -108,10 +101,16 @@ class Chain:
             logger.info("run ended: run=%s state=%s pages=%d", run, found.state, found.pages)
             self.live.forget(run, len(found.lanes))
 
-    def _send_next(self, message: PageMessage, delay: float) -> None:
-        following = replace(message, page=message.page + 1)
-        self.send(following, delay)
-        self.live.mark_sent(following)
+    def _go_on(self, message: PageMessage, done: Committed) -> None:
+        """Send the page after a committed one, if there is one, and move the live cursor."""
+        sent = message.page
+        if done.run_goes_on:
+            following = replace(message, page=message.page + 1)
+            self.send(following, done.delay_ms / 1000)
+            sent = following.page
+        self.live.advance(message, done.result.cursor, sent=sent)
+        if done.lane_done:
+            self.finish(message.run)
 
     def _take_over(self, message: PageMessage, lane: Lane) -> None:
         """The page is committed. If its successor was not sent, the process that should have is gone: send it.
@@ -128,9 +127,9 @@ class Chain:
             if found is not None and (found.generation > message.generation or found.sent > message.page):
                 return
             time.sleep(_LOOK_SECONDS)
-        following = replace(message, page=message.page + 1)
         if lane.cursor is not None:
-            self.live.advance(message, lane.cursor)
-        if self.live.mark_sent(following):
+            self.live.advance(message, lane.cursor, sent=message.page)
+        following = replace(message, page=message.page + 1)
+        if self.live.claim(following):
             logger.warning("sending a page that was committed and not followed: %s", following)
             self.send(following, 0.0)

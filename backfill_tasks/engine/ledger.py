@@ -378,10 +378,10 @@ def standing(connection: Connection, seconds: float) -> list[StandingLane]:
 
 
 def unended(connection: Connection) -> list[RunId]:
-    """Running runs none of whose lanes is still on its way: whoever should have ended them did not live to."""
+    """Unended runs none of whose lanes is still on its way: whoever should have ended them did not live to."""
     rows = connection.execute(
         statement(
-            "SELECT id FROM backfill.run WHERE state = 'running'"
+            "SELECT id FROM backfill.run WHERE state IN ('running', 'paused')"
             " AND NOT EXISTS (SELECT FROM backfill.lane WHERE run_id = run.id AND state = 'running')"
         )
     )

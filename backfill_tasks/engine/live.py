@@ -63,7 +63,7 @@ class LiveCursors:
         self._redis = redis
         self._begin = redis.register_script(_lua("begin"))
         self._advance = redis.register_script(_lua("advance"))
-        self._mark_sent = redis.register_script(_lua("mark_sent"))
+        self._claim = redis.register_script(_lua("claim"))
 
     def place(self, run: RunId, lane: Lane) -> None:
         """Put a lane's cursor where the ledger has it: a new chain of the lane's generation begins there."""
@@ -72,18 +72,13 @@ class LiveCursors:
             "generation": lane.generation,
             "page": lane.page,
             "cursor": lane.cursor or "",
-            "sent": lane.page,
+            "sent": lane.page + 1,
         }
         with self._redis.pipeline() as pipeline:
             pipeline.delete(key)
             pipeline.hset(key, mapping=cast("Any", values))
             pipeline.expire(key, _KEEP_SECONDS)
             pipeline.execute()
-
-    def is_superseded(self, message: PageMessage) -> bool:
-        """Whether a newer chain has the lane, as far as Redis knows; the ledger has the last word."""
-        generation = cast("str | None", self._redis.hget(_key(message.run, message.lane), "generation"))
-        return generation is not None and int(generation) > message.generation
 
     def begin(self, message: PageMessage) -> int:
         """How often this page has begun without an end, this time included. Only for who holds the lane in the ledger.
@@ -96,14 +91,17 @@ class LiveCursors:
         """The page came to an orderly end, though not a good one: it did not kill its worker."""
         self._redis.hset(_key(message.run, message.lane), "attempts", 0)
 
-    def advance(self, message: PageMessage, cursor: str) -> bool:
-        """Move the lane's cursor past a committed page; False if another chain or a later page was there first."""
-        key = _key(message.run, message.lane)
-        return bool(self._advance(keys=[key], args=[message.generation, message.page, cursor]))
+    def advance(self, message: PageMessage, cursor: str, *, sent: int) -> bool:
+        """Move the lane's cursor past a committed page, and note the page that was sent last.
 
-    def mark_sent(self, message: PageMessage) -> bool:
-        """Note that the message of a page was sent; False if it had been noted before."""
-        return bool(self._mark_sent(keys=[_key(message.run, message.lane)], args=[message.generation, message.page]))
+        False if another chain or a later page was there first.
+        """
+        key = _key(message.run, message.lane)
+        return bool(self._advance(keys=[key], args=[message.generation, message.page, cursor, sent]))
+
+    def claim(self, message: PageMessage) -> bool:
+        """Claim the right to send a page that should have been sent; False if it was, or another has the right."""
+        return bool(self._claim(keys=[_key(message.run, message.lane)], args=[message.generation, message.page]))
 
     def read(self, run: RunId, lane: int) -> LiveCursor | None:
         """A lane's place, or None where Redis has lost it."""

@@ -117,9 +117,11 @@ def _refusal(fence: ledger.Fence, message: PageMessage) -> Refusal | None:
     lane = fence.lane
     if lane.generation != message.generation:
         return "superseded" if lane.generation > message.generation else "unknown"
+    if fence.run_state != "running":
+        return "held"
     if lane.page >= message.page:
         return "duplicate"
-    if fence.run_state != "running" or lane.state != "running":
+    if lane.state != "running":
         return "held"
     return None if lane.page + 1 == message.page else "unknown"
 

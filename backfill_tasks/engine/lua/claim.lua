@@ -1,4 +1,5 @@
--- Note that a page's task has been sent. 1: noted now; 0: it had been noted, or a newer chain has the lane.
+-- Claim the right to send a page whose predecessor was committed and not followed. 1: claimed; 0: it was sent, or claimed
+-- by another, or a newer chain has the lane.
 -- KEYS[1] the lane's hash · ARGV[1] generation · ARGV[2] page
 local generation = tonumber(redis.call('HGET', KEYS[1], 'generation') or '0')
 local sent = tonumber(redis.call('HGET', KEYS[1], 'sent') or '0')
