@@ -1,33 +1,58 @@
 """Settings: what they are called, what they mean, and their values from the environment and an optional .env file."""
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from backfill_tasks.errors import ConfigurationError
 
-_RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?")
+_RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?", re.ASCII)
+
+_REDIS_FORM = (
+    "it must look like redis://:password@host:6379/0 (or rediss://…, unix:///path); in the password percent-encode the"
+    " characters / ? # @ % and :"
+)
 
 
 def _text(value: str) -> str:
     return value
 
 
-def _positive_integer(value: str) -> int:
-    if not value.isdecimal() or not 0 < int(value) <= 86_400_000:  # noqa: PLR2004  a day in milliseconds
-        raise ValueError(f"{value!r} is not a whole number from 1 to 86400000")
-    return int(value)
+def _whole_number(least: int, most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not (value.isascii() and value.isdecimal() and least <= int(value) <= most):
+            raise ValueError(f"{value!r} is not a whole number from {least} to {most}")
+        return int(value)
+
+    return parse
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", value):
+        raise ValueError(f"{value!r} is not a name of letters, digits, dots, hyphens and underscores")
+    return value
 
 
 def _redis_url(value: str) -> str:
+    """Nothing of the value is repeated in an error: any part of it may be one of a password."""
     parts = urlsplit(value)
-    if parts.scheme not in {"redis", "rediss", "unix"} or not (parts.hostname or parts.path):
-        raise ValueError("it must look like redis://:password@host:6379/0 (or rediss://…, unix:///path)")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError(_REDIS_FORM) from None
+    if parts.scheme == "unix" and parts.path:
+        return value
+    database = re.fullmatch(r"/?|/\d+", parts.path, re.ASCII)
+    if parts.scheme not in {"redis", "rediss"} or not parts.hostname or not database or parts.netloc.count("@") > 1:
+        raise ValueError(_REDIS_FORM)
     return value
 
 
@@ -50,6 +75,11 @@ class Variable:
     parse: Callable[[str], object] = _text
     secret: bool = False
 
+    @property
+    def field(self) -> str:
+        """The name of its field in `Settings`."""
+        return self.name.removeprefix("BACKFILL_").lower()
+
 
 VARIABLES = (
     Variable("DATABASE_URL", None, "the host's PostgreSQL; Prisma's own URL works as it is", secret=True),
@@ -66,39 +96,39 @@ VARIABLES = (
         "pages per worker: 20/s, 600/m, 0.5/s, none (Celery's rate_limit)",
         _rate_limit,
     ),
-    Variable("BACKFILL_LANES", "2", "lanes of a run, where --lanes does not say", _positive_integer),
+    Variable("BACKFILL_LANES", "2", "lanes of a run, where --lanes does not say", _whole_number(1, 64)),
     Variable(
         "BACKFILL_LOCK_TIMEOUT_MS",
         "1000",
         "longest that a page waits for a lock of the host's",
-        _positive_integer,
+        _whole_number(1, 60000),
     ),
     Variable(
         "BACKFILL_STATEMENT_TIMEOUT_MS",
         "15000",
         "longest that one statement of a page takes",
-        _positive_integer,
+        _whole_number(100, 600000),
     ),
     Variable(
         "BACKFILL_PAGE_RETRIES",
         "9",
         "times that a page is tried again after a passing database error, with waits of 1, 2, 4 … 60 s",
-        _positive_integer,
+        _whole_number(0, 1000),
     ),
     Variable(
         "BACKFILL_STANDING_SECONDS",
         "60",
         "a lane that has not moved for so long, and that no worker holds, is seeded again by the watchdog",
-        _positive_integer,
+        _whole_number(1, 86400),
     ),
-    Variable("BACKFILL_WATCHDOG_SECONDS", "15", "how often beat sends the watchdog", _positive_integer),
+    Variable("BACKFILL_WATCHDOG_SECONDS", "15", "how often beat sends the watchdog", _whole_number(1, 3600)),
     Variable(
         "BACKFILL_VISIBILITY_TIMEOUT",
         "3600",
         "seconds after which Redis gives a message that no worker acknowledged to another worker",
-        _positive_integer,
+        _whole_number(1, 604800),
     ),
-    Variable("BACKFILL_QUEUE", "backfill", "the queue's name; one per environment where a Redis is shared"),
+    Variable("BACKFILL_QUEUE", "backfill", "the queue's name; one per environment where a Redis is shared", _name),
 )
 
 
@@ -132,28 +162,62 @@ class Settings:
 
 
 def environment(directory: Path | None = None) -> dict[str, str]:
-    """The process's environment over the .env file of a directory (default: the working directory), if there is one."""
-    path = (directory or Path.cwd()) / ".env"
-    from_file = {name: value for name, value in dotenv_values(path).items() if value is not None}
-    return {**from_file, **os.environ}
+    """The process's environment over the .env file of a directory (default: the working directory), if there is one.
+
+    Raises:
+        ConfigurationError: the file can't be read; nothing in it is guessed at.
+    """
+    return {**_from_file((directory or Path.cwd()) / ".env"), **os.environ}
+
+
+def _from_file(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigurationError(f"the file .env can't be read: {why}") from None
+    for binding in parse_stream(StringIO(text)):
+        if binding.error:
+            blank = len(binding.original.string) - len(binding.original.string.lstrip())
+            line = binding.original.line + binding.original.string[:blank].count("\n")
+            raise ConfigurationError(f"line {line} of the file .env can't be read: write NAME=value")
+    return {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
 
 
 def load(source: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from a mapping of variables (default: `environment()`).
 
     Raises:
-        ConfigurationError: a value can't be read; the text names the variable, never a secret value.
+        ConfigurationError: a value can't be read, or a name is nobody's; the text never has a secret value.
     """
     variables = environment() if source is None else source
-    values: dict[str, object] = {}
-    for variable in VARIABLES:
-        text = variables.get(variable.name, "").strip() or variable.default
-        field = variable.name.removeprefix("BACKFILL_").lower()
-        try:
-            values[field] = None if text is None else variable.parse(text)
-        except ValueError as error:
-            raise ConfigurationError(f"{variable.name}: {error}") from None
+    refuse_unknown(variables)
+    values = {variable.field: value(variable, variables) for variable in VARIABLES}
     return Settings(**values)  # type: ignore[arg-type]  # each variable's parser returns its field's type
+
+
+def value(variable: Variable, variables: Mapping[str, str]) -> object:
+    """A variable's value, or its default's.
+
+    Raises:
+        ConfigurationError: it can't be read.
+    """
+    text = variables.get(variable.name, "").strip() or variable.default
+    try:
+        return None if text is None else variable.parse(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{variable.name}: {error}") from None
+
+
+def refuse_unknown(variables: Mapping[str, str]) -> None:
+    """Raise ConfigurationError for a BACKFILL_ variable that means nothing: a slip would mean a default."""
+    names = [variable.name for variable in VARIABLES]
+    for name in sorted(variables):
+        if name.startswith("BACKFILL_") and name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+            raise ConfigurationError(f"there is no setting {name}: is it {near}? `backfill config` lists all")
 
 
 def masked(url: str) -> str:
@@ -163,7 +227,7 @@ def masked(url: str) -> str:
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return "***"
-    if not parts.scheme:
+    if not parts.scheme or "@" in parts.path + parts.query + parts.fragment or parts.netloc.count("@") > 1:
         return "***"
     user = f"{parts.username or ''}:***@" if parts.password else f"{parts.username}@" if parts.username else ""
     query = "***" if parts.query else ""

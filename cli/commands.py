@@ -2,17 +2,20 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable
+from textwrap import fill, indent
 
 import click
 
 from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.model import Run, RunId
 from backfill_tasks.engine.verification import Verifier
-from backfill_tasks.settings import VARIABLES, environment, load, masked
+from backfill_tasks.errors import ConfigurationError
+from backfill_tasks.settings import VARIABLES, environment, masked, refuse_unknown, value
 from cli import render
-from cli.follow import Detached, follow
-from cli.session import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, Session, say
+from cli.follow import Detached, follow, signals
+from cli.session import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, WRONG_USAGE, Session, say
 
 #: How many quarantined items are listed with their errors.
 _MOST_QUARANTINED = 10
@@ -41,13 +44,18 @@ def show(session: Session, run: Run, *, as_json: bool) -> None:
 
 
 def follow_to_the_end(
-    session: Session, run: RunId, *, as_json: bool, on_reading: Callable[[Run], None] = lambda _: None
+    session: Session,
+    run: RunId,
+    *,
+    stopped: threading.Event,
+    as_json: bool,
+    on_reading: Callable[[Run], None] = lambda _: None,
 ) -> int:
     """Follow a run, show how it ended, and answer the exit status."""
     parts = session.parts
     backfill = parts.backfills[parts.runs.read(run).parameters.backfill]
     try:
-        ended = follow(backfill, lambda: parts.runs.read(run), each=on_reading)
+        ended = follow(backfill, lambda: parts.runs.read(run), stopped, each=on_reading)
     except Detached:
         say("Detached: the run goes on.")
         say(f"  backfill watch {run}    looks again")
@@ -63,7 +71,7 @@ def follow_to_the_end(
 @click.option("--sql", is_flag=True, help="Print the SQL for a DBA instead of running it.")
 @click.pass_obj
 def init(session: Session, *, sql: bool) -> None:
-    r"""Create the ledger: schema "backfill", tables of its own, nothing of the host's.
+    """Create the ledger: schema "backfill", tables of its own, nothing of the host's.
 
     Safe to repeat. `run --apply` does it by itself where its role may.
 
@@ -82,21 +90,27 @@ def init(session: Session, *, sql: bool) -> None:
 
 
 @click.command()
-def config() -> None:
+@click.pass_context
+def config(context: click.Context) -> None:
     """List every setting: its value, where it comes from, what it means.
 
     Settings come from the environment, and from a file .env in the working directory.
     """
-    load()
     variables = environment()
-    rows = []
+    wrong = 0
     for variable in VARIABLES:
-        value = variables.get(variable.name, "")
-        source = "environment" if os.environ.get(variable.name) else ".env" if value else "default"
-        shown = value or variable.default or "(not set)"
-        rows.append((variable.name, masked(shown) if variable.secret and value else shown, source, variable.meaning))
-    for name, value, source, meaning in rows:
-        click.echo(f"{name} = {value}   ({source})\n    {meaning}")
+        given = variables.get(variable.name, "").strip()
+        source = "environment" if os.environ.get(variable.name, "").strip() else ".env" if given else "default"
+        shown = masked(given) if variable.secret and given else given or variable.default or "(not set)"
+        click.echo(f"{variable.name} = {shown}   ({source})")
+        click.echo(indent(fill(variable.meaning, render.WIDTH - 4), "    "))
+        try:
+            value(variable, variables)
+        except ConfigurationError as error:
+            click.echo(f"    WRONG: {error}")
+            wrong += 1
+    refuse_unknown(variables)
+    context.exit(WRONG_USAGE if wrong else COMPLETE)
 
 
 @click.command()
@@ -154,7 +168,9 @@ def watch(context: click.Context, run: str | None, *, as_json: bool) -> None:
     found = session.run(run)
     if found.state == "running":
         say_whether_workers_are_online()
-    context.exit(follow_to_the_end(session, found.id, as_json=as_json))
+    with signals() as stopped:
+        ended = follow_to_the_end(session, found.id, stopped=stopped, as_json=as_json)
+    context.exit(ended)
 
 
 @click.command()

@@ -11,8 +11,10 @@ from types import FrameType
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.database import is_transient
 from backfill_tasks.engine.model import Run
 from cli import render
 from cli.session import say
@@ -25,31 +27,50 @@ class Detached(Exception):  # noqa: N818  not an error: the operator's wish
     """The operator, or a signal, asked this process to stop looking; the run goes on."""
 
 
-def follow(backfill: Backfill, read: Callable[[], Run], *, each: Callable[[Run], None] = lambda _: None) -> Run:
+def follow(
+    backfill: Backfill,
+    read: Callable[[], Run],
+    stopped: threading.Event,
+    *,
+    each: Callable[[Run], None] = lambda _: None,
+) -> Run:
     """Show a run until it is no longer running, and answer how it ended.
+
+    A database that does not answer for a while is waited for: it is the run that matters, not this look at it.
 
     Args:
         backfill: what the run walks.
         read: asks how it stands.
+        stopped: ends the look, not the run; see `signals`.
         each: called with every reading, the last included.
 
     Raises:
-        Detached: on Ctrl-C or SIGTERM.
+        Detached: `stopped` was set.
     """
-    with _signals() as stopped, _display(backfill) as show:
+    away = False
+    with _display(backfill) as show:
         while True:
-            run = read()
-            each(run)
-            show(run)
-            if run.state != "running":
-                return run
+            try:
+                run = read()
+            except DBAPIError as error:
+                if not is_transient(error):
+                    raise
+                if not away:
+                    say("The database does not answer; the run goes on. Looking again.")
+                away = True
+            else:
+                away = False
+                each(run)
+                show(run)
+                if run.state != "running":
+                    return run
             if stopped.wait(_LOOK_SECONDS):
                 raise Detached
 
 
 @contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that a reading is never cut short."""
+def signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set in place of ending the process, so that nothing is cut short."""
     stopped = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -81,6 +102,16 @@ def _display(backfill: Backfill) -> Iterator[Callable[[Run], None]]:
             say(render.progress(backfill, run))
 
     yield line
+
+
+def _screen(backfill: Backfill, run: Run) -> list[str]:
+    still = run.state == "running" and run.still_seconds > render.STILL_SECONDS
+    hint = (
+        [f"No page for {render.duration(run.still_seconds)}: is a worker online? `backfill status` says."]
+        if still
+        else []
+    )
+    return [_bar(run), *render.counts(backfill, run), *render.lanes(run), *hint]
 
 
 def _bar(run: Run) -> str:

@@ -1,5 +1,8 @@
 """The command `backfill` and its subcommands."""
 
+import signal
+from types import FrameType
+
 import click
 
 from backfill_tasks import __version__
@@ -12,7 +15,7 @@ from cli.session import Session, one_line_errors
 @click.version_option(__version__, prog_name="backfill")
 @click.pass_context
 def backfill(context: click.Context) -> None:
-    r"""Backfill a live PostgreSQL database through Celery workers, page by page.
+    """Backfill a live PostgreSQL database through Celery workers, page by page.
 
     \b
     First:  backfill config          what is set, and from where
@@ -27,8 +30,14 @@ for command in (run, status, watch, runs, verify, pause, cancel, init, config):
     backfill.add_command(command)
 
 
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    """Before anything is started, SIGTERM ends the command as Ctrl-C does; from then on, see follow.signals."""
+    raise click.Abort
+
+
 def main() -> None:
     """Run the command line; ends the process with its exit status."""
+    signal.signal(signal.SIGTERM, _stop)
     with one_line_errors():
         status_code = backfill.main(standalone_mode=False)
         raise click.exceptions.Exit(status_code if isinstance(status_code, int) else 0)

@@ -8,6 +8,9 @@ from backfill_tasks.engine.verification import Verification
 
 WIDTH = 80
 
+#: A run in which no lane has moved for so long is said to stand.
+STILL_SECONDS = 20.0
+
 
 def duration(seconds: float) -> str:
     """A length of time as one reads it: 4.2 s, 3 min 20 s, 5 h 10 min."""
@@ -81,8 +84,8 @@ def summary(backfill: Backfill, run: Run, *, quarantined: Sequence[Quarantined] 
 def next_steps(run: Run) -> list[str]:
     """What to do now."""
     if run.mode == "dry-run":
-        whole = "Nothing was changed. " + ("" if run.state == "complete" else "Not all pages were counted. ")
-        return [f"{whole}To do it: the same command with --apply."]
+        rest = [] if run.state == "complete" else ["Not all pages were counted."]
+        return ["Nothing was changed. To do it: the same command with --apply.", *rest]
     match run.state:
         case "complete":
             return [f"Next: backfill verify {run.id}"]
@@ -106,14 +109,15 @@ def verification(backfill: Backfill, run: Run, found: Verification, *, most: int
     if len(found.missing) > most:
         lines.append(f"    … and {len(found.missing) - most:,} more; --json lists all")
     for name, (counted, there) in found.found.items():
-        gone = f"   {counted - there:,} changed or deleted since" if there < counted else ""
-        lines.append(f"  {name.replace('_', ' '):<20}{counted:>11,} counted{there:>11,} in the database{gone}")
+        lines.append(f"  {name.replace('_', ' '):<20}{counted:>11,} counted{there:>11,} in the database")
+        if there < counted:
+            lines.append(f"    {counted - there:,} were changed or deleted since: no lead is without a result for it")
     if found.quarantined:
         lines.append(f"  {'in quarantine':<20}{found.quarantined:>11,}")
     if found.arrived:
         lines.append(f"  {'arrived since':<20}{found.arrived:>11,}   after the start: the host's own jobs are theirs")
     lines += [f"  WRONG: {each}" for each in found.contradictions[:most]]
-    lines += ["", "Clean: nothing is missing and every count is true." if found.clean else "NOT CLEAN."]
+    lines += ["", "Clean: nothing is missing, and no count is contradicted." if found.clean else "NOT CLEAN."]
     if found.missing:
         lines.append("Next: backfill run --apply   enqueues what is missing")
     return "\n".join(lines)
@@ -131,9 +135,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def progress(backfill: Backfill, run: Run) -> str:
     """How far a run is, on one line."""
     read = run.counts.get("read", 0)
+    held = next((f"lane {lane.number}: {lane.reason}" for lane in run.lanes if lane.reason), None)
     done = sum(lane.state == "done" for lane in run.lanes)
     of = f" of {run.expected:,} ({100 * read / run.expected:.0f}%)" if run.expected else ""
     quarantined = run.counts.get("quarantined", 0)
+    if run.state == "running" and run.still_seconds > STILL_SECONDS:
+        held = f"no page for {duration(run.still_seconds)}" + (f"; {held}" if held else "")
     parts = [
         f"{run.state}: {read:,}{of} {backfill.items}",
         f"{run.pages:,} pages",
@@ -142,7 +149,6 @@ def progress(backfill: Backfill, run: Run) -> str:
     ]
     if quarantined:
         parts.append(f"{quarantined:,} quarantined")
-    held = next((f"lane {lane.number}: {lane.reason}" for lane in run.lanes if lane.reason), None)
     return " · ".join([*parts, held] if held else parts)
 
 

@@ -30,7 +30,6 @@ class Request:
 
     Attributes:
         mode: dry run or apply.
-        refuses_apply: --dry-run stands on the command line.
         parameters: the new run's parameters.
         given: the parameters that stand on the command line, and are not there only by default.
         smallest_lane: how many leads a lane holds at least.
@@ -42,7 +41,6 @@ class Request:
     """
 
     mode: Mode
-    refuses_apply: bool
     parameters: Parameters
     given: frozenset[str]
     smallest_lane: int
@@ -64,6 +62,8 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
     for one, other in (("dry_run", "apply"), ("run_until_done", "single_batch")):
         if options[one] and options[other]:
             raise UsageError(f"--{one.replace('_', '-')} and --{other.replace('_', '-')} contradict each other")
+    if options["dry_run"] and options["resume"] and options["cursor"] is None:
+        raise UsageError("--resume goes on with a run that applies: leave --dry-run away")
     if options["cursor"] == "":
         raise UsageError("--cursor is empty: give a lead's id, or leave it away to start from the beginning")
     if options["single_batch"] and (options["lanes"] or 1) > 1:
@@ -84,7 +84,6 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
     )
     return Request(
         mode="apply" if options["apply"] else "dry-run",
-        refuses_apply=options["dry_run"],
         parameters=parameters,
         given=frozenset(
             name for name in PARAMETERS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE

@@ -1,6 +1,7 @@
 """The command `run`: count what would happen, or do it, or go on with what was begun."""
 
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,12 @@ from backfill_tasks.engine.survey import Survey
 from backfill_tasks.errors import CheckpointError, UsageError
 from cli import render
 from cli.commands import exit_status, follow_to_the_end, say_whether_workers_are_online, show
-from cli.follow import Detached, follow
+from cli.follow import Detached, follow, signals
 from cli.request import PARAMETERS, Request, parse
 from cli.session import COMPLETE, NOT_COMPLETE, Session, say
 
+MOST_LEADS = 10_000
+MOST_LANES = 64
 _DAY_MS = 86_400_000
 _TEN_MINUTES_MS = 600_000
 
@@ -38,7 +41,9 @@ _USUAL_RATE = 10_000
     metavar="ID",
     help="Only this workspace; repeatable.",
 )
-@click.option("--limit", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Page size, in leads.")
+@click.option(
+    "--limit", type=click.IntRange(1, MOST_LEADS), default=500, show_default=True, help="Page size, in leads."
+)
 @click.option("--cursor", metavar="ID", help="Start after this lead.")
 @click.option("--rescore-all", is_flag=True, help="Scored leads too (default: unscored only).")
 @click.option(
@@ -64,13 +69,13 @@ _USUAL_RATE = 10_000
     help="Write the checkpoint there as well, as JSON (default: none, the cursor is in Redis).",
 )
 @click.option("--resume", is_flag=True, help="Go on with the newest unfinished run, or with --state-file's.")
-@click.option("--lanes", type=click.IntRange(1, 64), help="How many lanes (default: BACKFILL_LANES, 2).")
+@click.option("--lanes", type=click.IntRange(1, MOST_LANES), help="How many lanes (default: BACKFILL_LANES, 2).")
 @click.option("--yes", is_flag=True, help="Don't ask before --apply starts.")
 @click.option("--detach", is_flag=True, help="Return as soon as the run is seeded.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, the rest on standard error.")
 @click.pass_context
 def run(context: click.Context, /, **options: Any) -> None:
-    r"""Enqueue the scoring of every lead that has none.
+    """Enqueue the scoring of every lead that has none.
 
     Without --apply this is a dry run: it counts every page through the same selection
     and changes nothing, neither in the database nor in Redis.
@@ -112,12 +117,15 @@ def _start(session: Session, request: Request) -> int:
     expected = None
     if not request.yes and sys.stdin.isatty() and sys.stderr.isatty():
         expected = _ask(session, backfill, request, lanes)
-    _prepare_ledger(session)
     new = ledger.NewRun(new_id(), request.parameters, lanes, request.single_batch, request.ordinal, expected)
     say_whether_workers_are_online()
-    session.parts.runs.start(new)
-    say(f"Run {new.id} started in {render.lanes_in_words(len(lanes))} on {session.parts.address}.")
-    return _after_seeding(session, request, new.id)
+    with signals() as stopped:
+        _prepare_ledger(session)
+        if stopped.is_set():
+            raise click.Abort
+        session.parts.runs.start(new)
+        say(f"Run {new.id} started in {render.lanes_in_words(len(lanes))}: {session.parts.address}.")
+        return _after_seeding(session, request, new.id, stopped)
 
 
 def _lanes(session: Session, backfill: Backfill, request: Request) -> tuple[Lane, ...]:
@@ -152,6 +160,8 @@ def _newest(session: Session, states: Sequence[RunState]) -> RunId | None:
 
 
 def _dry_run(session: Session, backfill: Backfill, request: Request) -> int:
+    if request.state_file is not None:
+        say("A dry run writes no checkpoint: --state-file is ignored.")
     lanes = _lanes(session, backfill, request)
     try:
         counted = _count(session, backfill, request, lanes)
@@ -173,8 +183,8 @@ def _count(session: Session, backfill: Backfill, request: Request, lanes: tuple[
         statement_ms=session.settings.statement_timeout_ms,
         single_batch=request.single_batch,
     )
-    with survey.walking():
-        return follow(backfill, survey.read)
+    with signals() as stopped, survey.walking():
+        return follow(backfill, survey.read, stopped)
 
 
 def _ask(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lane, ...]) -> int:
@@ -208,16 +218,22 @@ def _resume(session: Session, request: Request) -> int:
     found = checkpoint.read(request.state_file) if request.state_file else None
     match found:
         case checkpoint.OldCheckpoint():
-            say(f"Going on with the old script's checkpoint, after lead {found.cursor}, job {found.ordinal}.")
+            place = "from the beginning" if found.cursor is None else f"after lead {found.cursor}"
+            say(f"Going on with the old script's checkpoint, {place}, with job {found.ordinal + 1}.")
             parameters = replace(request.parameters, cursor=found.cursor)
             return _start(session, replace(request, parameters=parameters, ordinal=found.ordinal))
         case checkpoint.Checkpoint():
+            _check_parameters(session, found, request)
             run = found.run if _in_ledger(session, found.run) else None
         case None:
+            if request.state_file is not None:
+                say(f"There is no {request.state_file}: going on with the newest unfinished run.")
             session.require_ledger()
             run = _newest(session, UNFINISHED)
     if run is None and isinstance(found, checkpoint.Checkpoint):
         _refuse_differences(request, found.run, found.parameters.as_json())
+        if not found.left:
+            raise UsageError(f"run {found.run} had walked all its lanes: nothing is left to do")
         say(f"The ledger has lost run {found.run}: a new run goes on from its checkpoint.")
         restored = replace(
             request, mode="apply", parameters=found.parameters, ordinal=found.ordinal, stretches=found.left
@@ -226,6 +242,24 @@ def _resume(session: Session, request: Request) -> int:
     if run is None:
         raise UsageError("there is no unfinished run to resume: `backfill runs` lists them")
     return _go_on(session, request, run)
+
+
+def _check_parameters(session: Session, found: checkpoint.Checkpoint, request: Request) -> None:
+    """Refuse a checkpoint whose parameters no command line could have made."""
+    parameters = found.parameters
+    backfill = session.parts.backfills.get(parameters.backfill)
+    why = None
+    if backfill is None:
+        why = f"there is no backfill {parameters.backfill!r}"
+    elif parameters.limit > MOST_LEADS or parameters.lanes > MOST_LANES:
+        why = f"limit is {parameters.limit}, lanes is {parameters.lanes}"
+    else:
+        try:
+            backfill.check_options(parameters.options)
+        except ValueError as error:
+            why = str(error)
+    if why is not None:
+        raise CheckpointError(f"{request.state_file} is no checkpoint: {why}")
 
 
 def _in_ledger(session: Session, run: RunId) -> bool:
@@ -240,17 +274,16 @@ def _go_on(session: Session, request: Request, run: RunId) -> int:
         checkpoint.require_writable(request.state_file)
     _refuse_differences(request, run, session.parts.runs.read(run).parameters.as_json())
     say_whether_workers_are_online()
-    lost = session.parts.runs.resume(run, single_batch=request.single_batch)
-    if lost:
-        say(f"Redis had lost the cursor of {render.lanes_in_words(len(lost))}: taken from the ledger.")
-    say(f"Run {run} goes on on {session.parts.address}.")
-    return _after_seeding(session, request, run)
+    with signals() as stopped:
+        lost = session.parts.runs.resume(run, single_batch=request.single_batch)
+        if lost:
+            say(f"Redis had lost the cursor of {render.lanes_in_words(len(lost))}: taken from the ledger.")
+        say(f"Run {run} goes on: {session.parts.address}.")
+        return _after_seeding(session, request, run, stopped)
 
 
 def _refuse_differences(request: Request, run: RunId, own: dict[str, Any]) -> None:
     """A run is resumed with its own parameters; the command line may repeat them, and not change them."""
-    if request.refuses_apply:
-        raise UsageError(f"run {run} applies: it can't be resumed as a dry run; leave --dry-run away")
     asked = request.parameters.as_json()
     for name in sorted(request.given):
         if asked[name] != own[name]:
@@ -271,11 +304,11 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _after_seeding(session: Session, request: Request, run: RunId) -> int:
+def _after_seeding(session: Session, request: Request, run: RunId, stopped: threading.Event) -> int:
     """Follow the run, unless that is not wanted."""
     keep = _Checkpoints(request.state_file)
     if not request.detach:
-        return follow_to_the_end(session, run, as_json=request.as_json, on_reading=keep)
+        return follow_to_the_end(session, run, stopped=stopped, as_json=request.as_json, on_reading=keep)
     seeded = session.parts.runs.read(run)
     keep(seeded)
     if request.state_file is not None:

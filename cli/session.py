@@ -1,6 +1,6 @@
 """What a command needs of the outside: the settings, the connections, and errors turned into one line."""
 
-import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,9 @@ from backfill_tasks.wiring import Parts, assemble
 #: Exit statuses.
 COMPLETE, FAILED, WRONG_USAGE, QUARANTINED, NOT_COMPLETE = range(5)
 
-#: How often a command tries to reach Redis before it says that it can't, with growing waits: about 2 s in all.
+_INSUFFICIENT_PRIVILEGE = "42501"
+
+#: How often a command tries to reach Redis before it says that it can't, with growing waits: a few seconds in all.
 _PATIENCE = 5
 
 
@@ -90,6 +92,9 @@ def one_line_errors() -> Iterator[None]:
     except click.Abort:
         say("backfill: stopped, nothing was started")
         sys.exit(NOT_COMPLETE)
+    except click.exceptions.NoArgsIsHelpError as error:
+        say(error.ctx.get_help() if error.ctx else "see `backfill --help`")
+        sys.exit(WRONG_USAGE)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f"; see `{context.command_path} --help`" if context else ""
@@ -102,11 +107,21 @@ def one_line_errors() -> Iterator[None]:
         say(f"backfill: {error}")
         sys.exit(FAILED)
     except DBAPIError as error:
-        say(f"backfill: the database refused: {database.reason(error)}")
+        say(f"backfill: the database refused: {database.reason(error)}{_advice(error)}")
         sys.exit(FAILED)
     except (RedisError, OperationalError) as error:
         say(f"backfill: Redis failed: {error}; see REDIS_URL, then go on with `backfill run --resume`")
         sys.exit(FAILED)
-    except BrokenPipeError:
-        logging.shutdown()
+    except OSError as error:
+        say(f"backfill: the output can't be written: {error.strerror}")
+        # What Python has not written yet, it would try to write again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+
+
+def _advice(error: DBAPIError) -> str:
+    if database.sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+        return ""
+    return (
+        "; have a DBA grant it: the end of `backfill init --sql` says what the ledger needs, the README what the host"
+    )

@@ -61,6 +61,10 @@ class Backfill(ABC):
     items: ClassVar[str]
 
     @abstractmethod
+    def check_options(self, options: Options) -> None:
+        """Raise ValueError for options that this backfill would not have written: missing, unknown, mistyped."""
+
+    @abstractmethod
     def check(self, connection: Connection, options: Options, *, apply: bool) -> None:
         """Refuse what can't work: tables or rights that are missing, options that name what does not exist.
 

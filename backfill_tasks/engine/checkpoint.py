@@ -13,7 +13,9 @@ from backfill_tasks.engine.model import Bounds, Parameters, Run, RunId
 from backfill_tasks.errors import CheckpointError
 
 _VERSION = 2
-_OLD_VERSION = 1
+
+#: Numbers below this one fit into the ledger's bigint.
+_NUMBERS = 2**63
 
 
 @dataclass(frozen=True)
@@ -98,20 +100,24 @@ def read(path: Path) -> Checkpoint | OldCheckpoint | None:
         return None
     except OSError as error:
         raise CheckpointError(f"the checkpoint {path} can't be read: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _damaged(path, "it is not JSON") from None
-    if not isinstance(content, dict):
-        raise _damaged(path, "it is not a JSON object")
     try:
-        if content.get("version") == _OLD_VERSION:
-            return _old(content)
-        if content.get("version") == _VERSION:
-            return _current(content)
+        known = _require(content, dict, "the whole of it")
+        return _of_version(_require(known["version"], int, "version"), known)
     except KeyError as error:
         raise _damaged(path, f"{error} is missing") from None
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise _damaged(path, str(error)) from None
-    raise _damaged(path, f"its version is {content.get('version')!r}, known are {_OLD_VERSION} and {_VERSION}")
+
+
+def _of_version(version: int, content: Mapping[str, Any]) -> Checkpoint | OldCheckpoint:
+    match version:
+        case 1:
+            return _old(content)
+        case 2:
+            return _current(content)
+    raise ValueError(f"version is {version}, known are 1 and 2")
 
 
 def _damaged(path: Path, why: str) -> CheckpointError:
@@ -121,34 +127,48 @@ def _damaged(path: Path, why: str) -> CheckpointError:
 
 
 def _old(content: Mapping[str, Any]) -> OldCheckpoint:
-    cursor, ordinal = content["cursor"], content["runAtIndex"]
-    if cursor is not None:
-        _require(cursor, str, "cursor")
-    return OldCheckpoint(cursor, _require(ordinal, int, "runAtIndex"))
+    return OldCheckpoint(_id(content, "cursor"), _require(content["runAtIndex"], int, "runAtIndex"))
 
 
 def _current(content: Mapping[str, Any]) -> Checkpoint:
-    lanes = [_left(each) for each in _require(content["lanes"], list, "lanes")]
+    lanes = [_left(_require(each, dict, "a lane")) for each in _require(content["lanes"], list, "lanes")]
     return Checkpoint(
         run=RunId(_require(content["run_id"], str, "run_id")),
-        parameters=Parameters.from_json(_require(content["parameters"], dict, "parameters")),
+        parameters=_parameters(_require(content["parameters"], dict, "parameters")),
         ordinal=_require(content["ordinal"], int, "ordinal"),
         left=tuple(lane for lane in lanes if lane is not None),
     )
 
 
+def _parameters(content: Mapping[str, Any]) -> Parameters:
+    for name in ("limit", "lanes"):
+        if _require(content[name], int, name) == 0:
+            raise ValueError(f"{name} is 0")
+    _require(content["page_delay_ms"], int, "page_delay_ms")
+    _require(content["backfill"], str, "backfill")
+    _id(content, "cursor")
+    return Parameters.from_json(content)
+
+
 def _left(lane: Mapping[str, Any]) -> Bounds | None:
     """What is left of a lane, None if it is done."""
-    lower, cursor = (None if lane[name] is None else _require(lane[name], str, name) for name in ("lower", "cursor"))
+    lower, cursor, upper = _id(lane, "lower"), _id(lane, "cursor"), _require(lane["upper"], str, "upper")
     if lane["state"] not in {"running", "done", "failed"}:
         raise ValueError(f"a lane's state is {lane['state']!r}")
-    upper = _require(lane["upper"], str, "upper")
     return None if lane["state"] == "done" else Bounds(lower if cursor is None else cursor, upper)
 
 
+def _id(content: Mapping[str, Any], name: str) -> str | None:
+    """An id, or None where there is none yet."""
+    if content[name] is None:
+        return None
+    if _require(content[name], str, name) == "":
+        raise ValueError(f"{name} is empty")
+    return str(content[name])
+
+
 def _require(value: Any, kind: type, name: str) -> Any:
-    """A value, if it is of a kind; numbers may not be negative."""
-    sound = isinstance(value, kind) and not isinstance(value, bool)
-    if not sound or (isinstance(value, int) and value < 0):
-        raise ValueError(f"{name} is {value!r}")
+    """A value, if it is of just this type; a number must be one that the ledger can hold."""
+    if type(value) is not kind or (isinstance(value, int) and not 0 <= value < _NUMBERS):
+        raise ValueError(f"{name} is {str(value)[:40]!r}")
     return value

@@ -1,12 +1,13 @@
 """The connection to the host's PostgreSQL: Prisma's URL, the pool, and which errors pass by themselves."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -22,6 +23,11 @@ _PRISMA_ONLY = frozenset({
     "connection_limit", "pgbouncer", "pool_timeout", "schema", "single_use_connections", "socket_timeout",
     "sslaccept", "sslidentity", "sslpassword", "statement_cache_size",
 })  # fmt: skip
+
+_UNENCODED = (
+    "DATABASE_URL can't be read: write postgresql://user:password@host:5432/database, and in user and password"
+    " percent-encode the characters / ? # @ % and :"
+)
 
 #: SQLSTATE classes and codes of errors that pass by themselves (PostgreSQL's Appendix A): connection, rollback
 #: (deadlock, serialization), resources, operator intervention, a lock or a time-out.
@@ -50,28 +56,37 @@ def parse_url(url: str) -> Address:
     """Read a PostgreSQL URL, Prisma's own included.
 
     Raises:
-        ConfigurationError: it is not one; the text does not repeat it, because it may hold a password.
+        ConfigurationError: it is not one. The text repeats nothing of it, because any part may be one of a password.
     """
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"DATABASE_URL can't be read: {error}") from None
-    if parts.scheme not in {"postgres", "postgresql"}:
+    scheme, separator, rest = url.partition("://")
+    if scheme not in {"postgres", "postgresql"} or not separator:
         raise ConfigurationError("DATABASE_URL can't be read: it must begin with postgresql://")
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    known = {name: value for name, value in query.items() if name not in _PRISMA_ONLY}
+    rest, _, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    if authority.count("@") > 1 or "@" in path + query or "#" in url:
+        raise ConfigurationError(_UNENCODED)
+    parameters = [parameter for parameter in query.split("&") if parameter]
+    prisma = dict(parse_qsl(query, keep_blank_values=True))
+    known = "&".join(each for each in parameters if each.partition("=")[0] not in _PRISMA_ONLY)
     try:
-        conninfo = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(known))))
+        conninfo = conninfo_to_dict(f"{scheme}://{rest}" + (f"?{known}" if known else ""))
     except psycopg.ProgrammingError as error:
-        raise ConfigurationError(f"DATABASE_URL can't be read: {str(error).strip()}") from None
+        raise ConfigurationError(_why_unreadable(str(error))) from None
+    if not str(conninfo.get("port", "1")).replace(",", "").isdecimal():
+        raise ConfigurationError(_UNENCODED)
     if not conninfo.get("dbname"):
         raise ConfigurationError("DATABASE_URL names no database: write postgresql://user:password@host:5432/DATABASE")
     return Address(
         conninfo={"application_name": "backfill", "connect_timeout": "10", **conninfo},
-        schema=query.get("schema") or "public",
-        pooled=query.get("pgbouncer") == "true",
+        schema=prisma.get("schema") or "public",
+        pooled=prisma.get("pgbouncer") == "true",
     )
+
+
+def _why_unreadable(said: str) -> str:
+    """What libpq complains of, where it speaks of a parameter and not of what may be a password."""
+    parameter = re.search(r'invalid URI query parameter: "(\w+)"', said)
+    return f"DATABASE_URL has a parameter that PostgreSQL does not know: {parameter[1]}" if parameter else _UNENCODED
 
 
 def connect(address: Address) -> Engine:

@@ -117,7 +117,8 @@ class LiveCursors:
 
     def forget(self, run: RunId, lanes: int) -> None:
         """Remove the cursors of a run that has ended."""
-        self._redis.delete(*(_key(run, lane) for lane in range(1, lanes + 1)))
+        if lanes:
+            self._redis.delete(*(_key(run, lane) for lane in range(1, lanes + 1)))
 
 
 def _key(run: RunId, lane: int) -> str:

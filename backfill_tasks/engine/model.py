@@ -184,6 +184,12 @@ class Run:
         """Pages done, all lanes together."""
         return sum(lane.page for lane in self.lanes)
 
+    @property
+    def still_seconds(self) -> float:
+        """How long no lane has moved."""
+        moved = max((lane.moved_at for lane in self.lanes), default=self.started_at)
+        return max(0.0, (self.seen_at - moved).total_seconds())
+
     def state_of(self, lane: Lane) -> LaneState | RunState:
         """A lane's state as one reads it: a lane that has not come to its end stands as its run does."""
         return self.state if lane.state == "running" else lane.state

@@ -1,6 +1,7 @@
 """The ledger's schema: versioned migrations, applied once each and in order, or printed for a DBA."""
 
 from importlib.resources import files
+from textwrap import indent
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -15,7 +16,25 @@ CREATE TABLE IF NOT EXISTS backfill.migration (
 );
 """
 
-_RECORD = "INSERT INTO backfill.migration (version) VALUES ({version});\n"
+#: A version as a script that may be run again: what is there already is left alone.
+_ONCE = """
+-- version {version}
+DO $migration$
+BEGIN
+  IF NOT EXISTS (SELECT FROM backfill.migration WHERE version = {version}) THEN
+{sql}
+    INSERT INTO backfill.migration (version) VALUES ({version});
+  END IF;
+END
+$migration$;
+"""
+
+#: What the role of the workers and of the command needs, for a DBA who creates the ledger as another role.
+_GRANTS = """
+-- The role that the backfill connects as needs this, if it is not the one that runs this script:
+--   GRANT USAGE ON SCHEMA backfill TO the_role;
+--   GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill TO the_role;
+"""
 
 #: Two processes that migrate at once take turns on this advisory lock of their transactions ("backfill" in ASCII).
 _LOCK = 0x6261636B66696C6C
@@ -34,22 +53,16 @@ def latest() -> int:
 
 
 def as_sql() -> str:
-    """All migrations as one script for psql, to be run by somebody who may."""
-    parts = ["BEGIN;\n", _FRAME]
-    for version, sql in migrations().items():
-        parts += [
-            f"\n-- version {version}\n",
-            sql,
-            _RECORD.format(version=version),
-        ]
-    return "".join([*parts, "COMMIT;\n"])
+    """All migrations as one script for psql, to be run by somebody who may, as often as they like."""
+    versions = [_ONCE.format(version=number, sql=indent(sql, "    ")) for number, sql in migrations().items()]
+    return "".join(["BEGIN;\n", _FRAME, *versions, _GRANTS, "COMMIT;\n"])
 
 
 def version(connection: Connection) -> int:
     """The version of the database's ledger; 0 where there is none."""
-    if connection.execute(text("SELECT to_regclass('backfill.migration')")).scalar() is None:
-        return 0
     try:
+        if connection.execute(text("SELECT to_regclass('backfill.migration')")).scalar() is None:
+            return 0
         return int(connection.execute(text("SELECT coalesce(max(version), 0) FROM backfill.migration")).scalar_one())
     except DBAPIError as error:
         if not is_permanent(error):

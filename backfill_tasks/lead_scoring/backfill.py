@@ -54,6 +54,18 @@ class LeadScoring(Backfill):
 
     schema: str = "public"
 
+    def check_options(self, options: Options) -> None:
+        """Refuse options that no command line has made."""
+        ids, rescore_all, delay_ms = (options.get(name) for name in ("client_ids", "rescore_all", "delay_ms"))
+        if set(options) != {"client_ids", "rescore_all", "delay_ms"}:
+            raise ValueError(f"its options are {', '.join(sorted(options))}")
+        if ids is not None and not (isinstance(ids, list) and ids and all(isinstance(each, str) for each in ids)):
+            raise ValueError(f"client_ids is {ids!r}")
+        if not isinstance(rescore_all, bool):
+            raise ValueError(f"rescore_all is {rescore_all!r}")  # noqa: TRY004  a value of a file, not an argument
+        if type(delay_ms) is not int or delay_ms < 0:
+            raise ValueError(f"delay_ms is {delay_ms!r}")
+
     def check(self, connection: Connection, options: Options, *, apply: bool) -> None:
         """Refuse missing tables, missing rights and unknown workspaces."""
         for table, rights in _RIGHTS.items():
@@ -66,10 +78,22 @@ class LeadScoring(Backfill):
         )
         unknown = sorted(set(wanted) - set(found.scalars()))
         if unknown:
-            raise UsageError(f"there is no workspace {', '.join(unknown)}: --client-id takes ids of the table Client")
+            names = ", ".join(repr(each) for each in unknown)
+            raise UsageError(f"there is no workspace {names}: --client-id takes ids of the table Client")
 
     def _check_table(self, connection: Connection, table: str, rights: str) -> None:
         name = f'{self._host}."{table}"'
+        if (
+            connection.execute(
+                text("SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = :name"),
+                {"name": self.schema},
+            ).scalar()
+            is False
+        ):
+            raise HostError(
+                f"this role may not use schema {self._host}: have a DBA run GRANT USAGE ON SCHEMA {self._host}"
+                f" TO {_role(connection)}"
+            )
         if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is None:
             raise HostError(
                 f"there is no table {name}: DATABASE_URL must lead to the host's database, its schema parameter to"
@@ -79,7 +103,7 @@ class LeadScoring(Backfill):
             statement = text("SELECT has_table_privilege(:name, :right)")
             if not connection.execute(statement, {"name": name, "right": right}).scalar_one():
                 raise HostError(
-                    f"this role may not {right} {name}: have a DBA run GRANT {rights} ON {name} TO this role"
+                    f"this role may not {right} {name}: have a DBA run GRANT {rights} ON {name} TO {_role(connection)}"
                 )
 
     def split(
@@ -167,6 +191,11 @@ class LeadScoring(Backfill):
 
     def _statement(self, sql: str) -> TextClause:
         return text(sql.format(host=self._host.replace(":", "\\:")))
+
+
+def _role(connection: Connection) -> str:
+    """This connection's role, as it is written in a statement."""
+    return str(connection.execute(text("SELECT quote_ident(current_user)")).scalar_one())
 
 
 def _filters(options: Options) -> dict[str, Any]:
