@@ -59,6 +59,7 @@ class Chain:
             self._go_on(message, done)
             return Step("committed", done)
         if done.why == "deadly":
+            self.live.forgive(message)  # whoever resumes the lane wants it tried again
             return self.stop(
                 message, f"page {message.page} ended its worker {MOST_ATTEMPTS} times: see the workers' logs"
             )

@@ -66,7 +66,11 @@ class LiveCursors:
         self._claim = redis.register_script(_lua("claim"))
 
     def place(self, run: RunId, lane: Lane) -> None:
-        """Put a lane's cursor where the ledger has it: a new chain of the lane's generation begins there."""
+        """Put a lane's cursor where the ledger has it: a new chain of the lane's generation begins there.
+
+        How often its page has ended a worker stays counted: a page that ends each worker that takes it must not live
+        for ever by being seeded again.
+        """
         key = _key(run, lane.number)
         values = {
             "generation": lane.generation,
@@ -75,7 +79,6 @@ class LiveCursors:
             "sent": lane.page + 1,
         }
         with self._redis.pipeline() as pipeline:
-            pipeline.delete(key)
             pipeline.hset(key, mapping=cast("Any", values))
             pipeline.expire(key, _KEEP_SECONDS)
             pipeline.execute()
