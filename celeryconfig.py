@@ -85,8 +85,8 @@ task_ignore_result = True
 # Events carry state, arguments, runtime and result of every page.
 worker_send_task_events = True
 
-# A page is sent at the end of the page before it, and received milliseconds later: a third event that says so would cost
-# half as much again as the sending.
+# A page is sent at the end of the page before it, and received milliseconds later: a third event that says so would
+# cost half as much again as the sending.
 task_send_sent_event = False
 
 # ---- pace and time

@@ -126,7 +126,7 @@ VARIABLES = (
         "BACKFILL_VISIBILITY_TIMEOUT",
         "3600",
         "seconds after which Redis gives a message that no worker acknowledged to another worker",
-        _whole_number(1, 604800),
+        _whole_number(60, 604_800),
     ),
     Variable("BACKFILL_QUEUE", "backfill", "the queue's name; one per environment where a Redis is shared", _name),
 )

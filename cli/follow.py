@@ -99,19 +99,13 @@ def _display(backfill: Backfill) -> Iterator[Callable[[Run], None]]:
         nonlocal last
         if time.monotonic() - last >= _LINE_SECONDS and run.state == "running":
             last = time.monotonic()
-            say(render.progress(backfill, run))
+            say("\n".join([render.progress(backfill, run), *render.troubles(run)]))
 
     yield line
 
 
 def _screen(backfill: Backfill, run: Run) -> list[str]:
-    still = run.state == "running" and run.still_seconds > render.STILL_SECONDS
-    hint = (
-        [f"No page for {render.duration(run.still_seconds)}: is a worker online? `backfill status` says."]
-        if still
-        else []
-    )
-    return [_bar(run), *render.counts(backfill, run), *render.lanes(run), *hint]
+    return [_bar(run), *render.counts(backfill, run), *render.lanes(run), *render.troubles(run)]
 
 
 def _bar(run: Run) -> str:

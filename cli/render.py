@@ -14,7 +14,7 @@ STILL_SECONDS = 20.0
 
 def duration(seconds: float) -> str:
     """A length of time as one reads it: 4.2 s, 3 min 20 s, 5 h 10 min."""
-    if seconds < 60:  # noqa: PLR2004  seconds a minute
+    if round(seconds, 1) < 60:  # noqa: PLR2004  seconds a minute
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -111,11 +111,11 @@ def verification(backfill: Backfill, run: Run, found: Verification, *, most: int
     for name, (counted, there) in found.found.items():
         lines.append(f"  {name.replace('_', ' '):<20}{counted:>11,} counted{there:>11,} in the database")
         if there < counted:
-            lines.append(f"    {counted - there:,} were changed or deleted since: no lead is without a result for it")
+            lines.append(f"    {counted - there:,} were changed or deleted since, by the host or a later run")
     if found.quarantined:
         lines.append(f"  {'in quarantine':<20}{found.quarantined:>11,}")
     if found.arrived:
-        lines.append(f"  {'arrived since':<20}{found.arrived:>11,}   after the start: the host's own jobs are theirs")
+        lines.append(f"  {'arrived since':<20}{found.arrived:>11,}   they have the host's own jobs")
     lines += [f"  WRONG: {each}" for each in found.contradictions[:most]]
     lines += ["", "Clean: nothing is missing, and no count is contradicted." if found.clean else "NOT CLEAN."]
     if found.missing:
@@ -135,21 +135,24 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def progress(backfill: Backfill, run: Run) -> str:
     """How far a run is, on one line."""
     read = run.counts.get("read", 0)
-    held = next((f"lane {lane.number}: {lane.reason}" for lane in run.lanes if lane.reason), None)
     done = sum(lane.state == "done" for lane in run.lanes)
-    of = f" of {run.expected:,} ({100 * read / run.expected:.0f}%)" if run.expected else ""
-    quarantined = run.counts.get("quarantined", 0)
-    if run.state == "running" and run.still_seconds > STILL_SECONDS:
-        held = f"no page for {duration(run.still_seconds)}" + (f"; {held}" if held else "")
-    parts = [
-        f"{run.state}: {read:,}{of} {backfill.items}",
-        f"{run.pages:,} pages",
-        f"{run.leads_per_second:,.0f}/s",
-        f"{done} of {lanes_in_words(len(run.lanes))} done",
-    ]
-    if quarantined:
-        parts.append(f"{quarantined:,} quarantined")
-    return " · ".join([*parts, held] if held else parts)
+    of = f" of {run.expected:,} ({100 * read / run.expected:.0f}%)" if run.expected else f" {backfill.items}"
+    rate = f"{run.leads_per_second:,.0f}/s"
+    return f"{run.state}: {read:,}{of} · {run.pages:,} pages · {rate} · {done}/{len(run.lanes)} lanes"
+
+
+def troubles(run: Run) -> list[str]:
+    """What holds a run up, or has stopped a part of it, a line each; empty if all goes well."""
+    lines = []
+    if is_standing(run):
+        lines.append(f"  no page for {duration(run.still_seconds)}: `backfill status` says why")
+    lines += [_shortened(f"  lane {lane.number}: {lane.reason}", WIDTH) for lane in run.lanes if lane.reason]
+    return lines
+
+
+def is_standing(run: Run) -> bool:
+    """Whether a run should move and has not done so for a while."""
+    return run.state == "running" and run.still_seconds > STILL_SECONDS
 
 
 def lanes_in_words(number: int) -> str:

@@ -81,6 +81,8 @@ def write(path: Path, run: Run) -> None:
 
 def require_writable(path: Path) -> None:
     """Raise CheckpointError unless a checkpoint can be written to this path."""
+    if path.is_dir():
+        raise CheckpointError(f"the checkpoint can't be written to {path}: it is a directory")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -152,19 +154,21 @@ def _parameters(content: Mapping[str, Any]) -> Parameters:
 
 def _left(lane: Mapping[str, Any]) -> Bounds | None:
     """What is left of a lane, None if it is done."""
-    lower, cursor, upper = _id(lane, "lower"), _id(lane, "cursor"), _require(lane["upper"], str, "upper")
-    if lane["state"] not in {"running", "done", "failed"}:
-        raise ValueError(f"a lane's state is {lane['state']!r}")
-    return None if lane["state"] == "done" else Bounds(lower if cursor is None else cursor, upper)
+    lower, cursor, upper = (_id(lane, name) for name in ("lower", "cursor", "upper"))
+    state = _require(lane["state"], str, "state")
+    if upper is None or state not in {"running", "done", "failed"}:
+        raise ValueError(f"a lane's upper is {upper!r}, its state is {state!r}")
+    return None if state == "done" else Bounds(lower if cursor is None else cursor, upper)
 
 
 def _id(content: Mapping[str, Any], name: str) -> str | None:
-    """An id, or None where there is none yet."""
+    """An id that the database can hold, or None where there is none yet."""
     if content[name] is None:
         return None
-    if _require(content[name], str, name) == "":
-        raise ValueError(f"{name} is empty")
-    return str(content[name])
+    value = str(_require(content[name], str, name))
+    if not value or "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{name} is {value!r}")
+    return value
 
 
 def _require(value: Any, kind: type, name: str) -> Any:

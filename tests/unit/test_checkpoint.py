@@ -1,0 +1,347 @@
+"""Checkpoint files: whole or not there, read exactly or refused."""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backfill_tasks.engine import checkpoint
+from backfill_tasks.engine.checkpoint import Checkpoint, OldCheckpoint
+from backfill_tasks.engine.model import Bounds, Lane, Parameters, Run, RunId
+from backfill_tasks.errors import CheckpointError
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+PARAMETERS = Parameters("lead-scoring", 500, 3, None, 0, {"client_ids": None, "rescore_all": False, "delay_ms": 0})
+LANES = (
+    Lane(1, Bounds(None, "k"), "é_1", 2, 1, "running", None, {"read": 1_000}, NOW),
+    Lane(2, Bounds("k", "p"), "p", 4, 1, "done", None, {"read": 1_700}, NOW),
+    Lane(3, Bounds("p", "z"), None, 0, 1, "running", None, {}, NOW),
+)
+RUN = Run(
+    id=RunId("r-1"),
+    mode="apply",
+    state="running",
+    reason=None,
+    parameters=PARAMETERS,
+    single_batch=False,
+    started_at=NOW,
+    finished_at=None,
+    seen_at=NOW,
+    started_by="me@here",
+    ordinal=7,
+    expected=None,
+    lanes=LANES,
+)
+OLD = {"version": 1, "cursor": "lead-9", "runAtIndex": 12, "totals": {"processed": 12}}
+
+Content = dict[str, Any]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoint.json"
+
+
+@pytest.fixture
+def content(path: Path) -> Content:
+    """What a sound file says."""
+    checkpoint.write(path, RUN)
+    sound: Content = json.loads(path.read_text(encoding="utf-8"))
+    return sound
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One value of a file, wherever it stands, lost or changed."""
+
+    keys: tuple[str | int, ...]
+    values: tuple[object, ...] = ()
+
+    def __call__(self, content: Any) -> None:
+        for key in self.keys[:-1]:
+            content = content[key]
+        if self.values:
+            content[self.keys[-1]] = self.values[0]
+        else:
+            del content[self.keys[-1]]
+
+    def __str__(self) -> str:
+        name = ".".join(str(key) for key in self.keys)
+        return f"{name} is {self.values[0]!r}" if self.values else f"no {name}"
+
+
+def set_to(*keys: str | int, value: object) -> Damage:
+    return Damage(keys, (value,))
+
+
+def without(*keys: str | int) -> Damage:
+    return Damage(keys)
+
+
+def refusal(path: Path) -> str:
+    """What is said of a file, which is one line that says what to do."""
+    with pytest.raises(CheckpointError) as refused:
+        checkpoint.read(path)
+    text = str(refused.value)
+    assert len(text.splitlines()) == 1
+    assert str(path) in text
+    return text
+
+
+class TestWriting:
+    def test_what_was_written_is_read_again(self, path: Path) -> None:
+        checkpoint.write(path, RUN)
+
+        left = (Bounds("é_1", "k"), Bounds("p", "z"))
+        assert checkpoint.read(path) == Checkpoint(RunId("r-1"), PARAMETERS, 7, left)
+
+    def test_a_newer_one_takes_the_olders_place(self, path: Path) -> None:
+        checkpoint.write(path, RUN)
+
+        checkpoint.write(path, replace(RUN, ordinal=8))
+
+        found = checkpoint.read(path)
+        assert isinstance(found, Checkpoint)
+        assert found.ordinal == 8
+
+    def test_nothing_else_is_left_in_its_folder(self, path: Path) -> None:
+        checkpoint.write(path, RUN)
+
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_a_run_whose_lanes_are_all_done_has_nothing_left(self, path: Path) -> None:
+        checkpoint.write(path, replace(RUN, lanes=LANES[1:2]))
+
+        found = checkpoint.read(path)
+        assert isinstance(found, Checkpoint)
+        assert found.left == ()
+
+    def test_a_folder_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match=r"can't be written to .*missing.*: No such file or directory"):
+            checkpoint.write(tmp_path / "missing" / "checkpoint.json", RUN)
+
+    def test_a_write_that_fails_leaves_nothing_behind(self, path: Path) -> None:
+        path.mkdir()
+
+        with pytest.raises(CheckpointError):
+            checkpoint.write(path, RUN)
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_whether_it_can_be_written_is_known_without_writing_it(self, tmp_path: Path, path: Path) -> None:
+        checkpoint.require_writable(path)
+
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("place", ["missing/checkpoint.json", "file/checkpoint.json", "folder"])
+    def test_a_place_for_no_file_is_refused_beforehand(self, tmp_path: Path, place: str) -> None:
+        (tmp_path / "file").touch()
+        (tmp_path / "folder").mkdir()
+
+        with pytest.raises(CheckpointError, match="can't be written"):
+            checkpoint.require_writable(tmp_path / place)
+
+
+class TestReading:
+    def test_a_file_that_is_not_there_is_none(self, path: Path) -> None:
+        assert checkpoint.read(path) is None
+
+    def test_a_lane_is_gone_on_with_after_its_cursor(self, path: Path, content: Content) -> None:
+        content["lanes"][2]["cursor"] = "q"
+        path.write_text(json.dumps(content))
+
+        found = checkpoint.read(path)
+
+        assert isinstance(found, Checkpoint)
+        assert found.left == (Bounds("é_1", "k"), Bounds("q", "z"))
+
+    def test_a_failed_lane_is_gone_on_with_too(self, path: Path, content: Content) -> None:
+        content["lanes"][0]["state"] = "failed"
+        path.write_text(json.dumps(content))
+
+        found = checkpoint.read(path)
+
+        assert isinstance(found, Checkpoint)
+        assert found.left[0] == Bounds("é_1", "k")
+
+    def test_what_later_versions_may_add_is_passed_over(self, path: Path, content: Content) -> None:
+        path.write_text(json.dumps({**content, "comment": "by hand"}))
+
+        assert isinstance(checkpoint.read(path), Checkpoint)
+
+
+class TestOldScript:
+    def test_its_file_tells_the_cursor_and_the_number_of_jobs(self, path: Path) -> None:
+        path.write_text(json.dumps(OLD))
+
+        assert checkpoint.read(path) == OldCheckpoint("lead-9", 12)
+
+    def test_no_cursor_means_from_the_beginning(self, path: Path) -> None:
+        path.write_text(json.dumps({**OLD, "cursor": None, "runAtIndex": 0}))
+
+        assert checkpoint.read(path) == OldCheckpoint(None, 0)
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            without("cursor"),
+            without("runAtIndex"),
+            set_to("cursor", value=9),
+            set_to("cursor", value=""),
+            set_to("cursor", value="a\0b"),
+            set_to("cursor", value="\ud800"),
+            set_to("runAtIndex", value="12"),
+            set_to("runAtIndex", value=-1),
+            set_to("runAtIndex", value=1.5),
+            set_to("runAtIndex", value=True),
+            set_to("runAtIndex", value=None),
+            set_to("runAtIndex", value=2**63),
+        ],
+        ids=str,
+    )
+    def test_a_damaged_one_is_refused(self, path: Path, damage: Damage) -> None:
+        old = dict(OLD)
+        damage(old)
+        path.write_text(json.dumps(old))
+
+        assert "is no checkpoint" in refusal(path)
+
+
+class TestDamage:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "\n",
+            "not JSON",
+            "{",
+            '{"version": 2',
+            '{"version": 2}{"version": 2}',
+            "[]",
+            "null",
+            '"checkpoint"',
+            "2",
+            "{}",
+            '{"version": 2}',
+            '{"version": NaN}',
+            "[" * 100_000,
+            '{"version": 2, "lanes": ' + "[" * 100_000,
+            '{"version": ' + "9" * 5_000 + "}",
+        ],
+        ids=lambda text: repr(text[:30]),
+    )
+    def test_text_that_is_no_checkpoint_is_refused(self, path: Path, text: str) -> None:
+        path.write_text(text)
+
+        assert "is no checkpoint" in refusal(path)
+
+    @pytest.mark.parametrize("size", [1, 10, 100, 300, -2])
+    def test_a_file_that_was_cut_off_is_refused(self, path: Path, size: int) -> None:
+        checkpoint.write(path, RUN)
+        path.write_bytes(path.read_bytes()[:size])
+
+        assert "is no checkpoint" in refusal(path)
+
+    @pytest.mark.parametrize("data", [b"\xff\xfe{}", b"\0" * 512, '{"version": 2}'.encode("utf-16"), b"\x89PNG\r\n"])
+    def test_bytes_that_are_no_text_are_refused(self, path: Path, data: bytes) -> None:
+        path.write_bytes(data)
+
+        assert "is no checkpoint" in refusal(path)
+
+    def test_a_folder_is_refused(self, path: Path) -> None:
+        path.mkdir()
+
+        assert "Is a directory" in refusal(path)
+
+    @pytest.mark.parametrize("version", [0, 3, -2, "2", 2.0, 1.0, True, None, [2], {}])
+    def test_any_other_version_is_refused(self, path: Path, content: Content, version: object) -> None:
+        path.write_text(json.dumps({**content, **OLD, "version": version}))
+
+        assert "version" in refusal(path)
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            without("run_id"),
+            without("parameters"),
+            without("ordinal"),
+            without("lanes"),
+            set_to("run_id", value=7),
+            set_to("run_id", value=None),
+            set_to("ordinal", value=-1),
+            set_to("ordinal", value="7"),
+            set_to("ordinal", value=7.0),
+            set_to("ordinal", value=False),
+            set_to("ordinal", value=2**63),
+            set_to("parameters", value=[]),
+            set_to("parameters", value=None),
+            set_to("lanes", value={}),
+            set_to("lanes", value=None),
+            set_to("lanes", value="all"),
+            set_to("lanes", value=[None]),
+            set_to("lanes", value=["a"]),
+            set_to("lanes", value=[[]]),
+        ],
+        ids=str,
+    )
+    def test_a_run_with_a_wrong_or_missing_value_is_refused(self, path: Path, content: Content, damage: Damage) -> None:
+        damage(content)
+        path.write_text(json.dumps(content))
+
+        assert "is no checkpoint" in refusal(path)
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            *(without("parameters", name) for name in PARAMETERS.as_json() if name not in PARAMETERS.options),
+            set_to("parameters", "backfill", value=1),
+            set_to("parameters", "limit", value="500"),
+            set_to("parameters", "limit", value=0),
+            set_to("parameters", "limit", value=-1),
+            set_to("parameters", "limit", value=1.5),
+            set_to("parameters", "limit", value=None),
+            set_to("parameters", "lanes", value=0),
+            set_to("parameters", "lanes", value=True),
+            set_to("parameters", "lanes", value="2"),
+            set_to("parameters", "cursor", value=7),
+            set_to("parameters", "page_delay_ms", value=-1),
+            set_to("parameters", "page_delay_ms", value=None),
+        ],
+        ids=str,
+    )
+    def test_parameters_with_a_wrong_or_missing_value_are_refused(
+        self, path: Path, content: Content, damage: Damage
+    ) -> None:
+        damage(content)
+        path.write_text(json.dumps(content))
+
+        assert "is no checkpoint" in refusal(path)
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            *(without("lanes", 0, name) for name in ("lower", "upper", "cursor", "state")),
+            set_to("lanes", 0, "lower", value=1),
+            set_to("lanes", 0, "upper", value=None),
+            set_to("lanes", 0, "upper", value=["k"]),
+            set_to("lanes", 0, "upper", value=""),
+            set_to("lanes", 0, "upper", value="k\0"),
+            set_to("lanes", 0, "cursor", value=1),
+            set_to("lanes", 0, "cursor", value=""),
+            set_to("lanes", 0, "cursor", value="a\0b"),
+            set_to("lanes", 0, "cursor", value="\udfff"),
+            set_to("lanes", 0, "state", value="paused"),
+            set_to("lanes", 0, "state", value=None),
+            set_to("lanes", 0, "state", value=["done"]),
+        ],
+        ids=str,
+    )
+    def test_a_lane_with_a_wrong_or_missing_value_is_refused(
+        self, path: Path, content: Content, damage: Damage
+    ) -> None:
+        damage(content)
+        path.write_text(json.dumps(content))
+
+        assert "is no checkpoint" in refusal(path)

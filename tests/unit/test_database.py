@@ -1,0 +1,189 @@
+"""The database's address, Prisma's own included, and which of its errors pass by themselves."""
+
+import psycopg
+import pytest
+from psycopg.errors import lookup
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks.engine import database
+from backfill_tasks.engine.database import parse_url
+from backfill_tasks.errors import ConfigurationError
+
+PASSING = {
+    "40P01": "a deadlock",
+    "40001": "a serialization failure",
+    "55P03": "a lock time-out",
+    "57014": "a statement time-out",
+    "57P01": "a server that shuts down",
+    "57P02": "a server that has crashed",
+    "57P03": "a server that starts up",
+    "08006": "a connection that broke",
+    "08P01": "a pooler that lost its server",
+    "53300": "too many connections",
+    "53100": "a full disk",
+    "25P03": "a session that stood too long",
+    "58030": "an input or output error",
+}
+LASTING = {
+    "42501": "a missing right",
+    "42P01": "a missing table",
+    "42703": "a missing column",
+    "3D000": "a missing database",
+    "3F000": "a missing schema",
+    "28P01": "a wrong password",
+    "0A000": "what the server can't do",
+}
+OF_A_ROW = {
+    "23505": "a key that is there",
+    "23503": "a row that is gone",
+    "23514": "a check",
+    "23502": "a missing value",
+    "22001": "a value that is too long",
+    "P0001": "a trigger that refuses",
+}
+
+
+def failed(error: Exception) -> DBAPIError:
+    """A statement's failure, as the engine meets it."""
+    return DBAPIError("SELECT secret", {"password": "hunter2"}, error)
+
+
+def of(code: str) -> DBAPIError:
+    return failed(lookup(code)("it failed"))
+
+
+class TestAddress:
+    def test_a_plain_url_is_read(self) -> None:
+        address = parse_url("postgresql://user:p%40ss@db.example.com:6543/app")
+
+        wanted = {"user": "user", "password": "p@ss", "host": "db.example.com", "port": "6543", "dbname": "app"}
+        assert wanted.items() <= address.conninfo.items()
+        assert (address.schema, address.pooled) == ("public", False)
+
+    def test_prismas_own_parameters_never_reach_libpq(self) -> None:
+        address = parse_url(
+            "postgres://user@host/app?schema=crm&pgbouncer=true&connection_limit=1&pool_timeout=10&socket_timeout=5"
+            "&statement_cache_size=0&sslaccept=strict&sslidentity=x&sslpassword=y&single_use_connections=true"
+        )
+
+        assert set(address.conninfo) == {"application_name", "connect_timeout", "user", "host", "dbname"}
+        assert (address.schema, address.pooled) == ("crm", True)
+
+    @pytest.mark.parametrize("query", ["", "?schema=", "?pgbouncer=false", "?&"])
+    def test_the_schema_is_public_unless_it_is_named(self, query: str) -> None:
+        assert parse_url(f"postgresql://host/app{query}").schema == "public"
+
+    def test_a_schema_of_any_name_can_be_given(self) -> None:
+        assert parse_url("postgresql://host/app?schema=My%20%22CRM%22%20%26%20co").schema == 'My "CRM" & co'
+
+    @pytest.mark.parametrize(
+        ("url", "key", "value"),
+        [
+            ("postgresql://host/app?options=-c%20work_mem%3D8MB", "options", "-c work_mem=8MB"),
+            ("postgresql://host/app?application_name=a+b", "application_name", "a+b"),
+            ("postgresql:///app?host=/tmp", "host", "/tmp"),  # noqa: S108  a socket's folder
+            ("postgresql://host/app?sslmode=require&schema=crm", "sslmode", "require"),
+            ("postgresql://host/app?connect_timeout=3", "connect_timeout", "3"),
+            ("postgresql://one:1,two:2/app", "host", "one,two"),
+            ("postgresql://one:1,two:2/app", "port", "1,2"),
+            ("postgresql://[2001:db8::1]:5433/app", "host", "2001:db8::1"),
+        ],
+    )
+    def test_libpqs_own_parameters_mean_what_libpq_says(self, url: str, key: str, value: str) -> None:
+        assert parse_url(url).conninfo[key] == value
+
+    def test_a_url_without_a_host_leaves_it_to_libpq(self) -> None:
+        assert "host" not in parse_url("postgresql:///app").conninfo
+
+    def test_it_is_shown_without_user_and_password(self) -> None:
+        assert str(parse_url("postgresql://user:hunter2@db.example.com/app")) == "app on db.example.com:5432"
+
+    @pytest.mark.parametrize(
+        "url", ["", "app", "mysql://host/app", "postgresql:/host/app", "://host/app", "redis://host/0"]
+    )
+    def test_anything_but_a_postgresql_url_is_refused(self, url: str) -> None:
+        with pytest.raises(ConfigurationError, match="must begin with postgresql://"):
+            parse_url(url)
+
+    @pytest.mark.parametrize("url", ["postgresql://host", "postgresql://host/", "postgresql://host:5432/?schema=crm"])
+    def test_a_url_has_to_name_its_database(self, url: str) -> None:
+        with pytest.raises(ConfigurationError, match="names no database"):
+            parse_url(url)
+
+    def test_a_parameter_that_nobody_knows_is_named(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"does not know: sslmod$"):
+            parse_url("postgresql://user:hunter2@host/app?sslmod=require")
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://user:hun/ter2@host:5432/app",
+            "postgresql://user:hun?ter2@host:5432/app",
+            "postgresql://user:hun#ter2@host:5432/app",
+            "postgresql://user:hun@ter2@host:5432/app",
+            "postgresql://user:hun%zzter2@host:5432/app",
+            "postgresql://user:hun%ter2@host:5432/app",
+            "postgresql://user:hun%00ter2@host:5432/app",
+            "postgresql://user:p@host:hunter2/app",
+            "postgresql://user:p@host:5432:hunter2/app",
+            "postgresql://user:p@[hunter2/app",
+            "postgresql://user:p@host/app#hunter2",
+            "postgresql://user:p@host/app?hunter2",
+        ],
+    )
+    def test_a_url_that_can_not_be_read_is_refused_without_repeating_a_password(self, url: str) -> None:
+        with pytest.raises(ConfigurationError) as refused:
+            parse_url(url)
+
+        said = str(refused.value)
+        assert len(said.splitlines()) == 1
+        assert not any(part in said for part in ("hun", "ter2", "p@host"))
+
+
+class TestErrors:
+    @pytest.mark.parametrize("code", PASSING, ids=PASSING.get)
+    def test_what_passes_by_itself_is_transient(self, code: str) -> None:
+        assert database.is_transient(of(code))
+        assert not database.is_permanent(of(code))
+
+    def test_a_connection_without_an_answer_is_transient(self) -> None:
+        assert database.is_transient(failed(psycopg.OperationalError("connection refused")))
+
+    @pytest.mark.parametrize("code", LASTING, ids=LASTING.get)
+    def test_what_no_retry_can_cure_is_permanent(self, code: str) -> None:
+        assert database.is_permanent(of(code))
+        assert not database.is_transient(of(code))
+
+    @pytest.mark.parametrize("code", OF_A_ROW, ids=OF_A_ROW.get)
+    def test_what_one_row_brings_about_is_neither(self, code: str) -> None:
+        assert not database.is_transient(of(code))
+        assert not database.is_permanent(of(code))
+
+    def test_what_the_driver_itself_refuses_is_neither(self) -> None:
+        refused = failed(psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"))
+
+        assert not database.is_transient(refused)
+        assert not database.is_permanent(refused)
+
+    def test_a_row_that_is_gone_is_told_from_other_refusals(self) -> None:
+        assert database.is_foreign_key_violation(of("23503"))
+        assert not database.is_foreign_key_violation(of("23505"))
+
+
+class TestReason:
+    def test_it_has_the_databases_words_and_its_code(self) -> None:
+        assert database.reason(of("40P01")) == "it failed (40P01)"
+
+    def test_it_is_one_line(self) -> None:
+        told = failed(psycopg.OperationalError("\n  connection refused\n\tIs the server running?\n"))
+
+        assert database.reason(told) == "connection refused"
+
+    def test_it_repeats_neither_the_statement_nor_its_parameters(self) -> None:
+        said = database.reason(of("23514"))
+
+        assert "secret" not in said
+        assert "hunter2" not in said
+
+    def test_an_error_without_words_is_said_to_have_none(self) -> None:
+        assert database.reason(failed(psycopg.OperationalError(""))) == "no message"

@@ -1,0 +1,138 @@
+"""The engine's words as data."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from backfill_tasks.engine.model import Bounds, Lane, LaneState, PageMessage, Parameters, Run, RunId, RunState
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+PARAMETERS = Parameters("lead-scoring", 500, 2, "a", 10, {"client_ids": ["c"], "rescore_all": True, "delay_ms": 3})
+CLASSES = ("read", "inserted", "quarantined")
+
+
+def lane(number: int = 1, **changes: Any) -> Lane:
+    return replace(Lane(number, Bounds("a", "m"), None, 0, 1, "running", None, {}, START), **changes)
+
+
+def run(*lanes: Lane, **changes: Any) -> Run:
+    whole = Run(
+        id=RunId("r-1"),
+        mode="apply",
+        state="running",
+        reason=None,
+        parameters=PARAMETERS,
+        single_batch=False,
+        started_at=START,
+        finished_at=None,
+        seen_at=START + timedelta(seconds=4),
+        started_by="me@here",
+        ordinal=0,
+        expected=None,
+        lanes=lanes,
+    )
+    return replace(whole, **changes)
+
+
+class TestParameters:
+    def test_they_are_the_same_after_a_way_through_json(self) -> None:
+        assert Parameters.from_json(json.loads(json.dumps(PARAMETERS.as_json()))) == PARAMETERS
+
+    def test_a_backfills_own_stand_beside_the_engines(self) -> None:
+        assert {"limit": 500, "rescore_all": True, "delay_ms": 3}.items() <= PARAMETERS.as_json().items()
+
+    @pytest.mark.parametrize("name", ["backfill", "limit", "lanes", "cursor", "page_delay_ms"])
+    def test_none_of_the_engines_may_be_missing(self, name: str) -> None:
+        values = PARAMETERS.as_json()
+        del values[name]
+
+        with pytest.raises(KeyError, match=name):
+            Parameters.from_json(values)
+
+
+class TestMessage:
+    def test_its_task_id_tells_run_lane_page_and_generation(self) -> None:
+        assert PageMessage(RunId("r-1"), 2, 30, 4).task_id == "r-1:lane-02:000030:g4"
+
+    def test_no_two_messages_share_a_task_id(self) -> None:
+        messages = [
+            PageMessage(RunId(run), *at) for run in ("r", "s") for at in ((1, 1, 1), (1, 1, 11), (1, 11, 1), (11, 1, 1))
+        ]
+
+        assert len({message.task_id for message in messages}) == len(messages)
+
+    def test_it_reads_in_one_line(self) -> None:
+        assert str(PageMessage(RunId("r-1"), 2, 30, 4)) == "run=r-1 lane=2 page=30 generation=4"
+
+
+class TestLane:
+    def test_a_new_one_starts_at_its_lower_bound(self) -> None:
+        assert lane().left == Bounds("a", "m")
+
+    def test_what_is_left_lies_after_the_cursor(self) -> None:
+        assert lane(cursor="f").left == Bounds("f", "m")
+
+    def test_it_shows_every_class_also_those_it_has_not_met(self) -> None:
+        shown = lane(counts={"read": 2, "inserted": 2}).as_json(CLASSES, "running")
+
+        assert shown["counts"] == {"read": 2, "inserted": 2, "quarantined": 0}
+
+    def test_it_shows_number_bounds_cursor_and_state(self) -> None:
+        shown = lane(3, cursor="f", page=7).as_json(CLASSES, "paused")
+
+        wanted = {"number": 3, "bounds": {"lower": "a", "upper": "m"}, "cursor": "f", "state": "paused", "pages": 7}
+        assert wanted.items() <= shown.items()
+
+
+class TestRun:
+    def test_its_counts_and_pages_are_those_of_all_lanes(self) -> None:
+        both = run(lane(1, counts={"read": 2, "inserted": 1}, page=1), lane(2, counts={"read": 3}, page=4))
+
+        assert both.counts == {"read": 5, "inserted": 1}
+        assert both.pages == 5
+
+    def test_its_time_goes_on_until_it_has_ended(self) -> None:
+        ended = run(finished_at=START + timedelta(seconds=2))
+
+        assert (run().seconds, ended.seconds) == (4, 2)
+
+    def test_its_rate_is_leads_read_over_its_whole_time(self) -> None:
+        assert run(lane(counts={"read": 10})).leads_per_second == 2.5
+
+    def test_it_stands_since_the_last_move_of_any_lane(self) -> None:
+        moved = lane(2, moved_at=START + timedelta(seconds=3))
+
+        assert run(lane(1), moved).still_seconds == 1
+
+    def test_a_run_of_no_time_has_no_rate(self) -> None:
+        assert run(lane(counts={"read": 10}), seen_at=START).leads_per_second == 0
+
+    @pytest.mark.parametrize("state", ["running", "paused", "cancelled", "failed"])
+    def test_a_lane_on_its_way_stands_as_its_run_does(self, state: RunState) -> None:
+        assert run(state=state).state_of(lane()) == state
+
+    @pytest.mark.parametrize("state", ["done", "failed"])
+    def test_a_lane_that_has_ended_stands_as_it_ended(self, state: LaneState) -> None:
+        assert run(state="paused").state_of(lane(state=state)) == state
+
+    def test_its_json_has_what_a_script_asks_for(self) -> None:
+        shown = run(lane(counts={"read": 2}, page=1), finished_at=START + timedelta(seconds=4)).as_json(CLASSES)
+
+        assert json.loads(json.dumps(shown)) == {
+            "run_id": "r-1",
+            "state": "running",
+            "reason": None,
+            "mode": "apply",
+            "parameters": PARAMETERS.as_json(),
+            "counts": {"read": 2, "inserted": 0, "quarantined": 0},
+            "pages": 1,
+            "lanes": [lane(counts={"read": 2}, page=1).as_json(CLASSES, "running")],
+            "started_at": "2026-03-01T12:00:00+00:00",
+            "finished_at": "2026-03-01T12:00:04+00:00",
+            "started_by": "me@here",
+            "seconds": 4.0,
+            "leads_per_second": 0.5,
+        }

@@ -1,0 +1,236 @@
+"""What the operator reads: right numbers, plain words, 80 columns."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import pytest
+
+from backfill_tasks.engine.model import Bounds, Lane, Mode, Parameters, Quarantined, Run, RunId, RunState
+from backfill_tasks.engine.verification import Verification
+from backfill_tasks.lead_scoring import LeadScoring
+from cli import render
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LEADS = LeadScoring()
+WIDTH = 80
+COUNTS = {
+    "read": 2_000_000,
+    "inserted": 1_234_567,
+    "requeued": 99_999,
+    "refreshed": 88_888,
+    "in_flight": 20,
+    "disqualified": 576_520,
+    "quarantined": 6,
+    "already_scored": 1_111_111,
+    "no_inbound": 2_222_222,
+}
+CLEAN = Verification((), 0, 0, {"inserted": (10, 10), "disqualified": (2, 2)}, ())
+
+
+def lane(number: int = 1, **changes: Any) -> Lane:
+    uuid = "9f1c2e5a-7b3d-4c6e-8f90-a1b2c3d4e5f6"
+    whole = Lane(number, Bounds(None, uuid), uuid, 12_345, 1, "running", None, COUNTS, START)
+    return replace(whole, **changes)
+
+
+def run(*lanes: Lane, **changes: Any) -> Run:
+    whole = Run(
+        id=RunId("260301-120000-abcd"),
+        mode="apply",
+        state="running",
+        reason=None,
+        parameters=Parameters("lead-scoring", 500, 64),
+        single_batch=False,
+        started_at=START,
+        finished_at=None,
+        seen_at=START + timedelta(hours=99, minutes=59, seconds=59),
+        started_by="me@here",
+        ordinal=0,
+        expected=123_456_789,
+        lanes=lanes,
+    )
+    return replace(whole, **changes)
+
+
+def too_wide(text: str) -> list[str]:
+    return [line for line in text.splitlines() if len(line) > WIDTH]
+
+
+class TestWidth:
+    @pytest.mark.parametrize("mode", get_args(Mode))
+    @pytest.mark.parametrize("state", get_args(RunState))
+    def test_a_summary_keeps_to_the_width(self, mode: Mode, state: RunState) -> None:
+        shown = render.summary(LEADS, run(*(lane(number) for number in range(1, 65)), mode=mode, state=state))
+
+        assert too_wide(shown) == []
+
+    @pytest.mark.parametrize("state", get_args(RunState))
+    def test_a_verification_keeps_to_the_width(self, state: RunState) -> None:
+        found = Verification(
+            missing=tuple(lane().bounds.upper for _ in range(30)),
+            arrived=1_234_567,
+            quarantined=1_234_567,
+            found={"inserted": (123_456_789, 12_345_678), "disqualified": (123_456_789, 12_345_678)},
+            contradictions=(),
+        )
+
+        assert too_wide(render.verification(LEADS, run(lane(), state=state), found)) == []
+
+    @pytest.mark.parametrize("state", get_args(RunState))
+    def test_the_progress_keeps_to_the_width(self, state: RunState) -> None:
+        moving = run(
+            lane(1),
+            lane(2, counts={}, state="done"),
+            state=state,
+            expected=2_000_000,
+            seen_at=START + timedelta(minutes=10),
+        )
+
+        assert too_wide(render.progress(LEADS, moving)) == []
+
+    def test_a_cursor_that_is_very_long_is_shortened(self) -> None:
+        assert too_wide(render.summary(LEADS, run(lane(cursor="x" * 200)))) == []
+
+
+class TestSummary:
+    @pytest.mark.parametrize("name", [name for name in COUNTS if name not in LEADS.passed_over])
+    def test_it_has_every_count(self, name: str) -> None:
+        lines = render.summary(LEADS, run(lane())).splitlines()
+
+        assert any(name.replace("_", " ") in line and f" {COUNTS[name]:,}" in line for line in lines)
+
+    @pytest.mark.parametrize("name", LEADS.passed_over)
+    def test_that_of_a_dry_run_also_has_what_a_run_does_not_read(self, name: str) -> None:
+        dry, wet = (render.summary(LEADS, run(lane(), mode=mode)) for mode in ("dry-run", "apply"))
+
+        assert f"{COUNTS[name]:,}" in dry
+        assert f"{COUNTS[name]:,}" not in wet
+
+    def test_that_of_a_dry_run_says_that_nothing_was_changed_and_how_to_apply_it(self) -> None:
+        shown = render.summary(LEADS, run(lane(), mode="dry-run", state="complete"))
+
+        assert shown.endswith("Nothing was changed. To do it: the same command with --apply.")
+
+    def test_it_has_duration_and_rate(self) -> None:
+        shown = render.summary(LEADS, run(lane(), finished_at=START + timedelta(seconds=200)))
+
+        assert "3 min 20 s   10,000 leads/s" in shown
+
+    def test_it_has_the_cursor_of_every_lane(self) -> None:
+        shown = render.summary(LEADS, run(lane(1, cursor="lead-a"), lane(2, cursor="lead-b"), lane(3, cursor=None)))
+
+        assert [line.split()[-1] for line in shown.splitlines() if line[:6].strip() in {"1", "2", "3"}] == [
+            "lead-a",
+            "lead-b",
+            "-",
+        ]
+
+    def test_it_says_why_a_lane_stopped(self) -> None:
+        stopped = lane(state="failed", reason="page 3: permission denied (42501)")
+
+        assert "permission denied (42501)" in render.summary(LEADS, run(stopped, state="failed"))
+
+    def test_it_names_the_quarantined_and_how_many_more_there_are(self) -> None:
+        shown = render.summary(LEADS, run(lane()), quarantined=[Quarantined("lead-7", "too long (22001)")])
+
+        assert "lead-7  too long (22001)" in shown
+        assert "and 5 more" in shown
+
+    @pytest.mark.parametrize(
+        ("state", "command"),
+        [
+            ("running", "backfill watch 260301-120000-abcd"),
+            ("paused", "backfill run --resume"),
+            ("failed", "backfill run --resume"),
+            ("cancelled", "backfill run --apply"),
+            ("complete", "backfill verify 260301-120000-abcd"),
+        ],
+    )
+    def test_it_says_what_to_do_next(self, state: RunState, command: str) -> None:
+        assert any(command in line for line in render.next_steps(run(state=state)))
+
+    def test_a_run_with_nothing_to_walk_can_be_shown(self) -> None:
+        assert "in 0 lanes" in render.summary(LEADS, run(state="complete", finished_at=START))
+
+
+class TestProgress:
+    def test_it_says_how_much_of_how_much_is_done(self) -> None:
+        moving = run(lane(counts={"read": 250}, state="done"), lane(2, counts={"read": 250}), expected=1_000)
+
+        shown = render.progress(LEADS, moving)
+
+        assert "500 of 1,000 (50%)" in shown
+        assert "1/2 lanes" in shown
+
+    def test_it_says_why_a_lane_waits(self) -> None:
+        waiting = run(lane(reason="page 3 waits for a retry: deadlock detected (40P01)"))
+
+        assert "lane 1: page 3 waits for a retry: deadlock detected (40P01)" in "\n".join(render.troubles(waiting))
+
+    def test_it_is_one_line(self) -> None:
+        assert len(render.progress(LEADS, run(lane())).splitlines()) == 1
+
+
+class TestVerification:
+    def test_a_clean_one_says_so(self) -> None:
+        shown = render.verification(LEADS, run(lane(), state="complete"), CLEAN)
+
+        assert shown.splitlines()[-1].startswith("Clean: nothing is missing")
+
+    def test_it_says_which_leads_are_missing_and_how_to_get_them(self) -> None:
+        shown = render.verification(LEADS, run(lane(), state="complete"), replace(CLEAN, missing=("lead-3", "lead-9")))
+
+        assert "NOT CLEAN" in shown
+        assert {"lead-3", "lead-9"} <= set(shown.split())
+        assert "backfill run --apply" in shown
+
+    def test_it_says_which_count_is_wrong(self) -> None:
+        shown = render.verification(
+            LEADS, run(lane()), replace(CLEAN, contradictions=("lane 1: it counts 7, its pages 8",))
+        )
+
+        assert "NOT CLEAN" in shown
+        assert "lane 1: it counts 7, its pages 8" in shown
+
+    def test_it_says_how_many_rows_the_host_has_changed_since(self) -> None:
+        shown = render.verification(LEADS, run(lane()), replace(CLEAN, found={"inserted": (10, 7)}))
+
+        assert re.search(r"\b3 (were )?changed or deleted since", shown)
+
+    def test_it_does_not_say_that_no_lead_is_missing_where_one_is(self) -> None:
+        lost = replace(CLEAN, missing=("lead-3",), found={"inserted": (10, 9)})
+
+        assert "no lead is without a result" not in render.verification(LEADS, run(lane()), lost)
+
+    def test_it_says_that_a_run_on_its_way_is_not_looked_at_whole(self) -> None:
+        assert "not complete" in render.verification(LEADS, run(lane(), state="paused"), CLEAN)
+
+
+class TestParts:
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (0, "0.0 s"),
+            (4.24, "4.2 s"),
+            (59.9, "59.9 s"),
+            (59.96, "1 min 0 s"),
+            (60, "1 min 0 s"),
+            (200, "3 min 20 s"),
+            (3_599.6, "1 h 0 min"),
+            (18_600, "5 h 10 min"),
+            (360_000, "100 h 0 min"),
+        ],
+    )
+    def test_a_duration_reads_as_one_says_it(self, seconds: float, text: str) -> None:
+        assert render.duration(seconds) == text
+
+    def test_a_tables_columns_are_as_wide_as_what_is_in_them(self) -> None:
+        assert render.table(("run", "state"), [("r-1", "complete"), ("r-1000", "x")]) == (
+            "run     state\nr-1     complete\nr-1000  x"
+        )
+
+    @pytest.mark.parametrize(("number", "words"), [(0, "0 lanes"), (1, "1 lane"), (2, "2 lanes")])
+    def test_lanes_are_counted_in_words(self, number: int, words: str) -> None:
+        assert render.lanes_in_words(number) == words

@@ -1,0 +1,229 @@
+"""Settings: read from text, kept within their ranges, and shown without secrets."""
+
+from pathlib import Path
+
+import pytest
+
+from backfill_tasks import settings
+from backfill_tasks.errors import ConfigurationError
+
+RANGES = {
+    "BACKFILL_LANES": (1, 64),
+    "BACKFILL_LOCK_TIMEOUT_MS": (1, 60_000),
+    "BACKFILL_STATEMENT_TIMEOUT_MS": (100, 600_000),
+    "BACKFILL_PAGE_RETRIES": (0, 1_000),
+    "BACKFILL_STANDING_SECONDS": (1, 86_400),
+    "BACKFILL_WATCHDOG_SECONDS": (1, 3_600),
+    "BACKFILL_VISIBILITY_TIMEOUT": (60, 604_800),
+}
+
+SECRET_URLS = (
+    "postgresql://user:hunter2@db.example.com:5432/app?schema=public",
+    "postgresql://user:hunter2/@db.example.com:5432/app",
+    "postgresql://user:hunter2?@db.example.com:5432/app",
+    "postgresql://user:hunter2#@db.example.com:5432/app",
+    "postgresql://user:p@hunter2@db.example.com:5432/app",
+    "postgresql://user:%zzhunter2@db.example.com:5432/app",
+    "postgresql://user:x@[hunter2/app",
+    "postgresql://db.example.com:hunter2/app",
+    "postgresql://db.example.com/app?password=hunter2",
+    "redis://:hunter2@cache.example.com:6379/0",
+    "hunter2",
+    "",
+)
+
+
+def refusal(**variables: str) -> str:
+    """What is said of these variables, which is one line."""
+    with pytest.raises(ConfigurationError) as refused:
+        settings.load(variables)
+    text = str(refused.value)
+    assert len(text.splitlines()) == 1
+    return text
+
+
+class TestReading:
+    def test_every_variable_but_the_database_has_a_default(self) -> None:
+        loaded = settings.load({})
+
+        assert loaded.database_url is None
+        assert (loaded.redis_url, loaded.queue) == ("redis://127.0.0.1:6379/0", "backfill")
+        assert (loaded.lanes, loaded.rate_limit) == (2, None)
+
+    def test_the_missing_database_is_named_where_it_is_needed(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"^DATABASE_URL is not set"):
+            settings.load({}).required_database_url()
+
+    def test_a_blank_value_means_the_default(self) -> None:
+        assert settings.load({"BACKFILL_LANES": "  ", "DATABASE_URL": ""}) == settings.load({})
+
+    def test_blanks_around_a_value_are_not_part_of_it(self) -> None:
+        assert settings.load({"BACKFILL_LANES": " 3\n"}).lanes == 3
+
+    def test_every_variable_says_what_it_means(self) -> None:
+        assert all(variable.meaning for variable in settings.VARIABLES)
+
+    def test_both_urls_are_secret(self) -> None:
+        assert {variable.name for variable in settings.VARIABLES if variable.secret} == {"DATABASE_URL", "REDIS_URL"}
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("name", RANGES)
+    @pytest.mark.parametrize("end", [0, 1])
+    def test_both_ends_of_a_range_are_allowed(self, name: str, end: int) -> None:
+        value = RANGES[name][end]
+
+        loaded = settings.load({name: str(value)})
+
+        assert getattr(loaded, name.removeprefix("BACKFILL_").lower()) == value
+
+    @pytest.mark.parametrize("name", RANGES)
+    def test_what_lies_outside_a_range_is_refused(self, name: str) -> None:
+        least, most = RANGES[name]
+
+        assert name in refusal(**{name: str(least - 1)})
+        assert name in refusal(**{name: str(most + 1)})
+
+    @pytest.mark.parametrize("value", ["abc", "-5", "+5", "1.5", "1e3", "1_000", "0x10", "٣", "²", "1 2", "9" * 5_000])
+    def test_what_is_no_whole_number_is_refused(self, value: str) -> None:
+        assert refusal(BACKFILL_LANES=value).startswith("BACKFILL_LANES: ")
+
+
+class TestRateLimit:
+    @pytest.mark.parametrize("value", ["20/s", "600/m", "36000/h", "0.5/s", "20"])
+    def test_celerys_own_words_are_handed_on(self, value: str) -> None:
+        assert settings.load({"BACKFILL_RATE_LIMIT": value}).rate_limit == value
+
+    @pytest.mark.parametrize("value", ["", "none"])
+    def test_none_means_no_limit(self, value: str) -> None:
+        assert settings.load({"BACKFILL_RATE_LIMIT": value}).rate_limit is None
+
+    @pytest.mark.parametrize(
+        "value", ["fast", "20/d", "20 / s", "-1/s", "0/s", "0.0", "/s", "1e3/s", "inf/s", "٣/s", "20/s\n20/m"]
+    )
+    def test_anything_else_is_refused(self, value: str) -> None:
+        assert refusal(BACKFILL_RATE_LIMIT=value).startswith("BACKFILL_RATE_LIMIT: ")
+
+
+class TestQueue:
+    @pytest.mark.parametrize("name", ["backfill", "Staging-2", "a.b_c", "7"])
+    def test_letters_digits_dots_hyphens_and_underscores_make_a_name(self, name: str) -> None:
+        assert settings.load({"BACKFILL_QUEUE": name}).queue == name
+
+    @pytest.mark.parametrize("name", ["a b", "a:b", "a/b", "a,b", "*", "größe", "a\nb", "q" * 101])
+    def test_anything_else_is_refused(self, name: str) -> None:
+        assert refusal(BACKFILL_QUEUE=name).startswith("BACKFILL_QUEUE: ")
+
+
+class TestRedisUrl:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://127.0.0.1",
+            "redis://127.0.0.1:6379/",
+            "redis://127.0.0.1:6379/15",
+            "redis://:p%40ss@cache.example.com:6380/0",
+            "redis://user:password@cache.example.com/1",
+            "rediss://cache.example.com:6380/0",
+            "redis://[::1]:6379/0",
+            "unix:///run/redis.sock",
+        ],
+    )
+    def test_the_address_of_a_redis_is_taken_as_it_is(self, url: str) -> None:
+        assert settings.load({"REDIS_URL": url}).redis_url == url
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "127.0.0.1:6379",
+            "http://127.0.0.1:6379/0",
+            "redis://",
+            "redis:///0",
+            "redis://127.0.0.1:port/0",
+            "redis://127.0.0.1:99999/0",
+            "redis://127.0.0.1:6379/abc",
+            "redis://127.0.0.1:6379/-1",
+            "redis://127.0.0.1:6379/0/1",
+            "redis://127.0.0.1:6379/²",
+            "redis://[::1:6379/0",
+            "unix://",
+        ],
+    )
+    def test_anything_else_is_refused_before_it_is_used(self, url: str) -> None:
+        assert refusal(REDIS_URL=url).startswith("REDIS_URL: ")
+
+    @pytest.mark.parametrize("password", ["hun/ter2", "hun@ter2", "hun#ter2", "hun?ter2", "hunter2/"])
+    def test_a_password_that_is_not_encoded_is_not_repeated(self, password: str) -> None:
+        said = refusal(REDIS_URL=f"redis://:{password}@127.0.0.1:6379/0")
+
+        assert "hun" not in said
+        assert "percent-encode" in said
+
+
+class TestUnknownNames:
+    def test_a_slip_of_the_pen_is_refused_and_the_nearest_name_told(self) -> None:
+        said = refusal(BACKFILL_LANE="4")
+
+        assert "BACKFILL_LANE:" in said
+        assert "BACKFILL_LANES" in said
+
+    def test_what_is_not_ours_is_left_alone(self) -> None:
+        assert settings.load({"PATH": "/bin", "MY_BACKFILL_LANES": "x"}) == settings.load({})
+
+
+class TestFile:
+    def test_it_is_read_from_the_working_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("BACKFILL_LANES", raising=False)
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").write_text("# ours\nexport BACKFILL_LANES='5'\n")
+
+        assert settings.load().lanes == 5
+
+    def test_the_environment_goes_before_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BACKFILL_LANES", "7")
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").write_text("BACKFILL_LANES=5\n")
+
+        assert settings.load().lanes == 7
+
+    def test_it_may_be_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BACKFILL_LANES", "7")
+        monkeypatch.chdir(tmp_path)
+
+        assert settings.load().lanes == 7
+
+    def test_a_line_that_can_not_be_read_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").write_text("BACKFILL_LANES=5\n\nDATABASE_URL='hunter2\n")
+
+        with pytest.raises(ConfigurationError, match=r"^line 3 of the file \.env") as refused:
+            settings.load()
+        assert "hunter2" not in str(refused.value)
+
+    def test_other_than_utf8_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").write_bytes(b"DATABASE_URL=postgresql://\xff/app\n")
+
+        with pytest.raises(ConfigurationError, match="UTF-8"):
+            settings.load()
+
+    def test_a_folder_of_its_name_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").mkdir()
+
+        with pytest.raises(ConfigurationError, match=r"\.env"):
+            settings.load()
+
+
+class TestMasking:
+    def test_who_and_where_stay_readable(self) -> None:
+        shown = settings.masked("postgresql://user:hunter2@db.example.com:5432/app?schema=public&sslpassword=x")
+
+        assert shown == "postgresql://user:***@db.example.com:5432/app?***"
+
+    def test_a_url_without_a_password_is_shown_as_it_is(self) -> None:
+        assert settings.masked("redis://127.0.0.1:6379/0") == "redis://127.0.0.1:6379/0"
+
+    @pytest.mark.parametrize("url", SECRET_URLS)
+    def test_no_part_of_a_password_is_ever_shown(self, url: str) -> None:
+        assert "hunter2" not in settings.masked(url)
