@@ -99,8 +99,8 @@ VARIABLES = (
     Variable("BACKFILL_LANES", "2", "lanes of a run, where --lanes does not say", _whole_number(1, 64)),
     Variable(
         "BACKFILL_LOCK_TIMEOUT_MS",
-        "1000",
-        "longest that a page waits for a lock of the host's",
+        "500",
+        "longest that a page waits for a lock; below PostgreSQL's deadlock_timeout, so that the host never loses",
         _whole_number(1, 60000),
     ),
     Variable(
