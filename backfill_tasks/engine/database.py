@@ -175,6 +175,8 @@ def begin_read_only(connection: Connection, *, statement_ms: int) -> None:
     connection.exec_driver_sql("SET TRANSACTION READ ONLY")
     connection.exec_driver_sql(
         "SELECT set_config('statement_timeout', %(limit)s, true), set_config('lock_timeout', %(limit)s, true),"
-        " set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)",
+        " set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),"
+        " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
+        " set_config('jit', 'off', true)",
         {"limit": f"{statement_ms}ms"},
     )

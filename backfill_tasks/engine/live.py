@@ -92,7 +92,11 @@ class LiveCursors:
 
     def forgive(self, message: PageMessage) -> None:
         """The page came to an orderly end, though not a good one: it did not kill its worker."""
-        self._redis.hset(_key(message.run, message.lane), "attempts", 0)
+        key = _key(message.run, message.lane)
+        with self._redis.pipeline() as pipeline:
+            pipeline.hset(key, "attempts", 0)
+            pipeline.expire(key, _KEEP_SECONDS)
+            pipeline.execute()
 
     def advance(self, message: PageMessage, cursor: str, *, sent: int) -> bool:
         """Move the lane's cursor past a committed page, and note the page that was sent last.
@@ -100,11 +104,12 @@ class LiveCursors:
         False if another chain or a later page was there first.
         """
         key = _key(message.run, message.lane)
-        return bool(self._advance(keys=[key], args=[message.generation, message.page, cursor, sent]))
+        return bool(self._advance(keys=[key], args=[message.generation, message.page, cursor, sent, _KEEP_SECONDS]))
 
     def claim(self, message: PageMessage) -> bool:
         """Claim the right to send a page that should have been sent; False if it was, or another has the right."""
-        return bool(self._claim(keys=[_key(message.run, message.lane)], args=[message.generation, message.page]))
+        key = _key(message.run, message.lane)
+        return bool(self._claim(keys=[key], args=[message.generation, message.page, _KEEP_SECONDS]))
 
     def read(self, run: RunId, lane: int) -> LiveCursor | None:
         """A lane's place, or None where Redis has lost it."""

@@ -118,6 +118,8 @@ def _contradictions(run: Run, claims: Sequence[PageClaim], classes: Iterable[str
                 yield f"lane {lane.number} page {claim.page}: its classes do not add up to what it read"
             position = claim.cursor
             totals.update(claim.counts)
+        if lane.cursor is not None and lane.cursor != position:
+            yield f"lane {lane.number} stands at {lane.cursor}, its last page ended at {position}"
         for name in {*totals, *lane.counts}:
             if totals[name] != lane.counts.get(name, 0):
                 yield f"lane {lane.number}: it counts {lane.counts.get(name, 0)} {name}, its pages {totals[name]}"

@@ -3,15 +3,6 @@
 -- The host goes on working meanwhile, so rows are taken as the snapshot shows them and then held; whatever has moved in
 -- between is counted as raced, and the caller rolls back and asks again with a fresh snapshot.
 ,
--- Jobs that exist and are not at work, held until the page commits. A job that is RUNNING is not even locked.
-held AS MATERIALIZED (
-  SELECT job.id, job.status::text AS status
-  FROM target
-  JOIN {host}."BackgroundJob" AS job ON job.id = target.job_id
-  WHERE target.job_status <> 'RUNNING' AND job.status <> 'RUNNING'
-  ORDER BY target.id
-  FOR NO KEY UPDATE OF job
-),
 -- What is to be enqueued, numbered on from the run's ordinal: the n-th job of a run that spreads is due n delays after
 -- the run's start; otherwise a job is due at once, behind what waits already.
 due AS MATERIALIZED (
@@ -25,6 +16,15 @@ due AS MATERIALIZED (
     END AS run_at
   FROM target
   WHERE target.job_status IS DISTINCT FROM 'RUNNING'
+),
+-- Jobs that exist and are not at work, held until the page commits. A job that is RUNNING is not even locked.
+held AS MATERIALIZED (
+  SELECT due.id, due.job_id, due.anchor, due.run_at, job.status::text AS status
+  FROM due
+  JOIN {host}."BackgroundJob" AS job ON job.id = due.job_id
+  WHERE job.status <> 'RUNNING'
+  ORDER BY due.id
+  FOR NO KEY UPDATE OF job
 ),
 inserted AS (
   INSERT INTO {host}."BackgroundJob" (
@@ -45,17 +45,16 @@ renewed AS (
   SET
     status = 'PENDING',
     attempts = 0,
-    "runAt" = due.run_at,
-    "messageId" = due.anchor,
+    "runAt" = held.run_at,
+    "messageId" = held.anchor,
     "lockedAt" = NULL,
     "lockedBy" = NULL,
     "startedAt" = NULL,
     "finishedAt" = NULL,
     "lastError" = NULL,
     "updatedAt" = now() AT TIME ZONE 'UTC'
-  FROM due
-  JOIN held ON held.id = due.job_id
-  WHERE job.id = held.id
+  FROM held
+  WHERE job.id = held.job_id
   RETURNING held.status
 ),
 -- "updatedAt" stays as it is: the host sorts its inbox by it.

@@ -4,16 +4,22 @@ SELECT
   (
     SELECT count(*)
     FROM {host}."Lead" AS lead
-    JOIN {host}."BackgroundJob" AS job ON job."dedupeKey" = :key_prefix || lead.id
+    -- Looked up lead by lead: as a plain join it might begin at the jobs, all of them.
+    CROSS JOIN LATERAL (
+      SELECT job."createdAt"
+      FROM {host}."BackgroundJob" AS job
+      WHERE job."dedupeKey" = :key_prefix || lead.id
+      LIMIT 1
+    ) AS job
     WHERE
-      lead.id > coalesce(:lower, '') AND lead.id <= :cursor
+      (CAST(:lower AS text) IS NULL OR lead.id > :lower) AND lead.id <= :cursor
       AND job."createdAt" = CAST(:at AS timestamp(3))
   ) AS inserted,
   (
     SELECT count(*)
     FROM {host}."Lead" AS lead
     WHERE
-      lead.id > coalesce(:lower, '') AND lead.id <= :cursor
+      (CAST(:lower AS text) IS NULL OR lead.id > :lower) AND lead.id <= :cursor
       AND lead."scoredAt" = CAST(:at AS timestamp(3))
       AND starts_with(lead."scoreReasoning", :disqualified_reasoning)
   ) AS disqualified

@@ -13,7 +13,7 @@ WITH picked AS MATERIALIZED (
   FROM (
     SELECT id, "clientId", "sentimentTag", "overallScore"
     FROM {host}."Lead"
-    WHERE id > coalesce(:lower, '') AND id <= :upper
+    WHERE (CAST(:lower AS text) IS NULL OR id > :lower) AND id <= :upper
     ORDER BY id
     LIMIT :rows
   ) AS lead
@@ -40,7 +40,7 @@ page_end AS (
         (
           SELECT id
           FROM {host}."Lead"
-          WHERE id > coalesce(:lower, '') AND id <= :upper
+          WHERE (CAST(:lower AS text) IS NULL OR id > :lower) AND id <= :upper
           ORDER BY id
           LIMIT 1 OFFSET :rows - 1
         ),

@@ -4,7 +4,7 @@ WITH lead AS MATERIALIZED (
   SELECT id
   FROM {host}."Lead"
   WHERE
-    id > coalesce(:after, '')
+    (CAST(:after AS text) IS NULL OR id > :after)
     AND (:rescore_all OR "overallScore" IS NULL)
     AND (CAST(:client_ids AS text[]) IS NULL OR "clientId" = ANY (:client_ids))
 ),
@@ -22,7 +22,7 @@ FROM (
   SELECT number, id FROM bound WHERE number < (SELECT max(number) FROM bound)
   UNION ALL
   SELECT coalesce((SELECT max(number) FROM bound), 1), id
-  FROM (SELECT max(id) AS id FROM {host}."Lead" WHERE id > coalesce(:after, '')) AS last
+  FROM (SELECT max(id) AS id FROM {host}."Lead" WHERE (CAST(:after AS text) IS NULL OR id > :after)) AS last
   WHERE id IS NOT NULL
 ) AS cut
 ORDER BY number

@@ -7,7 +7,7 @@ passed AS (
     count(*) FILTER (WHERE :rescore_all OR lead."overallScore" IS NULL) AS unscored
   FROM {host}."Lead" AS lead
   WHERE
-    lead.id > coalesce(:lower, '')
+    (CAST(:lower AS text) IS NULL OR lead.id > :lower)
     AND lead.id <= (SELECT cursor FROM page_end)
     AND (CAST(:client_ids AS text[]) IS NULL OR lead."clientId" = ANY (:client_ids))
 )

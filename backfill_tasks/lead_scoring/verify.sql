@@ -3,7 +3,7 @@
 WITH lead AS MATERIALIZED (
   SELECT id, "clientId", "sentimentTag", "overallScore", "createdAt"
   FROM {host}."Lead"
-  WHERE id > coalesce(:lower, '') AND id <= :upper
+  WHERE (CAST(:lower AS text) IS NULL OR id > :lower) AND id <= :upper
   ORDER BY id
   LIMIT :rows
 ),

@@ -6,8 +6,12 @@ WITH limits AS MATERIALIZED (
     set_config('lock_timeout', :lock_timeout, true),
     set_config('statement_timeout', :statement_timeout, true),
     set_config('idle_in_transaction_session_timeout', :statement_timeout, true),
-    -- A page reads by index whatever the statistics say: those of a table that is being filled are always old.
+    -- A page reads row by row through an index whatever the statistics say: those of a table that is being filled are
+    -- old, and those of a new one are missing.
     set_config('enable_seqscan', 'off', true),
+    set_config('enable_bitmapscan', 'off', true),
+    set_config('enable_hashjoin', 'off', true),
+    set_config('enable_mergejoin', 'off', true),
     set_config('jit', 'off', true)
 )
 SELECT

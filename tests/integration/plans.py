@@ -1,0 +1,91 @@
+"""The plans of the statements that the engine runs: as it runs them, with its settings, on its connection."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+from sandbox.host.sample import TABLES
+
+Node = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan of a host's table, and what it read."""
+
+    table: str
+    kind: str
+    by_condition: bool
+    rows: float
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.table}: {self.rows:,.0f} rows{'' if self.by_condition else ', all of it'}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What PostgreSQL did for one statement."""
+
+    root: Node
+
+    @property
+    def scans(self) -> list[Scan]:
+        """Every scan of a host's table that was carried out."""
+        found = [_scan(node) for node in _nodes(self.root)]
+        return [scan for scan in found if scan is not None]
+
+    @property
+    def whole(self) -> list[str]:
+        """Scans that read a table or an index from end to end, whether carried out or only planned."""
+        return [str(scan) for scan in self.scans if not scan.by_condition]
+
+    def rows(self, table: str) -> float:
+        """Rows of a table, or entries of its indexes, that were read, those thrown away included."""
+        return sum(scan.rows for scan in self.scans if scan.table == table)
+
+
+@contextmanager
+def explained(engine: Engine) -> Iterator[list[Plan]]:
+    """Collects the plan of every statement on the host's tables, right before the engine runs it.
+
+    Each is carried out twice: first to be explained, and taken back; then for good.
+    """
+    plans: list[Plan] = []
+
+    def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: Any) -> None:
+        if not any(f'"{table}"' in statement for table in TABLES):
+            return
+        with connection.connection.driver_connection.cursor() as cursor:
+            cursor.execute("SAVEPOINT explained")
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
+            (answer,) = cursor.fetchone()
+            cursor.execute("ROLLBACK TO SAVEPOINT explained")
+        content = json.loads(answer) if isinstance(answer, str) else answer
+        plans.append(Plan(content[0]["Plan"]))
+
+    event.listen(engine, "before_cursor_execute", explain)
+    try:
+        yield plans
+    finally:
+        event.remove(engine, "before_cursor_execute", explain)
+
+
+def _nodes(node: Node) -> Iterator[Node]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
+
+
+def _scan(node: Node) -> Scan | None:
+    kind = str(node["Node Type"])
+    table = node.get("Relation Name") or str(node.get("Index Name", "")).split("_", 1)[0]
+    # The rows of a bitmap's heap are those that its index scans have found: they count once.
+    if not kind.endswith("Scan") or kind == "Bitmap Heap Scan" or table not in TABLES:
+        return None
+    thrown_away = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
+    rows = node["Actual Rows"] + sum(node.get(name, 0) for name in thrown_away)
+    return Scan(table, kind, "Index Cond" in node, rows * node["Actual Loops"])

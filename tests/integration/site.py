@@ -1,0 +1,285 @@
+"""A host database with a ledger, the engine connected to it, and the test in Celery's place."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+import psycopg
+from harness import wait_for
+from psycopg import sql
+from psycopg.rows import DictRow, dict_row
+from sqlalchemy import Engine
+
+from backfill_tasks import settings
+from backfill_tasks.engine import schema
+from backfill_tasks.engine.backfill import PageContext
+from backfill_tasks.engine.chain import Step
+from backfill_tasks.engine.ledger import NewRun
+from backfill_tasks.engine.live import LiveCursors
+from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Parameters, Run, RunId, Window
+from backfill_tasks.engine.page import PAGE_ROWS
+from backfill_tasks.engine.runs import Runs, cut, new_id
+from backfill_tasks.engine.verification import Verification, Verifier
+from backfill_tasks.lead_scoring import LeadScoring
+from backfill_tasks.wiring import Parts, assemble
+from sandbox.host.sample import TABLES, create_schema
+
+Row = dict[str, Any]
+Session = psycopg.Connection[DictRow]
+
+CLASSES = tuple(LeadScoring.classes)
+STATEMENT_MS = 15_000
+NOON = datetime(2026, 1, 1, 12)  # noqa: DTZ001  the host's columns hold UTC without a zone
+STARTED = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+OUR_KEY = "lead_scoring_backfill:"
+
+
+@dataclass(frozen=True)
+class Host:
+    """The host application: what it writes, and what it finds. Every statement commits."""
+
+    url: str
+
+    @cached_property
+    def connection(self) -> Session:
+        return psycopg.connect(self.url, autocommit=True, row_factory=dict_row)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Another session of the host's, whose transaction the test ends."""
+        with psycopg.connect(self.url, row_factory=dict_row) as connection:
+            yield connection
+
+    def add_client(self, client: str) -> None:
+        self._insert("Client", [{"id": client, "name": client, "userId": "user", "updatedAt": NOON}])
+
+    def add_leads(self, *leads: str, inbound: int = 1, **columns: Any) -> None:
+        """Leads, each with so many inbound messages; the newest is `<lead>/<inbound>`."""
+        shared = {"clientId": "client-1", "updatedAt": NOON, "createdAt": NOON, **columns}
+        self._insert("Lead", [{"id": lead, **shared} for lead in leads])
+        messages = [self._message(lead, number) for lead in leads for number in range(1, inbound + 1)]
+        self._insert("Message", messages)
+
+    def add_message(self, message: str, lead: str, **columns: Any) -> None:
+        self._insert("Message", [{**self._message(lead, 0), "id": message, **columns}])
+
+    def add_job(self, lead: str, status: str, **columns: Any) -> None:
+        """A lead's job as an earlier run left it, every column of it used."""
+        job = {
+            "id": f"job-{lead}",
+            "type": "LEAD_SCORING_POST_PROCESS",
+            "status": status,
+            "dedupeKey": OUR_KEY + lead,
+            "clientId": "client-1",
+            "leadId": lead,
+            "messageId": f"{lead}/1",
+            "runAt": NOON,
+            "attempts": 2,
+            "maxAttempts": 3,
+            "lockedAt": NOON,
+            "lockedBy": "runner-1",
+            "startedAt": NOON,
+            "finishedAt": NOON,
+            "lastError": "429 Too Many Requests",
+            "createdAt": NOON,
+            "updatedAt": NOON,
+        }
+        self._insert("BackgroundJob", [{**job, **columns}])
+
+    def do(self, statement: str, *values: Any) -> None:
+        self.connection.execute(statement.encode(), values)
+
+    def rows(self, statement: str, *values: Any) -> list[Row]:
+        return self.connection.execute(statement.encode(), values).fetchall()
+
+    def values(self, statement: str, *values: Any) -> list[Any]:
+        """The first column."""
+        return [next(iter(row.values())) for row in self.rows(statement, *values)]
+
+    def lead(self, lead: str) -> Row:
+        (row,) = self.rows('SELECT * FROM "Lead" WHERE id = %s', lead)
+        return row
+
+    def job(self, lead: str) -> Row | None:
+        """The backfill's job of a lead."""
+        return next(iter(self.rows('SELECT * FROM "BackgroundJob" WHERE "dedupeKey" = %s', OUR_KEY + lead)), None)
+
+    def enqueued(self) -> list[str]:
+        """The leads that have a job of the backfill's, one entry a job."""
+        statement = 'SELECT "leadId" FROM "BackgroundJob" WHERE starts_with("dedupeKey", %s) ORDER BY "leadId"'
+        return self.values(statement, OUR_KEY)
+
+    def versions(self) -> dict[tuple[str, str], Row]:
+        """Every row of the host's by table and id, with the transaction that wrote it: equal if nobody has since."""
+        found: dict[tuple[str, str], Row] = {}
+        for table in TABLES:
+            statement = sql.SQL("SELECT xmin::text, to_jsonb(each) AS row FROM {} AS each").format(
+                sql.Identifier(table)
+            )
+            found |= {(table, row["row"]["id"]): row for row in self.connection.execute(statement)}
+        return found
+
+    def wait_until_blocked(self) -> None:
+        """Wait until a session of this database waits for a lock of another."""
+        statement = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pg_blocking_pids(pid) <> '{}'"
+        )
+        wait_for(lambda: self.rows(statement), what="a session to wait for a lock")
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _message(self, lead: str, number: int) -> Row:
+        sent = NOON + timedelta(minutes=number)
+        row = {"id": f"{lead}/{number}", "leadId": lead, "direction": "inbound", "body": "Hello"}
+        return {**row, "sentAt": sent, "createdAt": sent}
+
+    def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        if not rows:
+            return
+        statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+            sql.Identifier(table),
+            sql.SQL(", ").join(map(sql.Identifier, rows[0])),
+            sql.SQL(", ").join(map(sql.Placeholder, rows[0])),
+        )
+        with self.connection.cursor() as cursor:
+            cursor.executemany(statement, rows)
+
+
+@dataclass(frozen=True)
+class Site:
+    """The engine on a host database. Messages that it sends wait in `waiting` until the test delivers them."""
+
+    url: str
+    redis_url: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    waiting: list[PageMessage] = field(default_factory=list)
+
+    @cached_property
+    def host(self) -> Host:
+        return Host(self.url)
+
+    @cached_property
+    def parts(self) -> Parts:
+        values = {"DATABASE_URL": self.url, "REDIS_URL": self.redis_url, **self.variables}
+        return assemble(settings.load(values), self._send)
+
+    @property
+    def engine(self) -> Engine:
+        return self.parts.engine
+
+    @property
+    def runs(self) -> Runs:
+        return self.parts.runs
+
+    @property
+    def live(self) -> LiveCursors:
+        return self.parts.chain.live
+
+    def with_settings(self, **variables: str) -> "Site":
+        """The same database, to another worker with other settings."""
+        return Site(self.url, self.redis_url, variables, self.waiting)
+
+    def create(self) -> None:
+        """Make the host's tables and the ledger."""
+        create_schema(self.host.connection)
+        self.migrate()
+
+    def restore(self) -> None:
+        """Empty the host and the ledger, but for one workspace."""
+        self.waiting.clear()
+        for table in ("backfill.run", *(f'"{name}"' for name in reversed(TABLES))):
+            self.host.do(f"DELETE FROM {table}")
+        self.host.add_client("client-1")
+
+    def migrate(self) -> None:
+        with self.engine.begin() as connection:
+            schema.migrate(connection)
+
+    def page(
+        self,
+        *,
+        lower: str | None = None,
+        upper: str | None = None,
+        limit: int = 500,
+        rows: int = PAGE_ROWS,
+        ordinal: int = 0,
+        **options: Any,
+    ) -> PageResult:
+        """One page of the backfill's own, without the engine around it, committed."""
+        bounds = Bounds(lower, self.last_lead() if upper is None else upper)
+        context = PageContext(own_options(**options), STARTED, ordinal)
+        with self.engine.begin() as connection:
+            return LeadScoring().page(connection, Window(bounds, limit, rows), context)
+
+    def survey(self, *, limit: int = 500, rows: int = PAGE_ROWS, **options: Any) -> PageResult:
+        """One page of a dry run."""
+        window = Window(Bounds(None, self.last_lead()), limit, rows)
+        with self.engine.begin() as connection:
+            return LeadScoring().survey(connection, window, PageContext(own_options(**options), STARTED, 0))
+
+    def last_lead(self) -> str:
+        (last,) = self.host.values('SELECT max(id) FROM "Lead"')
+        return str(last)
+
+    def split(self, *, lanes: int, after: str | None = None, smallest: int = 1, **options: Any) -> list[str]:
+        with self.engine.begin() as connection:
+            return LeadScoring().split(connection, own_options(**options), after=after, lanes=lanes, smallest=smallest)
+
+    def start(
+        self,
+        *,
+        limit: int = 500,
+        lanes: int = 1,
+        after: str | None = None,
+        single_batch: bool = False,
+        page_delay_ms: int = 0,
+        **options: Any,
+    ) -> Run:
+        """A run, whose first messages wait."""
+        parameters = Parameters(
+            LeadScoring.name, limit, lanes, after, page_delay_ms=page_delay_ms, options=own_options(**options)
+        )
+        cut_lanes = cut(self.engine, LeadScoring(), parameters, smallest=1)
+        return self.read(self.runs.start(NewRun(new_id(), parameters, cut_lanes, single_batch=single_batch)))
+
+    def deliver(self) -> Step:
+        """Deliver the message that has waited longest."""
+        return self.parts.chain.step(self.waiting.pop(0))
+
+    def deliver_all(self) -> None:
+        while self.waiting:
+            self.deliver()
+
+    def whole_run(self, **parameters: Any) -> Run:
+        """A run from its start to its end."""
+        run = self.start(**parameters)
+        self.deliver_all()
+        return self.read(run.id)
+
+    def read(self, run: RunId) -> Run:
+        return self.runs.read(run)
+
+    def verify(self, run: RunId) -> Verification:
+        return Verifier(self.engine, LeadScoring(), STATEMENT_MS).verify(self.read(run))
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self.host.close()
+
+    def _send(self, message: PageMessage, _delay: float) -> None:
+        self.waiting.append(message)
+
+
+def own_options(*, client_ids: Iterable[str] | None = None, rescore_all: bool = False, delay_ms: int = 0) -> Row:
+    """Lead scoring's own parameters."""
+    ids = None if client_ids is None else list(client_ids)
+    return {"client_ids": ids, "rescore_all": rescore_all, "delay_ms": delay_ms}
+
+
+def classes(result: PageResult) -> dict[str, int]:
+    """The classes that a page has met."""
+    return {name: result.counts[name] for name in CLASSES if result.counts[name]}

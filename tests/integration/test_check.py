@@ -1,0 +1,134 @@
+"""What is refused before anything is done, and what the server itself refuses."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from integration.site import Site, own_options
+from psycopg import sql
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks.engine.database import begin_read_only, is_permanent, reason
+from backfill_tasks.errors import HostError, UsageError
+from backfill_tasks.lead_scoring import LeadScoring
+
+READ = """GRANT SELECT ON "Client", "Message", "Lead", "BackgroundJob" TO {}"""
+WRITE = """GRANT UPDATE ON "Lead" TO {}; GRANT INSERT, UPDATE ON "BackgroundJob" TO {}"""
+
+
+@pytest.fixture
+def stranger(own_site: Site) -> Iterator[str]:
+    """A role without any right on the host's tables."""
+    role = f"backfill_test_{secrets.token_hex(4)}"
+    own_site.host.do(f"CREATE ROLE {role}")
+    yield role
+    own_site.host.do(f"DROP OWNED BY {role}")
+    own_site.host.do(f"DROP ROLE {role}")
+
+
+def check(
+    site: Site, *, schema: str = "public", role: str | None = None, apply: bool = True, clients: list[str] | None = None
+) -> None:
+    with site.engine.begin() as connection:
+        if role is not None:
+            connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
+        LeadScoring(schema).check(connection, own_options(client_ids=clients), apply=apply)
+
+
+def grant(site: Site, statement: str, role: str) -> None:
+    site.host.connection.execute(sql.SQL(statement.replace("{}", role)))
+
+
+class TestHost:
+    def test_the_owner_of_its_tables_may_go_on(self, site: Site) -> None:
+        check(site)
+
+    def test_a_missing_table_is_named(self, own_site: Site) -> None:
+        own_site.host.do('ALTER TABLE "Message" RENAME TO "Post"')
+
+        with pytest.raises(HostError, match=r'there is no table "public"\."Message"'):
+            check(own_site)
+
+    def test_a_missing_schema_leads_to_the_url(self, site: Site) -> None:
+        with pytest.raises(HostError, match=r'"crm"\."Client": DATABASE_URL .* schema parameter'):
+            check(site, schema="crm")
+
+    def test_a_role_that_may_read_and_write_may_go_on(self, own_site: Site, stranger: str) -> None:
+        grant(own_site, READ, stranger)
+        grant(own_site, WRITE, stranger)
+
+        check(own_site, role=stranger)
+
+    def test_a_role_that_may_read_may_do_a_dry_run(self, own_site: Site, stranger: str) -> None:
+        grant(own_site, READ, stranger)
+
+        check(own_site, role=stranger, apply=False)
+
+    def test_a_role_that_may_only_read_is_told_the_grant_that_it_lacks(self, own_site: Site, stranger: str) -> None:
+        grant(own_site, READ, stranger)
+
+        with pytest.raises(
+            HostError, match=rf'may not UPDATE .* GRANT SELECT, UPDATE ON "public"\."Lead" TO {stranger}'
+        ):
+            check(own_site, role=stranger)
+
+    def test_a_role_that_may_nothing_is_told_the_grant_that_it_lacks(self, own_site: Site, stranger: str) -> None:
+        with pytest.raises(HostError, match=rf'may not SELECT .* GRANT SELECT ON "public"\."Client" TO {stranger}'):
+            check(own_site, role=stranger, apply=False)
+
+    def test_a_role_that_may_not_use_the_schema_is_told_the_grant_that_it_lacks(
+        self, own_site: Site, stranger: str
+    ) -> None:
+        own_site.host.do("CREATE SCHEMA crm")
+
+        with pytest.raises(HostError, match=rf'GRANT USAGE ON SCHEMA "crm" TO {stranger}'):
+            check(own_site, role=stranger, schema="crm")
+
+
+class TestWorkspaces:
+    def test_those_that_exist_may_be_named(self, site: Site) -> None:
+        check(site, clients=["client-1"])
+
+    @pytest.mark.parametrize("unknown", ["client-2", "CLIENT-1", "client-1 ", "", "%s"])
+    def test_one_that_does_not_exist_is_refused_by_its_name(self, site: Site, unknown: str) -> None:
+        with pytest.raises(UsageError, match="there is no workspace") as refused:
+            check(site, clients=["client-1", unknown])
+
+        assert repr(unknown) in str(refused.value)
+
+
+class TestReadOnly:
+    @pytest.mark.parametrize("statement", ['DELETE FROM "Lead"', "CREATE TABLE ours ()", "DELETE FROM backfill.run"])
+    def test_the_server_refuses_every_write_of_a_dry_run(self, site: Site, statement: str) -> None:
+        with site.engine.connect() as connection:
+            begin_read_only(connection, statement_ms=1_000)
+
+            with pytest.raises(DBAPIError, match="read-only transaction"):
+                connection.exec_driver_sql(statement)
+
+    def test_its_settings_end_with_it(self, site: Site) -> None:
+        settings = "SELECT current_setting('transaction_read_only'), current_setting('enable_seqscan')"
+
+        with site.engine.connect() as connection:
+            begin_read_only(connection, statement_ms=1_000)
+            within = tuple(connection.exec_driver_sql(settings).one())
+            connection.rollback()
+            after = tuple(connection.exec_driver_sql(settings).one())
+
+        assert (within, after) == (("on", "off"), ("off", "on"))
+
+
+class TestErrors:
+    def test_a_reason_has_the_first_line_and_neither_detail_nor_values(self, site: Site) -> None:
+        statement = "DO $$ BEGIN RAISE EXCEPTION E'no\\nmore' USING ERRCODE = '23514', DETAIL = 'hunter2'; END $$"
+
+        with site.engine.connect() as connection, pytest.raises(DBAPIError) as refused:
+            connection.exec_driver_sql(statement)
+
+        assert reason(refused.value) == "no (23514)"
+
+    def test_a_table_that_is_missing_is_permanent(self, site: Site) -> None:
+        with site.engine.connect() as connection, pytest.raises(DBAPIError) as refused:
+            connection.exec_driver_sql("SELECT FROM missing")
+
+        assert is_permanent(refused.value)

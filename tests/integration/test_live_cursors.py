@@ -1,0 +1,249 @@
+"""The live cursors in Redis: moved by compare-and-set, once, and never back."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import cast
+
+import pytest
+from redis import Redis
+
+from backfill_tasks.engine import live
+from backfill_tasks.engine.live import LiveCursor, LiveCursors
+from backfill_tasks.engine.model import Bounds, Lane, PageMessage, RunId
+from backfill_tasks.engine.runs import new_id
+from backfill_tasks.errors import UnreachableError
+from sandbox.servers import Servers
+
+LANE = Lane(1, Bounds("a", "z"), None, 0, 1, "running", None, {}, datetime.now(UTC))
+
+
+@pytest.fixture
+def redis(server: Servers) -> Iterator[Redis]:
+    with live.connect(server.redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def cursors(redis: Redis) -> LiveCursors:
+    return LiveCursors(redis)
+
+
+@pytest.fixture
+def run() -> RunId:
+    return new_id()
+
+
+def first(run: RunId) -> PageMessage:
+    return PageMessage(run, 1, 1, 1)
+
+
+def lifetimes(redis: Redis, run: RunId) -> list[int]:
+    """How long what is kept of a run is kept, in seconds; -1: for ever."""
+    keys = cast("list[str]", redis.keys(f"*{run}*"))
+    return [redis.ttl(key) for key in keys]
+
+
+class TestPlacing:
+    def test_a_new_lane_stands_before_its_first_page_which_is_sent(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, LANE)
+
+        assert cursors.read(run, 1) == LiveCursor(generation=1, page=0, cursor=None, sent=1)
+
+    def test_a_lane_that_is_gone_on_with_stands_where_the_ledger_has_it(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, replace(LANE, cursor="é 1", page=7, generation=3))
+
+        assert cursors.read(run, 1) == LiveCursor(generation=3, page=7, cursor="é 1", sent=8)
+
+    def test_what_redis_has_lost_is_none(self, cursors: LiveCursors, run: RunId) -> None:
+        assert cursors.read(run, 1) is None
+
+    def test_a_page_that_began_in_a_lane_that_redis_has_lost_does_not_place_it(
+        self, cursors: LiveCursors, run: RunId
+    ) -> None:
+        cursors.begin(first(run))
+
+        assert cursors.read(run, 1) is None
+
+    def test_a_run_that_has_ended_leaves_nothing(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
+        cursors.place(run, LANE)
+        cursors.place(run, replace(LANE, number=2))
+
+        cursors.forget(run, 2)
+
+        assert lifetimes(redis, run) == []
+
+
+class TestAdvancing:
+    def test_a_page_moves_the_cursor_and_notes_which_was_sent_last(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, LANE)
+
+        assert cursors.advance(first(run), "c", sent=2)
+        assert cursors.read(run, 1) == LiveCursor(generation=1, page=1, cursor="c", sent=2)
+
+    @pytest.mark.parametrize("page", [1, 2])
+    def test_a_page_that_was_passed_does_not_move_it_back(self, cursors: LiveCursors, run: RunId, page: int) -> None:
+        cursors.place(run, LANE)
+        cursors.advance(replace(first(run), page=2), "f", sent=3)
+
+        assert not cursors.advance(replace(first(run), page=page), "c", sent=page + 1)
+        assert cursors.read(run, 1) == LiveCursor(generation=1, page=2, cursor="f", sent=3)
+
+    def test_an_older_generation_does_not_move_it(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, replace(LANE, generation=2))
+
+        assert not cursors.advance(replace(first(run), page=9), "y", sent=10)
+        assert cursors.read(run, 1) == LiveCursor(generation=2, page=0, cursor=None, sent=1)
+
+    def test_a_newer_generation_wins_over_any_page(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, replace(LANE, page=9, cursor="y"))
+
+        assert cursors.advance(PageMessage(run, 1, 2, 2), "d", sent=3)
+        assert cursors.read(run, 1) == LiveCursor(generation=2, page=2, cursor="d", sent=3)
+
+    def test_a_lane_that_redis_has_lost_is_written_anew(self, cursors: LiveCursors, run: RunId) -> None:
+        assert cursors.advance(replace(first(run), page=5), "m", sent=6)
+        assert cursors.read(run, 1) == LiveCursor(generation=1, page=5, cursor="m", sent=6)
+
+    def test_generations_and_pages_are_compared_as_numbers(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, replace(LANE, page=9, generation=9))
+
+        assert cursors.advance(PageMessage(run, 1, 10, 9), "m", sent=11)
+        assert cursors.advance(PageMessage(run, 1, 1, 10), "b", sent=2)
+
+    def test_of_many_that_move_it_past_one_page_one_does(
+        self, cursors: LiveCursors, run: RunId, aside: ThreadPoolExecutor
+    ) -> None:
+        cursors.place(run, LANE)
+
+        moved = list(aside.map(lambda _: cursors.advance(first(run), "c", sent=2), range(32)))
+
+        assert sum(moved) == 1
+
+    def test_lanes_do_not_touch_each_other(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, LANE)
+        cursors.place(run, replace(LANE, number=11))
+
+        cursors.advance(first(run), "c", sent=2)
+
+        assert cursors.read(run, 11) == LiveCursor(generation=1, page=0, cursor=None, sent=1)
+
+
+class TestClaiming:
+    def test_a_page_that_was_not_sent_is_claimed_once(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, LANE)
+        second = replace(first(run), page=2)
+
+        assert cursors.claim(second)
+        assert not cursors.claim(second)
+
+    def test_of_many_that_claim_it_one_does(self, cursors: LiveCursors, run: RunId, aside: ThreadPoolExecutor) -> None:
+        cursors.place(run, LANE)
+
+        claimed = list(aside.map(lambda _: cursors.claim(replace(first(run), page=2)), range(32)))
+
+        assert sum(claimed) == 1
+
+    def test_a_page_that_was_sent_is_not_claimed(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, LANE)
+        cursors.advance(first(run), "c", sent=2)
+
+        assert not cursors.claim(replace(first(run), page=2))
+
+    def test_an_older_generation_claims_nothing(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, replace(LANE, generation=2))
+
+        assert not cursors.claim(replace(first(run), page=9))
+
+    def test_it_leaves_the_cursor_where_it_is(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, LANE)
+        cursors.advance(first(run), "c", sent=1)
+
+        cursors.claim(replace(first(run), page=2))
+
+        assert cursors.read(run, 1) == LiveCursor(generation=1, page=1, cursor="c", sent=2)
+
+    def test_a_page_of_a_lane_that_redis_has_lost_is_claimed_once(self, cursors: LiveCursors, run: RunId) -> None:
+        assert cursors.claim(first(run))
+        assert not cursors.claim(first(run))
+
+
+class TestBeginning:
+    def test_each_beginning_of_a_page_is_counted(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, LANE)
+
+        assert [cursors.begin(first(run)) for _ in range(3)] == [1, 2, 3]
+
+    def test_the_next_page_is_counted_from_one(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, LANE)
+        cursors.begin(first(run))
+
+        assert cursors.begin(replace(first(run), page=2)) == 1
+
+    def test_an_orderly_end_is_forgiven(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, LANE)
+        cursors.begin(first(run))
+
+        cursors.forgive(first(run))
+
+        assert cursors.begin(first(run)) == 1
+
+    def test_a_page_that_was_committed_has_ended_none(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, LANE)
+        cursors.begin(first(run))
+
+        cursors.advance(first(run), "c", sent=2)
+
+        assert cursors.begin(first(run)) == 1
+
+    def test_seeding_the_lane_again_does_not_make_a_deadly_page_a_new_one(
+        self, cursors: LiveCursors, run: RunId
+    ) -> None:
+        cursors.place(run, LANE)
+        cursors.begin(first(run))
+
+        cursors.place(run, replace(LANE, generation=2))
+
+        assert cursors.begin(replace(first(run), generation=2)) == 2
+
+
+class TestKeeping:
+    """Whatever is written goes by itself some day, also what comes after a run has ended."""
+
+    def test_a_placed_cursor_goes(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
+        cursors.place(run, LANE)
+
+        assert min(lifetimes(redis, run)) > 0
+
+    def test_a_page_that_has_begun_goes(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
+        cursors.begin(first(run))
+
+        assert min(lifetimes(redis, run)) > 0
+
+    def test_a_cursor_that_was_moved_after_it_was_lost_goes(
+        self, cursors: LiveCursors, redis: Redis, run: RunId
+    ) -> None:
+        cursors.advance(first(run), "c", sent=2)
+
+        assert min(lifetimes(redis, run)) > 0
+
+    def test_a_claim_in_a_lane_that_was_lost_goes(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
+        cursors.claim(first(run))
+
+        assert min(lifetimes(redis, run)) > 0
+
+    def test_an_orderly_end_in_a_lane_that_was_lost_goes(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
+        cursors.forgive(first(run))
+
+        assert all(seconds > 0 for seconds in lifetimes(redis, run))
+
+
+def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
+    url = "redis://:hunter2@127.0.0.1:1/0"
+
+    with pytest.raises(UnreachableError, match="REDIS_URL") as unreachable, live.reachable(url):
+        live.connect(url, patience=0).ping()
+
+    assert "127.0.0.1:1" in str(unreachable.value)
+    assert "hunter2" not in str(unreachable.value)

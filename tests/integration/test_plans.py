@@ -1,0 +1,234 @@
+"""Every statement of a page stays one of a page, on a large table and whatever the statistics say of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from integration.plans import Plan, explained
+from integration.site import STATEMENT_MS, Host, Site, own_options
+from psycopg import sql
+
+from backfill_tasks.engine.model import Parameters, Run
+from backfill_tasks.engine.page import PAGE_ROWS
+from backfill_tasks.engine.runs import cut, new_id
+from backfill_tasks.engine.survey import Survey
+from backfill_tasks.lead_scoring import LeadScoring
+from sandbox.host.sample import TABLES, create_schema, fill
+from sandbox.servers import Servers
+
+LEADS = 24_000
+LIMIT = 100
+
+#: The sample's most talkative lead has so many inbound messages at most.
+MESSAGES = 6
+
+JOBS = """
+INSERT INTO "BackgroundJob" (id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "updatedAt")
+SELECT
+  kind || lead.id, 'LEAD_SCORING_POST_PROCESS', 'SUCCEEDED', kind || lead.id,
+  lead."clientId", lead.id, message.id, now()
+FROM "Lead" AS lead
+JOIN LATERAL (SELECT id FROM "Message" WHERE "leadId" = lead.id LIMIT 1) AS message ON true
+CROSS JOIN unnest(ARRAY['lead_scoring_backfill:', 'lead_scoring:']) AS kind
+ON CONFLICT DO NOTHING
+"""
+
+
+@dataclass(frozen=True)
+class Templates:
+    """The names of large host databases, by what the statistics say of them."""
+
+    fresh: str
+    missing: str
+    outgrown: str
+
+
+@pytest.fixture(scope="session")
+def templates(make_database: Callable[..., str]) -> Templates:
+    """Large host databases with fresh statistics, with none, and with those of an empty job queue that has grown."""
+    fresh, missing = make_database(), make_database()
+    with psycopg.connect(fresh, autocommit=True) as connection:
+        create_schema(connection)
+        _leave_statistics_alone(connection)
+        fill(connection, LEADS)
+    with psycopg.connect(missing, autocommit=True) as connection:
+        create_schema(connection)
+        _leave_statistics_alone(connection)
+        _copy(fresh, connection)
+    outgrown = make_database(template=_name(fresh))
+    with psycopg.connect(outgrown, autocommit=True) as connection:
+        connection.execute('DELETE FROM "BackgroundJob"')
+        connection.execute("VACUUM (ANALYZE)")
+        connection.execute(JOBS)
+    return Templates(*map(_name, (fresh, missing, outgrown)))
+
+
+@pytest.fixture(scope="session", params=["fresh", "missing", "outgrown"])
+def large_site(
+    request: pytest.FixtureRequest, make_database: Callable[..., str], templates: Templates, server: Servers
+) -> Iterator[Site]:
+    """A host of many leads; tests add runs to it, and pages of a few hundred leads."""
+    large = Site(make_database(template=getattr(templates, request.param)), server.redis_url)
+    large.migrate()
+    yield large
+    large.close()
+
+
+def _name(url: str) -> str:
+    return url.rsplit("/", 1)[1]
+
+
+def _leave_statistics_alone(connection: "psycopg.Connection[Any]") -> None:
+    for table in TABLES:
+        statement = "ALTER TABLE {} SET (autovacuum_enabled = false)"
+        connection.execute(sql.SQL(statement).format(sql.Identifier(table)))
+
+
+def _copy(source: str, target: "psycopg.Connection[Any]") -> None:
+    """Copy all rows into tables that were never analyzed."""
+    with psycopg.connect(source) as origin:
+        for table in TABLES:
+            name = sql.Identifier(table)
+            with (
+                origin.cursor().copy(sql.SQL("COPY {} TO STDOUT").format(name)) as rows,
+                target.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(name)) as copy,
+            ):
+                for row in rows:
+                    copy.write(row)
+
+
+def smallest_client(host: Host) -> str:
+    """The workspace with the fewest leads that are eligible, but some: its pages are sparse."""
+    statement = 'SELECT "clientId" FROM "Lead" GROUP BY 1 ORDER BY count(*), 1 LIMIT 1'
+    return str(host.values(statement)[0])
+
+
+def nth_lead(host: Host, share: float) -> str:
+    statement = 'SELECT id FROM "Lead" ORDER BY id OFFSET %s LIMIT 1'
+    return str(host.values(statement, int(LEADS * share))[0])
+
+
+def page_plan(site: Site, *, after: str | None, limit: int, **options: Any) -> Plan:
+    """The plan of a page as a worker does it."""
+    run = start(site, after=after, limit=limit, **options)
+    with explained(site.engine) as plans:
+        site.deliver()
+    site.waiting.clear()
+    site.runs.cancel(run.id)
+    (plan,) = plans
+    return plan
+
+
+def survey_plan(site: Site, *, after: str | None, limit: int, **options: Any) -> Plan:
+    """The plan of a page of a dry run."""
+    parameters = Parameters(LeadScoring.name, limit, 1, cursor=after, options=own_options(**options))
+    lanes = cut(site.engine, LeadScoring(), parameters, smallest=1)
+    survey = Survey(site.engine, LeadScoring(), parameters, new_id(), lanes, STATEMENT_MS, single_batch=True)
+    with explained(site.engine) as plans:
+        with survey.walking():
+            pass
+        assert survey.read().pages == 1
+    (plan,) = plans
+    return plan
+
+
+def verification_plans(site: Site) -> tuple[Plan, Plan]:
+    """The plans of looking for missing leads and of counting again, where one page has passed the most rows it may."""
+    run = start(site, after=nth_lead(site.host, 0.5), limit=PAGE_ROWS, single_batch=True)
+    site.deliver()
+    with explained(site.engine) as plans:
+        site.verify(run.id)
+    look, recount = plans
+    return look, recount
+
+
+def start(site: Site, *, after: str | None, limit: int, single_batch: bool = False, **options: Any) -> Run:
+    return site.start(limit=limit, after=after, single_batch=single_batch, **options)
+
+
+class TestAPageOfADenseTable:
+    @pytest.mark.parametrize("plan_of", [page_plan, survey_plan])
+    @pytest.mark.parametrize("share", [0, 0.1, 0.9])
+    @pytest.mark.parametrize("rescore_all", [False, True])
+    def test_reads_a_few_rows_for_each_lead_wherever_it_is(
+        self, large_site: Site, plan_of: Callable[..., Plan], share: float, *, rescore_all: bool
+    ) -> None:
+        after = nth_lead(large_site.host, share) if share else None
+
+        plan = plan_of(large_site, after=after, limit=LIMIT, rescore_all=rescore_all)
+
+        # One lead in three is eligible: 300 rows are looked at, and in a dry run counted once more.
+        assert plan.whole == []
+        assert plan.rows("Lead") <= 10 * LIMIT
+        assert plan.rows("Message") <= 10 * LIMIT * MESSAGES
+        assert plan.rows("BackgroundJob") <= 5 * LIMIT
+
+    @pytest.mark.parametrize("plan_of", [page_plan, survey_plan])
+    def test_reads_jobs_for_its_own_leads_however_large_it_is(
+        self, large_site: Site, plan_of: Callable[..., Plan]
+    ) -> None:
+        plan = plan_of(large_site, after=None, limit=PAGE_ROWS)
+
+        assert plan.rows("BackgroundJob") <= 5 * PAGE_ROWS
+
+
+class TestAPageOfASparseTable:
+    @pytest.mark.parametrize("plan_of", [page_plan, survey_plan])
+    @pytest.mark.parametrize("share", [0, 0.5])
+    def test_reads_no_more_than_a_page_may(self, large_site: Site, plan_of: Callable[..., Plan], share: float) -> None:
+        after = nth_lead(large_site.host, share) if share else None
+        sparse = smallest_client(large_site.host)
+
+        plan = plan_of(large_site, after=after, limit=LIMIT, client_ids=[sparse])
+
+        # Looked at once, and once more to find where the page ends; in a dry run a third time, to be counted.
+        assert plan.whole == []
+        assert plan.rows("Lead") <= 3 * PAGE_ROWS + LIMIT
+        assert plan.rows("Message") <= PAGE_ROWS * MESSAGES
+        assert plan.rows("BackgroundJob") <= 5 * LIMIT
+
+
+class TestTheVerification:
+    def test_looks_for_missing_leads_in_bounded_stretches(self, large_site: Site) -> None:
+        look, _ = verification_plans(large_site)
+
+        assert look.whole == []
+        assert look.rows("Lead") <= PAGE_ROWS
+        assert look.rows("Message") <= PAGE_ROWS * MESSAGES
+        assert look.rows("BackgroundJob") <= PAGE_ROWS
+
+    def test_counts_again_what_one_page_has_passed(self, large_site: Site) -> None:
+        _, recount = verification_plans(large_site)
+
+        assert recount.whole == []
+        assert recount.rows("Lead") <= 2 * PAGE_ROWS
+        assert recount.rows("BackgroundJob") <= PAGE_ROWS
+
+
+class TestTheGuardItself:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            'SELECT count("updatedAt") FROM "Lead"',
+            """SELECT FROM "Lead" WHERE "jobTitle" = 'none'""",
+            'SELECT id FROM "Lead" ORDER BY id',
+        ],
+    )
+    def test_notices_a_table_or_an_index_read_from_end_to_end(self, large_site: Site, statement: str) -> None:
+        with explained(large_site.engine) as plans, large_site.engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+
+        assert plans[0].whole
+        assert plans[0].rows("Lead") == LEADS
+
+    def test_notices_rows_that_were_read_and_thrown_away(self, large_site: Site) -> None:
+        statement = """SELECT FROM "Lead" WHERE id > '' AND "jobTitle" = 'none'"""
+
+        with explained(large_site.engine) as plans, large_site.engine.begin() as connection:
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+            connection.exec_driver_sql(statement)
+
+        assert plans[0].rows("Lead") == LEADS

@@ -1,0 +1,221 @@
+"""The verification: finds what is missing and which count is wrong, and nothing else."""
+
+import pytest
+from integration.site import Site
+
+from backfill_tasks.engine.model import RunId
+
+
+@pytest.fixture
+def run(site: Site) -> RunId:
+    """A complete run of two lanes over leads of every class, in pages of two."""
+    site.host.add_leads(*(f"lead-{number}" for number in range(1, 9)))
+    site.host.add_leads("lead-9", "lead-a", sentimentTag="Blacklist")
+    for lead, status in (("lead-1", "SUCCEEDED"), ("lead-2", "PENDING"), ("lead-3", "RUNNING")):
+        site.host.add_job(lead, status)
+    return site.whole_run(limit=2, lanes=2).id
+
+
+def tamper(site: Site, statement: str) -> None:
+    site.host.do(statement)
+
+
+class TestClean:
+    def test_a_complete_run_is(self, site: Site, run: RunId) -> None:
+        found = site.verify(run)
+
+        assert found.clean
+        assert found.found == {"inserted": (5, 5), "disqualified": (2, 2)}
+
+    def test_a_complete_run_over_every_kind_of_lead_is(self, sample_site: Site) -> None:
+        found = sample_site.verify(sample_site.whole_run(limit=90, lanes=3).id)
+
+        assert (found.missing, found.contradictions) == ((), ())
+
+    def test_a_run_on_its_way_is_as_far_as_it_is(self, site: Site) -> None:
+        site.host.add_leads("a", "b", "c")
+        run = site.start(limit=1)
+        site.deliver()
+
+        assert site.verify(run.id).clean
+
+    def test_a_run_over_one_workspace_is(self, site: Site) -> None:
+        site.host.add_client("client-2")
+        site.host.add_leads("a")
+        site.host.add_leads("b", clientId="client-2")
+
+        assert site.verify(site.whole_run(client_ids=["client-2"]).id).clean
+
+    def test_a_run_over_scored_leads_is(self, site: Site) -> None:
+        site.host.add_leads("a", "b", overallScore=2)
+        site.host.add_leads("c", overallScore=2, sentimentTag="Bounce")
+
+        assert site.verify(site.whole_run(rescore_all=True).id).clean
+
+    def test_it_writes_nothing(self, site: Site, run: RunId) -> None:
+        before = site.host.versions()
+
+        site.verify(run)
+
+        assert site.host.versions() == before
+
+
+class TestTheHostGoesOn:
+    def test_jobs_that_were_done_are_not_missed(self, site: Site, run: RunId) -> None:
+        site.host.do("""UPDATE "Lead" SET "overallScore" = 3, "scoredAt" = now() WHERE id IN ('lead-4', 'lead-5')""")
+        site.host.do("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED' WHERE "leadId" = 'lead-4'""")
+        site.host.do("""DELETE FROM "BackgroundJob" WHERE "leadId" = 'lead-5'""")
+
+        found = site.verify(run)
+
+        assert found.clean
+        assert found.found["inserted"] == (5, 4)
+
+    def test_leads_that_were_deleted_are_not_missed(self, site: Site, run: RunId) -> None:
+        site.host.do("""DELETE FROM "Lead" WHERE id IN ('lead-4', 'lead-9')""")
+
+        found = site.verify(run)
+
+        assert found.clean
+        assert found.found == {"inserted": (5, 4), "disqualified": (2, 1)}
+
+    def test_leads_that_arrived_since_are_not_its_own(self, site: Site, run: RunId) -> None:
+        (now,) = site.host.values("SELECT (now() AT TIME ZONE 'UTC')::timestamp(3)")
+        site.host.add_leads("lead-4a", inbound=0, createdAt=now)
+        site.host.add_message("first word", "lead-4a", createdAt=now)
+
+        found = site.verify(run)
+
+        assert found.clean
+        assert found.arrived == 1
+
+    def test_leads_that_wrote_for_the_first_time_since_are_not_its_own(self, site: Site) -> None:
+        site.host.add_leads("a", "c")
+        site.host.add_leads("b", inbound=0)
+        run = site.whole_run()
+        (now,) = site.host.values("SELECT (now() AT TIME ZONE 'UTC')::timestamp(3)")
+        site.host.add_message("first word", "b", createdAt=now)
+
+        found = site.verify(run.id)
+
+        assert (found.missing, found.arrived) == ((), 1)
+
+    def test_a_later_run_over_the_same_leads_does_not_make_it_wrong(self, site: Site, run: RunId) -> None:
+        later = site.whole_run(rescore_all=True).id
+
+        assert site.verify(run).clean
+        assert site.verify(later).clean
+
+
+class TestMissing:
+    def test_a_lead_that_has_lost_its_job_is_named(self, site: Site, run: RunId) -> None:
+        tamper(site, """DELETE FROM "BackgroundJob" WHERE "leadId" IN ('lead-2', 'lead-6')""")
+
+        found = site.verify(run)
+
+        assert found.missing == ("lead-2", "lead-6")
+        assert not found.clean
+
+    def test_a_disqualified_lead_without_its_score_is_named(self, site: Site, run: RunId) -> None:
+        tamper(site, """UPDATE "Lead" SET "overallScore" = NULL, "scoredAt" = NULL WHERE id = 'lead-9'""")
+
+        assert site.verify(run).missing == ("lead-9",)
+
+    def test_a_job_of_the_hosts_own_is_no_substitute(self, site: Site, run: RunId) -> None:
+        tamper(site, """UPDATE "BackgroundJob" SET "dedupeKey" = 'lead_scoring:x' WHERE "leadId" = 'lead-6'""")
+
+        assert site.verify(run).missing == ("lead-6",)
+
+    def test_a_lead_in_quarantine_is_not_missing_but_counted(self, own_site: Site) -> None:
+        own_site.host.do("""ALTER TABLE "BackgroundJob" ADD CONSTRAINT no_x CHECK ("leadId" <> 'x')""")
+        own_site.host.add_leads("a", "x")
+
+        found = own_site.verify(own_site.whole_run().id)
+
+        assert found.clean
+        assert found.quarantined == 1
+
+    def test_leads_that_no_lane_has_passed_are_not_looked_for(self, site: Site) -> None:
+        site.host.add_leads("a", "b", "c")
+        run = site.start(limit=1)
+        site.deliver()
+
+        assert site.verify(run.id).missing == ()
+
+
+class TestWrongCounts:
+    @pytest.mark.parametrize(
+        ("tampering", "said"),
+        [
+            (
+                """UPDATE backfill.page SET counts = counts || '{"inserted": 2}' WHERE lane = 1 AND number = 3""",
+                "lane 1 page 3: its classes do not add up to what it read",
+            ),
+            (
+                """UPDATE backfill.page SET counts = counts || '{"read": 1, "inserted": 0}'
+                WHERE lane = 1 AND number = 3""",
+                "lane 1 page 3: the ledger counts 0 inserted, the database has 1",
+            ),
+            (
+                """UPDATE backfill.page SET counts = counts || '{"read": 0, "disqualified": 0}'
+                WHERE (counts->>'disqualified')::int > 0""",
+                "the ledger counts 0 disqualified, the database has",
+            ),
+            (
+                """UPDATE backfill.lane SET counts = counts || '{"requeued": 9}' WHERE number = 1""",
+                "lane 1: it counts 9 requeued, its pages 1",
+            ),
+            (
+                """UPDATE backfill.lane SET counts = counts - 'inserted' WHERE number = 2""",
+                "lane 2: it counts 0 inserted, its pages",
+            ),
+            (
+                "DELETE FROM backfill.page WHERE lane = 1 AND number = 2",
+                "lane 1 page 3 starts after lead-4, the last ended at lead-2",
+            ),
+            (
+                "UPDATE backfill.page SET lower = 'lead-0' WHERE lane = 1 AND number = 1",
+                "lane 1 page 1 starts after lead-0, the last ended at None",
+            ),
+            (
+                """UPDATE backfill.lane SET counts = counts || '{"quarantined": 1}' WHERE number = 1""",
+                "the lanes count 1 quarantined, 0 are in quarantine",
+            ),
+            (
+                """INSERT INTO backfill.quarantine (run_id, item, lane, page, error)
+                SELECT id, 'lead-1', 1, 1, 'why' FROM backfill.run""",
+                "the lanes count 0 quarantined, 1 are in quarantine",
+            ),
+        ],
+        ids=[
+            "a class of a page",
+            "an insertion kept quiet",
+            "a disqualification kept quiet",
+            "a class of a lane",
+            "a class that a lane lost",
+            "a page that is gone",
+            "a page moved",
+            "a lane's quarantine",
+            "a quarantined lead too many",
+        ],
+    )
+    def test_each_is_told(self, site: Site, run: RunId, tampering: str, said: str) -> None:
+        tamper(site, tampering)
+
+        found = site.verify(run)
+
+        assert not found.clean
+        assert any(said in each for each in found.contradictions), found.contradictions
+
+    def test_the_last_page_of_a_lane_that_is_gone_is_told(self, site: Site, run: RunId) -> None:
+        tamper(site, "DELETE FROM backfill.page WHERE lane = 2 AND number = 3")
+
+        assert not site.verify(run).clean
+
+    def test_a_lane_that_stands_elsewhere_than_its_last_page_is_told(self, site: Site) -> None:
+        site.host.add_leads("a", "b", "c", overallScore=1)
+        site.host.add_leads("d")
+        run = site.whole_run()
+        tamper(site, "UPDATE backfill.page SET cursor = 'a'")
+
+        assert not site.verify(run.id).clean
