@@ -93,6 +93,14 @@ class Chain:
             self.seed(run, lane)
         return [lane.number for lane in lanes]
 
+    def revive(self, standing: ledger.StandingLane) -> bool:
+        """Begin a new chain in a lane that stands; False if it has moved or ended since it was seen to."""
+        with self.engine.begin() as connection:
+            lane = ledger.revive(connection, standing)
+        if lane is not None:
+            self.seed(standing.run, lane)
+        return lane is not None
+
     def finish(self, run: RunId) -> None:
         """End the run if all its lanes have ended."""
         with self.engine.begin() as connection:

@@ -140,15 +140,17 @@ def record(
 
 
 def hold_back(connection: Connection, message: PageMessage, seconds: float, reason: str) -> None:
-    """Note that a lane waits before it tries a page again, and why."""
+    """Note that a lane waits before it tries a page again, and why; unless somebody else has done the page."""
     connection.execute(
         statement(
             "UPDATE backfill.lane SET held_until = now() + :seconds * interval '1 second', reason = :reason"
-            " WHERE run_id = :run AND number = :lane AND generation = :generation AND state = 'running'"
+            " WHERE run_id = :run AND number = :lane AND generation = :generation AND page = :page - 1"
+            " AND state = 'running'"
         ),
         {
             "run": message.run,
             "lane": message.lane,
+            "page": message.page,
             "generation": message.generation,
             "seconds": seconds,
             "reason": reason,
@@ -157,13 +159,19 @@ def hold_back(connection: Connection, message: PageMessage, seconds: float, reas
 
 
 def fail_lane(connection: Connection, message: PageMessage, reason: str) -> bool:
-    """Stop a lane for a reason; False if a newer chain has it, or it stopped before."""
+    """Stop a lane for a reason; False if a newer chain has it, its page is done, or it stopped before."""
     stopped = connection.execute(
         statement(
             "UPDATE backfill.lane SET state = 'failed', reason = :reason WHERE run_id = :run AND number = :lane"
-            " AND generation = :generation AND state = 'running' RETURNING 1"
+            " AND generation = :generation AND page = :page - 1 AND state = 'running' RETURNING 1"
         ),
-        {"run": message.run, "lane": message.lane, "generation": message.generation, "reason": reason},
+        {
+            "run": message.run,
+            "lane": message.lane,
+            "page": message.page,
+            "generation": message.generation,
+            "reason": reason,
+        },
     ).one_or_none()
     if stopped is None:
         return False
@@ -268,6 +276,28 @@ def raise_generations(connection: Connection, run: RunId, lanes: Sequence[int]) 
         ),
         {"run": run, "lanes": list(lanes)},
     )
+
+
+def revive(connection: Connection, standing: StandingLane) -> Lane | None:
+    """Begin a new chain in a lane that stands; None if since it was seen to, it has moved, ended or been seeded."""
+    row = connection.execute(
+        statement(
+            "UPDATE backfill.lane SET generation = generation + 1, reason = NULL, moved_at = now(), held_until = now()"
+            " WHERE run_id = :run AND number = :lane AND generation = :generation AND page = :page"
+            " AND state = 'running' RETURNING *"
+        ),
+        {
+            "run": standing.run,
+            "lane": standing.lane,
+            "page": standing.page,
+            "generation": standing.generation,
+        },
+    ).one_or_none()
+    if row is None:
+        return None
+    detail = {"lane": standing.lane, "page": standing.page, "reason": "its task was lost"}
+    note(connection, standing.run, "lane seeded again", detail, who=who())
+    return _lane(row)
 
 
 def reopen(connection: Connection, run: RunId, *, single_batch: bool) -> None:

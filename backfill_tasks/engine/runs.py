@@ -117,13 +117,10 @@ class Runs:
             self.chain.finish(run)
         on_their_way = held() if candidates else ()
         lost = [lane for lane in candidates if lane.awaited.task_id not in on_their_way]
-        for lane in lost:
-            logger.warning("lane stands, seeding it again: run=%s lane=%d page=%d", lane.run, lane.lane, lane.page)
-            self.chain.reseed(lane.run, [lane.lane])
-            with self.engine.begin() as connection:
-                detail = {"lane": lane.lane, "page": lane.page, "reason": "its task was lost"}
-                ledger.note(connection, lane.run, "lane seeded again", detail, who=ledger.who())
-        return lost
+        seeded = [lane for lane in lost if self.chain.revive(lane)]
+        for lane in seeded:
+            logger.warning("lane stood, seeded again: run=%s lane=%d page=%d", lane.run, lane.lane, lane.page)
+        return seeded
 
     def _set_state(self, run: RunId, state: RunState, reason: str) -> bool:
         self.read(run)

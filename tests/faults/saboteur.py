@@ -1,0 +1,110 @@
+"""The Celery app with a saboteur in it, who ends a worker, or holds it, between two steps of a page.
+
+For tests only: `celery -A saboteur worker`, with this folder on that worker's PYTHONPATH. What he is to do lies in the
+folder SABOTAGE, one file a step; `stage.Sabotage` writes them. A plan that is carried out is renamed, so that of all
+processes that reach its step one carries it out; one that says `always` stays.
+"""
+
+import functools
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from backfill_tasks import tasks
+from backfill_tasks.celery import app
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.chain import Chain, Step
+from backfill_tasks.engine.live import LiveCursors
+from backfill_tasks.engine.model import PageMessage
+from backfill_tasks.engine.page import Pages
+from backfill_tasks.engine.runs import Runs
+from backfill_tasks.lead_scoring import LeadScoring
+
+__all__ = ["app"]
+
+_FOLDER = Path(os.environ["SABOTAGE"])
+_LONGEST_HOLD_SECONDS = 60.0
+
+#: Each step, and the function whose call ends or begins at that moment, in the order in which a page passes them; and
+#: those of the watchdog.
+_STEPS: tuple[tuple[str, Any, str, str], ...] = (
+    ("taken up", Pages, "do", "before"),
+    ("lane held", ledger, "fence", "after"),
+    ("begin counted", LiveCursors, "begin", "after"),
+    ("page done", LeadScoring, "page", "after"),
+    ("page recorded", ledger, "record", "after"),
+    ("page committed", Pages, "do", "after"),
+    ("next sent", LiveCursors, "advance", "before"),
+    ("cursor moved", LiveCursors, "advance", "after"),
+    ("lane ended", Chain, "finish", "before"),
+    ("run ended", LiveCursors, "forget", "before"),
+    ("cursors forgotten", LiveCursors, "forget", "after"),
+    ("lane found standing", tasks, "messages_on_their_way", "after"),
+    ("watchdog done", Runs, "watch_over", "after"),
+)
+
+_at_work: dict[str, int] = {}
+
+
+def _reach(step: str) -> None:
+    """Carry out the plan for a step, if there is one for the page at work."""
+    plan = _FOLDER / f"{step}.plan"
+    try:
+        wanted = json.loads(plan.read_text())
+        if any(wanted[name] not in {None, _at_work.get(name)} for name in ("lane", "page")):
+            return
+        if not wanted["always"]:
+            plan.rename(plan.with_suffix(".reached"))
+    except FileNotFoundError:  # no plan, or another process has it
+        return
+    match wanted["action"]:
+        case "kill child":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "kill worker":
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+        case "hold":
+            _hold(plan.with_suffix(".reached"))
+
+
+def _hold(until_gone: Path) -> None:
+    deadline = time.monotonic() + _LONGEST_HOLD_SECONDS
+    while until_gone.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _watch(step: str, owner: Any, name: str, when: str) -> None:
+    """Reach a step before or after each call of a function."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def watched(*arguments: Any, **named: Any) -> Any:
+        if when == "before":
+            _reach(step)
+        answer = original(*arguments, **named)
+        if when == "after":
+            _reach(step)
+        return answer
+
+    setattr(owner, name, watched)
+
+
+def _watch_the_page_at_work() -> None:
+    original = Chain.step
+
+    @functools.wraps(original)
+    def watched(self: Chain, message: PageMessage) -> Step:
+        _at_work.update(lane=message.lane, page=message.page)
+        try:
+            return original(self, message)
+        finally:
+            _at_work.clear()
+
+    Chain.step = watched  # type: ignore[method-assign]
+
+
+_watch_the_page_at_work()
+for _step in _STEPS:
+    _watch(*_step)

@@ -1,0 +1,344 @@
+"""Where faults are played: a host database with an auditor in it, the command, workers that can be sabotaged, beat."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg
+import redis
+from celery import Celery
+from harness import Backfill, Worker, wait_for
+from psycopg.rows import dict_row
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.database import connect, parse_url
+from backfill_tasks.engine.model import PageMessage, RunId
+from backfill_tasks.engine.verification import Verification, Verifier
+from backfill_tasks.lead_scoring import LeadScoring
+from sandbox.host.sample import Sample
+
+CLASSES = ("inserted", "requeued", "refreshed", "in_flight", "disqualified")
+HERE = Path(__file__).parent
+
+#: So small that a lane that has lost its task is seen within seconds.
+ATTENTIVE: Mapping[str, str] = {"BACKFILL_STANDING_SECONDS": "1", "BACKFILL_WATCHDOG_SECONDS": "1"}
+
+Action = Literal["kill child", "kill worker", "hold"]
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """Plans for the saboteur: what is to happen when a page reaches a step. The steps are named in saboteur.py."""
+
+    folder: Path
+
+    def plan(
+        self, step: str, action: Action, *, page: int | None = None, lane: int | None = None, always: bool = False
+    ) -> None:
+        """Let the next page (or this one) that reaches a step kill its process, or its worker, or wait there."""
+        self._plan(step).with_suffix(".reached").unlink(missing_ok=True)
+        draft = self.folder / f"{step}.draft"
+        draft.write_text(json.dumps({"action": action, "page": page, "lane": lane, "always": always}))
+        draft.rename(self._plan(step))
+
+    def wait_until_reached(self, step: str) -> None:
+        wait_for(self._plan(step).with_suffix(".reached").exists, what=f"a page to reach the step {step!r}")
+
+    def release(self, step: str) -> None:
+        """Let a page go on that waits at a step."""
+        self._plan(step).with_suffix(".reached").unlink()
+
+    def clear(self) -> None:
+        """Drop all plans, and let go whoever waits."""
+        for file in self.folder.iterdir():
+            file.unlink()
+
+    def _plan(self, step: str) -> Path:
+        return self.folder / f"{step}.plan"
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A `celery -A backfill_tasks beat`: it sends the watchdog."""
+
+    process: "subprocess.Popen[bytes]"
+
+    @classmethod
+    def start(cls, backfill: Backfill) -> "Beat":
+        with (backfill.directory / "beat.log").open("ab") as output:
+            process = subprocess.Popen(
+                [
+                    Path(sys.executable).parent / "celery",
+                    "-A",
+                    "backfill_tasks",
+                    "beat",
+                    "--schedule",
+                    backfill.directory / "beat-schedule",
+                    "--pidfile=",
+                ],
+                cwd=backfill.directory,
+                env=dict(backfill.environment),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        return cls(process)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass(frozen=True)
+class Following:
+    """A `backfill run` that was left running, and follows its run."""
+
+    process: "subprocess.Popen[str]"
+
+    def end(self, *, status: int = 0, seconds: float = 60) -> dict[str, Any]:
+        """Wait for its end, expect an exit status, and answer its object."""
+        output, errors = self.process.communicate(timeout=seconds)
+        assert self.process.returncode == status, f"exit status {self.process.returncode}: {errors}{output}"
+        content: dict[str, Any] = json.loads(output)
+        return content
+
+
+@dataclass
+class Stage:
+    """A host database with an auditor, the command, and what a test needs to play faults and to look behind them."""
+
+    backfill: Backfill
+    sample: Sample
+    sabotage: Sabotage
+    workers: list[Worker] = field(default_factory=list)
+    followers: list["subprocess.Popen[str]"] = field(default_factory=list)
+
+    # ---- acting
+
+    def start_worker(self, *, concurrency: int = 2, beat: bool = False) -> Worker:
+        """Start a worker with the saboteur in it."""
+        path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        worker = Worker.start(
+            self.backfill,
+            concurrency=concurrency,
+            beat=beat,
+            app="saboteur",
+            environment={"PYTHONPATH": path, "SABOTAGE": str(self.sabotage.folder)},
+        )
+        self.workers.append(worker)
+        return worker
+
+    def staff(self, number: int) -> None:
+        """See to it that so many workers live."""
+        self.workers = [worker for worker in self.workers if worker.process.poll() is None]
+        for _ in range(number - len(self.workers)):
+            self.start_worker()
+
+    def keep_workers(self, number: int) -> list[Worker]:
+        """Stop all workers but so many, and answer those."""
+        for worker in self.workers[number:]:
+            worker.stop()
+        self.staff(number)
+        return self.workers
+
+    def replace_the_killed_worker(self) -> None:
+        """Wait for the end of the worker that was killed, and start another in its place."""
+        number = len(self.workers)
+        wait_for(lambda: any(worker.process.poll() is not None for worker in self.workers), what="a worker to end")
+        self.staff(number)
+
+    def run(self, *arguments: str, status: int = 0) -> dict[str, Any]:
+        """Do a whole run, in pages of 50 leads."""
+        return self.follow(*arguments).end(status=status)
+
+    def follow(self, *arguments: str) -> Following:
+        """Start a run in pages of 50 leads, and let the command follow it."""
+        return self._popen("run", "--apply", "--limit", "50", *arguments)
+
+    def resume(self, *, status: int = 0) -> dict[str, Any]:
+        """Go on with the run, to its end."""
+        return self.resume_and_follow().end(status=status)
+
+    def watch(self) -> dict[str, Any]:
+        """Follow the run that there is to its end."""
+        return self._popen("watch").end()
+
+    def resume_and_follow(self) -> Following:
+        return self._popen("run", "--resume")
+
+    def _popen(self, *arguments: str) -> Following:
+        process = self.backfill.popen(*arguments, "--json")
+        self.followers.append(process)
+        return Following(process)
+
+    def deliver(self, message: PageMessage, *, times: int = 1) -> None:
+        """Put a page's message into the queue, as the broker does that delivers it again."""
+        values = {"run": message.run, "lane": message.lane, "page": message.page, "generation": message.generation}
+        self._send("backfill.page", times, kwargs=values, task_id=message.task_id)
+
+    def send_watchdog(self) -> None:
+        """Let the watchdog look, as beat does."""
+        self._send("backfill.watchdog", 1)
+
+    def _send(self, task: str, times: int, **message: Any) -> None:
+        with Celery(broker=self.backfill.environment["REDIS_URL"], set_as_current=False) as sender:
+            for _ in range(times):
+                sender.send_task(task, queue=self.queue, **message)
+
+    def restore(self) -> None:
+        """Put the host database back as it was, and clear the ledger."""
+        self.sabotage.clear()
+        with psycopg.connect(self.backfill.database_url, autocommit=True) as connection:
+            connection.execute((HERE / "restore.sql").read_bytes())
+
+    def close(self) -> None:
+        """End what was started, at once: whatever it is at, nobody needs it any more."""
+        for process in self.followers:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.kill()
+
+    # ---- looking
+
+    @property
+    def queue(self) -> str:
+        return f"{self.backfill.environment['BACKFILL_QUEUE']}.v1"
+
+    @contextmanager
+    def redis(self) -> Iterator["redis.Redis"]:
+        with redis.Redis.from_url(self.backfill.environment["REDIS_URL"], decode_responses=True) as client:
+            yield client
+
+    @contextmanager
+    def database(self) -> "Iterator[psycopg.Connection[dict[str, Any]]]":
+        """A connection of the test's own, in autocommit."""
+        with psycopg.connect(self.backfill.database_url, autocommit=True, row_factory=dict_row) as connection:
+            yield connection
+
+    def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
+        with self.database() as connection:
+            return connection.execute(query.encode(), parameters).fetchall()
+
+    def the_run(self) -> RunId:
+        """The id of the run that there is, as soon as there is one."""
+        found = wait_for(lambda: self.rows("SELECT id FROM backfill.run"), what="a run to be in the ledger")
+        return RunId(found[-1]["id"])
+
+    def wait_for_pages(self, number: int) -> RunId:
+        """Wait until so many pages are committed."""
+        run = self.the_run()
+        wait_for(lambda: len(self.rows("SELECT FROM backfill.page")) >= number, what=f"{number} pages")
+        return run
+
+    def has_job(self, lead: str) -> bool:
+        return bool(self.rows('SELECT FROM "BackgroundJob" WHERE "dedupeKey" = %s', f"lead_scoring_backfill:{lead}"))
+
+    def job(self, lead: str) -> dict[str, Any]:
+        (row,) = self.rows('SELECT * FROM "BackgroundJob" WHERE "dedupeKey" = %s', f"lead_scoring_backfill:{lead}")
+        return row
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [row["detail"] for row in self.rows("SELECT detail FROM backfill.event WHERE name = %s", name)]
+
+    def logs(self) -> str:
+        """What all workers have logged."""
+        return "".join(worker.output for worker in self.workers)
+
+    def queued(self, run: RunId) -> list[str]:
+        """The run's messages that wait in the queue."""
+        with self.redis() as client:
+            queued: Any = client.lrange(self.queue, 0, -1)
+        return [message for message in queued if f"{run}:lane-" in message]
+
+    def taken(self, run: RunId) -> list[str]:
+        """The run's messages that a worker has taken and not acknowledged."""
+        with self.redis() as client:
+            taken: Any = client.hvals("unacked")
+        return [message for message in taken if f"{run}:lane-" in message]
+
+    def wait_until_quiet(self, run: RunId) -> None:
+        """Wait until every message of a run is dealt with."""
+        wait_for(lambda: not self.queued(run) and not self.taken(run), what="the run's messages to be dealt with")
+
+    def blocked(self) -> list[str]:
+        """The statements of the backfill's that wait for a lock."""
+        rows = self.rows(
+            "SELECT query FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'backfill' AND wait_event_type = 'Lock'"
+        )
+        return [row["query"] for row in rows]
+
+    def lane(self, number: int = 1) -> dict[str, Any]:
+        (row,) = self.rows("SELECT * FROM backfill.lane WHERE number = %s", number)
+        return row
+
+    def wait_until_standing(self, *numbers: int) -> None:
+        """Wait until lanes have not moved for so long that the watchdog looks at them."""
+        query = (
+            "SELECT FROM backfill.lane WHERE number = ANY (%s)"
+            " AND greatest(moved_at, held_until) < now() - interval '1 s'"
+        )
+        wait_for(lambda: len(self.rows(query, list(numbers))) == len(numbers), what=f"lanes {numbers} to stand")
+
+    def owed(self, what: str) -> list[str]:
+        """The ids of the leads to which a run owes a `job` or a `score`, in the order of the lanes."""
+        return [row["lead"] for row in self.rows("SELECT lead FROM audit.owed WHERE what = %s ORDER BY lead", what)]
+
+    # ---- asserting
+
+    def assert_done_once(self, run: dict[str, Any], *, except_for: frozenset[str] = frozenset()) -> None:
+        """Every lead of the run got what an undisturbed run gives it, and got it once; the ledger says just that."""
+        wronged = self.rows("SELECT * FROM audit.wronged")
+        assert [row for row in wronged if row["lead"] not in except_for] == []
+        if not except_for:
+            counts = {name: run["counts"][name] for name in ("read", *CLASSES, "quarantined")}
+            wanted = {name: getattr(self.sample, name) for name in CLASSES}
+            assert counts == {"read": self.sample.eligible, **wanted, "quarantined": 0}
+        self.assert_unsplit(run)
+        verified = self.verify(RunId(run["run_id"]))
+        assert verified.clean, verified
+
+    def verify(self, run: RunId) -> Verification:
+        """What `backfill verify` finds, without the time that a process takes to start."""
+        engine = connect(parse_url(self.backfill.database_url))
+        try:
+            with engine.begin() as connection:
+                found = ledger.read_run(connection, run)
+            assert found is not None
+            return Verifier(engine, LeadScoring(), statement_ms=15_000).verify(found)
+        finally:
+            engine.dispose()
+
+    def assert_unsplit(self, run: dict[str, Any]) -> None:
+        """Each lane is one unbroken row of pages, and nothing of the run is left in the queue."""
+        for lane in run["lanes"]:
+            pages = self.rows(
+                "SELECT number, lower, cursor FROM backfill.page WHERE run_id = %s AND lane = %s ORDER BY number",
+                run["run_id"],
+                lane["number"],
+            )
+            assert [page["number"] for page in pages] == list(range(1, lane["pages"] + 1))
+            assert [page["lower"] for page in pages] == [
+                lane["bounds"]["lower"],
+                *(page["cursor"] for page in pages[:-1]),
+            ]
+            assert pages[-1]["cursor"] == lane["cursor"] == lane["bounds"]["upper"]
+        wait_for(lambda: not self.queued(RunId(run["run_id"])), what="the queue to be empty of the run's messages")
+
+
+#: Makes a stage; its arguments are those of the fixture `make_stage`.
+MakeStage = Callable[..., Stage]

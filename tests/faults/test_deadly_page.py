@@ -1,0 +1,28 @@
+"""A page that ends its worker every time: its lane stops after some attempts and says so, the others go on."""
+
+from faults.stage import Stage
+
+REASON = "page 3 ended its worker 5 times: see the workers' logs"
+
+
+def test_a_page_that_kills_its_child_every_time_stops_its_lane_alone_until_it_is_mended(stage: Stage) -> None:
+    stage.sabotage.plan("page done", "kill child", lane=1, page=3, always=True)
+
+    run = stage.run(status=1)
+
+    assert [(lane["state"], lane["reason"]) for lane in run["lanes"]] == [("failed", REASON), ("done", None)]
+    assert run["lanes"][0]["pages"] == 2
+    stage.sabotage.clear()
+    stage.assert_done_once(stage.resume())
+
+
+def test_a_page_that_kills_its_whole_worker_every_time_stops_its_lane_alone(stage: Stage) -> None:
+    stage.sabotage.plan("page done", "kill worker", lane=1, page=3, always=True)
+
+    run = stage.follow()
+    for _ in range(5):
+        stage.replace_the_killed_worker()
+
+    ended = run.end(status=1, seconds=20)
+    assert [(lane["state"], lane["reason"]) for lane in ended["lanes"]] == [("failed", REASON), ("done", None)]
+    assert ended["lanes"][0]["pages"] == 2

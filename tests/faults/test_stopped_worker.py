@@ -1,0 +1,31 @@
+"""A worker that is asked to end in mid-run: it ends well, and another takes over what it had."""
+
+import signal
+
+from faults.stage import Stage
+
+
+def test_a_worker_that_is_stopped_leaves_its_lanes_to_another(stage: Stage) -> None:
+    run = stage.follow("--page-delay-ms", "200")
+    stage.wait_for_pages(4)
+    stopped = stage.workers[0]
+
+    stopped.process.send_signal(signal.SIGTERM)
+
+    assert stopped.process.wait(timeout=30) == 0
+    stage.assert_done_once(run.end())
+
+
+def test_a_worker_that_is_stopped_ends_the_page_at_work(stage: Stage) -> None:
+    (stopped,) = stage.keep_workers(1)
+    stage.sabotage.plan("page done", "hold", lane=1, page=3)
+    run = stage.follow()
+    stage.sabotage.wait_until_reached("page done")
+
+    stopped.process.send_signal(signal.SIGTERM)
+    stage.sabotage.release("page done")
+
+    assert stopped.process.wait(timeout=30) == 0
+    assert stage.lane()["page"] >= 3
+    stage.staff(2)
+    stage.assert_done_once(run.end())

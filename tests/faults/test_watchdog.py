@@ -1,0 +1,86 @@
+"""The watchdog seeds a lane again whose task was lost, and leaves every other alone."""
+
+import pytest
+from faults.stage import MakeStage, Stage
+
+from backfill_tasks.engine.model import RunId
+
+
+@pytest.fixture
+def stage(own_stage: MakeStage) -> Stage:
+    """A stage without beat: the test says when the watchdog looks."""
+    made = own_stage()
+    made.start_worker()
+    return made
+
+
+def test_a_lane_whose_page_takes_long_is_not_seeded_again(stage: Stage) -> None:
+    stage.sabotage.plan("page recorded", "hold", page=3)
+    stage.sabotage.plan("watchdog done", "hold")
+    run = stage.follow("--lanes", "1")
+    stage.sabotage.wait_until_reached("page recorded")
+    stage.wait_until_standing(1)
+
+    stage.send_watchdog()
+    stage.sabotage.wait_until_reached("watchdog done")
+
+    assert stage.events("lane seeded again") == []
+    assert stage.lane()["generation"] == 1
+    stage.sabotage.clear()
+    stage.assert_done_once(run.end())
+
+
+def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stage) -> None:
+    stage.sabotage.plan("page recorded", "kill worker", page=3)
+    run = stage.follow("--lanes", "1")
+    stage.replace_the_killed_worker()
+    stage.wait_until_standing(1)
+    stage.sabotage.plan("lane found standing", "hold")
+    stage.send_watchdog()
+    stage.sabotage.wait_until_reached("lane found standing")
+    take_rights(stage)
+    stage.send_watchdog()
+    run.end(status=1)
+
+    stage.sabotage.plan("watchdog done", "hold")
+    stage.sabotage.release("lane found standing")
+    stage.sabotage.wait_until_reached("watchdog done")
+
+    assert (stage.lane()["state"], stage.lane()["generation"]) == ("failed", 2)
+    assert stage.lane()["reason"] == "page 3: the backfill may not (42501)"
+
+
+def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stage) -> None:
+    stage.sabotage.plan("page recorded", "kill worker", page=3)
+    run = stage.follow("--lanes", "1")
+    stage.replace_the_killed_worker()
+    stage.wait_until_standing(1)
+    stage.sabotage.plan("lane found standing", "hold")
+    stage.send_watchdog()
+    stage.sabotage.wait_until_reached("lane found standing")
+    stage.sabotage.plan("page recorded", "hold", page=5)
+    stage.send_watchdog()
+    stage.sabotage.wait_until_reached("page recorded")
+
+    stage.sabotage.plan("watchdog done", "hold")
+    stage.sabotage.release("lane found standing")
+    stage.sabotage.release("page recorded")
+    ended = run.end()
+
+    stage.assert_done_once(ended)
+    assert len(stage.events("lane seeded again")) == 1
+    assert not stage.queued(RunId(ended["run_id"]))
+
+
+def take_rights(stage: Stage) -> None:
+    """Let the host refuse every job of the backfill's as it does where a right is missing: no retry can help."""
+    with stage.database() as connection:
+        connection.execute(
+            """
+            CREATE SCHEMA IF NOT EXISTS fault;
+            CREATE FUNCTION fault.refuse() RETURNS trigger LANGUAGE plpgsql AS
+              $$ BEGIN RAISE EXCEPTION 'the backfill may not' USING ERRCODE = '42501'; END $$;
+            CREATE TRIGGER fault BEFORE INSERT OR UPDATE ON "BackgroundJob"
+              FOR EACH ROW EXECUTE FUNCTION fault.refuse();
+            """
+        )
