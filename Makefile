@@ -14,7 +14,7 @@ demo: ## the main job on a sample database, end to end (KEEP=1: stay up until Ct
 
 test: ## the whole test suite (ARGS="-k name": for pytest)
 	$(SETUP) test
-	@exec .venv/bin/python -m pytest $(ARGS)
+	@exec .venv/bin/python -m pytest -n 4 $(ARGS)
 
 bench: ## measure the speed (ARGS="--help": its options)
 	$(SETUP) servers

@@ -48,6 +48,8 @@ def _redis_url(value: str) -> str:
         _ = parts.port
     except ValueError:
         raise ValueError(_REDIS_FORM) from None
+    if re.search(r"%(?![0-9A-Fa-f]{2})", value):
+        raise ValueError(_REDIS_FORM)
     if parts.scheme == "unix" and parts.path:
         return value
     database = re.fullmatch(r"/?|/\d+", parts.path, re.ASCII)

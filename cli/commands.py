@@ -9,6 +9,7 @@ from textwrap import fill, indent
 import click
 
 from backfill_tasks.engine import ledger, schema
+from backfill_tasks.engine.database import parse_url
 from backfill_tasks.engine.model import Run, RunId
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.errors import ConfigurationError
@@ -106,6 +107,8 @@ def config(context: click.Context) -> None:
         click.echo(indent(fill(variable.meaning, render.WIDTH - 4), "    "))
         try:
             value(variable, variables)
+            if variable.name == "DATABASE_URL" and given:
+                parse_url(given)
         except ConfigurationError as error:
             click.echo(f"    WRONG: {error}")
             wrong += 1

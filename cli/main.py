@@ -1,17 +1,32 @@
 """The command `backfill` and its subcommands."""
 
 import signal
-from types import FrameType
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import click
 
 from backfill_tasks import __version__
+from backfill_tasks.errors import UsageError
 from cli.commands import cancel, config, init, pause, runs, status, verify, watch
 from cli.run import run
 from cli.session import Session, one_line_errors
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+class _Commands(click.Group):
+    """Ends a command quietly on Ctrl-C and on SIGTERM; from the moment a run is seeded, see follow.signals."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.Abort from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(__version__, prog_name="backfill")
 @click.pass_context
 def backfill(context: click.Context) -> None:
@@ -30,14 +45,17 @@ for command in (run, status, watch, runs, verify, pause, cancel, init, config):
     backfill.add_command(command)
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    """Before anything is started, SIGTERM ends the command as Ctrl-C does; from then on, see follow.signals."""
-    raise click.Abort
+def _require_text(words: Sequence[str]) -> None:
+    """Raise UsageError for a word of the command line that is not UTF-8 text: no id in the database is like that."""
+    for before, word in pairwise(words):
+        if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
+            raise UsageError(f"what stands after {before} is not UTF-8 text: type the run, the id or the path again")
 
 
 def main() -> None:
     """Run the command line; ends the process with its exit status."""
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
+        _require_text(sys.argv)
         status_code = backfill.main(standalone_mode=False)
         raise click.exceptions.Exit(status_code if isinstance(status_code, int) else 0)

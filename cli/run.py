@@ -118,11 +118,9 @@ def _start(session: Session, request: Request) -> int:
     if not request.yes and sys.stdin.isatty() and sys.stderr.isatty():
         expected = _ask(session, backfill, request, lanes)
     new = ledger.NewRun(new_id(), request.parameters, lanes, request.single_batch, request.ordinal, expected)
+    _prepare_ledger(session)
     say_whether_workers_are_online()
     with signals() as stopped:
-        _prepare_ledger(session)
-        if stopped.is_set():
-            raise click.Abort
         session.parts.runs.start(new)
         say(f"Run {new.id} started in {render.lanes_in_words(len(lanes))}: {session.parts.address}.")
         return _after_seeding(session, request, new.id, stopped)
@@ -251,8 +249,8 @@ def _check_parameters(session: Session, found: checkpoint.Checkpoint, request: R
     why = None
     if backfill is None:
         why = f"there is no backfill {parameters.backfill!r}"
-    elif parameters.limit > MOST_LEADS or parameters.lanes > MOST_LANES:
-        why = f"limit is {parameters.limit}, lanes is {parameters.lanes}"
+    elif parameters.limit > MOST_LEADS or parameters.lanes > MOST_LANES or parameters.page_delay_ms > _TEN_MINUTES_MS:
+        why = f"limit is {parameters.limit}, lanes is {parameters.lanes}, page_delay_ms is {parameters.page_delay_ms}"
     else:
         try:
             backfill.check_options(parameters.options)

@@ -100,18 +100,18 @@ def one_line_errors() -> Iterator[None]:
         hint = f"; see `{context.command_path} --help`" if context else ""
         say(f"backfill: {error.format_message().rstrip('.')}{hint}")
         sys.exit(WRONG_USAGE)
-    except (UsageError, ConfigurationError, CheckpointError) as error:
-        say(f"backfill: {error}")
-        sys.exit(WRONG_USAGE)
     except BackfillError as error:
         say(f"backfill: {error}")
-        sys.exit(FAILED)
+        sys.exit(WRONG_USAGE if isinstance(error, UsageError | ConfigurationError | CheckpointError) else FAILED)
     except DBAPIError as error:
         say(f"backfill: the database refused: {database.reason(error)}{_advice(error)}")
         sys.exit(FAILED)
     except (RedisError, OperationalError) as error:
         say(f"backfill: Redis failed: {error}; see REDIS_URL, then go on with `backfill run --resume`")
         sys.exit(FAILED)
+    except UnicodeError:
+        say("backfill: an argument or a setting is not UTF-8 text: type it again, or see `backfill config`")
+        sys.exit(WRONG_USAGE)
     except OSError as error:
         say(f"backfill: the output can't be written: {error.strerror}")
         # What Python has not written yet, it would try to write again at its end.

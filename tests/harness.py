@@ -1,10 +1,16 @@
 """The installed command and real workers, as a test sees them: subprocesses, their output, their exit status."""
 
+import fcntl
 import json
 import os
+import pty
+import re
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -134,3 +140,63 @@ class Worker:
                 self.process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+
+#: Takes the terminal that is its standard input, so that Ctrl-C typed there is a signal, and becomes the command.
+_ON_A_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
+
+#: What moves the cursor or clears a line, and shows nothing.
+_CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """The command on a terminal of its own, of 100 columns: what it shows there, and what an operator types."""
+
+    def __init__(self, backfill: Backfill, *arguments: str) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 100, 0, 0))
+        self._seen = b""
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _ON_A_TERMINAL, _PROGRAMS / "backfill", *arguments],
+            cwd=backfill.directory,
+            env={**backfill.environment, "TERM": "xterm"},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+        )
+        os.close(slave)
+
+    @property
+    def shown(self) -> str:
+        """All that it has shown so far."""
+        return _CONTROL_SEQUENCE.sub("", self._seen.decode(errors="replace")).replace("\r\n", "\n")
+
+    def wait_for(self, text: str, *, seconds: float = 30.0) -> None:
+        """Read on until it has shown a text."""
+        wait_for(lambda: text in self.shown or (self._read() and text in self.shown), what=text, seconds=seconds)
+
+    def type(self, keys: str) -> None:
+        """Press keys: "y\\n", or "\\x03" for Ctrl-C."""
+        os.write(self._master, keys.encode())
+
+    def end(self, *, seconds: float = 60.0) -> int:
+        """Read on until it ends, and answer its exit status."""
+        wait_for(lambda: not self._read(), what=f"the command to end, which shows: {self.shown}", seconds=seconds)
+        return self._process.wait(timeout=seconds)
+
+    def close(self) -> None:
+        """End it if it has not ended."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
+    def _read(self) -> bool:
+        """Take what is there to read; False at the end."""
+        if not select.select([self._master], [], [], 0.1)[0]:
+            return True
+        try:
+            read = os.read(self._master, 65_536)
+        except OSError:  # what Linux says when nobody has the terminal open any more
+            return False
+        self._seen += read
+        return bool(read)

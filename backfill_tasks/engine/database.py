@@ -61,6 +61,8 @@ def parse_url(url: str) -> Address:
     scheme, separator, rest = url.partition("://")
     if scheme not in {"postgres", "postgresql"} or not separator:
         raise ConfigurationError("DATABASE_URL can't be read: it must begin with postgresql://")
+    if any("\ud800" <= character <= "\udfff" for character in url):
+        raise ConfigurationError("DATABASE_URL can't be read: it is not UTF-8 text")
     rest, _, query = rest.partition("?")
     authority, _, path = rest.partition("/")
     if authority.count("@") > 1 or "@" in path + query or "#" in url:

@@ -19,6 +19,9 @@ KEY_PREFIX = "lead_scoring_backfill:"
 #: Lead."sentimentTag", compared exactly, that disqualifies a lead.
 DISQUALIFYING = ("Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscribed", "Bounced", "Bounce")
 
+#: The longest delay between two jobs: a day, in milliseconds.
+MOST_DELAY_MS = 86_400_000
+
 _DISQUALIFIED_REASONING = "Automatically disqualified: "
 _MAX_ATTEMPTS = 3
 
@@ -63,7 +66,7 @@ class LeadScoring(Backfill):
             raise ValueError(f"client_ids is {ids!r}")
         if not isinstance(rescore_all, bool):
             raise ValueError(f"rescore_all is {rescore_all!r}")  # noqa: TRY004  a value of a file, not an argument
-        if type(delay_ms) is not int or delay_ms < 0:
+        if type(delay_ms) is not int or not 0 <= delay_ms <= MOST_DELAY_MS:
             raise ValueError(f"delay_ms is {delay_ms!r}")
 
     def check(self, connection: Connection, options: Options, *, apply: bool) -> None:

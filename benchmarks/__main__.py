@@ -1,0 +1,114 @@
+"""`python -m benchmarks`: measure, print the table, write the JSON."""
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+import psycopg
+from redis import Redis
+
+from benchmarks import report
+from benchmarks.parts import PARTS, Bench
+from benchmarks.walk import BenchmarkError
+from sandbox.host.sample import SCHEMA
+from sandbox.servers import ServerError, servers
+
+_RESULTS = Path(__file__).with_name("results") / "latest.json"
+
+#: A server as one has it in production, every commit on the disk, and with room for what is measured: no checkpoint
+#: begins in the middle of it.
+_SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "4GB", "checkpoint_timeout": "30min"}
+
+
+def main() -> int:
+    """Measure. 0 when everything could be measured, whatever came out."""
+    arguments = _parse()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _stop)
+    began = time.monotonic()
+    try:
+        found = _measure(arguments)
+    except (BenchmarkError, ServerError, psycopg.Error, OSError) as error:
+        _say(f"bench: {error}", to=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        _say("bench: stopped, nothing is left running", to=sys.stderr)
+        return 130
+    content = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": report.machine(),
+        "leads": arguments.leads,
+        "page": arguments.limit,
+        "repetitions": arguments.repetitions,
+        "parts": {title: [line.as_json() for line in lines] for title, lines in found.items()},
+    }
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    _say(report.table(found))
+    missed = report.missed(found.values())
+    _say(f"\n{missed or 'no'} target{'' if missed == 1 else 's'} missed; {time.monotonic() - began:.0f} s")
+    _say(f"written to {arguments.json}", to=sys.stderr)
+    return 0
+
+
+def _measure(arguments: argparse.Namespace) -> dict[str, list[report.Line]]:
+    chosen = arguments.only or [name for name, part in PARTS.items() if arguments.large or not part.large]
+    with servers(settings=_SETTINGS) as started:
+        if started.redis is not None:
+            with Redis.from_url(started.redis_url) as client:  # as the README wants it
+                client.config_set("appendonly", "yes")
+        bench = Bench(
+            database_url=started.database_url,
+            redis_url=started.redis_url,
+            leads=arguments.leads,
+            limit=arguments.limit,
+            repetitions=arguments.repetitions,
+            sample=arguments.sample,
+            schema=arguments.schema,
+        )
+        return {PARTS[name].title: PARTS[name].measure(bench) for name in chosen}
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure the tool against its bare page statement and against one upsert a lead.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--leads", type=_positive, default=200_000, help="leads of the host database")
+    parser.add_argument("--limit", type=_positive, default=500, help="page size")
+    parser.add_argument("--repetitions", type=_positive, default=5, help="how often; the median counts")
+    parser.add_argument("--sample", type=_positive, default=5_000, help="leads that are done one by one")
+    parser.add_argument("--schema", type=Path, default=SCHEMA, help="SQL that makes the host's tables")
+    parser.add_argument("--large", action="store_true", help="at 2,000,000 leads too: takes some ten minutes more")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of: {', '.join(PARTS)}")
+    parser.add_argument("--json", type=Path, default=_RESULTS, help="where the figures go")
+    arguments = parser.parse_args()
+    if not arguments.schema.is_file():
+        parser.error(f"--schema: there is no file {arguments.schema}")
+    return arguments
+
+
+def _positive(value: str) -> int:
+    if not value.isdecimal() or int(value) == 0:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a positive whole number")
+    return int(value)
+
+
+def _say(line: str, *, to: TextIO = sys.stdout) -> None:
+    print(line, file=to, flush=True)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The command against a host database and a Redis, and what of its output is asserted more than once."""
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from subprocess import CompletedProcess, Popen
+from typing import Any
+
+import redis
+from harness import Backfill, Terminal
+
+from sandbox.servers import Redis
+
+Follow = Callable[..., Popen[str]]
+OpenTerminal = Callable[..., Terminal]
+
+
+def backfill_against(directory: Path, database_url: str, redis_url: str) -> Backfill:
+    """The command in a directory of its own, with no settings but the two addresses."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")}
+    return Backfill(directory, {**inherited, "DATABASE_URL": database_url, "REDIS_URL": redis_url})
+
+
+def empty(broker: Redis) -> None:
+    """Remove everything from a Redis."""
+    with redis.Redis.from_url(broker.url) as client:
+        client.flushall()
+
+
+def redis_contents(backfill: Backfill) -> dict[bytes, bytes]:
+    """Every key in the command's Redis, and what it holds."""
+    with redis.Redis.from_url(backfill.environment["REDIS_URL"]) as client:
+        return {key: client.dump(key) or b"" for key in client.scan_iter()}
+
+
+def start_of(run: dict[str, Any]) -> datetime:
+    """A run's start as the host's columns have it: UTC, without a zone."""
+    return datetime.fromisoformat(run["started_at"]).replace(tzinfo=None)
+
+
+def enqueued(run: dict[str, Any]) -> int:
+    """How many jobs a run has given a time."""
+    return sum(run["counts"][name] for name in ("inserted", "requeued", "refreshed"))
+
+
+def assert_refused(done: CompletedProcess[str], *, status: int = 2) -> None:
+    """Nothing but one clear line on standard error, and the exit status."""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("backfill: ")
+    assert done.stdout == ""
+    assert done.returncode == status

@@ -1,0 +1,107 @@
+"""Fixtures of the acceptance tests: one host database, one Redis and one worker for all, as new for each test."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from acceptance.commands import Follow, OpenTerminal, backfill_against, empty
+from acceptance.host import Host, make_host
+from harness import Backfill, Terminal, Worker
+
+from sandbox.host.sample import Sample
+from sandbox.servers import Redis
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis of these tests' own, at which their worker listens."""
+    with Redis(tmp_path_factory.mktemp("broker")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def deserted_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis at which no worker listens."""
+    with Redis(tmp_path_factory.mktemp("deserted-broker")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def shared_host(make_database: Callable[..., str]) -> Host:
+    """A host database of 2,000 leads with every kind of lead, tag and job."""
+    shared = make_host(make_database())
+    shared.keep()
+    return shared
+
+
+@pytest.fixture(scope="session")
+def shared_worker(shared_host: Host, broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """One worker of two processes, for all tests that need one."""
+    started = Worker.start(backfill_against(tmp_path_factory.mktemp("worker"), shared_host.url, broker.url))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def inhabited(shared_host: Host) -> Host:
+    """The host database as it was in the beginning, without a ledger."""
+    shared_host.restore()
+    return shared_host
+
+
+@pytest.fixture
+def sample(shared_host: Host) -> Sample:
+    """What is in the host database in the beginning."""
+    return shared_host.sample
+
+
+@pytest.fixture
+def worker(shared_worker: Worker, broker: Redis) -> Worker:
+    """The worker, with nothing to do."""
+    assert shared_worker.process.poll() is None, f"the worker ended: {shared_worker.output}"
+    empty(broker)
+    return shared_worker
+
+
+@pytest.fixture
+def backfill(inhabited: Host, broker: Redis, tmp_path: Path) -> Backfill:
+    """The command against the host database, and the Redis at which the worker listens."""
+    return backfill_against(tmp_path, inhabited.url, broker.url)
+
+
+@pytest.fixture
+def alone(inhabited: Host, deserted_broker: Redis, tmp_path: Path) -> Backfill:
+    """The command against the host database, and an empty Redis at which no worker listens."""
+    empty(deserted_broker)
+    return backfill_against(tmp_path, inhabited.url, deserted_broker.url)
+
+
+@pytest.fixture
+def follow() -> Iterator[Follow]:
+    """Starts commands and leaves them running, no longer than the test."""
+    started: list[Popen[str]] = []
+
+    def start(backfill: Backfill, *arguments: str) -> Popen[str]:
+        started.append(backfill.popen(*arguments))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def open_terminal() -> Iterator[OpenTerminal]:
+    """Starts commands on terminals of their own, which are closed with the test."""
+    opened: list[Terminal] = []
+
+    def start(backfill: Backfill, *arguments: str) -> Terminal:
+        opened.append(Terminal(backfill, *arguments))
+        return opened[-1]
+
+    yield start
+    for terminal in opened:
+        terminal.close()

@@ -1,0 +1,244 @@
+"""A host database as a test sees it: what it does to it as the host, and what it looks for in it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from harness import wait_for
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from sandbox.host.sample import Sample, create_schema, fill
+
+CLASSES = ("inserted", "requeued", "refreshed", "in_flight", "disqualified")
+
+DISQUALIFYING = ("Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscribed", "Bounced", "Bounce")
+
+_KEEP = """
+CREATE SCHEMA kept;
+CREATE TABLE kept."Lead" AS TABLE "Lead";
+CREATE TABLE kept."BackgroundJob" AS TABLE "BackgroundJob";
+"""
+
+_RESTORE = """
+DROP SCHEMA IF EXISTS backfill CASCADE;
+DROP SCHEMA IF EXISTS fault CASCADE;
+DELETE FROM "BackgroundJob";
+INSERT INTO "BackgroundJob" TABLE kept."BackgroundJob";
+UPDATE "Lead" AS lead
+SET
+  "fitScore" = was."fitScore",
+  "intentScore" = was."intentScore",
+  "overallScore" = was."overallScore",
+  "scoredAt" = was."scoredAt",
+  "scoreReasoning" = was."scoreReasoning"
+FROM kept."Lead" AS was
+WHERE was.id = lead.id AND lead."scoredAt" IS DISTINCT FROM was."scoredAt";
+"""
+
+_REMEMBER = """
+CREATE SCHEMA undo;
+CREATE TABLE undo.job AS TABLE "BackgroundJob";
+CREATE TABLE undo.page AS TABLE backfill.page;
+CREATE TABLE undo.lane AS TABLE backfill.lane;
+"""
+
+_UNDO = """
+DELETE FROM backfill.page;
+DELETE FROM backfill.lane;
+DELETE FROM "BackgroundJob";
+INSERT INTO "BackgroundJob" TABLE undo.job;
+INSERT INTO backfill.lane TABLE undo.lane;
+INSERT INTO backfill.page TABLE undo.page;
+DROP SCHEMA undo CASCADE;
+"""
+
+_TABLES = """
+SELECT table_schema AS schema, table_name AS name
+FROM information_schema.tables
+WHERE table_schema NOT IN ('kept', 'pg_catalog', 'information_schema')
+"""
+
+_REFUSE = """
+CREATE SCHEMA fault;
+CREATE FUNCTION fault.refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'no job for this lead' USING ERRCODE = TG_ARGV[0]; END $$;
+"""
+
+_REFUSE_LEAD = """
+CREATE TRIGGER refuse BEFORE INSERT ON "BackgroundJob" FOR EACH ROW
+WHEN (NEW."leadId" = {lead}) EXECUTE FUNCTION fault.refuse({sqlstate})
+"""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host database of which a pristine copy is kept, so that what was changed can be told, and undone."""
+
+    url: str
+    sample: Sample
+
+    # ---- acting
+
+    def keep(self) -> None:
+        """Keep what is in it now."""
+        self.execute(_KEEP)
+
+    def restore(self) -> None:
+        """Put it back as it was kept: the rows that a run changes, and no ledger."""
+        self.execute(_RESTORE)
+
+    def execute(self, script: str) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(script.encode())
+
+    def refuse_job_of(self, lead: str, *, sqlstate: str) -> None:
+        """Let the database refuse one lead's job, as a trigger of the host's may."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(_REFUSE.encode())
+            literals = {"lead": sql.Literal(lead), "sqlstate": sql.Literal(sqlstate)}
+            connection.execute(sql.SQL(_REFUSE_LEAD).format(**literals))
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Undo at the end of the block what is done in it to the jobs and the ledger."""
+        self.execute(_REMEMBER)
+        yield
+        self.execute(_UNDO)
+
+    @contextmanager
+    def locked(self, table: str, mode: str) -> Iterator[None]:
+        """Hold a lock on a table, and let it go at the end of the block."""
+        with psycopg.connect(self.url) as connection:
+            connection.execute(sql.SQL(f"LOCK TABLE {table} IN {mode} MODE"))
+            yield
+
+    def wait_until_somebody_waits(self) -> None:
+        """Wait until a statement waits for a lock."""
+        waiting = (
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            " AND application_name = 'backfill'"
+        )
+        wait_for(lambda: self.rows(waiting), what="a statement to wait for a lock")
+
+    def cut_connections(self) -> None:
+        """End every connection that the tool has, as a restart of the server does."""
+        self.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'backfill'"
+        )
+
+    def wait_for_pages(self, number: int) -> None:
+        """Wait until the ledger has so many pages."""
+        self.wait_for_a_run()
+        wait_for(lambda: len(self.rows("SELECT FROM backfill.page")) >= number, what=f"{number} pages")
+
+    def wait_for_a_run(self) -> None:
+        """Wait until there is a run in the ledger."""
+        wait_for(self.has_ledger, what="the ledger")
+        wait_for(lambda: self.rows("SELECT FROM backfill.run"), what="a run in the ledger")
+
+    # ---- looking
+
+    def rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
+        with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
+            return connection.execute(query.encode(), parameters).fetchall()
+
+    def column(self, query: str, **parameters: object) -> list[Any]:
+        """The only column of a query."""
+        return [next(iter(row.values())) for row in self.rows(query, **parameters)]
+
+    def contents(self) -> dict[str, str]:
+        """Every table, and a checksum of what is in it."""
+        found = {}
+        with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
+            for table in connection.execute(_TABLES.encode()).fetchall():
+                checksum = sql.SQL(
+                    "SELECT md5(coalesce(string_agg(row::text, ',' ORDER BY row::text), '')) AS sum FROM {} AS row"
+                ).format(sql.Identifier(table["schema"], table["name"]))
+                (row,) = connection.execute(checksum).fetchall()
+                found[f"{table['schema']}.{table['name']}"] = row["sum"]
+        return found
+
+    def has_ledger(self) -> bool:
+        return bool(self.rows("SELECT FROM pg_class WHERE oid = to_regclass('backfill.run')"))
+
+    def workspaces(self) -> list[str]:
+        """The workspaces' ids, the one with the most leads first."""
+        return self.column('SELECT "clientId" FROM "Lead" GROUP BY 1 ORDER BY count(*) DESC, 1')
+
+    def middle(self) -> str:
+        """The id of the lead in the middle of all."""
+        half = 'SELECT id FROM "Lead" ORDER BY id LIMIT 1 OFFSET (SELECT count(*) / 2 FROM "Lead")'
+        (lead,) = self.column(half)
+        return str(lead)
+
+    def lead_without_job(self) -> str:
+        """A lead that a run makes a new job for."""
+        (lead,) = self.column(
+            """
+            SELECT min(lead.id) FROM "Lead" AS lead
+            WHERE lead."overallScore" IS NULL
+              AND lead."sentimentTag" IS NULL
+              AND EXISTS (SELECT FROM "Message" WHERE "leadId" = lead.id AND direction = 'inbound')
+              AND NOT EXISTS (
+                SELECT FROM kept."BackgroundJob" AS job WHERE job."dedupeKey" = 'lead_scoring_backfill:' || lead.id
+              )
+            """
+        )
+        return str(lead)
+
+    def due(self, *, after: str = "", workspaces: list[str] | None = None, scored: bool = False) -> set[str]:
+        """The leads that a run on the kept database has to change: disqualified, or with no job that is RUNNING."""
+        return set(
+            self.column(
+                """
+                SELECT lead.id FROM kept."Lead" AS lead
+                WHERE lead.id > %(after)s
+                  AND (%(workspaces)s::text[] IS NULL OR lead."clientId" = ANY (%(workspaces)s))
+                  AND (lead."overallScore" IS NULL OR %(scored)s)
+                  AND EXISTS (SELECT FROM "Message" WHERE "leadId" = lead.id AND direction = 'inbound')
+                  AND (lead."sentimentTag" = ANY (%(disqualifying)s) OR NOT EXISTS (
+                    SELECT FROM kept."BackgroundJob" AS job
+                    WHERE job."dedupeKey" = 'lead_scoring_backfill:' || lead.id AND job.status = 'RUNNING'
+                  ))
+                """,
+                after=after,
+                workspaces=workspaces,
+                scored=scored,
+                disqualifying=list(DISQUALIFYING),
+            )
+        )
+
+    def changed(self) -> set[str]:
+        """The leads that were changed, or whose job was, against the kept database."""
+        return set(
+            self.column(
+                """
+                SELECT id FROM (TABLE "Lead" EXCEPT TABLE kept."Lead") AS lead
+                UNION
+                SELECT "leadId" FROM (TABLE "BackgroundJob" EXCEPT TABLE kept."BackgroundJob") AS job
+                """
+            )
+        )
+
+    def due_times(self, *, since: datetime) -> list[datetime]:
+        """When the jobs that were enqueued since a moment (UTC, without a zone) come due, in order."""
+        return self.column(
+            """
+            SELECT "runAt" FROM "BackgroundJob"
+            WHERE starts_with("dedupeKey", 'lead_scoring_backfill:') AND "updatedAt" >= %(since)s
+            ORDER BY "runAt"
+            """,
+            since=since,
+        )
+
+
+def make_host(url: str, leads: int = 2_000, *, schema: str = "public") -> Host:
+    """Fill an empty database with every kind of lead, tag and job."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        create_schema(connection, schema)
+        return Host(url, fill(connection, leads, schema=schema))

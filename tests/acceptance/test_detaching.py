@@ -1,0 +1,105 @@
+"""Following a run and letting go of it: Ctrl-C and SIGTERM end the look, never the run."""
+
+import json
+import signal
+
+import pytest
+import redis
+from acceptance.commands import Follow, redis_contents
+from acceptance.host import Host
+from harness import Backfill, Worker
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_detaches_from_a_run_that_goes_on(
+    alone: Backfill, inhabited: Host, follow: Follow, number: signal.Signals
+) -> None:
+    process = follow(alone, "run", "--apply")
+    inhabited.wait_for_a_run()
+    process.send_signal(number)
+
+    output, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 4
+    assert "Detached: the run goes on." in errors
+    assert output == ""
+    assert inhabited.column("SELECT state FROM backfill.run") == ["running"]
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_during_the_seeding_detaches_after_it(
+    alone: Backfill, inhabited: Host, follow: Follow, number: signal.Signals
+) -> None:
+    alone("init")
+    with inhabited.locked("backfill.run", "EXCLUSIVE"):
+        process = follow(alone, "run", "--apply", "--lanes", "3")
+        inhabited.wait_until_somebody_waits()
+        process.send_signal(number)
+
+    _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 4
+    assert "Detached: the run goes on." in errors
+    with redis.Redis.from_url(alone.environment["REDIS_URL"]) as client:
+        assert client.llen("backfill.v1") == 3
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_before_anything_was_started_starts_nothing(
+    alone: Backfill, inhabited: Host, follow: Follow, number: signal.Signals
+) -> None:
+    before = inhabited.contents()
+    with inhabited.locked('"Lead"', "ACCESS EXCLUSIVE"):
+        process = follow(alone, "run", "--apply")
+        inhabited.wait_until_somebody_waits()
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 4
+    assert (output, errors) == ("", "backfill: stopped, nothing was started\n")
+    assert inhabited.contents() == before
+    assert redis_contents(alone) == {}
+
+
+def test_a_signal_ends_a_dry_run_which_has_changed_nothing(alone: Backfill, inhabited: Host, follow: Follow) -> None:
+    with inhabited.locked('"Message"', "ACCESS EXCLUSIVE"):
+        process = follow(alone, "run")
+        inhabited.wait_until_somebody_waits()
+        process.send_signal(signal.SIGTERM)
+
+    _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 4
+    assert "nothing was" in errors
+
+
+def test_a_run_that_was_detached_from_comes_to_its_end(
+    backfill: Backfill, worker: Worker, inhabited: Host, follow: Follow
+) -> None:
+    process = follow(backfill, "run", "--apply", "--limit", "75", "--page-delay-ms", "400", "--json")
+    inhabited.wait_for_pages(1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+
+    ended = backfill.json("watch")
+
+    assert process.returncode == 4
+    assert json.loads(output)["state"] == "running"
+    assert ended["state"] == "complete"
+    assert inhabited.changed() == inhabited.due()
+
+
+def test_a_lost_database_connection_is_said_and_does_not_end_the_look(
+    backfill: Backfill, worker: Worker, inhabited: Host, follow: Follow
+) -> None:
+    process = follow(backfill, "run", "--apply", "--limit", "75", "--page-delay-ms", "300")
+    inhabited.wait_for_pages(1)
+    inhabited.cut_connections()
+
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 0, errors
+    assert "The database does not answer; the run goes on. Looking again." in errors
+    assert inhabited.changed() == inhabited.due()

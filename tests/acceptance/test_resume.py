@@ -1,0 +1,154 @@
+"""`backfill run --resume`: goes on with the newest unfinished run, with that run's own parameters."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from acceptance.commands import assert_refused, backfill_against, empty
+from acceptance.host import Host, make_host
+from harness import Backfill, Worker
+
+from sandbox.servers import Redis
+
+
+def test_it_does_the_rest_and_nothing_twice(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
+    backfill.json("run", "--apply", "--limit", "100", "--single-batch", status=4)
+    batch = backfill.json("run", "--resume", "--single-batch", status=4)
+
+    done = backfill.json("run", "--resume")
+
+    assert (batch["pages"], batch["counts"]["read"]) == (2, 200)
+    assert (done["state"], done["counts"]["read"]) == ("complete", inhabited.sample.eligible)
+    assert inhabited.changed() == inhabited.due()
+
+
+def test_it_takes_the_place_from_the_ledger_when_redis_was_emptied(
+    backfill: Backfill, worker: Worker, inhabited: Host, broker: Redis
+) -> None:
+    backfill.json("run", "--apply", "--limit", "100", "--single-batch", status=4)
+    empty(broker)
+
+    done = backfill("run", "--resume")
+
+    assert done.returncode == 0
+    assert "Redis had lost the cursor of 1 lane: taken from the ledger." in done.stderr
+    assert inhabited.changed() == inhabited.due()
+    assert backfill.json("status")["counts"]["read"] == inhabited.sample.eligible
+
+
+def test_it_starts_all_lanes_again_when_redis_was_emptied_before_their_first_page(
+    alone: Backfill, backfill: Backfill, worker: Worker, inhabited: Host
+) -> None:
+    alone.json("run", "--apply", "--detach", "--lanes", "3")
+
+    done = backfill.json("run", "--resume")
+
+    assert done["counts"]["read"] == inhabited.sample.eligible
+    assert inhabited.changed() == inhabited.due()
+
+
+def test_it_goes_on_with_a_paused_run(alone: Backfill) -> None:
+    run = alone.json("run", "--apply", "--detach")["run_id"]
+    alone("pause", run)
+
+    resumed = alone.json("run", "--resume", "--detach")
+
+    assert (resumed["run_id"], resumed["state"]) == (run, "running")
+
+
+def test_it_goes_on_with_a_failed_run_whose_cause_was_mended(
+    backfill: Backfill, worker: Worker, inhabited: Host
+) -> None:
+    inhabited.refuse_job_of(inhabited.lead_without_job(), sqlstate="42501")
+    backfill.json("run", "--apply", status=1)
+    inhabited.execute("DROP SCHEMA fault CASCADE")
+
+    done = backfill.json("run", "--resume")
+
+    assert (done["state"], done["counts"]["read"]) == ("complete", inhabited.sample.eligible)
+
+
+def test_it_takes_the_newest_of_several_runs(alone: Backfill) -> None:
+    alone.json("run", "--apply", "--detach")
+    newer = alone.json("run", "--apply", "--detach")["run_id"]
+
+    assert alone.json("run", "--resume", "--detach")["run_id"] == newer
+
+
+def test_it_does_not_go_on_with_a_cancelled_run(alone: Backfill) -> None:
+    run = alone.json("run", "--apply", "--detach")["run_id"]
+    alone("cancel", run)
+
+    done = alone("run", "--resume")
+
+    assert_refused(done)
+    assert "there is no unfinished run to resume" in done.stderr
+
+
+def test_cursor_wins_over_it_with_a_note(backfill: Backfill, alone: Backfill, worker: Worker, inhabited: Host) -> None:
+    unfinished = alone.json("run", "--apply", "--detach")["run_id"]
+    cursor = inhabited.middle()
+
+    done = backfill("run", "--apply", "--resume", "--cursor", cursor)
+
+    assert "--resume is ignored, because --cursor is given." in done.stderr
+    assert inhabited.changed() == inhabited.due(after=cursor)
+    assert backfill.json("status", unfinished)["pages"] == 0
+
+
+@pytest.fixture(scope="module")
+def unfinished(
+    make_database: Callable[..., str], deserted_broker: Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Backfill:
+    """The command where a run waits to be resumed, on a host that no other test changes."""
+    url = make_host(make_database(), 100).url
+    command = backfill_against(tmp_path_factory.mktemp("unfinished"), url, deserted_broker.url)
+    command.json("run", "--apply", "--detach", "--limit", "50")
+    return command
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        ("--limit", "51"),
+        ("--lanes", "3"),
+        ("--rescore-all",),
+        ("--delay-ms", "1"),
+        ("--page-delay-ms", "1"),
+        ("--client-id", "another"),
+    ],
+    ids=lambda option: option[0],
+)
+def test_a_different_parameter_is_refused_by_its_name(unfinished: Backfill, different: tuple[str, ...]) -> None:
+    before = unfinished.json("status")["lanes"]
+
+    done = unfinished("run", "--resume", *different)
+
+    assert_refused(done)
+    assert different[0] in done.stderr
+    assert unfinished.json("status")["lanes"] == before
+
+
+def test_the_same_parameters_may_be_repeated(unfinished: Backfill) -> None:
+    done = unfinished("run", "--resume", "--apply", "--limit", "50", "--delay-ms", "0", "--detach")
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_dry_run_can_t_be_resumed(unfinished: Backfill) -> None:
+    assert_refused(unfinished("run", "--resume", "--dry-run"))
+
+
+def test_without_a_ledger_it_says_how_to_make_one(alone: Backfill) -> None:
+    done = alone("run", "--resume")
+
+    assert_refused(done, status=1)
+    assert "backfill init" in done.stderr
+
+
+def test_a_new_run_mentions_the_unfinished_one(unfinished: Backfill, tmp_path: Path) -> None:
+    run = unfinished.json("status")["run_id"]
+
+    done = unfinished("run", "--apply", "--detach", "--cursor", "zzzz")
+
+    assert f"Note: run {run} is not finished." in done.stderr

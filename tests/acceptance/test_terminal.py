@@ -1,0 +1,111 @@
+"""On a terminal: what is shown before `--apply` starts, the question, and the live progress."""
+
+import pytest
+from acceptance.commands import OpenTerminal, redis_contents
+from acceptance.host import Host
+from harness import Backfill, Worker
+from psycopg.conninfo import conninfo_to_dict
+
+QUESTION = "Start? [y/N]:"
+CTRL_C = "\x03"
+
+
+def test_apply_shows_counts_target_and_expected_time_before_it_asks(
+    alone: Backfill, inhabited: Host, open_terminal: OpenTerminal
+) -> None:
+    terminal = open_terminal(alone, "run", "--apply")
+
+    terminal.wait_for(QUESTION)
+
+    where = conninfo_to_dict(inhabited.url)
+    sample = inhabited.sample
+    assert f"This will be done in {where['dbname']} on {where['host']}:{where['port']}:" in terminal.shown
+    assert f"{sample.eligible}\n" in terminal.shown
+    assert [
+        count
+        for count in (
+            f"{sample.inserted}   job created",
+            f"{sample.requeued}   job had ended",
+            f"{sample.disqualified}   scored 1, no job",
+            f"{sample.scored}   have a score",
+            f"{sample.no_inbound}   never wrote to us",
+        )
+        if count not in terminal.shown
+    ] == []
+    assert "expected time" in terminal.shown
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", CTRL_C], ids=["no", "enter", "Ctrl-C"])
+def test_whoever_does_not_say_yes_starts_nothing(
+    alone: Backfill, inhabited: Host, open_terminal: OpenTerminal, answer: str
+) -> None:
+    before = inhabited.contents()
+    terminal = open_terminal(alone, "run", "--apply")
+    terminal.wait_for(QUESTION)
+
+    terminal.type(answer)
+
+    assert terminal.end() == 4
+    assert "stopped, nothing was started" in terminal.shown
+    assert inhabited.contents() == before
+    assert redis_contents(alone) == {}
+
+
+def test_whoever_says_yes_sees_the_run_to_its_end(
+    backfill: Backfill, worker: Worker, inhabited: Host, open_terminal: OpenTerminal
+) -> None:
+    terminal = open_terminal(backfill, "run", "--apply", "--limit", "50")
+    terminal.wait_for(QUESTION)
+
+    terminal.type("y\n")
+
+    assert terminal.end() == 0
+    assert "Next: backfill verify" in terminal.shown
+    assert inhabited.changed() == inhabited.due()
+
+
+def test_yes_asks_nothing(alone: Backfill, open_terminal: OpenTerminal) -> None:
+    terminal = open_terminal(alone, "run", "--apply", "--yes", "--detach")
+
+    assert terminal.end() == 0
+    assert QUESTION not in terminal.shown
+
+
+def test_a_dry_run_asks_nothing(alone: Backfill, open_terminal: OpenTerminal) -> None:
+    terminal = open_terminal(alone, "run")
+
+    assert terminal.end() == 0
+    assert QUESTION not in terminal.shown
+
+
+def test_ctrl_c_detaches_and_says_so(alone: Backfill, inhabited: Host, open_terminal: OpenTerminal) -> None:
+    terminal = open_terminal(alone, "run", "--apply", "--yes")
+    terminal.wait_for("lane  state")
+
+    terminal.type(CTRL_C)
+
+    assert terminal.end() == 4
+    assert "Detached: the run goes on." in terminal.shown
+    assert inhabited.column("SELECT state FROM backfill.run") == ["running"]
+
+
+def test_the_progress_shows_how_much_of_the_run_is_done(
+    backfill: Backfill, worker: Worker, open_terminal: OpenTerminal
+) -> None:
+    terminal = open_terminal(backfill, "run", "--apply", "--limit", "75", "--page-delay-ms", "300")
+    terminal.wait_for(QUESTION)
+
+    terminal.type("y\n")
+
+    terminal.wait_for("] 20%")
+    assert terminal.end() == 0
+
+
+@pytest.mark.xfail(reason="not built yet", strict=False)
+def test_a_run_that_stands_says_so_on_the_screen(alone: Backfill, inhabited: Host, open_terminal: OpenTerminal) -> None:
+    alone("run", "--apply", "--detach")
+    inhabited.execute("UPDATE backfill.lane SET moved_at = now() - interval '1 hour'")
+
+    terminal = open_terminal(alone, "watch")
+
+    terminal.wait_for("no page for 1 h 0 min: `backfill status` says why")

@@ -1,0 +1,109 @@
+"""`backfill verify`: asks the database whether a run tells the truth, and says which leads and counts do not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from acceptance.commands import backfill_against, empty
+from acceptance.host import Host
+from harness import Backfill, Worker
+
+from sandbox.servers import Redis
+
+
+@pytest.fixture(scope="module")
+def complete(
+    shared_host: Host, broker: Redis, shared_worker: Worker, tmp_path_factory: pytest.TempPathFactory
+) -> Backfill:
+    """The command after a complete run, which all tests here look at."""
+    shared_host.restore()
+    empty(broker)
+    command = backfill_against(tmp_path_factory.mktemp("complete"), shared_host.url, broker.url)
+    command.json("run", "--apply", "--limit", "100")
+    return command
+
+
+@pytest.fixture
+def finished(complete: Backfill, shared_host: Host, tmp_path: Path) -> Iterator[Host]:
+    """The host database after the run. What a test does to jobs or ledger is undone."""
+    with shared_host.undone():
+        yield shared_host
+
+
+def test_a_complete_run_is_clean(complete: Backfill, finished: Host) -> None:
+    done = complete("verify")
+
+    assert done.returncode == 0
+    assert "Clean: nothing is missing" in done.stdout
+
+
+def test_its_object_holds_the_ledger_s_counts_against_the_database_s(complete: Backfill, finished: Host) -> None:
+    verified = complete.json("verify")
+
+    sample = finished.sample
+    assert verified["counts"] == {
+        "inserted": {"ledger": sample.inserted, "database": sample.inserted},
+        "disqualified": {"ledger": sample.disqualified, "database": sample.disqualified},
+    }
+
+
+def test_it_changes_nothing(complete: Backfill, finished: Host) -> None:
+    before = finished.contents()
+
+    complete("verify")
+
+    assert finished.contents() == before
+
+
+def test_a_lead_whose_job_was_deleted_is_named(complete: Backfill, finished: Host) -> None:
+    lead = finished.lead_without_job()
+    finished.execute(f"""DELETE FROM "BackgroundJob" WHERE "dedupeKey" = 'lead_scoring_backfill:{lead}'""")
+
+    done = complete("verify")
+
+    assert done.returncode == 1
+    assert lead in done.stdout
+    assert "NOT CLEAN." in done.stdout
+
+
+def test_its_object_names_every_lead_without_a_result(complete: Backfill, finished: Host) -> None:
+    deleted = finished.column(
+        """
+        DELETE FROM "BackgroundJob"
+        WHERE starts_with("dedupeKey", 'lead_scoring_backfill:') AND "updatedAt" >= (SELECT min(at) FROM backfill.page)
+        RETURNING "leadId"
+        """
+    )
+
+    verified = complete.json("verify", status=1)
+
+    assert len(deleted) > 500
+    assert verified["missing"] == sorted(deleted)
+
+
+@pytest.mark.parametrize("table", ["page", "lane"])
+def test_a_count_that_was_made_smaller_is_found(complete: Backfill, finished: Host, table: str) -> None:
+    finished.execute(
+        f"UPDATE backfill.{table} SET counts = jsonb_set(counts, '{{inserted}}',"
+        " to_jsonb((counts ->> 'inserted')::int - 1)) WHERE number = 1"
+    )
+
+    done = complete("verify")
+
+    assert done.returncode == 1
+    assert "WRONG: lane 1" in done.stdout
+
+
+def test_a_page_that_is_missing_is_found(complete: Backfill, finished: Host) -> None:
+    finished.execute("DELETE FROM backfill.page WHERE lane = 1 AND number = 2")
+
+    done = complete("verify")
+
+    assert done.returncode == 1
+    assert "WRONG: lane 1" in done.stdout
+
+
+def test_a_job_that_the_host_has_finished_since_is_nothing_wrong(complete: Backfill, finished: Host) -> None:
+    finished.execute("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED' WHERE status = 'PENDING'""")
+
+    assert complete("verify").returncode == 0
