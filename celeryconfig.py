@@ -73,6 +73,9 @@ result_serializer = "json"
 event_serializer = "json"
 accept_content = ["json"]
 
+# Commands to workers (is one online? what does it hold?) reach those of this environment only, where a Redis is shared.
+control_exchange = _settings.queue
+
 # The name carries the version of the message's format: an old worker never meets a newer message, it stays in the
 # newer queue for a newer worker.
 task_default_queue = f"{_settings.queue}.v1"

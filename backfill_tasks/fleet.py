@@ -15,17 +15,16 @@ from backfill_tasks.errors import UnreachableError
 _PATIENCE = 1.0
 
 
-def online(*, patience: float = _PATIENCE) -> list[str]:
-    """The names of the workers that answer.
+def is_any_online(*, patience: float = _PATIENCE) -> bool:
+    """Whether a worker of this environment answers; the first answer is enough.
 
     Raises:
-        UnreachableError: the broker does not.
+        UnreachableError: the broker does not answer.
     """
     try:
-        answers = app.control.ping(timeout=patience)
+        return bool(app.control.ping(timeout=patience, limit=1))
     except (OperationalError, OSError) as error:
         raise UnreachableError(f"Redis can't be reached: {error}; see REDIS_URL") from None
-    return sorted(name for answer in answers or () for name in answer)
 
 
 def messages_on_their_way() -> set[str]:

@@ -234,8 +234,8 @@ def cancel(session: Session, run: str) -> None:
 
 def say_whether_workers_are_online() -> None:
     """Say so, and what to do, if nobody is there to do the pages."""
-    from backfill_tasks.fleet import online  # noqa: PLC0415  Celery takes half a second to import
+    from backfill_tasks.fleet import is_any_online  # noqa: PLC0415  Celery takes half a second to import
 
-    if not online():
+    if not is_any_online():
         say("No worker is online. Start one: celery -A backfill_tasks worker")
         say("The run starts when one comes.")

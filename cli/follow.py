@@ -89,9 +89,7 @@ def _display(backfill: Backfill) -> Iterator[Callable[[Run], None]]:
     if sys.stderr.isatty():
         console = Console(stderr=True, highlight=False)
         with Live(console=console, refresh_per_second=8, transient=True) as live:
-            yield lambda run: live.update(
-                Text("\n".join([_bar(run), *render.counts(backfill, run), *render.lanes(run)]))
-            )
+            yield lambda run: live.update(Text("\n".join(_screen(backfill, run))))
         return
     last = time.monotonic()
 

@@ -101,7 +101,6 @@ def test_the_progress_shows_how_much_of_the_run_is_done(
     assert terminal.end() == 0
 
 
-@pytest.mark.xfail(reason="not built yet", strict=False)
 def test_a_run_that_stands_says_so_on_the_screen(alone: Backfill, inhabited: Host, open_terminal: OpenTerminal) -> None:
     alone("run", "--apply", "--detach")
     inhabited.execute("UPDATE backfill.lane SET moved_at = now() - interval '1 hour'")

@@ -26,7 +26,6 @@ def test_it_says_so_and_starts_when_one_comes(late_worker: str, inhabited: Host)
     assert inhabited.changed() == inhabited.due()
 
 
-@pytest.mark.xfail(reason="not built yet", strict=False)
 def test_a_worker_of_another_environment_does_not_count(backfill: Backfill, worker: Worker) -> None:
     done = backfill.set(BACKFILL_QUEUE="another")("run", "--apply", "--detach")
 
