@@ -98,6 +98,13 @@ def hold_ordinal(connection: Connection, run: RunId) -> int:
     return int(connection.execute(query, {"run": run}).scalar_one())
 
 
+def hold_state(connection: Connection, run: RunId) -> RunState:
+    """The run's state, held until the transaction ends: of a single batch's pages, one finds the run running."""
+    query = statement("SELECT state FROM backfill.run WHERE id = :run FOR NO KEY UPDATE")
+    state: RunState = connection.execute(query, {"run": run}).scalar_one()
+    return state
+
+
 def record(
     connection: Connection,
     message: PageMessage,
@@ -135,7 +142,7 @@ def record(
             ),
             [{**identity, "item": each.item, "error": each.error[:_ERROR_LENGTH]} for each in quarantined],
         )
-    if found.single_batch and result.cursor != found.lane.bounds.upper:
+    if found.single_batch and _is_unended(connection, message.run):
         set_state(connection, message.run, "paused", reason="single batch done", who=who())
 
 
@@ -416,6 +423,11 @@ def unended(connection: Connection) -> list[RunId]:
         )
     )
     return [RunId(each) for each in rows.scalars()]
+
+
+def _is_unended(connection: Connection, run: RunId) -> bool:
+    query = statement("SELECT EXISTS (SELECT FROM backfill.lane WHERE run_id = :run AND state = 'running')")
+    return bool(connection.execute(query, {"run": run}).scalar_one())
 
 
 def _file(name: str) -> TextClause:

@@ -87,6 +87,8 @@ class Pages:
             refusal = _refusal(fence, message)
             if refusal is not None:
                 return Refused(refusal, fence.lane)
+            if fence.single_batch and ledger.hold_state(connection, message.run) != "running":
+                return Refused("held", fence.lane)
             if not careful and self.live.begin(message) > MOST_ATTEMPTS:
                 return Refused("deadly", fence.lane)
             parameters = fence.parameters

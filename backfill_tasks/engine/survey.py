@@ -57,7 +57,7 @@ class Survey:
         return Run(
             id=self.run,
             mode="dry-run",
-            state="complete" if done else "paused" if walked else "running",
+            state="running" if not walked else "complete" if done else "paused",
             reason="single batch done" if walked and not done else None,
             parameters=self.parameters,
             single_batch=self.single_batch,

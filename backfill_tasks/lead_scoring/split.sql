@@ -11,7 +11,7 @@ WITH lead AS MATERIALIZED (
 lane AS (
   SELECT
     id,
-    ntile((SELECT least(:lanes, greatest(1, ceil(count(*)::numeric / :smallest)))::int FROM lead)) OVER (ORDER BY id) AS number
+    ntile((SELECT least(:lanes, greatest(1, count(*) / :smallest))::int FROM lead)) OVER (ORDER BY id) AS number
   FROM lead
 ),
 bound AS (

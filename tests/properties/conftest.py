@@ -1,0 +1,46 @@
+"""Servers for the properties: databases that sort in two ways, and a Redis of their own, which they empty at will."""
+
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from properties.laboratory import Laboratory
+
+from backfill_tasks.engine import chain
+from sandbox.servers import Redis
+
+_FAR_FROM_UTC = """
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone TO %L', current_database(), 'Asia/Kolkata'); END $$
+"""
+
+
+@pytest.fixture(scope="session")
+def emptied_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis that nobody else uses."""
+    with Redis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis
+
+
+@pytest.fixture(scope="session", params=["C.UTF-8", "en_US.UTF-8"])
+def laboratory(
+    request: pytest.FixtureRequest, make_database: Callable[..., str], emptied_redis: Redis
+) -> Iterator[Laboratory]:
+    """A host database that sorts by code point, and one that sorts as English does and does not live in UTC."""
+    english = request.param == "en_US.UTF-8"
+    url = make_database(locale="en_US.UTF-8" if english else None)
+    if english:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(_FAR_FROM_UTC)
+    laboratory = Laboratory(url, emptied_redis.url)
+    laboratory.prepare()
+    yield laboratory
+    laboratory.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_grace() -> Iterator[None]:
+    """A duplicate gives nobody time to send the next page: there is nobody but the test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain, "_GRACE_SECONDS", 0.0)
+        patch.setattr(chain, "_LOOK_SECONDS", 0.0)
+        yield

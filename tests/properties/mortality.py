@@ -1,0 +1,119 @@
+"""Processes that die at any of their steps, as SIGKILL ends them: nothing after the step happens, no handler runs.
+
+A step is whatever the world outside can tell: a statement to PostgreSQL, a commit, a command to Redis, a message sent.
+A process may die before each of them and after each of them, and so between any two.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from properties.laboratory import Laboratory
+from redis import Redis
+from redis.client import Pipeline
+from sqlalchemy import Engine, event
+
+from backfill_tasks.engine.live import LiveCursors
+from backfill_tasks.engine.model import PageMessage
+from backfill_tasks.engine.runs import Runs
+
+
+class Died(BaseException):
+    """The process is gone; the text names the step before which or after which it went."""
+
+
+@dataclass
+class Reaper:
+    """Counts the steps of a process, and ends it at the one that it is told to; or lets others act in its midst."""
+
+    left: int | None = None
+    meanwhile: Callable[[], object] | None = None
+
+    def happen(self) -> None:
+        """The process has committed a page, and has not yet sent the next: others may act here, once."""
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+
+    def step(self, name: str) -> None:
+        """The process comes to a step."""
+        if self.left is None:
+            return
+        if self.left == 0:
+            self.left = None
+            raise Died(name)
+        self.left -= 1
+
+    @contextmanager
+    def after(self, steps: int | None) -> Iterator[None]:
+        """The process in this block dies after so many steps, if it comes that far; None: it lives."""
+        self.left = steps
+        try:
+            yield
+        finally:
+            self.left = None
+
+
+class MortalPipeline(Pipeline):
+    """Several commands to Redis, sent as one."""
+
+    reaper: ClassVar[Reaper]
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002  the client's own signature
+        self.reaper.step("before commands to Redis")
+        answers = super().execute(raise_on_error)
+        self.reaper.step("after commands to Redis")
+        return answers
+
+
+class MortalRedis(Redis):
+    """A client of Redis, with a step before each command and one after it."""
+
+    reaper: ClassVar[Reaper]
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        self.reaper.step(f"before Redis' {args[0]}")
+        answer = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        self.reaper.step(f"after Redis' {args[0]}")
+        return answer
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:  # noqa: FBT001, FBT002
+        return MortalPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+@contextmanager
+def mortal(laboratory: Laboratory, reaper: Reaper) -> Iterator[Runs]:
+    """The engine of a laboratory, in processes that the reaper may end."""
+    parts = laboratory.parts
+
+    def send(message: PageMessage, delay: float) -> None:
+        reaper.step("before a message was sent")
+        reaper.happen()
+        laboratory.send(message, delay)
+        reaper.step("after a message was sent")
+
+    with ExitStack() as stack:
+        MortalRedis.reaper = MortalPipeline.reaper = reaper
+        redis = stack.enter_context(MortalRedis.from_url(laboratory.redis_url, decode_responses=True))
+        for name in ("begin", "before_cursor_execute", "after_cursor_execute", "commit"):
+            stack.enter_context(_listening(parts.engine, name, reaper))
+        cursors = LiveCursors(redis)
+        pages = replace(parts.chain.pages, live=cursors)
+        yield Runs(parts.engine, replace(parts.chain, live=cursors, pages=pages, send=send))
+
+
+@contextmanager
+def _listening(engine: Engine, name: str, reaper: Reaper) -> Iterator[None]:
+    """A step at each event of this name."""
+
+    def happens(*details: Any) -> None:
+        statement = details[2].strip().splitlines()[0] if len(details) > 1 else ""
+        reaper.step(f"{name} {statement}")
+
+    listener: Callable[..., None] = happens
+    event.listen(engine, name, listener)
+    try:
+        yield
+    finally:
+        event.remove(engine, name, listener)
