@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from psycopg.abc import Query
 
 ROOT = Path(__file__).parents[1]
-HOST_SCHEMA = ROOT / os.environ.get("BACKFILL_HOST_SCHEMA", "../shared/host/schema.sql")
+HOST_SCHEMA = ROOT / os.environ.get("HOST_SCHEMA", "../shared/host/schema.sql")
 UNTIL = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DISQUALIFYING = {"Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscribed", "Bounced", "Bounce"}
 
 needs_host_schema = pytest.mark.skipif(
     not HOST_SCHEMA.is_file(),
-    reason=f"the host's own schema is not at {HOST_SCHEMA}: set BACKFILL_HOST_SCHEMA",
+    reason=f"the host's own schema is not at {HOST_SCHEMA}: set HOST_SCHEMA",
 )
 
 

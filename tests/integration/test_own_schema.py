@@ -9,7 +9,7 @@ from integration.site import CLASSES, Site
 from sandbox.host.sample import Sample, create_schema, fill
 
 ROOT = Path(__file__).parents[2]
-DEFINITION = ROOT / os.environ.get("BACKFILL_HOST_SCHEMA", "../shared/host/schema.sql")
+DEFINITION = ROOT / os.environ.get("HOST_SCHEMA", "../shared/host/schema.sql")
 
 
 @pytest.mark.skipif(not DEFINITION.is_file(), reason=f"the host's own schema is not here: no file {DEFINITION}")

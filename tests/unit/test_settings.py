@@ -1,5 +1,6 @@
 """Settings: read from text, kept within their ranges, and shown without secrets."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -172,8 +173,13 @@ class TestUnknownNames:
 
 
 class TestFile:
+    @pytest.fixture(autouse=True)
+    def _no_variable_of_the_caller(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in os.environ:
+            if name.startswith("BACKFILL_"):
+                monkeypatch.delenv(name)
+
     def test_it_is_read_from_the_working_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("BACKFILL_LANES", raising=False)
         monkeypatch.chdir(tmp_path)
         (tmp_path / ".env").write_text("# ours\nexport BACKFILL_LANES='5'\n")
 
