@@ -78,7 +78,7 @@ control_exchange = _settings.queue
 
 # The name carries the version of the message's format: an old worker never meets a newer message, it stays in the
 # newer queue for a newer worker.
-task_default_queue = f"{_settings.queue}.v1"
+task_default_queue = f"{_settings.queue}.v2"
 
 # Outcomes are in the ledger and in the events below; nobody reads results.
 task_ignore_result = True

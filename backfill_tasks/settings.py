@@ -14,6 +14,7 @@ from dotenv.parser import parse_stream
 
 from backfill_tasks.errors import ConfigurationError
 
+_NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?", re.ASCII)
 
 _REDIS_FORM = (
@@ -26,11 +27,28 @@ def _text(value: str) -> str:
     return value
 
 
-def _whole_number(least: int, most: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
+def whole_number(least: int, most: int, *, off: bool = False) -> Callable[[str], int | None]:
+    """Reads a whole number; where it may be off, `none` is."""
+
+    def parse(value: str) -> int | None:
+        if off and value == "none":
+            return None
         if not (value.isascii() and value.isdecimal() and least <= int(value) <= most):
-            raise ValueError(f"{value!r} is not a whole number from {least} to {most}")
+            raise ValueError(f"{value!r} is not a whole number from {least} to {most}{', or none' if off else ''}")
         return int(value)
+
+    return parse
+
+
+def _number(least: float, most: float, *, off: bool = True) -> Callable[[str], float | None]:
+    """Reads a number, fractions too; where it may be off, `none` is."""
+
+    def parse(value: str) -> float | None:
+        if off and value == "none":
+            return None
+        if not _NUMBER.fullmatch(value) or not least <= float(value) <= most:
+            raise ValueError(f"{value!r} is not a number from {least:g} to {most:g}{', or none' if off else ''}")
+        return float(value)
 
     return parse
 
@@ -67,6 +85,12 @@ def _rate_limit(value: str) -> str | None:
     return value
 
 
+# A run's bounds are read alike from a variable and from an option.
+jobs_per_minute = _number(0.001, 1_000_000)
+max_pending = whole_number(1, 100_000_000, off=True)
+max_live_wait = _number(0, 604_800, off=False)
+
+
 @dataclass(frozen=True)
 class Variable:
     """One environment variable: its default (None: it has to be set), what it means, and how its text is read."""
@@ -98,37 +122,97 @@ VARIABLES = (
         "pages per worker: 20/s, 600/m, 0.5/s, none (Celery's rate_limit)",
         _rate_limit,
     ),
-    Variable("BACKFILL_LANES", "2", "lanes of a run, where --lanes does not say", _whole_number(1, 64)),
+    Variable("BACKFILL_LANES", "2", "lanes of a run, where --lanes does not say", whole_number(1, 64)),
+    Variable(
+        "BACKFILL_JOBS_PER_MINUTE",
+        "10",
+        "jobs of a run that come due a minute, where no option says; none: all at once",
+        jobs_per_minute,
+    ),
+    Variable(
+        "BACKFILL_MAX_PENDING",
+        "50",
+        "most jobs of ours that wait in the host's queue at any time, where no option says; none: no bound",
+        max_pending,
+    ),
+    Variable(
+        "BACKFILL_MAX_LIVE_WAIT",
+        "180",
+        "no page starts while a due job of any other kind has waited for more seconds; 0: not asked",
+        max_live_wait,
+    ),
+    Variable(
+        "BACKFILL_TARGET_PAGE_MS",
+        "200",
+        "what a page should take, in milliseconds: its size follows; 0: pages stay as they are",
+        whole_number(0, 60_000),
+    ),
+    Variable(
+        "BACKFILL_PRESSURE_SECONDS",
+        "5",
+        "after how many seconds a page that waits for room or for pressure to pass asks again",
+        _number(0.01, 600, off=False),
+    ),
+    Variable(
+        "BACKFILL_MAX_REPLICATION_LAG",
+        "30",
+        "pressure: seconds that a standby may be behind; none: not asked",
+        _number(0, 86_400),
+    ),
+    Variable(
+        "BACKFILL_MAX_LOCK_WAITS",
+        "5",
+        "pressure: sessions of others that may wait for a lock; none: not asked",
+        _number(0, 10_000),
+    ),
+    Variable(
+        "BACKFILL_MAX_ACTIVE_PERCENT",
+        "80",
+        "pressure: percent of max_connections that may be at work; none: not asked",
+        _number(0, 100),
+    ),
+    Variable(
+        "BACKFILL_MAX_TRANSACTION_AGE",
+        "1800",
+        "pressure: seconds that a transaction may be open; none: not asked",
+        _number(0, 604_800),
+    ),
+    Variable(
+        "BACKFILL_MAX_PAGE_MS",
+        "2000",
+        "pressure: milliseconds that a page may take; after a longer one all rest as long; none: not asked",
+        _number(1, 600_000),
+    ),
     Variable(
         "BACKFILL_LOCK_TIMEOUT_MS",
         "500",
         "longest that a page waits for a lock; below PostgreSQL's deadlock_timeout, so that the host never loses",
-        _whole_number(1, 60000),
+        whole_number(1, 60000),
     ),
     Variable(
         "BACKFILL_STATEMENT_TIMEOUT_MS",
         "15000",
         "longest that one statement of a page takes",
-        _whole_number(100, 600000),
+        whole_number(100, 600000),
     ),
     Variable(
         "BACKFILL_PAGE_RETRIES",
         "9",
         "times that a page is tried again after a passing database error, with waits of 1, 2, 4 … 60 s",
-        _whole_number(0, 1000),
+        whole_number(0, 1000),
     ),
     Variable(
         "BACKFILL_STANDING_SECONDS",
         "60",
         "a lane that has not moved for so long, and that no worker holds, is seeded again by the watchdog",
-        _whole_number(1, 86400),
+        whole_number(1, 86400),
     ),
-    Variable("BACKFILL_WATCHDOG_SECONDS", "15", "how often beat sends the watchdog", _whole_number(1, 3600)),
+    Variable("BACKFILL_WATCHDOG_SECONDS", "15", "how often beat sends the watchdog", whole_number(1, 3600)),
     Variable(
         "BACKFILL_VISIBILITY_TIMEOUT",
         "3600",
         "seconds after which Redis gives a message that no worker acknowledged to another worker",
-        _whole_number(60, 604_800),
+        whole_number(60, 604_800),
     ),
     Variable("BACKFILL_QUEUE", "backfill", "the queue's name; one per environment where a Redis is shared", _name),
 )
@@ -142,6 +226,16 @@ class Settings:
     redis_url: str
     rate_limit: str | None
     lanes: int
+    jobs_per_minute: float | None
+    max_pending: int | None
+    max_live_wait: float
+    target_page_ms: int
+    pressure_seconds: float
+    max_replication_lag: float | None
+    max_lock_waits: float | None
+    max_active_percent: float | None
+    max_transaction_age: float | None
+    max_page_ms: float | None
     lock_timeout_ms: int
     statement_timeout_ms: int
     page_retries: int

@@ -1,5 +1,6 @@
 """The tasks: a page, and the watchdog. Thin: parse, call, say what came of it."""
 
+import logging
 from functools import cache
 from typing import Any
 
@@ -36,6 +37,7 @@ def send(message: PageMessage, delay: float) -> None:
             "lane": message.lane,
             "page": message.page,
             "generation": message.generation,
+            "waits": message.waits,
         },
         task_id=message.task_id,
         countdown=delay or None,
@@ -58,9 +60,9 @@ def _assemble_early(**_: object) -> None:
 
 
 @app.task(bind=True, name="backfill.page", max_retries=None)  # type: ignore[untyped-decorator]
-def page(self: Task, *, run: str, lane: int, page: int, generation: int) -> dict[str, Any]:
+def page(self: Task, *, run: str, lane: int, page: int, generation: int, waits: int = 0) -> dict[str, Any]:
     """One page of a lane, and the message of the next. Safe to deliver any number of times."""
-    message = PageMessage(RunId(run), lane, page, generation)
+    message = PageMessage(RunId(run), lane, page, generation, waits)
     try:
         step = _parts().chain.step(message)
     except Raced:
@@ -72,7 +74,10 @@ def page(self: Task, *, run: str, lane: int, page: int, generation: int) -> dict
     if step.outcome == "stopped":
         raise LaneStopped(f"run {run} lane {lane}: {step.reason}")
     summary = _summary(step)
-    logger.info("page %s: %s %s", step.outcome, message, " ".join(f"{key}={value}" for key, value in summary.items()))
+    # A page that waits asks again every few seconds, for hours if it must: the log has it once.
+    level = logging.DEBUG if waits and step.outcome == "put off" else logging.INFO
+    said = " ".join(f"{key}={value}" for key, value in summary.items())
+    logger.log(level, "page %s: %s %s", step.outcome, message, said)
     return {"run": run, "lane": lane, "page": page, "outcome": step.outcome, **summary}
 
 
@@ -93,8 +98,10 @@ def _try_again(task: Task, message: PageMessage, why: str) -> Exception:
     raise task.retry(exc=LaneStopped(why), countdown=wait)
 
 
-def _summary(step: Step) -> dict[str, int]:
-    return dict(step.page.result.counts) if step.page else {}
+def _summary(step: Step) -> dict[str, Any]:
+    if step.page:
+        return dict(step.page.result.counts)
+    return {"reason": step.reason} if step.reason else {}
 
 
 @app.task(name="backfill.watchdog")  # type: ignore[untyped-decorator]

@@ -5,15 +5,21 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from backfill_tasks.engine import live
+from backfill_tasks.engine import indicators, live
 from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.chain import Chain, Send
 from backfill_tasks.engine.database import Address, connect, parse_url
+from backfill_tasks.engine.leave import Gate
 from backfill_tasks.engine.live import LiveCursors
 from backfill_tasks.engine.page import Pages
+from backfill_tasks.engine.pressure import Pressure
+from backfill_tasks.engine.retry import Retrier
 from backfill_tasks.engine.runs import Runs
 from backfill_tasks.registry import backfills
 from backfill_tasks.settings import Settings
+
+#: How long a reading of the indicators holds, in seconds.
+_FRESH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class Parts:
     address: Address
     engine: Engine
     backfills: Mapping[str, Backfill]
+    pressure: Pressure
+    retrier: Retrier
     chain: Chain
     runs: Runs
 
@@ -42,6 +50,29 @@ def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
     engine = connect(address)
     known = backfills(address.schema)
     cursors = LiveCursors(live.connect(settings.redis_url, patience=patience))
-    pages = Pages(engine, cursors, known, lock_ms=settings.lock_timeout_ms, statement_ms=settings.statement_timeout_ms)
+    pressure = Pressure(_indicators(settings), min(_FRESH_SECONDS, settings.pressure_seconds))
+    lock_ms, statement_ms = settings.lock_timeout_ms, settings.statement_timeout_ms
+    gate = Gate(pressure, lock_ms=lock_ms, statement_ms=statement_ms)
+    pages = Pages(
+        engine,
+        cursors,
+        known,
+        gate,
+        lock_ms=lock_ms,
+        statement_ms=statement_ms,
+        wait_seconds=settings.pressure_seconds,
+    )
     chain = Chain(engine, cursors, pages, send)
-    return Parts(address, engine, known, chain, Runs(engine, chain))
+    retrier = Retrier(engine, known, gate, lock_ms=lock_ms, statement_ms=statement_ms)
+    return Parts(address, engine, known, pressure, retrier, chain, Runs(engine, chain))
+
+
+def _indicators(settings: Settings) -> list[indicators.Indicator]:
+    """PostgreSQL's own, with the thresholds of the settings."""
+    return [
+        indicators.ReplicationLag(settings.max_replication_lag),
+        indicators.LockWaits(settings.max_lock_waits),
+        indicators.ActiveSessions(settings.max_active_percent),
+        indicators.OldestTransaction(settings.max_transaction_age),
+        indicators.PageDuration(settings.max_page_ms),
+    ]

@@ -64,7 +64,7 @@ def _remember(together: Barrier) -> None:
 
 def _walk(database_url: str, limit: int, bounds: Bounds) -> _Stretch:
     backfill = LeadScoring()
-    context = PageContext(_OPTIONS, datetime.now(UTC), 0)
+    context = PageContext(_OPTIONS, datetime.now(UTC))
     leads, cursor = 0, bounds.lower
     with _engine(database_url).connect() as connection:
         connection.execute(text("SELECT 1"))

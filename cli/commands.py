@@ -35,7 +35,7 @@ def show(session: Session, run: Run, *, as_json: bool) -> None:
     """Print a run's summary, or its JSON object, on standard output."""
     backfill = session.parts.backfills[run.parameters.backfill]
     if as_json:
-        click.echo(json.dumps(run.as_json(render.classes(backfill, run)), ensure_ascii=False))
+        click.echo(json.dumps(run.as_json(render.classes(backfill, run), backfill.jobs), ensure_ascii=False))
         return
     quarantined = []
     if run.counts.get("quarantined"):
@@ -128,7 +128,10 @@ def runs(session: Session, *, most: int, as_json: bool) -> None:
         ids = ledger.newest_runs(connection, most)
     found = [parts.runs.read(run) for run in ids]
     if as_json:
-        objects = [run.as_json(render.classes(parts.backfills[run.parameters.backfill], run)) for run in found]
+        objects = []
+        for run in found:
+            backfill = parts.backfills[run.parameters.backfill]
+            objects.append(run.as_json(render.classes(backfill, run), backfill.jobs))
         click.echo(json.dumps({"runs": objects}, ensure_ascii=False))
         return
     if not found:
@@ -206,30 +209,6 @@ def verify(context: click.Context, run: str | None, *, as_json: bool) -> None:
     else:
         click.echo(render.verification(backfill, found, verification))
     context.exit(COMPLETE if verification.clean else FAILED)
-
-
-@click.command()
-@click.argument("run")
-@click.pass_obj
-def pause(session: Session, run: str) -> None:
-    """Let every lane of a run stop after the page that it is at."""
-    found = session.run(run)
-    if not session.parts.runs.pause(found.id, "paused by command"):
-        click.echo(f"Run {found.id} was {found.state} already.")
-        return
-    click.echo(f"Run {found.id} is paused. Go on with: backfill run --resume")
-
-
-@click.command()
-@click.argument("run")
-@click.pass_obj
-def cancel(session: Session, run: str) -> None:
-    """End a run for good, after the pages that are at work; what it did stays."""
-    found = session.run(run)
-    if not session.parts.runs.cancel(found.id):
-        click.echo(f"Run {found.id} was {found.state} already.")
-        return
-    click.echo(f"Run {found.id} is cancelled. What it did stays.")
 
 
 def say_whether_workers_are_online() -> None:

@@ -21,6 +21,7 @@ from cli.session import say
 
 _LOOK_SECONDS = 0.25
 _LINE_SECONDS = 10.0
+_WAITING_LINE_SECONDS = 60.0
 
 
 class Detached(Exception):  # noqa: N818  not an error: the operator's wish
@@ -91,12 +92,14 @@ def _display(backfill: Backfill) -> Iterator[Callable[[Run], None]]:
         with Live(console=console, refresh_per_second=8, transient=True) as live:
             yield lambda run: live.update(Text("\n".join(_screen(backfill, run))))
         return
-    last = time.monotonic()
+    said_at, pages = time.monotonic(), -1
 
     def line(run: Run) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _LINE_SECONDS and run.state == "running":
-            last = time.monotonic()
+        nonlocal said_at, pages
+        # A run that waits, for hours if it must, says so once a minute.
+        seconds = _LINE_SECONDS if run.pages > pages else _WAITING_LINE_SECONDS
+        if time.monotonic() - said_at >= seconds and run.state == "running":
+            said_at, pages = time.monotonic(), run.pages
             say("\n".join([render.progress(backfill, run), *render.troubles(run)]))
 
     yield line

@@ -10,13 +10,19 @@ import click
 
 from backfill_tasks import __version__
 from backfill_tasks.errors import UsageError
-from cli.commands import cancel, config, init, pause, runs, status, verify, watch
+from cli.checks import doctor, pressure
+from cli.commands import config, init, runs, status, verify, watch
+from cli.control import cancel, events, pause, resume, retry, tune
 from cli.run import run
 from cli.session import Session, one_line_errors
 
 
 class _Commands(click.Group):
     """Ends a command quietly on Ctrl-C and on SIGTERM; from the moment a run is seeded, see follow.signals."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's own signature
+        """In the order in which they were added."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -41,7 +47,14 @@ def backfill(context: click.Context) -> None:
     context.obj = Session()
 
 
-for command in (run, status, watch, runs, verify, pause, cancel, init, config):
+#: In the order in which an operator comes to need them.
+_IN_ORDER = (
+    doctor, init, config,
+    run, watch, status, runs, events, verify,
+    pause, resume, tune, retry, cancel, pressure,
+)  # fmt: skip
+
+for command in _IN_ORDER:
     backfill.add_command(command)
 
 

@@ -1,8 +1,10 @@
 """Text for the operator: 80 columns, no colours, the same in a terminal and in a pipe."""
 
 from collections.abc import Iterable, Sequence
+from textwrap import fill
 
 from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.ledger import Event
 from backfill_tasks.engine.model import Quarantined, Run
 from backfill_tasks.engine.verification import Verification
 
@@ -13,11 +15,14 @@ STILL_SECONDS = 20.0
 
 
 def duration(seconds: float) -> str:
-    """A length of time as one reads it: 4.2 s, 3 min 20 s, 5 h 10 min."""
+    """A length of time as one reads it: 4.2 s, 3 min 20 s, 5 h 10 min, 11 d 3 h."""
     if round(seconds, 1) < 60:  # noqa: PLR2004  seconds a minute
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days:,} d {hours} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
@@ -69,6 +74,7 @@ def summary(backfill: Backfill, run: Run, *, quarantined: Sequence[Quarantined] 
     lines += ["", *counts(backfill, run)]
     lines.append(f"  {'pages':<16}{run.pages:>11,}   in {lanes_in_words(len(run.lanes))}")
     lines.append(f"  {'duration':<16}{duration(run.seconds):>11}   {run.leads_per_second:,.0f} {backfill.items}/s")
+    lines += jobs(backfill, run)
     if run.lanes:
         lines += ["", *lanes(run)]
     if quarantined:
@@ -92,11 +98,52 @@ def next_steps(run: Run) -> list[str]:
         case "running":
             return [f"Next: backfill watch {run.id}", f"      backfill cancel {run.id}   ends it for good"]
         case "paused":
-            return ["Next: backfill run --resume   goes on where it stopped"]
+            return [f"Next: backfill resume {run.id}   goes on where it stopped"]
         case "failed":
-            return ["Next: mend what stopped the lane, then: backfill run --resume"]
+            return [f"Next: mend what stopped the lane, then: backfill resume {run.id}"]
         case "cancelled":
             return ["What it did stays. A new run does the rest: backfill run --apply"]
+
+
+def jobs(backfill: Backfill, run: Run) -> list[str]:
+    """How many jobs a run enqueues, how long they take to come due, and what they cost, as far as that is known."""
+    number = run.jobs(backfill.jobs)
+    if not backfill.jobs or not number:
+        return []
+    pace, cost = run.parameters.pace, run.parameters.cost_per_job
+    lines = []
+    if pace.jobs_per_minute is not None:
+        spread = duration(60 * number / pace.jobs_per_minute)
+        lines.append(f"  {'spread over':<16}{spread:>11}   {pace.jobs_per_minute:g} jobs come due a minute")
+    if cost is not None:
+        lines.append(f"  {'cost':<16}{number * cost:>11,.2f}   {number:,} jobs at {cost:g}")
+    return lines
+
+
+def event(happened: Event) -> list[str]:
+    """What happened to a run: a line, and where there is more to say another."""
+    said = ", ".join(f"{name} {_in_words(value)}" for name, value in happened.detail.items() if value not in (None, []))
+    line = f"{happened.at:%Y-%m-%d %H:%M:%S}  {happened.name}  ({happened.who})"
+    return [line, *([wrapped(said, indent=21)] if said else [])]
+
+
+def wrapped(said: str, *, indent: int) -> str:
+    """Text in lines of 80 columns, so far from the left."""
+    return fill(said, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
+
+
+def _in_words(value: object) -> str:
+    """A detail of an event: what was tuned is a pair of old and new; parameters that say nothing are left out."""
+    match value:
+        case [old, new]:
+            return f"{_in_words(old)} -> {_in_words(new)}"
+        case dict():
+            return ", ".join(
+                f"{name} {_in_words(each)}" for name, each in value.items() if each not in (None, 0, False)
+            )
+        case None:
+            return "none"
+    return str(value)
 
 
 def verification(backfill: Backfill, run: Run, found: Verification, *, most: int = 20) -> str:
@@ -143,11 +190,10 @@ def progress(backfill: Backfill, run: Run) -> str:
 
 def troubles(run: Run) -> list[str]:
     """What holds a run up, or has stopped a part of it, a line each; empty if all goes well."""
-    lines = []
-    if is_standing(run):
-        lines.append(f"  no page for {duration(run.still_seconds)}: `backfill status` says why")
-    lines += [_shortened(f"  lane {lane.number}: {lane.reason}", WIDTH) for lane in run.lanes if lane.reason]
-    return lines
+    reasons = [_shortened(f"  lane {lane.number}: {lane.reason}", WIDTH) for lane in run.lanes if lane.reason]
+    if is_standing(run) and not reasons:
+        return [f"  no page for {duration(run.still_seconds)}: is a worker online? `backfill doctor` looks"]
+    return reasons
 
 
 def is_standing(run: Run) -> bool:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from backfill_tasks.engine.model import Bounds, Mode, Parameters
 from backfill_tasks.errors import UsageError
 from backfill_tasks.settings import Settings
+from cli.pace import is_given, pace_of
 
 _BACKFILL = "lead-scoring"
 
@@ -21,6 +21,12 @@ PARAMETERS = {
     "rescore_all": "--rescore-all",
     "delay_ms": "--delay-ms",
     "page_delay_ms": "--page-delay-ms",
+    "jobs_per_minute": "--jobs-per-minute",
+    "max_pending": "--max-pending",
+    "max_jobs": "--max-jobs",
+    "max_live_wait": "--max-live-wait",
+    "target_page_ms": "--target-page-ms",
+    "cost_per_job": "--cost-per-job",
 }
 
 
@@ -34,6 +40,7 @@ class Request:
         given: the parameters that stand on the command line, and are not there only by default.
         smallest_lane: how many leads a lane holds at least.
         single_batch: one page only.
+        canary: one page, and then a report of what it did.
         state_file: where to write the checkpoint as well.
         yes, detach, as_json: the options of these names.
         ordinal: how many jobs an earlier run has numbered.
@@ -45,6 +52,7 @@ class Request:
     given: frozenset[str]
     smallest_lane: int
     single_batch: bool
+    canary: bool
     state_file: Path | None
     yes: bool
     detach: bool
@@ -68,6 +76,10 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
         raise UsageError("--cursor is empty: give a lead's id, or leave it away to start from the beginning")
     if options["single_batch"] and (options["lanes"] or 1) > 1:
         raise UsageError("--single-batch does one page, and so has one lane: leave --lanes away")
+    if options["canary"] and (options["single_batch"] or options["resume"] or not options["apply"]):
+        raise UsageError(
+            "--canary is the first page of a new run: it goes with --apply, and not with --single-batch or --resume"
+        )
     if options["detach"] and not options["apply"] and not options["resume"]:
         raise UsageError("--detach goes with --apply: a dry run counts in this very process")
     parameters = Parameters(
@@ -81,16 +93,17 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
             "rescore_all": options["rescore_all"],
             "delay_ms": options["delay_ms"],
         },
+        pace=pace_of(context, options, settings),
+        cost_per_job=options["cost_per_job"],
     )
     return Request(
         mode="apply" if options["apply"] else "dry-run",
         parameters=parameters,
-        given=frozenset(
-            name for name in PARAMETERS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        ),
+        given=frozenset(name for name in PARAMETERS if is_given(context, name)),
         # A lane of the tool's own choice holds a page at least; one that was asked for may hold a single lead.
         smallest_lane=1 if options["lanes"] else options["limit"],
-        single_batch=options["single_batch"],
+        single_batch=options["single_batch"] or options["canary"],
+        canary=options["canary"],
         state_file=options["state_file"],
         yes=options["yes"],
         detach=options["detach"],

@@ -14,17 +14,18 @@ from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.model import UNFINISHED, Lane, Run, RunId, RunState
 from backfill_tasks.engine.runs import cut, lanes_of, new_id
 from backfill_tasks.engine.survey import Survey
+from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.errors import CheckpointError, UsageError
 from cli import render
 from cli.commands import exit_status, follow_to_the_end, say_whether_workers_are_online, show
 from cli.follow import Detached, follow, signals
+from cli.pace import MOST_LEADS, TEN_MINUTES_MS, pace_options
 from cli.request import PARAMETERS, Request, parse
 from cli.session import COMPLETE, NOT_COMPLETE, Session, say
 
-MOST_LEADS = 10_000
 MOST_LANES = 64
 _DAY_MS = 86_400_000
-_TEN_MINUTES_MS = 600_000
+_MOST_COST = 1_000_000
 
 #: What a page's leads take where nothing has been measured yet, for the expected time: leads a second in one lane.
 _USUAL_RATE = 10_000
@@ -55,9 +56,17 @@ _USUAL_RATE = 10_000
 )
 @click.option("--run-until-done", is_flag=True, help="All pages (the default).")
 @click.option("--single-batch", is_flag=True, help="Exactly one page; --resume goes on after it.")
+@click.option("--canary", is_flag=True, help="One page, a report of what it did, and a pause until you resume.")
+@pace_options
+@click.option(
+    "--cost-per-job",
+    type=click.FloatRange(0, _MOST_COST, min_open=True),
+    metavar="X",
+    help="What one job costs you: counts then speak of money too.",
+)
 @click.option(
     "--page-delay-ms",
-    type=click.IntRange(0, _TEN_MINUTES_MS),
+    type=click.IntRange(0, TEN_MINUTES_MS),
     default=0,
     show_default=True,
     help="Pause between the pages of a lane.",
@@ -85,7 +94,8 @@ def run(context: click.Context, /, **options: Any) -> None:
       backfill run                          what would happen
       backfill run --apply                  do it; Ctrl-C only detaches
       backfill run --apply --client-id ID   one workspace
-      backfill run --apply --delay-ms 3000  20 jobs come due a minute
+      backfill run --apply --canary         one page first, to look at
+      backfill run --apply --jobs-per-minute 15 --max-jobs 5000
       backfill run --resume                 go on with what was begun
 
     \b
@@ -123,7 +133,21 @@ def _start(session: Session, request: Request) -> int:
     with signals() as stopped:
         session.parts.runs.start(new)
         say(f"Run {new.id} started in {render.lanes_in_words(len(lanes))}: {session.parts.address}.")
-        return _after_seeding(session, request, new.id, stopped)
+        status = _after_seeding(session, request, new.id, stopped)
+    if request.canary and not request.detach:
+        _report_canary(session, new.id)
+    return status
+
+
+def _report_canary(session: Session, run: RunId) -> None:
+    """What the one page left in the database, and how to go on."""
+    read = session.parts.runs.read(run)
+    backfill = session.parts.backfills[read.parameters.backfill]
+    found = Verifier(session.parts.engine, backfill, session.settings.statement_timeout_ms).verify(read)
+    say()
+    say(render.verification(backfill, read, found))
+    say(f"This was the canary. If all looks well: backfill resume {run}")
+    say(f"If it does not:                       backfill cancel {run}")
 
 
 def _lanes(session: Session, backfill: Backfill, request: Request) -> tuple[Lane, ...]:
@@ -197,6 +221,8 @@ def _ask(session: Session, backfill: Backfill, request: Request, lanes: tuple[La
         say(line)
     say(f"  {'pages':<16}{counted.pages:>11,}   in {render.lanes_in_words(len(lanes))}")
     say(f"  {'expected time':<16}{render.duration(_expected_seconds(session, request, counted)):>11}")
+    for line in render.jobs(backfill, counted):
+        say(line)
     say()
     click.confirm("Start?", abort=True, err=True)
     return counted.counts.get("read", 0)
@@ -208,7 +234,11 @@ def _expected_seconds(session: Session, request: Request, counted: Run) -> float
     rate = session.parts.runs.read(last).leads_per_second if last else 0.0
     lanes = max(1, len(counted.lanes))
     working = counted.counts.get("read", 0) / (rate or _USUAL_RATE)
-    return working + counted.pages / lanes * request.parameters.page_delay_ms / 1000
+    pausing = counted.pages / lanes * request.parameters.page_delay_ms / 1000
+    pace, jobs = request.parameters.pace, counted.jobs(session.parts.backfills[request.parameters.backfill].jobs)
+    # Bounded by what may be pending, a run lasts as long as its jobs take to come due; unbounded, they are only spread.
+    due = 60 * jobs / pace.jobs_per_minute if pace.jobs_per_minute and pace.max_pending else 0.0
+    return max(working + pausing, due)
 
 
 def _resume(session: Session, request: Request) -> int:
@@ -249,7 +279,7 @@ def _check_parameters(session: Session, found: checkpoint.Checkpoint, request: R
     why = None
     if backfill is None:
         why = f"there is no backfill {parameters.backfill!r}"
-    elif parameters.limit > MOST_LEADS or parameters.lanes > MOST_LANES or parameters.page_delay_ms > _TEN_MINUTES_MS:
+    elif parameters.limit > MOST_LEADS or parameters.lanes > MOST_LANES or parameters.page_delay_ms > TEN_MINUTES_MS:
         why = f"limit is {parameters.limit}, lanes is {parameters.lanes}, page_delay_ms is {parameters.page_delay_ms}"
     else:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from harness import Backfill, Worker
+from harness import UNBOUNDED, Backfill, Worker
 
 from sandbox.host.sample import Sample, create_schema, fill
 from sandbox.servers import Servers, create_database, drop_database, servers
@@ -96,6 +96,7 @@ def backfill(server: Servers, host: str, tmp_path: Path) -> Backfill:
             "DATABASE_URL": host,
             "REDIS_URL": server.redis_url,
             "BACKFILL_QUEUE": f"test-{secrets.token_hex(4)}",
+            **UNBOUNDED,
         },
     )
 

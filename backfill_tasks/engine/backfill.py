@@ -8,16 +8,28 @@ from typing import ClassVar
 
 from sqlalchemy import Connection
 
+from backfill_tasks.engine.indicators import Indicator
 from backfill_tasks.engine.model import Options, PageResult, Window
+from backfill_tasks.engine.pace import Pace
 
 
 @dataclass(frozen=True)
 class PageContext:
-    """What a page needs to know of its run: its parameters, its start, and how many ordinals are taken before it."""
+    """What a page needs to know of its run.
+
+    Attributes:
+        options: the backfill's own parameters.
+        started_at: when the run began.
+        ordinal: how many ordinals are taken before it.
+        spacing_ms: the time between two items that fall due, in milliseconds; None: they are not spread.
+        due_at: when the last one fell due; the page's own follow, and none of them is due before now.
+    """
 
     options: Options
     started_at: datetime
-    ordinal: int
+    ordinal: int = 0
+    spacing_ms: float | None = None
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -59,14 +71,25 @@ class Backfill(ABC):
     passed_over: ClassVar[Mapping[str, str]]
     #: What an item is called, in the plural.
     items: ClassVar[str]
+    #: The classes whose items put a new job into a queue of the host's. None for a backfill that has no jobs: no bound
+    #: on jobs can hold it back.
+    jobs: ClassVar[Sequence[str]] = ()
 
     @abstractmethod
     def check_options(self, options: Options) -> None:
         """Raise ValueError for options that this backfill would not have written: missing, unknown, mistyped."""
 
     @abstractmethod
+    def check_host(self, connection: Connection, *, apply: bool) -> None:
+        """Refuse a host that this backfill can't work with: tables or rights that are missing.
+
+        Raises:
+            HostError: the host's tables or this role's rights do not do.
+        """
+
+    @abstractmethod
     def check(self, connection: Connection, options: Options, *, apply: bool) -> None:
-        """Refuse what can't work: tables or rights that are missing, options that name what does not exist.
+        """Refuse what can't work: a host as `check_host` has it, options that name what does not exist.
 
         Raises:
             HostError: the host's tables or this role's rights do not do.
@@ -102,6 +125,18 @@ class Backfill(ABC):
     @abstractmethod
     def recount(self, connection: Connection, claim: PageClaim) -> dict[str, int]:
         """Count in the database what a page says that it did, for those classes that leave a trace there."""
+
+    @abstractmethod
+    def before(self, connection: Connection, item: str) -> str | None:
+        """The greatest id before this one, in the database's order; None if there is none."""
+
+    def pending(self, connection: Connection, most: int) -> int:  # noqa: ARG002  without jobs, none is pending
+        """How many jobs of this backfill's the host has before it that are not done, counted up to `most`."""
+        return 0
+
+    def indicators(self, pace: Pace) -> Sequence[Indicator]:  # noqa: ARG002  without a queue, there is none to ask
+        """What is to be asked before a page beside PostgreSQL itself: the host's queue."""
+        return ()
 
     @abstractmethod
     def numbers(self, options: Options) -> bool:

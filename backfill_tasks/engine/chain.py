@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.live import LiveCursors
 from backfill_tasks.engine.model import Lane, PageMessage, RunId
-from backfill_tasks.engine.page import MOST_ATTEMPTS, Committed, Pages, Refusal
+from backfill_tasks.engine.page import MOST_ATTEMPTS, Committed, Pages, PutOff, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _LOOK_SECONDS = 0.05
 Send = Callable[[PageMessage, float], None]
 """Puts a page's message on its way, to be taken up after so many seconds."""
 
-Outcome = Literal["committed", "stopped"] | Refusal
+Outcome = Literal["committed", "put off", "stopped"] | Refusal
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class Chain:
         if isinstance(done, Committed):
             self._go_on(message, done)
             return Step("committed", done)
+        if isinstance(done, PutOff):
+            self.send(done.again, done.seconds)
+            return Step("put off", reason=done.reason)
         if done.why == "deadly":
             self.live.forgive(message)  # whoever resumes the lane wants it tried again
             return self.stop(

@@ -5,7 +5,7 @@ import json
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -38,8 +38,24 @@ class Fence:
     parameters: Parameters
     single_batch: bool
     started_at: datetime
-    ordinal: int
     lane: Lane
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a page that takes turns with all others finds of its run.
+
+    Attributes:
+        state: the run's state.
+        ordinal: how many items are numbered before it.
+        due_at: until when they are spread; None: none is.
+        jobs: how many jobs the run has enqueued.
+    """
+
+    state: RunState
+    ordinal: int
+    due_at: datetime | None
+    jobs: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,24 @@ class StandingLane:
     def awaited(self) -> PageMessage:
         """The message that should be on its way."""
         return PageMessage(self.run, self.lane, self.page + 1, self.generation)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a run: when, what, and by which user on which host."""
+
+    at: datetime
+    name: str
+    detail: Mapping[str, Any]
+    who: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """The page that a quarantined item was met on."""
+
+    lane: int
+    page: int
 
 
 def who() -> str:
@@ -87,22 +121,27 @@ def fence(connection: Connection, message: PageMessage, *, lock_ms: int, stateme
         parameters=Parameters.from_json(row.parameters),
         single_batch=row.single_batch,
         started_at=row.started_at,
-        ordinal=row.ordinal,
         lane=_lane(row),
     )
 
 
-def hold_ordinal(connection: Connection, run: RunId) -> int:
-    """The run's ordinal, held until the transaction ends: the pages that number their items take turns."""
-    query = statement("SELECT ordinal FROM backfill.run WHERE id = :run FOR NO KEY UPDATE")
-    return int(connection.execute(query, {"run": run}).scalar_one())
+def take_turn(
+    connection: Connection, backfill: str, run: RunId, jobs: Sequence[str], *, lock_ms: int, patience_ms: int
+) -> Tally:
+    """Wait until no other page of this backfill is at work that takes turns; the turn ends with the transaction.
 
-
-def hold_state(connection: Connection, run: RunId) -> RunState:
-    """The run's state, held until the transaction ends: of a single batch's pages, one finds the run running."""
-    query = statement("SELECT state FROM backfill.run WHERE id = :run FOR NO KEY UPDATE")
-    state: RunState = connection.execute(query, {"run": run}).scalar_one()
-    return state
+    Args:
+        connection: in the page's transaction.
+        backfill: whose pages take turns, of all its runs: they fill one queue.
+        run: the page's run.
+        jobs: the classes whose items are jobs that the run has enqueued.
+        lock_ms: the page's time-out for locks, which holds again afterwards.
+        patience_ms: how long to wait for the turn.
+    """
+    turn = {"backfill": backfill, "patience": f"{patience_ms}ms", "lock_timeout": f"{lock_ms}ms"}
+    connection.execute(_file("turn"), turn)
+    row = connection.execute(_file("tally"), {"run": run, "jobs": list(jobs)}).one()
+    return Tally(row.state, row.ordinal, row.due_at, row.jobs)
 
 
 def record(
@@ -111,8 +150,11 @@ def record(
     found: Fence,
     result: PageResult,
     quarantined: Sequence[Quarantined],
+    *,
+    size: int,
+    seconds: float,
 ) -> None:
-    """Write a page's row, its quarantined items, and the lane moved past it."""
+    """Write a page's row, its quarantined items, and the lane moved past it: `size` is what its next page may hold."""
     counts = Counter(found.lane.counts)
     counts.update(result.counts)
     identity = {"run": message.run, "lane": message.lane, "page": message.page}
@@ -126,12 +168,17 @@ def record(
             "counts": json.dumps(dict(result.counts)),
             "lane_counts": json.dumps(counts),
             "delay_ms": found.parameters.page_delay_ms,
+            "size": size,
+            "seconds": seconds,
         },
     )
     if result.numbered:
         connection.execute(
-            statement("UPDATE backfill.run SET ordinal = ordinal + :numbered WHERE id = :run"),
-            {"run": message.run, "numbered": result.numbered},
+            statement(
+                "UPDATE backfill.run SET ordinal = ordinal + :numbered, due_at = coalesce(:due_at, due_at)"
+                " WHERE id = :run"
+            ),
+            {"run": message.run, "numbered": result.numbered, "due_at": result.due_at},
         )
     if quarantined:
         connection.execute(
@@ -146,13 +193,35 @@ def record(
         set_state(connection, message.run, "paused", reason="single batch done", who=who())
 
 
-def hold_back(connection: Connection, message: PageMessage, seconds: float, reason: str) -> None:
-    """Note that a lane waits before it tries a page again, and why; unless somebody else has done the page."""
+def put_off(connection: Connection, message: PageMessage, seconds: float, reason: str) -> PageMessage:
+    """Note that the page of a lane that is held waits for leave, and why; answers the message that asks again."""
     connection.execute(
         statement(
-            "UPDATE backfill.lane SET held_until = now() + :seconds * interval '1 second', reason = :reason"
-            " WHERE run_id = :run AND number = :lane AND generation = :generation AND page = :page - 1"
-            " AND state = 'running'"
+            "UPDATE backfill.lane SET held_until = clock_timestamp() + :seconds * interval '1 second',"
+            " reason = :reason, waits = :waits WHERE run_id = :run AND number = :lane"
+        ),
+        {
+            "run": message.run,
+            "lane": message.lane,
+            "seconds": seconds,
+            "reason": reason,
+            "waits": message.waits + 1,
+        },
+    )
+    return replace(message, waits=message.waits + 1)
+
+
+def hold_back(connection: Connection, message: PageMessage, seconds: float, reason: str) -> None:
+    """Note that a lane waits before it tries a page again, and why; unless somebody else has done the page.
+
+    The next try is half as large: what made it fail may be others' load.
+    """
+    connection.execute(
+        statement(
+            "UPDATE backfill.lane SET held_until = now() + :seconds * interval '1 second', reason = :reason,"
+            " size = greatest(1, coalesce(size, (run.parameters ->> 'limit')::int) / 2)"
+            " FROM backfill.run WHERE run.id = run_id AND run_id = :run AND number = :lane"
+            " AND generation = :generation AND page = :page - 1 AND lane.state = 'running'"
         ),
         {
             "run": message.run,
@@ -279,7 +348,7 @@ def raise_generations(connection: Connection, run: RunId, lanes: Sequence[int]) 
     connection.execute(
         statement(
             "UPDATE backfill.lane SET generation = generation + 1, state = 'running', reason = NULL, moved_at = now(),"
-            " held_until = now() WHERE run_id = :run AND number = ANY (:lanes) AND state <> 'done'"
+            " held_until = now(), waits = 0 WHERE run_id = :run AND number = ANY (:lanes) AND state <> 'done'"
         ),
         {"run": run, "lanes": list(lanes)},
     )
@@ -289,8 +358,8 @@ def revive(connection: Connection, standing: StandingLane) -> Lane | None:
     """Begin a new chain in a lane that stands; None if since it was seen to, it has moved, ended or been seeded."""
     row = connection.execute(
         statement(
-            "UPDATE backfill.lane SET generation = generation + 1, reason = NULL, moved_at = now(), held_until = now()"
-            " WHERE run_id = :run AND number = :lane AND generation = :generation AND page = :page"
+            "UPDATE backfill.lane SET generation = generation + 1, reason = NULL, moved_at = now(), held_until = now(),"
+            " waits = 0 WHERE run_id = :run AND number = :lane AND generation = :generation AND page = :page"
             " AND state = 'running' RETURNING *"
         ),
         {
@@ -305,6 +374,27 @@ def revive(connection: Connection, standing: StandingLane) -> Lane | None:
     detail = {"lane": standing.lane, "page": standing.page, "reason": "its task was lost"}
     note(connection, standing.run, "lane seeded again", detail, who=who())
     return _lane(row)
+
+
+def tune(connection: Connection, run: RunId, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Change an unfinished run's parameters and note it; answers what was changed, old and new.
+
+    Pages that are at work end as they began; the next ones go by the new values. Empty if the run has ended.
+    """
+    row = connection.execute(
+        statement("SELECT parameters FROM backfill.run WHERE id = :run AND state = ANY (:from) FOR NO KEY UPDATE"),
+        {"run": run, "from": list(UNFINISHED)},
+    ).one_or_none()
+    if row is None:
+        return {}
+    changed = {name: (row.parameters[name], new) for name, new in changes.items() if row.parameters[name] != new}
+    if changed:
+        connection.execute(
+            statement("UPDATE backfill.run SET parameters = parameters || CAST(:new AS jsonb) WHERE id = :run"),
+            {"run": run, "new": json.dumps({name: new for name, (_, new) in changed.items()})},
+        )
+        note(connection, run, "tuned", {name: list(both) for name, both in changed.items()}, who=who())
+    return changed
 
 
 def reopen(connection: Connection, run: RunId, *, single_batch: bool) -> None:
@@ -379,8 +469,8 @@ def newest_runs(connection: Connection, count: int) -> list[RunId]:
     return [RunId(each) for each in found]
 
 
-def quarantined(connection: Connection, run: RunId, *, most: int) -> list[Quarantined]:
-    """The run's first quarantined items, in the order of their pages."""
+def quarantined(connection: Connection, run: RunId, *, most: int | None) -> list[Quarantined]:
+    """The run's first quarantined items (None: all), in the order of their pages."""
     rows = connection.execute(
         statement(
             "SELECT item, error FROM backfill.quarantine WHERE run_id = :run ORDER BY lane, page, item LIMIT :most"
@@ -388,6 +478,50 @@ def quarantined(connection: Connection, run: RunId, *, most: int) -> list[Quaran
         {"run": run, "most": most},
     )
     return [Quarantined(row.item, row.error) for row in rows]
+
+
+def hold_quarantined(connection: Connection, run: RunId, item: str) -> Place | None:
+    """Where a quarantined item is, held until the transaction ends; None if it is not, or somebody else holds it."""
+    row = connection.execute(
+        statement(
+            "SELECT lane, page FROM backfill.quarantine WHERE run_id = :run AND item = :item FOR UPDATE SKIP LOCKED"
+        ),
+        {"run": run, "item": item},
+    ).one_or_none()
+    return None if row is None else Place(row.lane, row.page)
+
+
+def keep_in_quarantine(connection: Connection, run: RunId, item: str, error: str) -> None:
+    """Note the error that an item has failed with again."""
+    connection.execute(
+        statement("UPDATE backfill.quarantine SET error = :error, at = now() WHERE run_id = :run AND item = :item"),
+        {"run": run, "item": item, "error": error[:_ERROR_LENGTH]},
+    )
+
+
+def release(connection: Connection, run: RunId, item: str, place: Place, lane: Lane, result: PageResult) -> None:
+    """Take an item out of quarantine: its page and its lane, which is held, count what became of it instead."""
+    identity = {"run": run, "lane": place.lane, "page": place.page}
+    page = connection.execute(
+        statement("SELECT counts FROM backfill.page WHERE run_id = :run AND lane = :lane AND number = :page"), identity
+    ).one()
+    failed = {"read": 1, "quarantined": 1}
+    connection.execute(
+        _file("release"),
+        {
+            **identity,
+            "item": item,
+            "counts": json.dumps(_added(page.counts, result.counts, less=failed)),
+            "lane_counts": json.dumps(_added(lane.counts, result.counts, less=failed)),
+            "numbered": result.numbered,
+            "due_at": result.due_at,
+        },
+    )
+
+
+def _added(counts: Mapping[str, int], more: Mapping[str, int], *, less: Mapping[str, int]) -> dict[str, int]:
+    names = {*counts, *more}
+    return {name: counts.get(name, 0) + more.get(name, 0) - less.get(name, 0) for name in names}
 
 
 def count_quarantined(connection: Connection, run: RunId) -> int:
@@ -408,10 +542,24 @@ def claims(connection: Connection, run: RunId) -> list[PageClaim]:
     return [PageClaim(row.lane, row.number, row.lower, row.cursor, row.at, row.counts) for row in rows]
 
 
+def events(connection: Connection, run: RunId) -> list[Event]:
+    """All that happened to a run, in order."""
+    rows = connection.execute(
+        statement("SELECT at, name, detail, who FROM backfill.event WHERE run_id = :run ORDER BY id"), {"run": run}
+    )
+    return [Event(row.at, row.name, row.detail, row.who) for row in rows]
+
+
 def standing(connection: Connection, seconds: float) -> list[StandingLane]:
     """Lanes that have not moved for so many seconds though nothing that the ledger knows of holds them back."""
     rows = connection.execute(_file("standing"), {"seconds": seconds})
     return [StandingLane(RunId(row.run_id), row.number, row.page, row.generation) for row in rows]
+
+
+def running(connection: Connection) -> list[RunId]:
+    """The runs that are running, the oldest first."""
+    query = statement("SELECT id FROM backfill.run WHERE state = 'running' ORDER BY started_at, id")
+    return [RunId(each) for each in connection.execute(query).scalars()]
 
 
 def unended(connection: Connection) -> list[RunId]:
@@ -445,4 +593,6 @@ def _lane(row: Row[Any]) -> Lane:
         reason=row.reason,
         counts=row.counts,
         moved_at=row.moved_at,
+        size=row.size,
+        waits=row.waits,
     )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NewType
 
+from backfill_tasks.engine.pace import BOUNDS, Pace
+
 RunId = NewType("RunId", str)
 Mode = Literal["dry-run", "apply"]
 RunState = Literal["running", "paused", "cancelled", "complete", "failed"]
@@ -21,7 +23,7 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a run was asked to do. Fixed for the run's life.
+    """What a run was asked to do. Fixed for the run's life, but for what is TUNABLE.
 
     Attributes:
         backfill: the backfill's name.
@@ -30,6 +32,8 @@ class Parameters:
         cursor: start after this id; None: from the beginning.
         page_delay_ms: pause between the pages of a lane, in milliseconds.
         options: the backfill's own parameters.
+        pace: how fast it may go.
+        cost_per_job: what a job costs, in the operator's own money; None: not said.
     """
 
     backfill: str
@@ -38,6 +42,8 @@ class Parameters:
     cursor: str | None = None
     page_delay_ms: int = 0
     options: Options = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
+    cost_per_job: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """All parameters in one flat object, the backfill's own beside the engine's."""
@@ -47,6 +53,8 @@ class Parameters:
             "lanes": self.lanes,
             "cursor": self.cursor,
             "page_delay_ms": self.page_delay_ms,
+            **self.pace.as_json(),
+            "cost_per_job": self.cost_per_job,
             **self.options,
         }
 
@@ -54,7 +62,17 @@ class Parameters:
     def from_json(cls, values: Mapping[str, Any]) -> "Parameters":
         """The inverse of `as_json`. Raises KeyError or TypeError for an object that is not one."""
         own = {name: values[name] for name in ("backfill", "limit", "lanes", "cursor", "page_delay_ms")}
-        return cls(**own, options={name: value for name, value in values.items() if name not in own})
+        known = {*own, *BOUNDS, "cost_per_job"}
+        return cls(
+            **own,
+            options={name: value for name, value in values.items() if name not in known},
+            pace=Pace.from_json(values),
+            cost_per_job=values["cost_per_job"],
+        )
+
+
+#: The parameters that may be changed while a run goes on.
+TUNABLE = ("limit", "page_delay_ms", *BOUNDS)
 
 
 @dataclass(frozen=True)
@@ -82,11 +100,13 @@ class PageResult:
         cursor: the last id that the page has passed; equal to the window's upper bound when nothing is left of it.
         counts: items by class.
         numbered: how many of the run's ordinals the page used (see `Backfill.numbers`).
+        due_at: when the last of its items falls due, where they are spread (see `PageContext.spacing_ms`).
     """
 
     cursor: str
     counts: Mapping[str, int]
     numbered: int = 0
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -99,25 +119,38 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class PageMessage:
-    """Which page a task is to do: the only thing that travels through the broker."""
+    """Which page a task is to do: the only thing that travels through the broker.
+
+    `waits`: how often the page has been put off. Each time it is sent anew, with the next number, so that of a message
+    that comes twice only one is followed by another.
+    """
 
     run: RunId
     lane: int
     page: int
     generation: int
+    waits: int = 0
 
     @property
     def task_id(self) -> str:
-        """A readable id, which carries the generation so that a later chain never shares one with an older."""
+        """A readable id, one for each page of a chain however often it waits: in Flower, a page is one row.
+
+        It carries the generation, so that a later chain never shares one with an older.
+        """
         return f"{self.run}:lane-{self.lane:02d}:{self.page:06d}:g{self.generation}"
 
     def __str__(self) -> str:
-        return f"run={self.run} lane={self.lane} page={self.page} generation={self.generation}"
+        waited = f" waits={self.waits}" if self.waits else ""
+        return f"run={self.run} lane={self.lane} page={self.page} generation={self.generation}{waited}"
 
 
 @dataclass(frozen=True)
 class Lane:
-    """A lane as the ledger has it. `page` is the last one that was committed, 0 before the first."""
+    """A lane as the ledger has it.
+
+    `page` is the last one that was committed, 0 before the first; `size`, what the next may hold (None: the run's
+    limit); `waits`, how often the next has been put off.
+    """
 
     number: int
     bounds: Bounds
@@ -128,6 +161,8 @@ class Lane:
     reason: str | None
     counts: Mapping[str, int]
     moved_at: datetime
+    size: int | None = None
+    waits: int = 0
 
     @property
     def position(self) -> str | None:
@@ -179,6 +214,10 @@ class Run:
             total.update(lane.counts)
         return dict(total)
 
+    def jobs(self, classes: Sequence[str]) -> int:
+        """How many jobs it has enqueued, these classes' items being jobs."""
+        return sum(self.counts.get(name, 0) for name in classes)
+
     @property
     def pages(self) -> int:
         """Pages done, all lanes together."""
@@ -204,8 +243,12 @@ class Run:
         """Leads read a second, over the whole of `seconds`."""
         return self.counts.get("read", 0) / self.seconds if self.seconds > 0 else 0.0
 
-    def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
-        """The run as `run --json` and `status --json` show it, every one of these classes counted."""
+    def as_json(self, classes: Sequence[str], jobs: Sequence[str] = ()) -> dict[str, Any]:
+        """The run as `run --json` and `status --json` show it, every one of these classes counted.
+
+        `jobs`: the classes whose items are jobs that it has enqueued.
+        """
+        number, price = self.jobs(jobs), self.parameters.cost_per_job
         return {
             "run_id": self.id,
             "state": self.state,
@@ -213,6 +256,8 @@ class Run:
             "mode": self.mode,
             "parameters": self.parameters.as_json(),
             "counts": {name: self.counts.get(name, 0) for name in classes},
+            "jobs": number,
+            "cost": None if price is None else round(number * price, 6),
             "pages": self.pages,
             "lanes": [lane.as_json(classes, self.state_of(lane)) for lane in self.lanes],
             "started_at": self.started_at.isoformat(),

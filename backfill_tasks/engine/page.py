@@ -1,5 +1,6 @@
 """One page, in one short transaction: the fence, the backfill's own statement, the ledger's row."""
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,8 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.backfill import Backfill, PageContext, Raced
 from backfill_tasks.engine.database import is_foreign_key_violation, is_permanent, is_transient, reason
+from backfill_tasks.engine.leave import Gate, NoLeave
 from backfill_tasks.engine.live import LiveCursors
 from backfill_tasks.engine.model import Bounds, Lane, PageMessage, PageResult, Quarantined, Window
+from backfill_tasks.engine.pace import next_size
 
 #: The most rows that a page looks at to find its items. An index scan of 5,000 rows takes some 10 to 30 ms from memory,
 #: so a page of a sparse table stays short, and 2,000,000 rows without an eligible one are 400 pages.
@@ -25,6 +28,10 @@ _RACES = 3
 MOST_ATTEMPTS = 5
 
 Refusal = Literal["superseded", "duplicate", "held", "unknown", "deadly"]
+
+#: A smaller page looks at fewer rows too, so that it is a shorter one on a sparse table as well; but never at fewer
+#: than so many: a lane must get on.
+_LEAST_ROWS = 50
 
 
 @dataclass(frozen=True)
@@ -52,19 +59,30 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class PutOff:
+    """The page may not start now; `again` is to be sent in so many seconds."""
+
+    again: PageMessage
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class Pages:
-    """Does pages. Times in milliseconds."""
+    """Does pages. Times in milliseconds; `wait_seconds` is how long a page waits before it asks for leave again."""
 
     engine: Engine
     live: LiveCursors
     backfills: Mapping[str, Backfill]
+    gate: Gate
     lock_ms: int
     statement_ms: int
+    wait_seconds: float
 
-    def do(self, message: PageMessage) -> Committed | Refused:
+    def do(self, message: PageMessage) -> Committed | Refused | PutOff:
         """Do a page and commit it, exactly once however often and by however many this is called at a time.
 
-        Items that fail on their own are quarantined and the others go through.
+        Items that fail on their own are quarantined and the others go through. A page that gets no leave is put off.
 
         Raises:
             DBAPIError: passing trouble, or an error that no smaller page can cure; nothing was changed.
@@ -79,7 +97,7 @@ class Pages:
                 raise
             return self._attempt(message, careful=True)
 
-    def _attempt(self, message: PageMessage, *, careful: bool) -> Committed | Refused:
+    def _attempt(self, message: PageMessage, *, careful: bool) -> Committed | Refused | PutOff:
         with self.engine.begin() as connection:
             fence = ledger.fence(connection, message, lock_ms=self.lock_ms, statement_ms=self.statement_ms)
             if fence is None:
@@ -87,32 +105,51 @@ class Pages:
             refusal = _refusal(fence, message)
             if refusal is not None:
                 return Refused(refusal, fence.lane)
-            if fence.single_batch and ledger.hold_state(connection, message.run) != "running":
-                return Refused("held", fence.lane)
+            backfill = self.backfills[fence.parameters.backfill]
+            size = min(fence.lane.size or fence.parameters.limit, fence.parameters.limit)
+            leave = self.gate.ask(connection, message.run, fence, backfill, size=size)
+            if isinstance(leave, NoLeave):
+                return self._without_leave(connection, message, fence, leave)
             if not careful and self.live.begin(message) > MOST_ATTEMPTS:
                 return Refused("deadly", fence.lane)
-            parameters = fence.parameters
-            backfill = self.backfills[parameters.backfill]
-            numbers = backfill.numbers(parameters.options)
-            ordinal = ledger.hold_ordinal(connection, message.run) if numbers else 0
-            context = PageContext(parameters.options, fence.started_at, ordinal)
-            window = Window(fence.lane.left, parameters.limit, PAGE_ROWS)
+            began = time.monotonic()
+            rows = max(_LEAST_ROWS, PAGE_ROWS * size // fence.parameters.limit)
+            window = Window(fence.lane.left, leave.limit, rows)
             quarantined: list[Quarantined] = []
             if careful:
-                end = backfill.survey(connection, window, context).cursor
+                end = backfill.survey(connection, window, leave.context).cursor
                 exact = replace(window, bounds=Bounds(window.bounds.lower, end))
-                result = _bisect(connection, backfill, exact, context, quarantined)
+                result = _bisect(connection, backfill, exact, leave.context, quarantined)
             else:
-                result = backfill.page(connection, window, context)
-            ledger.record(connection, message, fence, result, quarantined)
+                result = backfill.page(connection, window, leave.context)
+            took = time.monotonic() - began
+            following = next_size(
+                size,
+                limit=fence.parameters.limit,
+                used=leave.limit,
+                seconds=took,
+                target_ms=fence.parameters.pace.target_page_ms,
+            )
+            ledger.record(connection, message, fence, result, quarantined, size=following, seconds=took)
         lane_done = result.cursor == fence.lane.bounds.upper
         return Committed(
             result=result,
             quarantined=len(quarantined),
             lane_done=lane_done,
             run_goes_on=not (lane_done or fence.single_batch),
-            delay_ms=parameters.page_delay_ms,
+            delay_ms=fence.parameters.page_delay_ms,
         )
+
+    def _without_leave(
+        self, connection: Connection, message: PageMessage, fence: ledger.Fence, leave: NoLeave
+    ) -> Refused | PutOff:
+        match leave.why:
+            case "wait":
+                again = ledger.put_off(connection, message, self.wait_seconds, leave.reason)
+                return PutOff(again, self.wait_seconds, leave.reason)
+            case "budget":
+                ledger.set_state(connection, message.run, "paused", reason=leave.reason, who=ledger.who())
+        return Refused("held", fence.lane)
 
 
 def _refusal(fence: ledger.Fence, message: PageMessage) -> Refusal | None:
@@ -121,7 +158,7 @@ def _refusal(fence: ledger.Fence, message: PageMessage) -> Refusal | None:
         return "superseded" if lane.generation > message.generation else "unknown"
     if fence.run_state != "running":
         return "held"
-    if lane.page >= message.page:
+    if lane.page >= message.page or lane.waits > message.waits:
         return "duplicate"
     if lane.state != "running":
         return "held"
@@ -163,11 +200,11 @@ def _bisect(
     if left.cursor == window.bounds.upper:
         return left
     rest = replace(window, bounds=Bounds(left.cursor, window.bounds.upper), limit=window.limit - half)
-    onward = replace(context, ordinal=context.ordinal + left.numbered)
+    onward = replace(context, ordinal=context.ordinal + left.numbered, due_at=left.due_at or context.due_at)
     right = _bisect(connection, backfill, rest, onward, quarantined)
     counts = Counter(left.counts)
     counts.update(right.counts)
-    return PageResult(right.cursor, counts, left.numbered + right.numbered)
+    return PageResult(right.cursor, counts, left.numbered + right.numbered, right.due_at or left.due_at)
 
 
 def _quarantine(

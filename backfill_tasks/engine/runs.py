@@ -2,9 +2,10 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -49,13 +50,16 @@ class Runs:
     chain: Chain
 
     def start(self, new: ledger.NewRun) -> RunId:
-        """Write a run to the ledger, place its live cursors, send the first page of every lane."""
+        """Write a run to the ledger, place its live cursors, send the first page of every lane.
+
+        Of a single batch only the first lane's: the others are there for whoever resumes it.
+        """
         with self.engine.begin() as connection:
             ledger.create(connection, new)
             created = ledger.read_run(connection, new.id)
-        for lane in created.lanes if created else ():
-            if lane.state == "running":
-                self.chain.seed(new.id, lane)
+        lanes = [lane for lane in created.lanes if lane.state == "running"] if created else []
+        for lane in lanes[:1] if new.single_batch else lanes:
+            self.chain.seed(new.id, lane)
         self.chain.finish(new.id)
         return new.id
 
@@ -78,6 +82,20 @@ class Runs:
         self.chain.reseed(run, unended[:1] if single_batch else unended)
         self.chain.finish(run)
         return lost
+
+    def tune(self, run: RunId, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Change what may be changed of a run's parameters; answers what was, by name: old and new.
+
+        Raises:
+            UsageError: there is no such run, it has ended, or one of its own parameters is at odds with a change.
+        """
+        before = self.read(run)
+        if before.state not in UNFINISHED:
+            raise UsageError(f"run {run} is {before.state}: there is nothing to tune")
+        if changes.get("jobs_per_minute") is not None and before.parameters.options.get("delay_ms"):
+            raise UsageError(f"run {run} has --delay-ms, which says when its jobs are due: --jobs-per-minute can't too")
+        with self.engine.begin() as connection:
+            return ledger.tune(connection, run, changes)
 
     def pause(self, run: RunId, reason: str) -> bool:
         """Let every lane end after the page that it is at; False if the run was paused or had ended."""

@@ -71,7 +71,7 @@ class Survey:
         )
 
     def _walk_lane(self, index: int) -> None:
-        context = PageContext(self.parameters.options, self.started_at, 0)
+        context = PageContext(self.parameters.options, self.started_at)
         while self.lanes[index].state == "running" and not self._stopped.is_set():
             lane = self.lanes[index]
             window = Window(lane.left, self.parameters.limit, PAGE_ROWS)

@@ -67,7 +67,7 @@ class Verifier:
         )
 
     def _missing(self, run: Run) -> tuple[list[str], int]:
-        context = PageContext(run.parameters.options, run.started_at, 0)
+        context = PageContext(run.parameters.options, run.started_at)
         missing: list[str] = []
         arrived = 0
         for lane in run.lanes:

@@ -1,6 +1,6 @@
 """The host's tables and rules, as a backfill."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -9,9 +9,12 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection, TextClause, text
 
 from backfill_tasks.engine.backfill import Backfill, PageClaim, PageContext, Raced, Stretch
-from backfill_tasks.engine.database import load_sql
+from backfill_tasks.engine.indicators import Indicator
 from backfill_tasks.engine.model import Options, PageResult, Window
+from backfill_tasks.engine.pace import Pace
 from backfill_tasks.errors import HostError, UsageError
+from backfill_tasks.lead_scoring import host
+from backfill_tasks.lead_scoring.queue import LiveQueueAge
 
 #: The stable key of the jobs that are ours: one a lead, whatever run wrote it.
 KEY_PREFIX = "lead_scoring_backfill:"
@@ -54,6 +57,7 @@ class LeadScoring(Backfill):
         "no_inbound": "never wrote to us",
     }
     items: ClassVar[str] = "leads"
+    jobs: ClassVar[Sequence[str]] = ("inserted", "requeued")
 
     schema: str = "public"
 
@@ -69,15 +73,19 @@ class LeadScoring(Backfill):
         if type(delay_ms) is not int or not 0 <= delay_ms <= MOST_DELAY_MS:
             raise ValueError(f"delay_ms is {delay_ms!r}")
 
-    def check(self, connection: Connection, options: Options, *, apply: bool) -> None:
-        """Refuse missing tables, missing rights and unknown workspaces."""
+    def check_host(self, connection: Connection, *, apply: bool) -> None:
+        """Refuse missing tables and missing rights."""
         for table, rights in _RIGHTS.items():
             self._check_table(connection, table, rights if apply else "SELECT")
+
+    def check(self, connection: Connection, options: Options, *, apply: bool) -> None:
+        """Refuse missing tables, missing rights and unknown workspaces."""
+        self.check_host(connection, apply=apply)
         wanted = options["client_ids"]
         if wanted is None:
             return
         found = connection.execute(
-            self._statement('SELECT id FROM {host}."Client" WHERE id = ANY (:ids)'), {"ids": list(wanted)}
+            host.statement('SELECT id FROM {host}."Client" WHERE id = ANY (:ids)', self.schema), {"ids": list(wanted)}
         )
         unknown = sorted(set(wanted) - set(found.scalars()))
         if unknown:
@@ -128,12 +136,17 @@ class LeadScoring(Backfill):
             "delay_ms": context.options["delay_ms"],
             "started_at": _naive(context.started_at),
             "ordinal": context.ordinal,
+            "spacing_ms": context.spacing_ms or 0.0,
+            "due_at": context.due_at and _naive(context.due_at),
         }
-        row = connection.execute(self._page, values).one()
+        row = connection.execute(self._file("selection.sql", "page.sql"), values).one()
         counts = {name: getattr(row, name) for name in ("read", *self.classes)}
         if sum(counts[name] for name in self.classes) != row.read:
             raise Raced
-        return PageResult(row.cursor, counts, row.inserted + row.requeued + row.refreshed)
+        if not (self.numbers(context.options) or context.spacing_ms):
+            return PageResult(row.cursor, counts)
+        numbered = row.inserted + row.requeued + row.refreshed
+        return PageResult(row.cursor, counts, numbered, row.due_at and row.due_at.replace(tzinfo=UTC))
 
     def survey(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
         """Count one page through the same selection."""
@@ -143,7 +156,7 @@ class LeadScoring(Backfill):
             "disqualifying": list(DISQUALIFYING),
             "key_prefix": KEY_PREFIX,
         }
-        row = connection.execute(self._survey, values).one()
+        row = connection.execute(self._file("selection.sql", "survey.sql"), values).one()
         counts = {name: getattr(row, name) for name in ("read", *self.classes, *self.passed_over)}
         return PageResult(row.cursor, counts)
 
@@ -173,27 +186,30 @@ class LeadScoring(Backfill):
         row = connection.execute(self._file("recount.sql"), values).one()
         return {"inserted": row.inserted, "disqualified": row.disqualified}
 
+    def before(self, connection: Connection, item: str) -> str | None:
+        """Looked up by the primary key, whether the item itself is still there or not."""
+        query = host.statement('SELECT max(id) FROM {host}."Lead" WHERE id < :item', self.schema)
+        found: str | None = connection.execute(query, {"item": item}).scalar_one()
+        return found
+
+    def pending(self, connection: Connection, most: int) -> int:
+        """Our jobs that are PENDING or RUNNING: one that is RUNNING goes back to PENDING when it fails."""
+        return int(connection.execute(self._file("pending.sql"), {"key_prefix": KEY_PREFIX, "most": most}).scalar_one())
+
+    def indicators(self, pace: Pace) -> Sequence[Indicator]:
+        """How long the host's own jobs wait."""
+        return (LiveQueueAge(self.schema, KEY_PREFIX, pace.max_live_wait),)
+
     def numbers(self, options: Options) -> bool:
-        """Jobs are numbered when their times are spread."""
+        """Jobs are numbered when each has its own time after the run's start."""
         return bool(options["delay_ms"])
 
     @cached_property
     def _host(self) -> str:
-        return '"' + self.schema.replace('"', '""') + '"'
-
-    @cached_property
-    def _page(self) -> TextClause:
-        return self._file("selection.sql", "page.sql")
-
-    @cached_property
-    def _survey(self) -> TextClause:
-        return self._file("selection.sql", "survey.sql")
+        return host.quoted(self.schema)
 
     def _file(self, *names: str) -> TextClause:
-        return self._statement("".join(load_sql("backfill_tasks.lead_scoring", name) for name in names))
-
-    def _statement(self, sql: str) -> TextClause:
-        return text(sql.format(host=self._host.replace(":", "\\:")))
+        return host.file(self.schema, *names)
 
 
 def _role(connection: Connection) -> str:

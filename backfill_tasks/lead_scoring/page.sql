@@ -3,8 +3,9 @@
 -- The host goes on working meanwhile, so rows are taken as the snapshot shows them and then held; whatever has moved in
 -- between is counted as raced, and the caller rolls back and asks again with a fresh snapshot.
 ,
--- What is to be enqueued, numbered on from the run's ordinal: the n-th job of a run that spreads is due n delays after
--- the run's start; otherwise a job is due at once, behind what waits already.
+-- What is to be enqueued, and when it is due. With a delay: the n-th job of the run is due n delays after the run's
+-- start. Spaced: one after the other behind the run's last, and none in the past, so that what was held up does not come
+-- due in a heap. Otherwise: at once, behind what waits already.
 due AS MATERIALIZED (
   SELECT
     target.*,
@@ -12,6 +13,9 @@ due AS MATERIALIZED (
       WHEN :delay_ms > 0 THEN
         CAST(:started_at AS timestamp)
         + (:ordinal + row_number() OVER (ORDER BY target.id)) * :delay_ms * interval '1 millisecond'
+      WHEN :spacing_ms > 0 THEN
+        greatest(CAST(:due_at AS timestamp), now() AT TIME ZONE 'UTC')
+        + row_number() OVER (ORDER BY target.id) * CAST(:spacing_ms AS double precision) * interval '1 millisecond'
       ELSE now() AT TIME ZONE 'UTC'
     END AS run_at
   FROM target
@@ -81,4 +85,5 @@ SELECT
   (SELECT count(*) FROM renewed WHERE status <> 'PENDING') AS requeued,
   (SELECT count(*) FROM renewed WHERE status = 'PENDING') AS refreshed,
   (SELECT count(*) FROM target WHERE job_status = 'RUNNING') AS in_flight,
-  (SELECT count(*) FROM disqualified) AS disqualified
+  (SELECT count(*) FROM disqualified) AS disqualified,
+  (SELECT max(run_at) FROM due) AS due_at

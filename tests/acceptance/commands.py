@@ -8,7 +8,7 @@ from subprocess import CompletedProcess, Popen
 from typing import Any
 
 import redis
-from harness import Backfill, Terminal
+from harness import UNBOUNDED, Backfill, Terminal
 
 from sandbox.servers import Redis
 
@@ -17,9 +17,9 @@ OpenTerminal = Callable[..., Terminal]
 
 
 def backfill_against(directory: Path, database_url: str, redis_url: str) -> Backfill:
-    """The command in a directory of its own, with no settings but the two addresses."""
+    """The command in a directory of its own, with the two addresses and no bounds, and no other settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")}
-    return Backfill(directory, {**inherited, "DATABASE_URL": database_url, "REDIS_URL": redis_url})
+    return Backfill(directory, {**inherited, **UNBOUNDED, "DATABASE_URL": database_url, "REDIS_URL": redis_url})
 
 
 def empty(broker: Redis) -> None:

@@ -43,7 +43,7 @@ def test_a_signal_during_the_seeding_detaches_after_it(
     assert process.returncode == 4
     assert "Detached: the run goes on." in errors
     with redis.Redis.from_url(alone.environment["REDIS_URL"]) as client:
-        assert client.llen("backfill.v1") == 3
+        assert client.llen("backfill.v2") == 3
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)

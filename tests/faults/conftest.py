@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from faults.stage import ATTENTIVE, HERE, Beat, MakeStage, Sabotage, Stage
-from harness import Backfill
+from harness import UNBOUNDED, Backfill
 
 from sandbox.host.sample import Sample, create_schema, fill
 from sandbox.servers import Servers, create_database
@@ -63,6 +63,7 @@ def _stage(directory: Path, url: str, redis_url: str, sample: Sample, variables:
         directory,
         {
             **environment,
+            **UNBOUNDED,
             "DATABASE_URL": url,
             "REDIS_URL": redis_url,
             "BACKFILL_QUEUE": f"test-{secrets.token_hex(4)}",

@@ -216,7 +216,7 @@ class Stage:
 
     @property
     def queue(self) -> str:
-        return f"{self.backfill.environment['BACKFILL_QUEUE']}.v1"
+        return f"{self.backfill.environment['BACKFILL_QUEUE']}.v2"
 
     @contextmanager
     def redis(self) -> Iterator["redis.Redis"]:

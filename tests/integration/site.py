@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import psycopg
-from harness import wait_for
+from harness import UNBOUNDED, wait_for
 from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 from sqlalchemy import Engine
@@ -164,7 +164,7 @@ class Site:
 
     @cached_property
     def parts(self) -> Parts:
-        values = {"DATABASE_URL": self.url, "REDIS_URL": self.redis_url, **self.variables}
+        values = {**UNBOUNDED, "DATABASE_URL": self.url, "REDIS_URL": self.redis_url, **self.variables}
         return assemble(settings.load(values), self._send)
 
     @property
@@ -219,7 +219,7 @@ class Site:
         """One page of a dry run."""
         window = Window(Bounds(None, self.last_lead()), limit, rows)
         with self.engine.begin() as connection:
-            return LeadScoring().survey(connection, window, PageContext(own_options(**options), STARTED, 0))
+            return LeadScoring().survey(connection, window, PageContext(own_options(**options), STARTED))
 
     def last_lead(self) -> str:
         (last,) = self.host.values('SELECT max(id) FROM "Lead"')

@@ -51,7 +51,7 @@ class TestDuplicates:
             site.host.wait_until_blocked()
             assert held is not None
             result = patient.parts.backfills["lead-scoring"].page(first, *page_of(held))
-            ledger.record(first, message, held, result, [])
+            ledger.record(first, message, held, result, [], size=500, seconds=0.1)
 
         refused = second.result()
         assert isinstance(refused, Refused)
@@ -81,7 +81,7 @@ class TestDuplicates:
 def page_of(held: ledger.Fence) -> tuple[Window, PageContext]:
     """What a page of a lane is asked to do."""
     window = Window(held.lane.left, held.parameters.limit, PAGE_ROWS)
-    return window, PageContext(held.parameters.options, held.started_at, held.ordinal)
+    return window, PageContext(held.parameters.options, held.started_at)
 
 
 class TestGenerations:

@@ -11,7 +11,7 @@ from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 import pytest
-from harness import wait_for
+from harness import UNBOUNDED, wait_for
 from properties import oracle
 from properties.hosts import Host, Order
 from properties.oracle import Fate, Snapshot, Span
@@ -109,7 +109,7 @@ class Laboratory:
     @cached_property
     def parts(self) -> Parts:
         """The engine, connected as a worker's is, with this broker for Celery's."""
-        values = {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
+        values = {**UNBOUNDED, "DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
         return assemble(settings.load(values), self.send)
 
     @cached_property

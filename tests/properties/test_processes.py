@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from harness import Backfill, Worker, wait_for
+from harness import UNBOUNDED, Backfill, Worker, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import oracle
@@ -30,6 +30,7 @@ def backfill(laboratory: Laboratory, emptied_redis: Redis, tmp_path_factory: pyt
             "DATABASE_URL": laboratory.database_url,
             "REDIS_URL": emptied_redis.url,
             "BACKFILL_QUEUE": f"test-{secrets.token_hex(4)}",
+            **UNBOUNDED,
             "BACKFILL_STANDING_SECONDS": "1",
             "BACKFILL_WATCHDOG_SECONDS": "1",
         },

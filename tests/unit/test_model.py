@@ -128,6 +128,8 @@ class TestRun:
             "mode": "apply",
             "parameters": PARAMETERS.as_json(),
             "counts": {"read": 2, "inserted": 0, "quarantined": 0},
+            "jobs": 0,
+            "cost": None,
             "pages": 1,
             "lanes": [lane(counts={"read": 2}, page=1).as_json(CLASSES, "running")],
             "started_at": "2026-03-01T12:00:00+00:00",

@@ -142,8 +142,8 @@ class TestSummary:
         ("state", "command"),
         [
             ("running", "backfill watch 260301-120000-abcd"),
-            ("paused", "backfill run --resume"),
-            ("failed", "backfill run --resume"),
+            ("paused", "backfill resume"),
+            ("failed", "backfill resume"),
             ("cancelled", "backfill run --apply"),
             ("complete", "backfill verify 260301-120000-abcd"),
         ],
@@ -220,7 +220,7 @@ class TestParts:
             (200, "3 min 20 s"),
             (3_599.6, "1 h 0 min"),
             (18_600, "5 h 10 min"),
-            (360_000, "100 h 0 min"),
+            (360_000, "4 d 4 h"),
         ],
     )
     def test_a_duration_reads_as_one_says_it(self, seconds: float, text: str) -> None:

@@ -15,9 +15,9 @@ WITH limits AS MATERIALIZED (
     set_config('jit', 'off', true)
 )
 SELECT
-  run.state AS run_state, run.parameters, run.single_batch, run.started_at, run.ordinal,
+  run.state AS run_state, run.parameters, run.single_batch, run.started_at,
   lane.number, lane.lower_bound, lane.upper_bound, lane.cursor, lane.page, lane.generation, lane.state, lane.reason,
-  lane.counts, lane.moved_at
+  lane.counts, lane.moved_at, lane.size, lane.waits
 FROM limits
 CROSS JOIN backfill.lane
 JOIN backfill.run ON run.id = lane.run_id

@@ -11,5 +11,8 @@ SET
   state = CASE WHEN :cursor = upper_bound THEN 'done' ELSE state END,
   reason = NULL,
   moved_at = clock_timestamp(),
-  held_until = clock_timestamp() + :delay_ms * interval '1 millisecond'
+  held_until = clock_timestamp() + :delay_ms * interval '1 millisecond',
+  size = :size,
+  page_seconds = :seconds,
+  waits = 0
 WHERE run_id = :run AND number = :lane

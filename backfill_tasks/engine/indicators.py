@@ -1,0 +1,175 @@
+"""Indicators: each measures one thing and says whether a page may start now. Those of PostgreSQL itself are here."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from sqlalchemy import Connection, Row, text
+
+Answer = Literal["go", "wait", "unknown"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an indicator says: its answer, what it measured and its threshold in words, and why it answers so.
+
+    `reason` is empty for *go*; for *wait* it is what an operator reads where a run stands, for *unknown* what it would
+    take to know.
+    """
+
+    indicator: str
+    answer: Answer
+    value: str
+    threshold: str
+    reason: str = ""
+
+
+class Indicator(ABC):
+    """One thing that is measured before pages start. Reads only, and in some milliseconds at most.
+
+    `read` gets a connection inside a transaction. Whatever it raises counts as *unknown*, and stops nothing.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def threshold(self) -> str:
+        """The threshold in words; "off" where the indicator is not asked."""
+
+    @abstractmethod
+    def read(self, connection: Connection) -> Reading:
+        """Measure, and answer."""
+
+    def compare(self, value: float, most: float, shown: str, reason: str) -> Reading:
+        """*wait* for this reason if a value is over the most that is allowed, else *go*."""
+        over = value > most
+        return Reading(self.name, "wait" if over else "go", shown, self.threshold, reason if over else "")
+
+    def unknown(self, reason: str) -> Reading:
+        """*unknown*, and what it would take to know."""
+        return Reading(self.name, "unknown", "-", self.threshold, reason)
+
+
+@dataclass(frozen=True)
+class _Statistics(Indicator):
+    """An indicator of the server's own statistics, which a role sees of its own sessions only unless it may see all."""
+
+    most: float | None
+    unit: ClassVar[str] = ""
+    #: What is measured, as a part of a SELECT: its columns, and what stands behind them.
+    columns: ClassVar[str]
+    source: ClassVar[str]
+
+    @property
+    def threshold(self) -> str:
+        """The most that is allowed, with its unit."""
+        return "off" if self.most is None else f"{self.most:g}{self.unit}"
+
+    def read(self, connection: Connection) -> Reading:
+        """Measure, if this role may see what there is to see."""
+        row = connection.execute(
+            text(
+                "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS may_see_all,"  # noqa: S608  constants
+                f" quote_ident(current_user) AS role, {self.columns} FROM {self.source}"
+            )
+        ).one()
+        if not row.may_see_all:
+            return self.unknown(f"this role may not see other sessions: GRANT pg_read_all_stats TO {row.role}")
+        return self.judge(row, float("inf") if self.most is None else self.most)
+
+    @abstractmethod
+    def judge(self, row: Row[Any], most: float) -> Reading:
+        """What the measured columns mean."""
+
+
+@dataclass(frozen=True)
+class ReplicationLag(_Statistics):
+    """How far the slowest standby is behind, in seconds. One that is idle is not behind."""
+
+    name: ClassVar[str] = "replication lag"
+    unit: ClassVar[str] = " s"
+    columns: ClassVar[str] = "count(*) AS standbys, coalesce(max(extract(epoch FROM replay_lag)), 0) AS lag"
+    source: ClassVar[str] = "pg_stat_replication"
+
+    def judge(self, row: Row[Any], most: float) -> Reading:
+        """A server without a standby has no lag."""
+        shown = f"{row.lag:.1f} s" if row.standbys else "no standby"
+        return self.compare(float(row.lag), most, shown, f"a standby is {shown} behind, over {self.threshold}")
+
+
+@dataclass(frozen=True)
+class LockWaits(_Statistics):
+    """How many sessions of this database wait for a lock of another. Our own do not count."""
+
+    name: ClassVar[str] = "lock waits"
+    columns: ClassVar[str] = "count(*) AS waiting"
+    source: ClassVar[str] = (
+        "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        " AND application_name <> current_setting('application_name')"
+    )
+
+    def judge(self, row: Row[Any], most: float) -> Reading:
+        """Any that waits is somebody's transaction."""
+        reason = f"{row.waiting} sessions wait for a lock, over {self.threshold}"
+        return self.compare(row.waiting, most, str(row.waiting), reason)
+
+
+@dataclass(frozen=True)
+class ActiveSessions(_Statistics):
+    """How many of the server's connections are at work, in percent of max_connections, whatever their database."""
+
+    name: ClassVar[str] = "active sessions"
+    unit: ClassVar[str] = " %"
+    columns: ClassVar[str] = "count(*) AS active, current_setting('max_connections')::int AS connections"
+    source: ClassVar[str] = "pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle'"
+
+    def judge(self, row: Row[Any], most: float) -> Reading:
+        """The share counts, the number is shown."""
+        shown = f"{row.active} of {row.connections}"
+        reason = f"{shown} connections are at work, over {self.threshold}"
+        return self.compare(100 * row.active / row.connections, most, shown, reason)
+
+
+@dataclass(frozen=True)
+class OldestTransaction(_Statistics):
+    """How long the oldest transaction of this database has been open: until it ends, no old row can be cleaned up."""
+
+    name: ClassVar[str] = "oldest transaction"
+    unit: ClassVar[str] = " s"
+    columns: ClassVar[str] = "coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) AS age"
+    source: ClassVar[str] = (
+        "pg_stat_activity WHERE backend_type = 'client backend' AND datname = current_database()"
+        " AND pid <> pg_backend_pid()"
+    )
+
+    def judge(self, row: Row[Any], most: float) -> Reading:
+        """Its age, in seconds."""
+        shown = f"{row.age:,.1f} s"
+        return self.compare(float(row.age), most, shown, f"a transaction is open for {shown}, over {self.threshold}")
+
+
+@dataclass(frozen=True)
+class PageDuration(Indicator):
+    """What the slowest of the lanes' last pages took. After one that took too long, all rest as long as it took.
+
+    `most` in milliseconds. It is the ledger's own figure, and needs no rights but the ledger's.
+    """
+
+    most: float | None
+    name: ClassVar[str] = "page duration"
+
+    @property
+    def threshold(self) -> str:
+        """In milliseconds."""
+        return "off" if self.most is None else f"{self.most:g} ms"
+
+    def read(self, connection: Connection) -> Reading:
+        """The slowest page that has not been rested from."""
+        query = text(
+            "SELECT max(page_seconds) FROM backfill.lane"
+            " WHERE moved_at + page_seconds * interval '1 second' > clock_timestamp()"
+        )
+        took = 1000 * (connection.execute(query).scalar() or 0.0)
+        most = float("inf") if self.most is None else self.most
+        return self.compare(took, most, f"{took:,.0f} ms", f"the last page took {took:,.0f} ms, over {self.threshold}")

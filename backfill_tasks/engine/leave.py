@@ -1,0 +1,86 @@
+"""Leave: whether a page may start now, and how large it may be."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.backfill import Backfill, PageContext
+from backfill_tasks.engine.model import RunId
+from backfill_tasks.engine.pace import Pace
+from backfill_tasks.engine.pressure import Pressure
+
+
+@dataclass(frozen=True)
+class Leave:
+    """The page may start, with this many items at the most: 1 or more."""
+
+    limit: int
+    context: PageContext
+
+
+@dataclass(frozen=True)
+class NoLeave:
+    """The page may not start now, and why.
+
+    `wait`: ask again in a while. `budget`: what the run may do is done. `held`: the run is not running any more.
+    """
+
+    why: Literal["wait", "budget", "held"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Gives leave. Times in milliseconds."""
+
+    pressure: Pressure
+    lock_ms: int
+    statement_ms: int
+
+    def ask(
+        self,
+        connection: Connection,
+        run: RunId,
+        fence: ledger.Fence,
+        backfill: Backfill,
+        *,
+        size: int,
+        ended: bool = False,
+    ) -> Leave | NoLeave:
+        """Ask for the lane that the fence holds, whose page may have `size` items; asked in the page's transaction.
+
+        A page whose size depends on what all others have done waits for its turn, and has it until its transaction
+        ends: so no bound is passed, however many lanes, workers and runs there are. `ended`: the run need not be
+        running, because it is not its next page that is asked for.
+        """
+        pace, options = fence.parameters.pace, fence.parameters.options
+        reason = self.pressure.reason_to_wait(connection, backfill.indicators(pace))
+        if reason is not None:
+            return NoLeave("wait", reason)
+        bounded = bool(backfill.jobs) and pace.bounds_jobs
+        if not (bounded or fence.single_batch or backfill.numbers(options)):
+            return Leave(size, PageContext(options, fence.started_at))
+        tally = ledger.take_turn(
+            connection, backfill.name, run, backfill.jobs, lock_ms=self.lock_ms, patience_ms=self.statement_ms
+        )
+        if tally.state != "running" and not ended:
+            return NoLeave("held")
+        context = PageContext(options, fence.started_at, tally.ordinal, pace.spacing_ms, tally.due_at)
+        return _bounded(connection, context, pace, backfill, tally, size) if bounded else Leave(size, context)
+
+
+def _bounded(
+    connection: Connection, context: PageContext, pace: Pace, backfill: Backfill, tally: ledger.Tally, size: int
+) -> Leave | NoLeave:
+    """As many items as the run's bounds on jobs leave room for: an item makes one job at the most."""
+    if pace.max_jobs is not None:
+        size = min(size, pace.max_jobs - tally.jobs)
+        if size < 1:
+            return NoLeave("budget", f"its budget of {pace.max_jobs:,} jobs is used up")
+    if pace.max_pending is not None:
+        size = min(size, pace.max_pending - backfill.pending(connection, pace.max_pending))
+        if size < 1:
+            return NoLeave("wait", f"{pace.max_pending:,} of our jobs are pending, and no more may be")
+    return Leave(size, context)

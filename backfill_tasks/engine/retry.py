@@ -1,0 +1,84 @@
+"""Retry: quarantined items again, one by one. Those that go through now are the run's, as if they never had failed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.backfill import Backfill, PageContext, Raced
+from backfill_tasks.engine.database import is_permanent, is_transient, reason
+from backfill_tasks.engine.leave import Gate, NoLeave
+from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Quarantined, RunId, Window
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of a quarantined item. `held`: it was not tried, for this reason."""
+
+    item: str
+    outcome: Literal["went through", "failed again", "held"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Retrier:
+    """Tries quarantined items again. Times in milliseconds."""
+
+    engine: Engine
+    backfills: Mapping[str, Backfill]
+    gate: Gate
+    lock_ms: int
+    statement_ms: int
+
+    def retry(self, run: RunId) -> Iterator[Tried]:
+        """Try every quarantined item of a run once, each in a transaction of its own, whatever state the run is in.
+
+        Safe to repeat, and beside the run itself: an item is taken out of quarantine in the transaction that does it.
+        What holds pages back (pressure, bounds on jobs) holds these back too: the first that gets no leave is the last.
+        """
+        with self.engine.begin() as connection:
+            waiting = ledger.quarantined(connection, run, most=None)
+        for each in waiting:
+            tried = self._try(run, each)
+            if tried is not None:
+                yield tried
+            if tried is not None and tried.outcome == "held":
+                return
+
+    def _try(self, run: RunId, each: Quarantined) -> Tried | None:
+        """None where somebody else has tried it meanwhile."""
+        with self.engine.begin() as connection:
+            place = ledger.hold_quarantined(connection, run, each.item)
+            if place is None:
+                return None
+            message = PageMessage(run, place.lane, place.page, 0)
+            fence = ledger.fence(connection, message, lock_ms=self.lock_ms, statement_ms=self.statement_ms)
+            if fence is None:
+                return None
+            backfill = self.backfills[fence.parameters.backfill]
+            leave = self.gate.ask(connection, run, fence, backfill, size=1, ended=True)
+            if isinstance(leave, NoLeave):
+                return Tried(each.item, "held", leave.reason)
+            bounds = Bounds(backfill.before(connection, each.item), each.item)
+            try:
+                with connection.begin_nested():
+                    result = _page_of_one(connection, backfill, bounds, leave.context)
+            except (DBAPIError, Raced) as error:
+                if isinstance(error, DBAPIError) and (is_transient(error) or is_permanent(error)):
+                    raise
+                why = reason(error) if isinstance(error, DBAPIError) else "the host keeps changing its row"
+                ledger.keep_in_quarantine(connection, run, each.item, why)
+                return Tried(each.item, "failed again", why)
+            ledger.release(connection, run, each.item, place, fence.lane, result)
+            return Tried(each.item, "went through")
+
+
+def _page_of_one(connection: Connection, backfill: Backfill, bounds: Bounds, context: PageContext) -> PageResult:
+    """The page of a stretch that has one item, or none if that is gone."""
+    result = backfill.page(connection, Window(bounds, limit=1, rows=1), context)
+    if result.cursor != bounds.upper:  # the host has put another right before it in this very moment
+        raise Raced
+    return result

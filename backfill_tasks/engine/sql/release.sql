@@ -1,0 +1,13 @@
+-- A quarantined item went through: it leaves the quarantine, and its page, its lane and its run count it anew.
+WITH released AS (
+  DELETE FROM backfill.quarantine WHERE run_id = :run AND item = :item
+),
+counted AS (
+  UPDATE backfill.page SET counts = CAST(:counts AS jsonb) WHERE run_id = :run AND lane = :lane AND number = :page
+),
+numbered AS (
+  UPDATE backfill.run
+  SET ordinal = ordinal + :numbered, due_at = coalesce(CAST(:due_at AS timestamptz), due_at)
+  WHERE id = :run AND :numbered > 0
+)
+UPDATE backfill.lane SET counts = CAST(:lane_counts AS jsonb) WHERE run_id = :run AND number = :lane

@@ -1,0 +1,42 @@
+"""The host's job queue as an indicator: how long its live jobs wait."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sqlalchemy import Connection
+
+from backfill_tasks.engine.indicators import Indicator, Reading
+from backfill_tasks.lead_scoring import host
+
+#: How many due jobs are looked at to find a live one: some milliseconds by index, and 250 times what the host's runner
+#: takes at a time.
+_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class LiveQueueAge(Indicator):
+    """How long the oldest due job that is not ours has waited. `most` in seconds; 0: not asked."""
+
+    schema: str
+    key_prefix: str
+    most: float
+    name: ClassVar[str] = "live queue"
+
+    @property
+    def threshold(self) -> str:
+        """In seconds."""
+        return f"{self.most:g} s" if self.most else "off"
+
+    def read(self, connection: Connection) -> Reading:
+        """Where so many of our own jobs are due that no live one can be seen, the last of those stands for it."""
+        values = {"key_prefix": self.key_prefix, "rows": _ROWS}
+        row = connection.execute(host.file(self.schema, "live_wait.sql"), values).one()
+        most = self.most or float("inf")
+        if row.behind_ours is not None:
+            shown = f"{row.behind_ours:,.0f} s"
+            reason = f"{_ROWS:,} of our own jobs have been due for over {self.threshold}: the queue must catch up first"
+            return self.compare(row.behind_ours, most, shown, reason)
+        if row.waited is None:
+            return self.compare(0, most, "none waits", "")
+        shown = f"{row.waited:,.0f} s"
+        return self.compare(row.waited, most, shown, f"a live job has waited for {shown}, over {self.threshold}")

@@ -1,0 +1,173 @@
+"""Commands that steer a run: pause, resume, tune, retry, cancel; and its events."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.model import TUNABLE, RunId
+from backfill_tasks.errors import UsageError
+from cli import render
+from cli.commands import say_whether_workers_are_online
+from cli.pace import MOST_LEADS, TEN_MINUTES_MS, is_given, pace_options
+from cli.session import COMPLETE, QUARANTINED, Session, say
+
+#: Items that a retry shows one by one.
+_MOST_SHOWN = 20
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--all", "every", is_flag=True, help="Every run that is running.")
+@click.pass_obj
+def pause(session: Session, run: str | None, *, every: bool) -> None:
+    """Let every lane of a run stop after the page that it is at.
+
+    What is done stays, what waits in the host's queue is the host's. `backfill resume`
+    goes on, on any worker, any day.
+
+    \b
+    Examples:
+      backfill pause 261124-091500-a1b2
+      backfill pause --all
+    """
+    if every == (run is not None):
+        raise UsageError("name one run, or give --all")
+    for each in _running(session) if every else [session.run(run).id]:
+        if session.parts.runs.pause(each, "paused by command"):
+            click.echo(f"Run {each} is paused. Go on with: backfill resume {each}")
+        else:
+            click.echo(f"Run {each} was {session.parts.runs.read(each).state} already.")
+
+
+def _running(session: Session) -> Sequence[RunId]:
+    session.require_ledger()
+    with session.parts.engine.begin() as connection:
+        found = ledger.running(connection)
+    if not found:
+        click.echo("No run is running.")
+    return found
+
+
+@click.command()
+@click.argument("run")
+@click.pass_obj
+def resume(session: Session, run: str) -> None:
+    """Go on with a run that is paused or has failed, from where each lane stands.
+
+    \b
+    Example:
+      backfill resume 261124-091500-a1b2
+    """
+    found = session.run(run)
+    session.require_redis()
+    lost = session.parts.runs.resume(found.id)
+    if lost:
+        say(f"Redis had lost the cursor of {render.lanes_in_words(len(lost))}: taken from the ledger.")
+    click.echo(f"Run {found.id} goes on. Look with: backfill watch {found.id}")
+    say_whether_workers_are_online()
+
+
+@click.command()
+@click.argument("run")
+@click.pass_obj
+def cancel(session: Session, run: str) -> None:
+    """End a run for good, after the pages that are at work; what it did stays.
+
+    \b
+    Example:
+      backfill cancel 261124-091500-a1b2
+    """
+    found = session.run(run)
+    if not session.parts.runs.cancel(found.id):
+        click.echo(f"Run {found.id} was {found.state} already.")
+        return
+    click.echo(f"Run {found.id} is cancelled. What it did stays.")
+
+
+@click.command()
+@click.argument("run")
+@click.option("--limit", type=click.IntRange(1, MOST_LEADS), metavar="N", help="Page size, in leads.")
+@click.option(
+    "--page-delay-ms", type=click.IntRange(0, TEN_MINUTES_MS), metavar="N", help="Pause between the pages of a lane."
+)
+@pace_options
+@click.pass_context
+def tune(context: click.Context, /, run: str, **options: Any) -> None:
+    """Change a run's pace while it goes on; its next pages go by it.
+
+    \b
+    Examples:
+      backfill tune 261124-091500-a1b2 --jobs-per-minute 5
+      backfill tune 261124-091500-a1b2 --max-pending none --limit 200
+    """
+    session: Session = context.obj
+    changes = {name: options[name] for name in TUNABLE if is_given(context, name)}
+    if not changes:
+        raise UsageError("nothing is to be changed: see `backfill tune --help` for what may be")
+    found = session.run(run)
+    changed = session.parts.runs.tune(found.id, changes)
+    for name, (old, new) in changed.items():
+        click.echo(f"Run {found.id}: {name.replace('_', ' ')} {_value(old)} -> {_value(new)}")
+    if not changed:
+        click.echo(f"Run {found.id} has these already.")
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@click.command()
+@click.argument("run")
+@click.pass_context
+def retry(context: click.Context, run: str) -> None:
+    """Try the quarantined leads of a run again, each for itself; those that go through are the run's.
+
+    Exits with 3 if any is left in quarantine.
+
+    \b
+    Example:
+      backfill retry 261124-091500-a1b2
+    """
+    session: Session = context.obj
+    found = session.run(run)
+    tried = list(session.parts.retrier.retry(found.id))
+    failed = [each for each in tried if each.outcome != "went through"]
+    for each in failed[:_MOST_SHOWN]:
+        click.echo(f"  {each.item}  {each.outcome}: {each.reason}")
+    done = len(tried) - len(failed)
+    with session.parts.engine.begin() as connection:
+        left = ledger.count_quarantined(connection, found.id)
+        if tried:
+            ledger.note(connection, found.id, "retried", {"went through": done, "left": left}, who=ledger.who())
+    click.echo(f"{len(tried):,} tried again, {done:,} went through, {left:,} left in quarantine.")
+    context.exit(QUARANTINED if left else COMPLETE)
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.pass_obj
+def events(session: Session, run: str | None, *, as_json: bool) -> None:
+    """List what happened to a run (default: the newest): when, what, and who did it.
+
+    \b
+    Example:
+      backfill events 261124-091500-a1b2
+    """
+    found = session.run(run)
+    with session.parts.engine.begin() as connection:
+        happened = ledger.events(connection, found.id)
+    if as_json:
+        content = [
+            {"at": each.at.isoformat(), "event": each.name, "detail": dict(each.detail), "by": each.who}
+            for each in happened
+        ]
+        click.echo(json.dumps({"run_id": found.id, "events": content}, ensure_ascii=False))
+        return
+    click.echo(f"Events of run {found.id}, in UTC")
+    for each in happened:
+        for line in render.event(each):
+            click.echo(line)
