@@ -25,11 +25,14 @@ _LONGEST_WAIT = 60
 
 
 class LaneStopped(Exception):  # noqa: N818  a lane's end, shown by Flower as the task's failure
-    """A page can't be done and its lane has stopped. The text says why."""
+    """A page can't be done and its lane has stopped. The text says why; it is all that Flower's list has room for."""
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def send(message: PageMessage, delay: float) -> None:
-    """Put a page's message on its way, readable in Flower without opening it."""
+    """Put a page's message on its way."""
     page.apply_async(
         kwargs={
             "run": message.run,
@@ -39,9 +42,13 @@ def send(message: PageMessage, delay: float) -> None:
         },
         task_id=message.task_id,
         countdown=delay or None,
-        argsrepr="()",
-        kwargsrepr=str(message),
+        **_readable(message),
     )
+
+
+def _readable(message: PageMessage) -> dict[str, str]:
+    """How Flower shows a message's arguments, and finds them: `kwargs:"lane=2 page=7"`."""
+    return {"argsrepr": "()", "kwargsrepr": str(message)}
 
 
 @cache
@@ -70,10 +77,10 @@ def page(self: Task, *, run: str, lane: int, page: int, generation: int) -> dict
             raise _try_again(self, message, reason(error)) from None
         step = _parts().chain.stop(message, f"page {page}: {reason(error)}")
     if step.outcome == "stopped":
-        raise LaneStopped(f"run {run} lane {lane}: {step.reason}")
+        raise LaneStopped(step.reason)
     summary = _summary(step)
     logger.info("page %s: %s %s", step.outcome, message, " ".join(f"{key}={value}" for key, value in summary.items()))
-    return {"run": run, "lane": lane, "page": page, "outcome": step.outcome, **summary}
+    return {"outcome": step.outcome, **summary}
 
 
 def _try_again(task: Task, message: PageMessage, why: str) -> Exception:
@@ -81,7 +88,7 @@ def _try_again(task: Task, message: PageMessage, why: str) -> Exception:
     parts, most = _parts(), settings.load().page_retries
     if task.request.retries >= most:
         parts.chain.stop(message, f"page {message.page}: given up after {most} retries: {why}")
-        return LaneStopped(f"run {message.run} lane {message.lane}: given up after {most} retries: {why}")
+        return LaneStopped(f"{why}: given up after {most} retries")
     wait = min(_LONGEST_WAIT, 2**task.request.retries)
     logger.warning("page put off for %d s: %s: %s", wait, message, why)
     parts.chain.live.forgive(message)
@@ -90,7 +97,7 @@ def _try_again(task: Task, message: PageMessage, why: str) -> Exception:
             ledger.hold_back(connection, message, wait, f"page {message.page} waits for a retry: {why}")
     except DBAPIError:  # the database is away: that is why the page is put off, and nobody can read the ledger either
         logger.warning("the ledger can't be reached: %s", message)
-    raise task.retry(exc=LaneStopped(why), countdown=wait)
+    raise task.retry(exc=LaneStopped(why), countdown=wait, **_readable(message))
 
 
 def _summary(step: Step) -> dict[str, int]:
