@@ -32,7 +32,7 @@ class LaneStopped(Exception):  # noqa: N818  a lane's end, shown by Flower as th
 
 
 def send(message: PageMessage, delay: float) -> None:
-    """Put a page's message on its way."""
+    """Put a page's message on its way; in Flower `kwargs:lane=2 kwargs:page=7` finds it."""
     page.apply_async(
         kwargs={
             "run": message.run,
@@ -42,13 +42,7 @@ def send(message: PageMessage, delay: float) -> None:
         },
         task_id=message.task_id,
         countdown=delay or None,
-        **_readable(message),
     )
-
-
-def _readable(message: PageMessage) -> dict[str, str]:
-    """How Flower shows a message's arguments, and finds them: `kwargs:"lane=2 page=7"`."""
-    return {"argsrepr": "()", "kwargsrepr": str(message)}
 
 
 @cache
@@ -97,7 +91,7 @@ def _try_again(task: Task, message: PageMessage, why: str) -> Exception:
             ledger.hold_back(connection, message, wait, f"page {message.page} waits for a retry: {why}")
     except DBAPIError:  # the database is away: that is why the page is put off, and nobody can read the ledger either
         logger.warning("the ledger can't be reached: %s", message)
-    raise task.retry(exc=LaneStopped(why), countdown=wait, **_readable(message))
+    raise task.retry(exc=LaneStopped(why), countdown=wait)
 
 
 def _summary(step: Step) -> dict[str, int]:

@@ -193,11 +193,10 @@ class Flower:
             with refusal:
                 return refusal.code, refusal.read().decode()
 
-    def wait_for_a_worker(self) -> None:
+    def wait_for_a_worker(self, prefix: str = "") -> None:
         """Wait until Flower hears the workers."""
-        wait_for(
-            lambda: json.loads(self.get("/workers?json=1", login=self.login)[1])["data"], what="Flower to hear a worker"
-        )
+        path = f"{prefix}/workers?json=1"
+        wait_for(lambda: json.loads(self.get(path, login=self.login)[1])["data"], what="Flower to hear a worker")
 
     def stop(self) -> None:
         """Ask it to end, and end it if it does not."""

@@ -64,8 +64,10 @@ def test_every_page_and_all_of_the_api_are_behind_the_login(flower: Flower) -> N
     assert {(method, path): flower.get(path, method=method)[0] for method, path in asked} == dict.fromkeys(asked, 401)
 
 
-def test_a_wrong_password_is_refused(flower: Flower) -> None:
-    assert [flower.get(path, login="ops:guess")[0] for path in ("/", "/api/workers", "/metrics")] == [401, 401, 401]
+@pytest.mark.parametrize("login", ["ops:guess", "ops", ":"])
+def test_a_wrong_login_is_refused(flower: Flower, login: str) -> None:
+    assert [flower.get(path, login=login) for path in ("/", "/metrics")] == [(401, "Access denied")] * 2
+    assert flower.get("/api/workers", login=login)[0] == 401
 
 
 def test_metrics_are_there_for_who_logs_in(flower: Flower) -> None:
