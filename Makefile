@@ -3,10 +3,10 @@ PYTHON ?= python3
 SETUP = @$(PYTHON) sandbox/bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test test-browser screenshots bench lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: ## the main job on a sample database, end to end (KEEP=1: stay up until Ctrl-C)
 	$(SETUP) servers
@@ -15,6 +15,14 @@ demo: ## the main job on a sample database, end to end (KEEP=1: stay up until Ct
 test: ## the whole test suite (ARGS="-k name": for pytest)
 	$(SETUP) test
 	@exec .venv/bin/python -m pytest -n 4 $(ARGS)
+
+test-browser: ## Flower in a real browser (Debian: apt install chromium)
+	$(SETUP) browser
+	@exec .venv/bin/python -m pytest -m browser tests/browser $(ARGS)
+
+screenshots: ## take the pictures of Flower in docs/images again
+	$(SETUP) browser
+	@SCREENSHOTS=docs/images exec .venv/bin/python -m pytest -m browser tests/browser $(ARGS)
 
 bench: ## measure the speed (ARGS="--help": its options)
 	$(SETUP) servers

@@ -5,7 +5,7 @@ import logging
 from celery import Celery
 from celery.signals import after_setup_logger
 
-app = Celery("backfill", include=["backfill_tasks.tasks", "backfill_tasks.fleet"])
+app = Celery("backfill", include=["backfill_tasks.tasks", "backfill_tasks.fleet", "backfill_tasks.flower"])
 app.config_from_object("celeryconfig")
 
 

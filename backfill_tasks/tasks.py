@@ -26,11 +26,14 @@ _LONGEST_WAIT = 60
 
 
 class LaneStopped(Exception):  # noqa: N818  a lane's end, shown by Flower as the task's failure
-    """A page can't be done and its lane has stopped. The text says why."""
+    """A page can't be done and its lane has stopped. The text says why; it is all that Flower's list has room for."""
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def send(message: PageMessage, delay: float) -> None:
-    """Put a page's message on its way, readable in Flower without opening it."""
+    """Put a page's message on its way; in Flower `kwargs:lane=2 kwargs:page=7` finds it."""
     page.apply_async(
         kwargs={
             "run": message.run,
@@ -41,8 +44,6 @@ def send(message: PageMessage, delay: float) -> None:
         },
         task_id=message.task_id,
         countdown=delay or None,
-        argsrepr="()",
-        kwargsrepr=str(message),
     )
 
 
@@ -72,13 +73,13 @@ def page(self: Task, *, run: str, lane: int, page: int, generation: int, waits: 
             raise _try_again(self, message, reason(error)) from None
         step = _parts().chain.stop(message, f"page {page}: {reason(error)}")
     if step.outcome == "stopped":
-        raise LaneStopped(f"run {run} lane {lane}: {step.reason}")
+        raise LaneStopped(step.reason)
     summary = _summary(step)
     # A page that waits asks again every few seconds, for hours if it must: the log has it once.
     level = logging.DEBUG if waits and step.outcome == "put off" else logging.INFO
     said = " ".join(f"{key}={value}" for key, value in summary.items())
     logger.log(level, "page %s: %s %s", step.outcome, message, said)
-    return {"run": run, "lane": lane, "page": page, "outcome": step.outcome, **summary}
+    return {"outcome": step.outcome, **summary}
 
 
 def _try_again(task: Task, message: PageMessage, why: str) -> Exception:
@@ -86,7 +87,7 @@ def _try_again(task: Task, message: PageMessage, why: str) -> Exception:
     parts, most = _parts(), settings.load().page_retries
     if task.request.retries >= most:
         parts.chain.stop(message, f"page {message.page}: given up after {most} retries: {why}")
-        return LaneStopped(f"run {message.run} lane {message.lane}: given up after {most} retries: {why}")
+        return LaneStopped(f"{why}: given up after {most} retries")
     wait = min(_LONGEST_WAIT, 2**task.request.retries)
     logger.warning("page put off for %d s: %s: %s", wait, message, why)
     parts.chain.live.forgive(message)

@@ -1,5 +1,6 @@
 """The installed command and real workers, as a test sees them: subprocesses, their output, their exit status."""
 
+import base64
 import fcntl
 import json
 import os
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import termios
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,6 +157,69 @@ class Worker:
                 self.process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+
+@dataclass(frozen=True)
+class Flower:
+    """A `celery -A backfill_tasks flower` at a port of its own."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    login: str | None
+
+    @classmethod
+    def start(cls, backfill: Backfill, *options: str, login: str | None = "ops:not-secret") -> "Flower":
+        """Start Flower, with a login or without, and wait until it listens."""
+        log = backfill.directory / f"flower-{len(list(backfill.directory.glob('flower-*.log')))}.log"
+        command = [str(_PROGRAMS / "celery"), "-A", "backfill_tasks", "flower", "--port=0", *options]
+        variables = {name: value for name, value in backfill.environment.items() if not name.startswith("FLOWER_")}
+        if login is not None:
+            variables["FLOWER_BASIC_AUTH"] = login
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, cwd=backfill.directory, env=variables, stdout=output, stderr=output)
+        started = cls(process, log, login)
+        wait_for(started._listens, what=f"Flower to listen: {log}", seconds=60)
+        return started
+
+    def _listens(self) -> bool:
+        assert self.process.poll() is None, f"Flower ended: {self.log.read_text()}"
+        return "Visit me at" in self.log.read_text()
+
+    @property
+    def port(self) -> int:
+        found = re.search(r"Visit me at http://[^:]+:(\d+)", self.log.read_text())
+        assert found, "Flower does not say where it listens"
+        return int(found[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str, *, method: str = "GET", login: str | None = None) -> tuple[int, str]:
+        """Ask for a path, with a login or without: the status and the body."""
+        request = urllib.request.Request(self.url + path, method=method, data=b"" if method == "POST" else None)  # noqa: S310
+        if login is not None:
+            request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 (our own address)
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code, refusal.read().decode()
+
+    def wait_for_a_worker(self, prefix: str = "") -> None:
+        """Wait until Flower hears the workers."""
+        path = f"{prefix}/workers?json=1"
+        wait_for(lambda: json.loads(self.get(path, login=self.login)[1])["data"], what="Flower to hear a worker")
+
+    def stop(self) -> None:
+        """Ask it to end, and end it if it does not."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 #: Takes the terminal that is its standard input, so that Ctrl-C typed there is a signal, and becomes the command.

@@ -1,0 +1,111 @@
+"""Flower's login: what is behind it, and what there is where there is none."""
+
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from acceptance.commands import backfill_against
+from flower.urls import handlers
+from harness import Flower
+from tornado.web import RequestHandler, URLSpec
+
+from sandbox.servers import Redis
+
+StartFlower = Callable[..., Flower]
+
+#: The style sheets, a word for a health check, and the pages that say that there is no such page, or that one has gone.
+OPEN = {"/static/(.*)", "/healthcheck", "/login/?", "/logout", ".*"}
+
+UNREACHABLE = "postgresql://nobody@127.0.0.1:1/none"
+
+
+@pytest.fixture(scope="module")
+def flower(deserted_broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
+    """Flower with a login."""
+    started = Flower.start(backfill_against(tmp_path_factory.mktemp("flower"), UNREACHABLE, deserted_broker.url))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def start_flower(deserted_broker: Redis, tmp_path: Path) -> Iterator[StartFlower]:
+    """Starts Flowers that end with the test."""
+    started: list[Flower] = []
+
+    def start(*options: str, login: str | None) -> Flower:
+        backfill = backfill_against(tmp_path, UNREACHABLE, deserted_broker.url)
+        started.append(Flower.start(backfill, *options, login=login))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+def requests() -> list[tuple[str, str]]:
+    """Every request that Flower has an answer for: the method, and a path that its route takes."""
+    found = []
+    for route in handlers:
+        pattern, handler = (
+            (route.regex.pattern, route.handler_class) if isinstance(route, URLSpec) else (route[0], route[1])
+        )
+        path = re.sub(r"\(\.[+*]\)", "anything", pattern.removesuffix("$"))
+        answered = [name for name in ("get", "post") if getattr(handler, name) is not getattr(RequestHandler, name)]
+        found += [(method.upper(), path) for method in answered if pattern.removesuffix("$") not in OPEN]
+    return found
+
+
+def test_every_page_and_all_of_the_api_are_behind_the_login(flower: Flower) -> None:
+    asked = requests()
+
+    assert {("GET", "/tasks"), ("GET", "/metrics"), ("POST", "/api/task/rate-limit/anything")} <= set(asked)
+    assert {(method, path): flower.get(path, method=method)[0] for method, path in asked} == dict.fromkeys(asked, 401)
+
+
+@pytest.mark.parametrize("login", ["ops:guess", "ops", ":"])
+def test_a_wrong_login_is_refused(flower: Flower, login: str) -> None:
+    assert [flower.get(path, login=login) for path in ("/", "/metrics")] == [(401, "Access denied")] * 2
+    assert flower.get("/api/workers", login=login)[0] == 401
+
+
+def test_metrics_are_there_for_who_logs_in(flower: Flower) -> None:
+    status, metrics = flower.get("/metrics", login=flower.login)
+
+    assert status == 200
+    assert "# TYPE flower_events_total counter" in metrics
+
+
+def test_a_health_check_needs_no_login_and_learns_nothing(flower: Flower) -> None:
+    assert flower.get("/healthcheck") == (200, "OK")
+
+
+def test_without_a_login_the_api_refuses_and_pages_are_for_this_machine_only(start_flower: StartFlower) -> None:
+    flower = start_flower(login=None)
+
+    assert flower.get("/tasks")[0] == 200
+    assert [flower.get(path)[0] for path in ("/api/workers", "/metrics")] == [401, 401]
+    with pytest.raises(ConnectionRefusedError):
+        connect_from_elsewhere(flower)
+
+
+def test_with_a_login_it_can_be_reached_from_elsewhere(flower: Flower) -> None:
+    connect_from_elsewhere(flower)
+
+
+def test_without_a_login_it_can_be_reached_at_an_address_that_is_asked_for(start_flower: StartFlower) -> None:
+    connect_from_elsewhere(start_flower("--address=0.0.0.0", login=None))
+
+
+def test_other_columns_can_be_asked_for(start_flower: StartFlower) -> None:
+    flower = start_flower("--tasks-columns=name,worker", login="ops:not-secret")
+
+    _, page = flower.get("/tasks", login=flower.login)
+
+    assert re.findall(r'data-column="(\w+)"', page) == ["name", "worker"]
+
+
+def connect_from_elsewhere(flower: Flower) -> None:
+    """Connect to an address of this machine that a program which listens at 127.0.0.1 does not have."""
+    socket.create_connection(("127.0.0.2", flower.port), timeout=5).close()
