@@ -47,7 +47,7 @@ class Session:
     def parts(self) -> Parts:
         """The engine, with a database that answers."""
         parts = assemble(self.settings, _send, patience=_PATIENCE)
-        with database.reachable(parts.address), parts.engine.connect() as connection:
+        with database.reachable(parts.address), parts.engine.begin() as connection:
             connection.execute(text("SELECT 1"))
         return parts
 
