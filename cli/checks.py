@@ -135,6 +135,7 @@ def _host(session: Session) -> Iterator[Finding]:
 def _ledger(session: Session) -> Iterator[Finding]:
     with session.parts.engine.begin() as connection:
         schema.require(connection)
+        schema.require_rights(connection)
     yield Finding("fine", f"the ledger is at version {schema.latest()}")
 
 

@@ -61,6 +61,7 @@ def resume(session: Session, run: str) -> None:
     Example:
       backfill resume 261124-091500-a1b2
     """
+    session.require_ledger(to_write=True)
     found = session.run(run)
     session.require_redis()
     lost = session.parts.runs.resume(found.id)

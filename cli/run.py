@@ -120,6 +120,8 @@ def _start(session: Session, request: Request) -> int:
             checkpoint.require_writable(request.state_file)
     with session.parts.engine.begin() as connection:
         backfill.check(connection, request.parameters.options, apply=apply)
+        if apply and schema.version(connection):
+            schema.require_rights(connection)
     if not apply:
         return _dry_run(session, backfill, request)
     _mention_unfinished(session)
@@ -297,7 +299,7 @@ def _in_ledger(session: Session, run: RunId) -> bool:
 
 def _go_on(session: Session, request: Request, run: RunId) -> int:
     session.require_redis()
-    session.require_ledger()
+    session.require_ledger(to_write=True)
     if request.state_file is not None:
         checkpoint.require_writable(request.state_file)
     _refuse_differences(request, run, session.parts.runs.read(run).parameters.as_json())

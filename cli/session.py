@@ -56,10 +56,12 @@ class Session:
         with live.reachable(self.settings.redis_url):
             live.connect(self.settings.redis_url, patience=_PATIENCE).ping()
 
-    def require_ledger(self) -> None:
-        """Raise LedgerError unless the ledger is there and of the right version."""
+    def require_ledger(self, *, to_write: bool = False) -> None:
+        """Raise LedgerError unless the ledger is there, of the right version, and open to what is to be done."""
         with self.parts.engine.begin() as connection:
             schema.require(connection)
+            if to_write:
+                schema.require_rights(connection)
 
     def run(self, run: str | None) -> Run:
         """The run with this id, or the newest.

@@ -6,7 +6,7 @@ from textwrap import indent
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.engine.database import is_permanent, reason
+from backfill_tasks.engine.database import is_permanent, load_sql, reason, statement
 from backfill_tasks.errors import LedgerError
 
 _FRAME = """CREATE SCHEMA IF NOT EXISTS backfill;
@@ -103,6 +103,16 @@ def refuse_newer(found: int) -> None:
     if found > latest():
         raise LedgerError(
             f"the ledger is at version {found}, this backfill knows version {latest()}: install the newer backfill"
+        )
+
+
+def require_rights(connection: Connection) -> None:
+    """Raise LedgerError unless this role may do with the ledger's tables what a run does, before it does any of it."""
+    lacking = connection.execute(statement(load_sql("backfill_tasks.engine", "sql/lacking_rights.sql"))).one()
+    if lacking.tables is not None:
+        raise LedgerError(
+            f"this role may not write all of the ledger ({lacking.tables}): have a DBA run"
+            f" GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill TO {lacking.role}"
         )
 
 

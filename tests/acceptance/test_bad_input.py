@@ -281,6 +281,7 @@ def make_role(host: Host) -> Iterator[Callable[..., str]]:
 READ = "SELECT ON ALL TABLES IN SCHEMA public"
 WRITE = "SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public"
 LEDGER = "USAGE ON SCHEMA backfill"
+LOOK = "SELECT ON ALL TABLES IN SCHEMA backfill"
 
 
 @pytest.mark.parametrize(
@@ -291,8 +292,18 @@ LEDGER = "USAGE ON SCHEMA backfill"
         ((WRITE,), ["run", "--apply"], "USAGE on schema backfill"),
         ((), ["status"], "USAGE on schema backfill"),
         ((LEDGER,), ["status"], "its tables"),
+        ((WRITE, LEDGER, LOOK), ["run", "--apply"], "ON ALL TABLES IN SCHEMA backfill"),
+        ((WRITE, LEDGER, LOOK), ["run", "--resume"], "ON ALL TABLES IN SCHEMA backfill"),
     ],
-    ids=["reading the host", "writing the host", "the ledger", "status", "the ledger's tables"],
+    ids=[
+        "reading the host",
+        "writing the host",
+        "the ledger",
+        "status",
+        "the ledger's tables",
+        "writing the ledger",
+        "writing the ledger to resume",
+    ],
 )
 def test_a_right_that_is_missing_is_named(
     tool: Backfill, make_role: Callable[..., str], grants: tuple[str, ...], arguments: list[str], missing: str

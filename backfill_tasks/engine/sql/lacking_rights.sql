@@ -1,0 +1,11 @@
+-- The ledger's tables with which this role may not do all that a run does.
+SELECT quote_ident(current_user) AS role, string_agg(quote_ident(relname), ', ' ORDER BY relname) AS tables
+FROM pg_class
+WHERE
+  relnamespace = to_regnamespace('backfill')
+  AND relkind = 'r'
+  AND relname <> 'migration'
+  AND NOT (
+    has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+    AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
+  )
