@@ -94,7 +94,11 @@ task_send_sent_event = False
 
 # ---- pace and time
 
-# Celery's own rate limit, counted by each worker. None: no limit.
+# Celery's own rate limit counts for each worker, never reaches one that joins later, and delivers a fraction of what it
+# says under a backlog. The bucket that this consumer asks for a page is one that the whole fleet shares, in Redis.
+worker_consumer = "backfill_tasks.consumer:Consumer"
+
+# What the fleet's rate is where nobody has set one yet. None: no limit.
 task_annotations = {"backfill.page": {"rate_limit": _settings.rate_limit}}
 
 timezone = "UTC"

@@ -1,15 +1,19 @@
-"""The workers that are online, and the messages that are on their way: in the queue, or in a living worker's hands."""
+"""The workers that are online, their rate, and the messages on their way: in the queue, or in a worker's hands."""
 
 import json
 from typing import Any
 
+from celery.worker import control
 from celery.worker import state as worker_state
-from celery.worker.control import inspect_command
+from celery.worker.control import control_command, inspect_command
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from backfill_tasks.celery import app
-from backfill_tasks.errors import UnreachableError
+from backfill_tasks.consumer import PAGE
+from backfill_tasks.engine.rate import Rate, refuse_aging
+from backfill_tasks.errors import UnreachableError, UsageError
 
 #: How long workers get to answer, in seconds. A worker's loop answers in milliseconds, even when all its children work.
 _PATIENCE = 1.0
@@ -41,6 +45,74 @@ def _queued() -> set[str]:
 def _held() -> set[str]:
     answers = app.control.broadcast("backfill_holds", reply=True, timeout=_PATIENCE) or ()
     return {task_id for answer in answers for held in answer.values() for task_id in held}
+
+
+def waiting_for_the_rate() -> dict[str, int]:
+    """The workers that are online, each with how many pages wait in it for the fleet's rate.
+
+    Raises:
+        UnreachableError: the broker does not answer.
+    """
+    try:
+        answers = app.control.broadcast("backfill_waits", reply=True, timeout=_PATIENCE) or ()
+    except (OperationalError, OSError) as error:
+        raise UnreachableError(f"Redis can't be reached: {error}; see REDIS_URL") from None
+    return {worker: pages for answer in answers for worker, pages in sorted(answer.items())}
+
+
+def require_room(rate: Rate, *, more: int = 0) -> None:
+    """Refuse a rate so low that pages which wait for it would be delivered twice.
+
+    Args:
+        rate: the rate.
+        more: how many messages will be sent beside those that are on their way.
+
+    Raises:
+        UsageError: with the arithmetic.
+    """
+    refuse_aging(
+        rate,
+        pages=max(1, _number_on_their_way() + more),
+        page_seconds=app.conf.task_time_limit,
+        redelivery_seconds=app.conf.broker_transport_options["visibility_timeout"],
+    )
+
+
+def _number_on_their_way() -> int:
+    """Messages in the queue, and those taken and not acknowledged, whether their worker lives or not."""
+    queue = app.conf.task_default_queue
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        queued = int(channel.client.llen(queue))
+        taken = [json.loads(entry) for entry in channel.client.hvals(channel.unacked_key)]
+    return queued + len([routing_key for _, _, routing_key in taken if routing_key == queue])
+
+
+@control_command(  # type: ignore[untyped-decorator]
+    name="rate_limit",
+    args=[("task_name", str), ("rate_limit", str)],
+    signature="<task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>",
+)
+def set_rate_limit(state: Any, task_name: str, rate_limit: str | float | None, **options: Any) -> Any:
+    """Tell worker(s) to modify the rate limit for a task by type; that of pages is the whole fleet's.
+
+    In the place of Celery's own command, and so behind `control.rate_limit`, `celery control rate_limit` and Flower's
+    form. To one worker or to all: the rate is the same for all. 0 is refused: Celery takes it for no limit.
+    """
+    if task_name != PAGE:
+        return control.rate_limit(state, task_name, rate_limit, **options)
+    try:
+        rate = Rate.parse(None if rate_limit is None else str(rate_limit))
+        require_room(rate)
+        state.consumer.set_fleet_rate(rate)
+    except (UsageError, RedisError) as error:
+        return control.nok(str(error))
+    return control.ok(f"the rate of all workers together is {rate}")
+
+
+@inspect_command(default_timeout=_PATIENCE)  # type: ignore[untyped-decorator]
+def backfill_waits(state: Any) -> int:
+    """How many pages wait in this worker for the fleet's rate."""
+    return len(state.consumer.task_buckets[PAGE].contents)
 
 
 @inspect_command(default_timeout=_PATIENCE)  # type: ignore[untyped-decorator]

@@ -16,6 +16,7 @@ from backfill_tasks.errors import ConfigurationError
 
 _NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?", re.ASCII)
+_MOST_RATE = 1_000_000
 
 _REDIS_FORM = (
     "it must look like redis://:password@host:6379/0 (or rediss://…, unix:///path); in the password percent-encode the"
@@ -76,11 +77,12 @@ def _redis_url(value: str) -> str:
     return value
 
 
-def _rate_limit(value: str) -> str | None:
-    if value in {"", "none"}:
+def rate_limit(value: str) -> str | None:
+    """A rate in Celery's notation as it was written; None for none. Raises ValueError for anything else, 0 included."""
+    if value == "none":
         return None
     match = _RATE.fullmatch(value)
-    if match is None or float(match["count"]) == 0:
+    if match is None or not 0 < float(match["count"]) <= _MOST_RATE:
         raise ValueError(f"{value!r} is not a rate: write 20/s, 600/m or 0.5/s, or none for no limit")
     return value
 
@@ -119,8 +121,8 @@ VARIABLES = (
     Variable(
         "BACKFILL_RATE_LIMIT",
         "none",
-        "pages per worker: 20/s, 600/m, 0.5/s, none (Celery's rate_limit)",
-        _rate_limit,
+        "pages of the whole fleet: 20/s, 600/m, 0.5/s, none; holds until `backfill rate` has set one",
+        rate_limit,
     ),
     Variable("BACKFILL_LANES", "2", "lanes of a run, where --lanes does not say", whole_number(1, 64)),
     Variable(

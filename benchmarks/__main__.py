@@ -72,6 +72,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, list[report.Line]]:
             repetitions=arguments.repetitions,
             sample=arguments.sample,
             schema=arguments.schema,
+            seconds=arguments.seconds,
         )
         return {PARTS[name].title: PARTS[name].measure(bench) for name in chosen}
 
@@ -87,7 +88,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--repetitions", type=_positive, default=5, help="how often; the median counts")
     parser.add_argument("--sample", type=_positive, default=5_000, help="leads that are done one by one")
     parser.add_argument("--schema", type=Path, default=SCHEMA, help="SQL that makes the host's tables")
-    parser.add_argument("--large", action="store_true", help="at 2,000,000 leads too: takes some ten minutes more")
+    parser.add_argument("--seconds", type=_positive, default=60, help="for how long each rate is measured")
+    parser.add_argument("--large", action="store_true", help="the long parts too: takes half an hour more")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of: {', '.join(PARTS)}")
     parser.add_argument("--json", type=Path, default=_RESULTS, help="where the figures go")
     arguments = parser.parse_args()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import latency, loops, memory, tool
+from benchmarks import latency, loops, memory, rate, tool
 from benchmarks.host import Host, filled
 from benchmarks.report import Line
 from benchmarks.walk import BenchmarkError, Walk
@@ -52,6 +52,7 @@ class Bench:
         repetitions: how often what is compared is measured.
         sample: how many leads are done one by one.
         schema: SQL that makes the host's tables.
+        seconds: for how long each rate is measured.
     """
 
     database_url: str
@@ -61,6 +62,7 @@ class Bench:
     repetitions: int
     sample: int
     schema: Path
+    seconds: int
 
     @contextmanager
     def host(self, *, leads: int | None = None, eligible: int | None = None) -> Iterator[Host]:
@@ -191,6 +193,11 @@ def sparse(bench: Bench) -> list[Line]:
     ]
 
 
+def paced(bench: Bench) -> list[Line]:
+    """What the fleet's rate delivers, with 1, 2 and 4 workers, and while workers come, die and the rate changes."""
+    return rate.measure(bench.database_url, bench.redis_url, bench.seconds)
+
+
 @dataclass(frozen=True)
 class Part:
     """A part by its title; a large one takes minutes and is measured only where that is asked for."""
@@ -206,6 +213,7 @@ PARTS = {
     "drift": Part("Page time along the table", drift),
     "memory": Part("Memory over a run, pages of 20", flat),
     "drift-large": Part("Page time along a table of 2,000,000 leads", drift_large, large=True),
+    "rate": Part("The fleet's rate, 100 pages waiting", paced, large=True),
     "sparse": Part("2,000,000 leads, 100 eligible", sparse, large=True),
 }
 

@@ -67,29 +67,37 @@ def started(database_url: str, redis_url: str, *, children: int) -> Iterator[Too
     """The tool with a worker that is ready for work, which ends with the block."""
     with tempfile.TemporaryDirectory(prefix="backfill-bench-") as name:
         directory = Path(name)
-        log = directory / "worker.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603 (our own command)
-                [
-                    _PROGRAMS / "celery",
-                    "-A",
-                    "backfill_tasks",
-                    "worker",
-                    "--loglevel=info",
-                    f"--concurrency={children}",
-                ],
-                cwd=directory,
-                env=_environment(database_url, redis_url, directory),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        try:
-            _wait_until_ready(process, log)
-            yield Tool(database_url, redis_url, directory, process.pid)
-        finally:
-            _stop(process)
+        with worker(database_url, redis_url, directory, children=children) as process:
+            yield Tool(database_url, redis_url, directory, process)
+
+
+@contextmanager
+def worker(database_url: str, redis_url: str, directory: Path, *, children: int, name: str = "worker") -> Iterator[int]:
+    """A worker in the queue of a directory, ready for work; answers its process, which ends with the block."""
+    log = directory / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 (our own command)
+            [
+                _PROGRAMS / "celery",
+                "-A",
+                "backfill_tasks",
+                "worker",
+                "--loglevel=info",
+                f"--concurrency={children}",
+                f"--hostname={name}@%h",
+            ],
+            cwd=directory,
+            env=_environment(database_url, redis_url, directory),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(process, log)
+        yield process.pid
+    finally:
+        _stop(process)
 
 
 def _environment(database_url: str, redis_url: str, directory: Path) -> dict[str, str]:

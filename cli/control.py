@@ -12,6 +12,7 @@ from backfill_tasks.errors import UsageError
 from cli import render
 from cli.commands import say_whether_workers_are_online
 from cli.pace import MOST_LEADS, TEN_MINUTES_MS, is_given, pace_options
+from cli.rate import prepare_rate
 from cli.session import COMPLETE, QUARANTINED, Session, say
 
 #: Items that a retry shows one by one.
@@ -64,6 +65,7 @@ def resume(session: Session, run: str) -> None:
     session.require_ledger(to_write=True)
     found = session.run(run)
     session.require_redis()
+    prepare_rate(session, None, lanes=len(found.lanes))
     lost = session.parts.runs.resume(found.id)
     if lost:
         say(f"Redis had lost the cursor of {render.lanes_in_words(len(lost))}: taken from the ledger.")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from backfill_tasks.engine.model import Bounds, Mode, Parameters
+from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
 from backfill_tasks.settings import Settings
 from cli.pace import is_given, pace_of
@@ -42,6 +43,7 @@ class Request:
         single_batch: one page only.
         canary: one page, and then a report of what it did.
         state_file: where to write the checkpoint as well.
+        rate: the fleet's rate from now on; None: as it is.
         yes, detach, as_json: the options of these names.
         ordinal: how many jobs an earlier run has numbered.
         stretches: what an earlier run has left over; None: cut anew.
@@ -57,6 +59,7 @@ class Request:
     yes: bool
     detach: bool
     as_json: bool
+    rate: Rate | None = None
     ordinal: int = 0
     stretches: tuple[Bounds, ...] | None = None
 
@@ -82,6 +85,8 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
         )
     if options["detach"] and not options["apply"] and not options["resume"]:
         raise UsageError("--detach goes with --apply: a dry run counts in this very process")
+    if options["rate"] is not None and not options["apply"] and not options["resume"]:
+        raise UsageError("--rate goes with --apply: a dry run counts in this very process, as fast as it can")
     parameters = Parameters(
         backfill=_BACKFILL,
         limit=options["limit"],
@@ -108,4 +113,5 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
         yes=options["yes"],
         detach=options["detach"],
         as_json=options["as_json"],
+        rate=None if options["rate"] is None else Rate.parse(options["rate"]),
     )

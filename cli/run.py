@@ -20,6 +20,7 @@ from cli import render
 from cli.commands import exit_status, follow_to_the_end, say_whether_workers_are_online, show
 from cli.follow import Detached, follow, signals
 from cli.pace import MOST_LEADS, TEN_MINUTES_MS, pace_options
+from cli.rate import prepare_rate
 from cli.request import PARAMETERS, Request, parse
 from cli.session import COMPLETE, NOT_COMPLETE, Session, say
 
@@ -79,6 +80,7 @@ _USUAL_RATE = 10_000
 )
 @click.option("--resume", is_flag=True, help="Go on with the newest unfinished run, or with --state-file's.")
 @click.option("--lanes", type=click.IntRange(1, MOST_LANES), help="How many lanes (default: BACKFILL_LANES, 2).")
+@click.option("--rate", metavar="RATE", help="Set the rate of all workers together first: 20/s, 600/m, none.")
 @click.option("--yes", is_flag=True, help="Don't ask before --apply starts.")
 @click.option("--detach", is_flag=True, help="Return as soon as the run is seeded.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, the rest on standard error.")
@@ -131,6 +133,7 @@ def _start(session: Session, request: Request) -> int:
         expected = _ask(session, backfill, request, lanes)
     new = ledger.NewRun(new_id(), request.parameters, lanes, request.single_batch, request.ordinal, expected)
     _prepare_ledger(session)
+    prepare_rate(session, request.rate, lanes=len(lanes))
     say_whether_workers_are_online()
     with signals() as stopped:
         session.parts.runs.start(new)
@@ -302,7 +305,9 @@ def _go_on(session: Session, request: Request, run: RunId) -> int:
     session.require_ledger(to_write=True)
     if request.state_file is not None:
         checkpoint.require_writable(request.state_file)
-    _refuse_differences(request, run, session.parts.runs.read(run).parameters.as_json())
+    own = session.parts.runs.read(run)
+    _refuse_differences(request, run, own.parameters.as_json())
+    prepare_rate(session, request.rate, lanes=len(own.lanes))
     say_whether_workers_are_online()
     with signals() as stopped:
         lost = session.parts.runs.resume(run, single_batch=request.single_batch)

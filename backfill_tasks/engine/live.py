@@ -31,13 +31,16 @@ class LiveCursor:
     sent: int
 
 
-def connect(url: str, *, patience: int = 10) -> Redis:
-    """A client that rides out a Redis that is away for a moment: `patience` tries with growing waits of up to 5 s."""
+def connect(url: str, *, patience: int = 10, timeout: float = 5) -> Redis:
+    """A client that rides out a Redis that is away for a moment: `patience` tries with growing waits of up to 5 s.
+
+    Each try takes `timeout` seconds at most.
+    """
     return Redis.from_url(
         url,
         decode_responses=True,
-        socket_timeout=5,
-        socket_connect_timeout=5,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
         retry=Retry(ExponentialBackoff(cap=5, base=0.1), patience),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
@@ -61,9 +64,9 @@ class LiveCursors:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._begin = redis.register_script(_lua("begin"))
-        self._advance = redis.register_script(_lua("advance"))
-        self._claim = redis.register_script(_lua("claim"))
+        self._begin = redis.register_script(lua("begin"))
+        self._advance = redis.register_script(lua("advance"))
+        self._claim = redis.register_script(lua("claim"))
 
     def place(self, run: RunId, lane: Lane) -> None:
         """Put a lane's cursor where the ledger has it: a new chain of the lane's generation begins there.
@@ -133,5 +136,6 @@ def _key(run: RunId, lane: int) -> str:
     return f"backfill:cursor:{run}:{lane}"
 
 
-def _lua(name: str) -> str:
+def lua(name: str) -> str:
+    """The text of one of the engine's Lua scripts."""
     return files("backfill_tasks.engine").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from harness import Backfill
 
-COMMANDS = ["run", "status", "watch", "runs", "verify", "pause", "cancel", "init", "config"]
+COMMANDS = ["run", "status", "watch", "runs", "verify", "rate", "pause", "cancel", "init", "config"]
 PROGRAM = Path(sys.executable).parent / "backfill"
 
 
@@ -20,7 +20,7 @@ def test_the_command_alone_shows_its_help_on_standard_error(alone: Backfill) -> 
     assert [command for command in COMMANDS if f"  {command} " not in done.stderr] == []
 
 
-@pytest.mark.parametrize("command", [(), ("run",), ("init",), ("verify",)], ids=" ".join)
+@pytest.mark.parametrize("command", [(), ("run",), ("init",), ("verify",), ("rate",)], ids=" ".join)
 def test_help_fits_on_a_terminal_and_has_no_stray_characters(alone: Backfill, command: tuple[str, ...]) -> None:
     done = alone(*command, "--help")
 

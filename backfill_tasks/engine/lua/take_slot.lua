@@ -1,0 +1,74 @@
+-- Ask for the fleet's next slot. A slot is taken by who uses it at once: nothing is reserved for a worker that may die.
+-- Slots lie one interval apart, counted from the slot before and not from the moment at which that was taken: a timer
+-- that is late loses nothing. What was missed is made up for by CATCH_UP at most.
+--
+-- KEYS[1] the rate's hash · KEYS[2] the hash of the workers in which tasks wait, with when their oldest came and when they last asked
+-- ARGV[1] the worker · ARGV[2] for how many µs its oldest task has waited; -1: none waits, and it only asks for the rate
+-- ARGV[3] the rate that the worker knows, as it was written · ARGV[4] its interval in µs (0: no limit) · ARGV[5] when it
+-- was set (0: nowhere but in the worker's environment)
+-- Answers: 1 if the slot is taken, 0 if not · the µs to wait · the rate that holds · when it was set
+
+-- All in µs. 50 ms is half of what keeps every second within 10 % and one task above the rate: the other half is for the
+-- way from here to the task's start.
+local CATCH_UP = 50000
+-- Who has waited so much longer than the asking worker goes first ...
+local MUCH = 1000000
+-- ... if it comes for the slot in this time.
+local GRACE = 100000
+-- Workers ask once a second at least: one that did not is gone.
+local GONE = 2500000
+-- A worker that has never heard of a rate gives those that have, and whose Redis was emptied, this time to bring it.
+local SETTLE = 1500000
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+-- The rate. Of two, the one that was set later holds.
+local set_at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0')
+local known_at = tonumber(ARGV[5])
+if set_at == 0 or set_at < known_at then
+  redis.call('HSET', KEYS[1], 'rate', ARGV[3], 'interval', ARGV[4], 'at', math.max(known_at, 1))
+  if set_at == 0 then
+    redis.call('HSET', KEYS[1], 'last', known_at == 0 and now + SETTLE - ARGV[4] or now)
+  end
+end
+local rate, interval, last, at = unpack(redis.call('HMGET', KEYS[1], 'rate', 'interval', 'last', 'at'))
+interval, last, at = tonumber(interval), tonumber(last), tonumber(at)
+if last > now + SETTLE then -- another server's clock, or a clock that was put back
+  last = now
+end
+local due = last + interval
+
+if ARGV[2] == '-1' then
+  redis.call('HDEL', KEYS[2], ARGV[1])
+  return {0, 0, rate, at}
+end
+
+-- Who waits. In the order in which the tasks came, as far as their workers come for the slots.
+local came = now - ARGV[2]
+local before, must_yield = {ARGV[1]}, false
+local waiting = redis.call('HGETALL', KEYS[2])
+for i = 1, #waiting, 2 do
+  local others, asked = string.match(waiting[i + 1], '(%d+) (%d+)')
+  if now - asked > GONE then
+    redis.call('HDEL', KEYS[2], waiting[i])
+  elseif waiting[i] ~= ARGV[1] and tonumber(others) < came then
+    table.insert(before, waiting[i])
+    must_yield = must_yield or tonumber(others) < came - MUCH
+  end
+end
+
+if interval == 0 and now >= due or now >= due and not (must_yield and now < due + GRACE) then
+  if interval > 0 then
+    redis.call('HSET', KEYS[1], 'last', math.max(due, now - CATCH_UP))
+  end
+  redis.call('HDEL', KEYS[2], unpack(before)) -- those that were before it did not come; they ask again, if they live
+  return {1, 0, rate, at}
+end
+
+redis.call('HSET', KEYS[2], ARGV[1], string.format('%d %d', came, now))
+redis.call('EXPIRE', KEYS[2], 60)
+if now >= due then
+  return {0, math.min(due + GRACE - now, interval), rate, at}
+end
+return {0, due - now + (#before - 1) * interval, rate, at}

@@ -1,0 +1,218 @@
+"""What the fleet's rate delivers: when workers start pages, by their own events, under a backlog that never ends."""
+
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from redis import Redis
+
+import celeryconfig
+from backfill_tasks.engine.rate import FleetRate, Rate
+from benchmarks import tool
+from benchmarks.report import Line
+from benchmarks.walk import BenchmarkError
+from sandbox.servers import create_database, drop_database
+
+logger = logging.getLogger("benchmarks")
+
+WORKERS = (1, 2, 4)
+RATES = ("0.5/s", "5/s", "50/s")
+
+#: The changes that are timed, one after the other.
+CHANGES = ("50/s", "5/s", "0.5/s", "50/s", "0.5/s", "5/s")
+
+_BACKLOG = 100
+_FEED_SECONDS = 0.02
+
+#: What a change gets to hold before a steady rate is measured, and what is looked at after one that is timed.
+_SETTLE_SECONDS = 3.0
+_CHANGE_SECONDS = 8.0
+
+
+@dataclass
+class Fleet:
+    """Workers in a queue of their own, in which pages of an unknown run wait: no-ops, but for the way to them."""
+
+    database_url: str
+    redis_url: str
+    directory: Path
+    starts: list[float] = field(default_factory=list)
+    _workers: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def rate(self) -> FleetRate:
+        """The rate of this queue."""
+        return FleetRate(Redis.from_url(self.redis_url, decode_responses=True), self.directory.name)
+
+    def join(self) -> int:
+        """One more worker, ready for work; answers its process."""
+        start = partial(tool.worker, self.database_url, self.redis_url, self.directory, children=2)
+        return self._workers.enter_context(start(name=f"worker-{secrets.token_hex(3)}"))
+
+    def leave(self) -> None:
+        """Stop all workers."""
+        self._workers.close()
+
+    def during(self, seconds: float) -> list[float]:
+        """When pages started, from now on for so many seconds."""
+        began = time.time()
+        time.sleep(seconds)
+        return self.between(began, began + seconds)
+
+    def between(self, first: float, last: float) -> list[float]:
+        """When pages started, from one moment to another. Waits for events that are on their way."""
+        time.sleep(max(0.0, last + 1.0 - time.time()))
+        return sorted(start for start in tuple(self.starts) if first <= start < last)
+
+
+def measure(database_url: str, redis_url: str, seconds: int) -> list[Line]:
+    """Each rate with each number of workers, each across a join and a kill, and changes from one to another."""
+    lines: list[Line] = []
+    for workers in WORKERS:
+        with _fleet(database_url, redis_url, workers) as fleet:
+            for rate in RATES:
+                _set(fleet, rate)
+                lines += _lines(f"{rate}, {workers} worker{'s' * (workers > 1)}", rate, fleet.during(seconds))
+    with _fleet(database_url, redis_url, 2) as fleet:
+        for rate in RATES:
+            _set(fleet, rate)
+            lines += _lines(f"{rate}, a join and a kill", rate, _disturbed(fleet, seconds))
+        lines.append(Line("slowest change of the rate", [max(_changes(fleet))], 2, "less", "s"))
+    return lines
+
+
+def most_in_a_second(starts: Sequence[float]) -> int:
+    """The most starts in any window of one second."""
+    return max((bisect_left(starts, start + 1.0) - number for number, start in enumerate(starts)), default=0)
+
+
+def _lines(what: str, text: str, starts: Sequence[float]) -> list[Line]:
+    rate = 1 / Rate.parse(text).interval
+    if len(starts) < 3:  # noqa: PLR2004  two spaces of time
+        raise BenchmarkError(f"{what}: {len(starts)} pages started, too few to measure: give more --seconds")
+    delivered = (len(starts) - 1) / (starts[-1] - starts[0])
+    most = most_in_a_second(starts)
+    logger.info("%-26s%8.3f/s delivered, %d in a second at most", what, delivered, most)
+    return [
+        Line(f"{what}: off by", [100 * abs(delivered / rate - 1)], 5, "less", "%"),
+        Line("  most in one second", [most], 1.1 * rate + 1, "less", ""),
+    ]
+
+
+def _set(fleet: Fleet, rate: str) -> None:
+    fleet.rate.set(Rate.parse(rate))
+    time.sleep(_SETTLE_SECONDS)
+
+
+def _disturbed(fleet: Fleet, seconds: float) -> list[float]:
+    """The same while a worker joins after a quarter of the time, and is killed after half of it."""
+    began = time.time()
+    time.sleep(seconds / 4)
+    process = fleet.join()
+    time.sleep(max(0.0, began + seconds / 2 - time.time()))
+    os.killpg(process, signal.SIGKILL)
+    time.sleep(max(0.0, began + seconds - time.time()))
+    return fleet.between(began, began + seconds)
+
+
+def _changes(fleet: Fleet) -> Iterator[float]:
+    """In how many seconds each change held, the first one from no limit at all."""
+    before = "none"
+    _set(fleet, before)
+    for rate in CHANGES:
+        changed = time.time()
+        fleet.rate.set(Rate.parse(rate))
+        time.sleep(_CHANGE_SECONDS)
+        held = _held_after(fleet.between(changed - 1.0, changed + _CHANGE_SECONDS), rate) - changed
+        logger.info("%-26s%8.2f s until it held", f"{before} to {rate}", max(0.0, held))
+        yield max(0.0, held)
+        before = rate
+
+
+def _held_after(starts: Sequence[float], text: str) -> float:
+    """The start from which on the pages of a second (or the next one) came at a rate, to within 10 %."""
+    interval = Rate.parse(text).interval
+    group = max(1, round(1 / interval))
+    for first, last in zip(starts, starts[group:], strict=False):
+        if abs((last - first) / (group * interval) - 1) <= 0.1:  # noqa: PLR2004
+            return first
+    raise BenchmarkError(f"the rate never came to {text}")
+
+
+@contextmanager
+def _fleet(database_url: str, redis_url: str, workers: int) -> Iterator[Fleet]:
+    """A fleet of so many workers at work."""
+    name = f"backfill_bench_{secrets.token_hex(4)}"
+    own_url = create_database(database_url, name)
+    try:
+        with tempfile.TemporaryDirectory(prefix="backfill-bench-") as directory:
+            fleet = Fleet(own_url, redis_url, Path(directory))
+            _init(fleet)
+            try:
+                for _ in range(workers):
+                    fleet.join()
+                with _in_thread(_feed, fleet), _in_thread(_watch, fleet):
+                    yield fleet
+            finally:
+                fleet.leave()
+    finally:
+        drop_database(database_url, name)
+
+
+def _init(fleet: Fleet) -> None:
+    subprocess.run(  # noqa: S603 (our own command)
+        [Path(sys.executable).parent / "backfill", "init"],
+        env={**os.environ, "DATABASE_URL": fleet.database_url, "REDIS_URL": fleet.redis_url},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+@contextmanager
+def _in_thread(function: Any, fleet: Fleet) -> Iterator[None]:
+    ended = threading.Event()
+    thread = threading.Thread(target=function, args=(fleet, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _feed(fleet: Fleet, ended: threading.Event) -> None:
+    """Keep the backlog up."""
+    version = celeryconfig.task_default_queue.rpartition(".")[2]
+    queue = f"{fleet.directory.name}.{version}"
+    page = {"run": "unknown", "lane": 1, "page": 1, "generation": 1}
+    with Celery(broker=fleet.redis_url, set_as_current=False) as app, Redis.from_url(fleet.redis_url) as redis:
+        while not ended.wait(_FEED_SECONDS):
+            for _ in range(_BACKLOG - int(redis.llen(queue))):
+                app.send_task("backfill.page", kwargs=page, queue=queue, ignore_result=True)
+
+
+def _watch(fleet: Fleet, ended: threading.Event) -> None:
+    """Note when each page starts. It ends with a worker's next event, a heartbeat at the latest."""
+
+    def note(event: dict[str, Any]) -> None:
+        if event["type"] == "task-started":
+            fleet.starts.append(event["timestamp"])
+        receiver.should_stop = ended.is_set()
+
+    with Celery(broker=fleet.redis_url, set_as_current=False) as app, app.connection() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": note})
+        receiver.capture(limit=None, timeout=None, wakeup=False)

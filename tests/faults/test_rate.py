@@ -1,0 +1,295 @@
+"""One rate for the whole fleet: through Celery's own commands, for whoever joins, and whatever becomes of Redis."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from faults.stage import MakeStage, Stage
+from harness import wait_for
+
+from backfill_tasks.engine import live
+from backfill_tasks.engine.model import PageMessage, RunId
+from backfill_tasks.engine.rate import FleetRate, Rate
+from sandbox.servers import Redis
+
+#: So slow that no page starts while a test runs, and not so slow that one page may not wait for it.
+HALT = "2/h"
+
+
+@pytest.fixture(scope="module")
+def own_redis() -> Iterator[Redis]:
+    """A Redis that no other test uses, and that keeps nothing over a restart."""
+    with Redis() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def own_shared_stage(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
+    made = make_stage(redis_url=own_redis.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stage(own_shared_stage: Stage) -> Stage:
+    """A stage of two workers of two processes, with nothing to do, and no limit."""
+    own_shared_stage.staff(2)
+    fleet(own_shared_stage).set(Rate("none"))
+    wait_for(lambda: set(waiting(own_shared_stage).values()) == {0}, what="the workers to be idle")
+    return own_shared_stage
+
+
+def fleet(stage: Stage) -> FleetRate:
+    queue = stage.backfill.environment["BACKFILL_QUEUE"]
+    return FleetRate(live.connect(stage.backfill.environment["REDIS_URL"], patience=3), queue)
+
+
+def ask(stage: Stage, command: str, *, only: list[str] | None = None, **arguments: Any) -> dict[str, Any]:
+    """What each worker (or only these) answers to one of Celery's commands."""
+    environment = stage.backfill.environment
+    with Celery(broker=environment["REDIS_URL"], set_as_current=False) as app, app.connection() as connection:
+        app.conf.control_exchange = environment["BACKFILL_QUEUE"]
+        answers = app.control.broadcast(
+            command,
+            arguments,
+            destination=only,
+            reply=True,
+            timeout=2.0,
+            limit=len(only or stage.workers),
+            connection=connection,
+        )
+    return {worker: content for answer in answers or () for worker, content in answer.items()}
+
+
+def set_through_celery(stage: Stage, rate: str | float | None, *, of: str = "backfill.page") -> list[Any]:
+    return list(ask(stage, "rate_limit", task_name=of, rate_limit=rate).values())
+
+
+def waiting(stage: Stage) -> dict[str, int]:
+    """How many pages wait for the rate in each worker."""
+    return ask(stage, "backfill_waits")
+
+
+def halt(stage: Stage) -> None:
+    """Let no page start any more."""
+    fleet(stage).set(Rate(HALT))
+    wait_for(lambda: shown(stage) == {HALT}, what="all workers to know")
+
+
+def shown(stage: Stage) -> set[str]:
+    """The rate that each worker shows as its own."""
+    lines = [line for lines in ask(stage, "registered", taskinfoitems=["rate_limit"]).values() for line in lines]
+    found = [line.partition("rate_limit=")[2].rstrip("]") for line in lines if line.startswith("backfill.page")]
+    return set(found) if len(found) == len(stage.workers) else set()
+
+
+class Pages:
+    """Pages of a run that there is not: each starts, finds that, and ends."""
+
+    def __init__(self, stage: Stage, number: int, *, name: str = "none-such") -> None:
+        self._stage = stage
+        self._before = self._started()
+        self.number = number
+        self.ids = [f"{name}:lane-{lane:02d}:000001:g1" for lane in range(1, number + 1)]
+        for lane in range(1, number + 1):
+            stage.deliver(PageMessage(RunId(name), lane, 1, 1))
+
+    @property
+    def started(self) -> int:
+        return self._started() - self._before
+
+    def wait_until_all_started(self) -> None:
+        wait_for(lambda: self.started >= self.number, what=f"{self.number} pages to start")
+
+    def wait_until_they_wait(self, number: int) -> None:
+        wait_for(lambda: sum(waiting(self._stage).values()) == number, what=f"{number} pages to wait for the rate")
+
+    def _started(self) -> int:
+        return sum(log.read_text(errors="replace").count("page unknown") for log in self._logs())
+
+    def _logs(self) -> Any:
+        return self._stage.backfill.directory.glob("worker-*.log")
+
+
+def test_without_a_limit_all_pages_start_and_redis_is_not_asked_for_each(stage: Stage) -> None:
+    with stage.redis() as client:
+        before = calls(client)
+        pages = Pages(stage, 200)
+        pages.wait_until_all_started()
+
+        assert calls(client) - before < 100
+
+
+def calls(client: Any) -> int:
+    return int(client.info("commandstats")["cmdstat_evalsha"]["calls"])
+
+
+def test_pages_that_wait_for_the_rate_can_be_seen(stage: Stage) -> None:
+    halt(stage)
+
+    pages = Pages(stage, 6)
+
+    pages.wait_until_they_wait(4)
+    reserved = [request["id"] for requests in ask(stage, "reserved").values() for request in requests]
+    held = [task for tasks in ask(stage, "backfill_holds").values() for task in tasks]
+    assert len(reserved) == 4
+    assert sorted(stage.backfill.json("rate")["workers"].values()) == [2, 2]
+    assert set(reserved) == set(held) <= set(pages.ids)
+    assert pages.started == 0
+
+
+def test_all_go_when_there_is_no_limit_any_more(stage: Stage) -> None:
+    halt(stage)
+    pages = Pages(stage, 6)
+    pages.wait_until_they_wait(4)
+
+    assert stage.backfill("rate", "none").returncode == 0
+
+    pages.wait_until_all_started()
+    assert set(waiting(stage).values()) == {0}
+
+
+def test_a_run_at_a_rate_is_done_once(stage: Stage) -> None:
+    run = stage.run("--lanes", "4", "--page-delay-ms", "20", "--rate", "100/s")
+
+    stage.assert_done_once(run)
+
+
+@pytest.mark.parametrize(("given", "holds"), [("7/s", "7/s"), (5, "5"), ("0.5/s", "0.5/s"), (None, "none")])
+def test_celerys_own_command_sets_it(stage: Stage, given: str | float | None, holds: str) -> None:
+    fleet(stage).set(Rate("9/s"))
+
+    answers = set_through_celery(stage, given)
+
+    assert answers == [{"ok": f"the rate of all workers together is {holds}"}] * 2
+    assert fleet(stage).read() == Rate(holds)
+
+
+def test_sent_to_one_worker_it_is_set_for_all(stage: Stage) -> None:
+    one = next(iter(waiting(stage)))
+
+    ask(stage, "rate_limit", only=[one], task_name="backfill.page", rate_limit="5")  # as Flower's form does
+
+    wait_for(lambda: shown(stage) == {"5"}, what="both workers to show it")
+
+
+@pytest.mark.parametrize("given", ["0", 0, "NaN", "fast", "-1/s", "20/d"])
+def test_what_is_no_rate_is_refused_with_a_clear_answer(stage: Stage, given: str | float) -> None:
+    fleet(stage).set(Rate("9/s"))
+
+    answers = set_through_celery(stage, given)
+
+    assert [answer["error"].partition(":")[0] for answer in answers] == [f"'{given}' is not a rate"] * 2
+    assert fleet(stage).read() == Rate("9/s")
+
+
+def test_a_rate_at_which_waiting_pages_would_be_delivered_twice_is_refused(stage: Stage) -> None:
+    halt(stage)
+    Pages(stage, 6).wait_until_they_wait(4)
+
+    answers = set_through_celery(stage, "3/h")
+
+    assert "the last of 6 pages on their way may wait 7,200 s and then take 900 s" in answers[0]["error"]
+    assert fleet(stage).read() == Rate(HALT)
+
+
+def test_other_tasks_keep_celerys_own_rate_limit(stage: Stage) -> None:
+    answers = set_through_celery(stage, "9/s", of="backfill.watchdog")
+
+    assert answers == [{"ok": "new rate limit set successfully"}] * 2
+    assert fleet(stage).read() == Rate("none")
+    assert set_through_celery(stage, None, of="backfill.watchdog") == [{"ok": "rate limit disabled successfully"}] * 2
+
+
+def test_a_change_lets_no_page_go_that_waits(stage: Stage) -> None:
+    halt(stage)
+    pages = Pages(stage, 2)
+    pages.wait_until_they_wait(2)
+
+    for rate in ("4/h", "5/h", "6/h", "7/h"):
+        set_through_celery(stage, rate)
+
+    assert sum(waiting(stage).values()) == 2
+    assert pages.started == 0
+
+
+def test_a_worker_that_joins_has_the_rate_before_its_first_page(stage: Stage) -> None:
+    halt(stage)
+    pages = Pages(stage, 6)
+    pages.wait_until_they_wait(4)
+
+    stage.start_worker()
+
+    pages.wait_until_they_wait(6)
+    assert pages.started == 0
+
+
+def test_a_worker_that_stops_gives_back_what_waits_in_it(stage: Stage) -> None:
+    halt(stage)
+    pages = Pages(stage, 6)
+    stage.keep_workers(2)
+    pages.wait_until_they_wait(4)
+
+    stage.keep_workers(1)
+
+    assert len(stage.queued(RunId("none-such"))) == 4
+
+
+def test_a_worker_that_is_killed_holds_nobody_up(stage: Stage) -> None:
+    halt(stage)
+    pages = Pages(stage, 6)
+    pages.wait_until_they_wait(4)
+
+    stage.workers[0].kill()
+    fleet(stage).set(Rate("10/s"))
+
+    wait_for(lambda: pages.started == 4, what="the other worker to start all that it can have")
+
+
+def test_a_redis_that_was_emptied_has_the_rate_again(stage: Stage) -> None:
+    halt(stage)
+
+    with stage.redis() as client:
+        client.flushall()
+
+    wait_for(lambda: fleet(stage).read() == Rate(HALT), what="the rate to be back")
+
+
+def test_pages_that_wait_while_redis_is_restarted_empty_do_not_start(stage: Stage, own_redis: Redis) -> None:
+    halt(stage)
+    pages = Pages(stage, 6)
+    pages.wait_until_they_wait(4)
+
+    own_redis.restart()
+
+    wait_for(lambda: fleet(stage).read() == Rate(HALT), what="the rate to be back")
+    assert pages.started == 0
+
+
+def test_what_waited_when_the_connection_was_lost_is_not_held_any_more(stage: Stage) -> None:
+    halt(stage)
+    pages = Pages(stage, 2)
+    pages.wait_until_they_wait(2)
+
+    with stage.redis() as client:
+        client.flushall()
+        client.client_kill_filter(_type="normal", skipme=True)
+
+    wait_for(lambda: set(waiting(stage).values()) == {0}, what="the workers to be connected again")
+    assert set(map(len, ask(stage, "backfill_holds").values())) == {0}
+    assert pages.started == 0
+
+
+def test_a_worker_that_gets_no_answer_lets_no_page_go_and_says_so(stage: Stage) -> None:
+    key = f"backfill:rate:{stage.backfill.environment['BACKFILL_QUEUE']}"
+    with stage.redis() as client:
+        client.set(key, "not a hash")
+    wait_for(lambda: "no page starts without" in stage.logs(), what="a worker to say so")
+
+    pages = Pages(stage, 4)
+
+    pages.wait_until_they_wait(4)
+    assert pages.started == 0
+    stage.backfill("rate", "none")
+    pages.wait_until_all_started()
