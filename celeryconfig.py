@@ -108,8 +108,9 @@ beat_schedule = {
     "watchdog": {
         "task": "backfill.watchdog",
         "schedule": _settings.watchdog_seconds,
-        # One that nobody took in time is not made up for: the next does the same.
-        "options": {"expires": _settings.watchdog_seconds},
+        # One that nobody took in time is not made up for: the next does the same. It may have to wait behind pages
+        # that wait for the fleet's rate, so it is given time; a few that come together find nothing to do.
+        "options": {"expires": 40 * _settings.watchdog_seconds},
     }
 }
 

@@ -1,7 +1,8 @@
 """The worker's consumer: Celery's own, but that the bucket from which pages take their tokens is the fleet's.
 
-It leans on four members of Celery's Consumer that are not documented (`bucket_for_task`, `_schedule_bucket_request`,
-`_limit_move_to_pool`, `task_buckets`); tests/faults/test_rate.py shows that they are still there.
+It leans on members of Celery's Consumer that are not documented (`bucket_for_task`, `_schedule_bucket_request`,
+`_limit_move_to_pool`, `task_buckets`; `on_send_event_buffered`, `_flush_events`); tests/faults/test_rate.py shows that
+they are still there.
 """
 
 from collections import deque
@@ -31,6 +32,9 @@ _OLD_SECONDS = 1.5
 
 #: The worker's loop stands still while it asks: a Redis that takes longer than this, in seconds, has no slot to give.
 _TIMEOUT = 0.25
+
+#: How long an event waits for others, in seconds: who looks at Flower does not notice.
+_EVENT_SECONDS = 0.1
 
 #: Redis is away or refuses, or what it has under the rate's key is none.
 _NO_ANSWER = (RedisError, BackfillError, ValueError)
@@ -140,6 +144,18 @@ class FleetBucket:
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
     """Celery's consumer with the fleet's bucket for pages. Its other tasks have Celery's own."""
+
+    _events_are_due = False
+
+    def on_send_event_buffered(self) -> None:
+        """Send the events of a moment together: a page has three, and Celery would send each for itself."""
+        if self.hub and not self._events_are_due:
+            self._events_are_due = True
+            self.timer.call_after(_EVENT_SECONDS, self._flush_events)
+
+    def _flush_events(self) -> None:
+        self._events_are_due = False
+        super()._flush_events()
 
     def bucket_for_task(self, type: Any) -> Any:  # noqa: A002  Celery's name
         """The bucket of a task type. That of pages is made once and changed in place: what waits in it stays there."""

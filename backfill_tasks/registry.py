@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from backfill_tasks.engine.backfill import Backfill
-from backfill_tasks.lead_scoring import LeadScoring
+from backfill_tasks.lead_scoring import Drain, LeadScoring
 
 
-def backfills(schema: str) -> Mapping[str, Backfill]:
-    """Every backfill, for a host whose tables are in this schema."""
-    return {each.name: each for each in (LeadScoring(schema),)}
+def backfills(schema: str, drain: Drain) -> Mapping[str, Backfill]:
+    """Every backfill, for a host whose tables are in this schema and whose queue is drained at these times."""
+    return {each.name: each for each in (LeadScoring(schema, drain),)}

@@ -127,15 +127,28 @@ VARIABLES = (
     Variable("BACKFILL_LANES", "2", "lanes of a run, where --lanes does not say", whole_number(1, 64)),
     Variable(
         "BACKFILL_JOBS_PER_MINUTE",
-        "10",
-        "jobs of a run that come due a minute, where no option says; none: all at once",
+        "none",
+        "jobs of a run that come due a minute, where no option says; none: whatever there is room for",
         jobs_per_minute,
     ),
     Variable(
         "BACKFILL_MAX_PENDING",
-        "50",
-        "most jobs of ours that wait in the host's queue at any time, where no option says; none: no bound",
+        "12",
+        "most jobs of ours, with live ones that are due, in the host's queue, where no option says; none: no bound",
         max_pending,
+    ),
+    Variable(
+        "BACKFILL_DRAIN_SECONDS",
+        "60",
+        "the host takes jobs out of its queue every so many seconds, on the full minute; ours come due just before, so"
+        " that live ones go first; none: ours come due at once",
+        _number(0.01, 86_400),
+    ),
+    Variable(
+        "BACKFILL_DRAIN_LEAD_SECONDS",
+        "5",
+        "how many seconds before the host takes jobs ours come due",
+        _number(0, 3_600, off=False),
     ),
     Variable(
         "BACKFILL_MAX_LIVE_WAIT",
@@ -230,6 +243,8 @@ class Settings:
     lanes: int
     jobs_per_minute: float | None
     max_pending: int | None
+    drain_seconds: float | None
+    drain_lead_seconds: float
     max_live_wait: float
     target_page_ms: int
     pressure_seconds: float

@@ -15,6 +15,7 @@ from backfill_tasks.engine.page import Pages
 from backfill_tasks.engine.pressure import Pressure
 from backfill_tasks.engine.retry import Retrier
 from backfill_tasks.engine.runs import Runs
+from backfill_tasks.lead_scoring import Drain
 from backfill_tasks.registry import backfills
 from backfill_tasks.settings import Settings
 
@@ -48,7 +49,7 @@ def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
     """
     address = parse_url(settings.required_database_url())
     engine = connect(address)
-    known = backfills(address.schema)
+    known = backfills(address.schema, Drain(settings.drain_seconds or 0.0, settings.drain_lead_seconds))
     cursors = LiveCursors(live.connect(settings.redis_url, patience=patience))
     pressure = Pressure(_indicators(settings), min(_FRESH_SECONDS, settings.pressure_seconds))
     lock_ms, statement_ms = settings.lock_timeout_ms, settings.statement_timeout_ms

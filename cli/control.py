@@ -8,11 +8,12 @@ import click
 
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.model import TUNABLE, RunId
+from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
 from cli import render
 from cli.commands import say_whether_workers_are_online
 from cli.pace import MOST_LEADS, TEN_MINUTES_MS, is_given, pace_options
-from cli.rate import prepare_rate
+from cli.rate import prepare_rate, set_rate
 from cli.session import COMPLETE, QUARANTINED, Session, say
 
 #: Items that a retry shows one by one.
@@ -97,6 +98,7 @@ def cancel(session: Session, run: str) -> None:
     "--page-delay-ms", type=click.IntRange(0, TEN_MINUTES_MS), metavar="N", help="Pause between the pages of a lane."
 )
 @pace_options
+@click.option("--rate", metavar="RATE", help="The rate of all workers together: 20/s, 600/m, none.")
 @click.pass_context
 def tune(context: click.Context, /, run: str, **options: Any) -> None:
     """Change a run's pace while it goes on; its next pages go by it.
@@ -108,13 +110,17 @@ def tune(context: click.Context, /, run: str, **options: Any) -> None:
     """
     session: Session = context.obj
     changes = {name: options[name] for name in TUNABLE if is_given(context, name)}
-    if not changes:
+    rate = None if options["rate"] is None else Rate.parse(options["rate"])
+    if not changes and rate is None:
         raise UsageError("nothing is to be changed: see `backfill tune --help` for what may be")
     found = session.run(run)
     changed = session.parts.runs.tune(found.id, changes)
+    if rate is not None:
+        session.require_redis()
+        set_rate(session, rate)
     for name, (old, new) in changed.items():
         click.echo(f"Run {found.id}: {name.replace('_', ' ')} {_value(old)} -> {_value(new)}")
-    if not changed:
+    if changes and not changed:
         click.echo(f"Run {found.id} has these already.")
 
 

@@ -77,6 +77,8 @@ def prepare_rate(session: Session, rate: Rate | None, *, lanes: int) -> None:
 def _set(session: Session, rate: Rate) -> None:
     before = _fleet_rate(session).set(rate) or Rate.parse(session.settings.rate_limit)
     say(f"The rate of all workers together is {rate}; it was {before}.")
+    if before != rate and session.settings.database_url is not None:
+        session.parts.runs.note_all("rate", {"rate": [before.text, rate.text]})
 
 
 def _fleet_rate(session: Session) -> FleetRate:

@@ -241,8 +241,12 @@ def _expected_seconds(session: Session, request: Request, counted: Run) -> float
     working = counted.counts.get("read", 0) / (rate or _USUAL_RATE)
     pausing = counted.pages / lanes * request.parameters.page_delay_ms / 1000
     pace, jobs = request.parameters.pace, counted.jobs(session.parts.backfills[request.parameters.backfill].jobs)
-    # Bounded by what may be pending, a run lasts as long as its jobs take to come due; unbounded, they are only spread.
-    due = 60 * jobs / pace.jobs_per_minute if pace.jobs_per_minute and pace.max_pending else 0.0
+    # Bounded by what may be pending, a run lasts as long as the host takes for its jobs: so many at each drain at best.
+    due = 0.0
+    if pace.max_pending is not None:
+        due = (session.settings.drain_seconds or 0.0) * jobs / pace.max_pending
+        if pace.jobs_per_minute is not None:
+            due = max(due, 60 * jobs / pace.jobs_per_minute)
     return max(working + pausing, due)
 
 

@@ -29,6 +29,7 @@ _PROGRAMS = Path(sys.executable).parent
 UNBOUNDED = {
     "BACKFILL_JOBS_PER_MINUTE": "none",
     "BACKFILL_MAX_PENDING": "none",
+    "BACKFILL_DRAIN_SECONDS": "none",
     "BACKFILL_MAX_LIVE_WAIT": "0",
     "BACKFILL_TARGET_PAGE_MS": "0",
     "BACKFILL_MAX_REPLICATION_LAG": "none",

@@ -131,7 +131,10 @@ class Backfill(ABC):
         """The greatest id before this one, in the database's order; None if there is none."""
 
     def pending(self, connection: Connection, most: int) -> int:  # noqa: ARG002  without jobs, none is pending
-        """How many jobs of this backfill's the host has before it that are not done, counted up to `most`."""
+        """How many jobs stand in the host's queue before one that is added now, counted up to `most`.
+
+        All of this backfill's own that are not done, and those of others that go first.
+        """
         return 0
 
     def indicators(self, pace: Pace) -> Sequence[Indicator]:  # noqa: ARG002  without a queue, there is none to ask

@@ -82,5 +82,7 @@ def _bounded(
     if pace.max_pending is not None:
         size = min(size, pace.max_pending - backfill.pending(connection, pace.max_pending))
         if size < 1:
-            return NoLeave("wait", f"{pace.max_pending:,} of our jobs are pending, and no more may be")
+            return NoLeave(
+                "wait", f"{pace.max_pending:,} jobs wait in the host's queue, ours and due live ones: no room"
+            )
     return Leave(size, context)

@@ -20,7 +20,8 @@ class Pace:
 
     Attributes:
         jobs_per_minute: how many of the run's jobs come due a minute.
-        max_pending: how many jobs of the backfill's the host may have before it that are not done.
+        max_pending: how many jobs of the backfill's the host may have before it that are not done. Live jobs that are
+            due take of this room: they go first.
         max_jobs: how many jobs the run may enqueue in all.
         max_live_wait: how long the oldest due job of any other kind may have waited, in seconds, for a page to start.
         target_page_ms: what a page should take, in milliseconds; its size follows.

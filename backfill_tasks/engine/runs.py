@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from backfill_tasks.engine import ledger
+from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.chain import Chain
 from backfill_tasks.engine.model import UNFINISHED, Bounds, Lane, Parameters, Run, RunId, RunState
@@ -96,6 +96,12 @@ class Runs:
             raise UsageError(f"run {run} has --delay-ms, which says when its jobs are due: --jobs-per-minute can't too")
         with self.engine.begin() as connection:
             return ledger.tune(connection, run, changes)
+
+    def note_all(self, name: str, detail: Mapping[str, Any]) -> None:
+        """Note something that is no single run's as an event of every run that is running, if there is a ledger."""
+        with self.engine.begin() as connection:
+            for run in ledger.running(connection) if schema.version(connection) else ():
+                ledger.note(connection, run, name, detail, who=ledger.who())
 
     def pause(self, run: RunId, reason: str) -> bool:
         """Let every lane end after the page that it is at; False if the run was paused or had ended."""

@@ -14,7 +14,7 @@ from backfill_tasks.engine.model import Options, PageResult, Window
 from backfill_tasks.engine.pace import Pace
 from backfill_tasks.errors import HostError, UsageError
 from backfill_tasks.lead_scoring import host
-from backfill_tasks.lead_scoring.queue import LiveQueueAge
+from backfill_tasks.lead_scoring.queue import Drain, LiveQueueAge
 
 #: The stable key of the jobs that are ours: one a lead, whatever run wrote it.
 KEY_PREFIX = "lead_scoring_backfill:"
@@ -39,7 +39,9 @@ _RIGHTS = {
 
 @dataclass(frozen=True)
 class LeadScoring(Backfill):
-    """Enqueues the job of every lead that takes part and has no score. `schema` is that of the host's tables.
+    """Enqueues the job of every lead that takes part and has no score.
+
+    `schema` is that of the host's tables; `drain`, when the host takes jobs out of its queue.
 
     Options: `client_ids` (a list, or None for all workspaces), `rescore_all`, `delay_ms`.
     """
@@ -60,6 +62,7 @@ class LeadScoring(Backfill):
     jobs: ClassVar[Sequence[str]] = ("inserted", "requeued")
 
     schema: str = "public"
+    drain: Drain = Drain()
 
     def check_options(self, options: Options) -> None:
         """Refuse options that no command line has made."""
@@ -138,6 +141,8 @@ class LeadScoring(Backfill):
             "ordinal": context.ordinal,
             "spacing_ms": context.spacing_ms or 0.0,
             "due_at": context.due_at and _naive(context.due_at),
+            "drain_seconds": self.drain.seconds,
+            "drain_lead_seconds": self.drain.lead_seconds,
         }
         row = connection.execute(self._file("selection.sql", "page.sql"), values).one()
         counts = {name: getattr(row, name) for name in ("read", *self.classes)}
@@ -193,7 +198,7 @@ class LeadScoring(Backfill):
         return found
 
     def pending(self, connection: Connection, most: int) -> int:
-        """Our jobs that are PENDING or RUNNING: one that is RUNNING goes back to PENDING when it fails."""
+        """Our jobs that are PENDING or RUNNING (one that is RUNNING goes back when it fails), and the live ones due."""
         return int(connection.execute(self._file("pending.sql"), {"key_prefix": KEY_PREFIX, "most": most}).scalar_one())
 
     def indicators(self, pace: Pace) -> Sequence[Indicator]:

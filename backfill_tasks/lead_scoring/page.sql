@@ -5,7 +5,7 @@
 ,
 -- What is to be enqueued, and when it is due. With a delay: the n-th job of the run is due n delays after the run's
 -- start. Spaced: one after the other behind the run's last, and none in the past, so that what was held up does not come
--- due in a heap. Otherwise: at once, behind what waits already.
+-- due in a heap. Otherwise: just before the host's next drain, so that whatever live job has come by then goes first.
 due AS MATERIALIZED (
   SELECT
     target.*,
@@ -16,6 +16,10 @@ due AS MATERIALIZED (
       WHEN :spacing_ms > 0 THEN
         greatest(CAST(:due_at AS timestamp), now() AT TIME ZONE 'UTC')
         + row_number() OVER (ORDER BY target.id) * CAST(:spacing_ms AS double precision) * interval '1 millisecond'
+      WHEN :drain_seconds > 0 THEN
+        CAST(to_timestamp(
+          ceil((extract(epoch FROM now()) + :drain_lead_seconds) / :drain_seconds) * :drain_seconds - :drain_lead_seconds
+        ) AT TIME ZONE 'UTC' AS timestamp)
       ELSE now() AT TIME ZONE 'UTC'
     END AS run_at
   FROM target

@@ -1,4 +1,4 @@
-"""The host's job queue as an indicator: how long its live jobs wait."""
+"""The host's job queue: when it is drained, and as an indicator how long its live jobs wait."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,6 +11,18 @@ from backfill_tasks.lead_scoring import host
 #: How many due jobs are looked at to find a live one: some milliseconds by index, and 250 times what the host's runner
 #: takes at a time.
 _ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class Drain:
+    """When the host takes due jobs out of its queue, oldest first: every so many seconds, at whole multiples of them.
+
+    Our jobs come due `lead_seconds` before, so that each live job that has come by then goes first. 0: it is not known,
+    and they come due at once.
+    """
+
+    seconds: float = 0.0
+    lead_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
