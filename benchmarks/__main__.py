@@ -89,7 +89,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--sample", type=_positive, default=5_000, help="leads that are done one by one")
     parser.add_argument("--schema", type=Path, default=SCHEMA, help="SQL that makes the host's tables")
     parser.add_argument("--seconds", type=_positive, default=60, help="for how long each rate is measured")
-    parser.add_argument("--large", action="store_true", help="the long parts too: takes half an hour more")
+    parser.add_argument("--large", action="store_true", help="the long parts too: takes an hour more")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of: {', '.join(PARTS)}")
     parser.add_argument("--json", type=Path, default=_RESULTS, help="where the figures go")
     arguments = parser.parse_args()

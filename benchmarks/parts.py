@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import latency, loops, memory, rate, tool
+from benchmarks import latency, loops, memory, queue, rate, tool, webhooks
 from benchmarks.host import Host, filled
 from benchmarks.report import Line
 from benchmarks.walk import BenchmarkError, Walk
@@ -198,6 +198,18 @@ def paced(bench: Bench) -> list[Line]:
     return rate.measure(bench.database_url, bench.redis_url, bench.seconds)
 
 
+def waits(bench: Bench) -> list[Line]:
+    """Live jobs' wait in the host's queue without a backfill, beside this one, and behind one that heeds nothing."""
+    with bench.host(leads=queue.LEADS) as host:
+        return queue.measure(host, bench.redis_url)
+
+
+def beside_webhooks(bench: Bench) -> list[Line]:
+    """The time of a webhook's transaction without a backfill and beside one at full speed."""
+    with bench.host() as host:
+        return webhooks.measure(host, bench.redis_url, limit=bench.limit, repetitions=bench.repetitions)
+
+
 @dataclass(frozen=True)
 class Part:
     """A part by its title; a large one takes minutes and is measured only where that is asked for."""
@@ -215,6 +227,8 @@ PARTS = {
     "drift-large": Part("Page time along a table of 2,000,000 leads", drift_large, large=True),
     "rate": Part("The fleet's rate, 100 pages waiting", paced, large=True),
     "sparse": Part("2,000,000 leads, 100 eligible", sparse, large=True),
+    "queue": Part("Live jobs' wait in the host's queue, eight hours", waits, large=True),
+    "webhooks": Part("Webhooks' transactions beside a backfill", beside_webhooks, large=True),
 }
 
 

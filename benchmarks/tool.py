@@ -7,9 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,16 @@ from benchmarks.walk import BenchmarkError, Walk
 
 _PROGRAMS = Path(sys.executable).parent
 _READY_SECONDS = 60.0
-_UNBOUNDED = {
+
+#: As fast as it goes, in pages of the size that is asked for: what holds a run back beside a live host is off, but for
+#: the pressure of the server itself.
+FULL_SPEED = {
     "BACKFILL_JOBS_PER_MINUTE": "none",
     "BACKFILL_MAX_PENDING": "none",
     "BACKFILL_MAX_LIVE_WAIT": "0",
+    "BACKFILL_TARGET_PAGE_MS": "0",
 }
+
 _STOP_SECONDS = 20.0
 
 
@@ -31,29 +36,31 @@ _STOP_SECONDS = 20.0
 class Tool:
     """The installed command on one database, and a worker in a queue of their own."""
 
-    database_url: str
-    redis_url: str
     directory: Path
     worker: int
+    database_url: str
+    environment: Mapping[str, str] = field(repr=False)
 
     def run(self, *, lanes: int, limit: int) -> Walk:
         """Do a whole run and wait for its end. Its time is its own: from its row in the ledger to its finish."""
-        arguments = ["run", "--apply", "--json", f"--lanes={lanes}", f"--limit={limit}"]
-        done = subprocess.run(  # noqa: S603 (our own command)
-            [_PROGRAMS / "backfill", *arguments],
-            cwd=self.directory,
-            env=_environment(self.database_url, self.redis_url, self.directory),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
+        found: dict[str, Any] = json.loads(
+            self._command("run", "--apply", "--json", f"--lanes={lanes}", f"--limit={limit}")
         )
-        if done.returncode:
-            raise BenchmarkError(f"`backfill {' '.join(arguments)}` ended with {done.returncode}: {_last(done.stderr)}")
-        found: dict[str, Any] = json.loads(done.stdout)
         if len(found["lanes"]) != lanes:
             raise BenchmarkError(f"a run had {len(found['lanes'])} lanes instead of {lanes}: give more --leads")
         return Walk(found["counts"]["read"], found["seconds"])
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """A run with the options' defaults, which goes on during the block and is cancelled after it."""
+        run = json.loads(self._command("run", "--apply", "--json", "--detach"))["run_id"]
+        yield
+        with psycopg.connect(self.database_url) as connection:
+            row = connection.execute("SELECT state, reason FROM backfill.run WHERE id = %s", [run]).fetchone()
+        if row is not None and row[0] == "running":
+            self._command("cancel", run)
+        elif row is None or row[0] != "complete":
+            raise BenchmarkError(f"the run ended on its own: {row}")
 
     def page_seconds(self) -> list[float]:
         """What each page took, as the ledger has it, in the order of the pages."""
@@ -61,18 +68,50 @@ class Tool:
             rows = connection.execute("SELECT seconds FROM backfill.page ORDER BY run_id, lane, number").fetchall()
         return [seconds for (seconds,) in rows]
 
+    def _command(self, *arguments: str) -> str:
+        done = subprocess.run(  # noqa: S603 (our own command)
+            [_PROGRAMS / "backfill", *arguments],
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise BenchmarkError(f"`backfill {' '.join(arguments)}` ended with {done.returncode}: {_last(done.stderr)}")
+        return done.stdout
+
 
 @contextmanager
-def started(database_url: str, redis_url: str, *, children: int) -> Iterator[Tool]:
-    """The tool with a worker that is ready for work, which ends with the block."""
+def started(
+    database_url: str, redis_url: str, *, children: int, settings: Mapping[str, str] = FULL_SPEED
+) -> Iterator[Tool]:
+    """The tool with a worker that is ready for work, which ends with the block.
+
+    Args:
+        database_url: the host database.
+        redis_url: the broker.
+        children: the worker's processes.
+        settings: variables of the tool's own; all others have their defaults.
+    """
     with tempfile.TemporaryDirectory(prefix="backfill-bench-") as name:
         directory = Path(name)
-        with worker(database_url, redis_url, directory, children=children) as process:
-            yield Tool(database_url, redis_url, directory, process)
+        environment = _environment(database_url, redis_url, directory, settings)
+        with worker(database_url, redis_url, directory, children=children, settings=settings) as process:
+            yield Tool(directory, process, database_url, environment)
 
 
 @contextmanager
-def worker(database_url: str, redis_url: str, directory: Path, *, children: int, name: str = "worker") -> Iterator[int]:
+def worker(
+    database_url: str,
+    redis_url: str,
+    directory: Path,
+    *,
+    children: int,
+    name: str = "worker",
+    settings: Mapping[str, str] = FULL_SPEED,
+) -> Iterator[int]:
     """A worker in the queue of a directory, ready for work; answers its process, which ends with the block."""
     log = directory / f"{name}.log"
     with log.open("wb") as output:
@@ -87,7 +126,7 @@ def worker(database_url: str, redis_url: str, directory: Path, *, children: int,
                 f"--hostname={name}@%h",
             ],
             cwd=directory,
-            env=_environment(database_url, redis_url, directory),
+            env=_environment(database_url, redis_url, directory, settings),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -100,16 +139,12 @@ def worker(database_url: str, redis_url: str, directory: Path, *, children: int,
         _stop(process)
 
 
-def _environment(database_url: str, redis_url: str, directory: Path) -> dict[str, str]:
-    """The environment of this process, with the tool's own defaults whatever it sets for the tool, but at full speed.
-
-    What holds a run back beside a live host is off: the bounds on jobs, and the age of a queue that nobody drains. The
-    pressure of the server itself is asked as it always is.
-    """
+def _environment(database_url: str, redis_url: str, directory: Path, settings: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment of this process; of the tool's own variables, these settings only."""
     foreign = {name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")}
     return {
         **foreign,
-        **_UNBOUNDED,
+        **settings,
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "BACKFILL_QUEUE": directory.name,

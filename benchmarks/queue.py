@@ -1,0 +1,106 @@
+"""How long live jobs wait in the host's queue: without a backfill, beside this one, and behind one that heeds nothing.
+
+Eight hours of the host's time (simulator.py) pass in eight minutes, three times with the same live jobs: 8 a minute on
+average, in one hour of four nearly twice as many as in the others. The backfill is the tool as it is: the command with
+no option, a worker, Redis, PostgreSQL. It has more leads than the queue has room for.
+
+What the tool counts in the host's minutes (its rate, its waits) is scaled with them. What it takes itself is not: a
+page of 20 ms weighs like one of 1.2 s, so the figures are on the safe side.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+
+from backfill_tasks.settings import VARIABLES
+from benchmarks import tool
+from benchmarks.host import Host
+from benchmarks.report import Line
+from benchmarks.simulator import Day, arrivals, quantile, simulate
+
+logger = logging.getLogger("benchmarks")
+
+#: A minute of the host takes a second. The tool asks again after 5 s of the host's, so after 83 ms, and a page takes
+#: some 20 ms of them: faster, and the measurement would be one of the tool's own speed.
+FACTOR = 60
+
+#: The tool's settings that are told in the host's time; their defaults are scaled.
+_SCALES = {
+    "BACKFILL_JOBS_PER_MINUTE": FACTOR,
+    "BACKFILL_MAX_LIVE_WAIT": 1 / FACTOR,
+    "BACKFILL_PRESSURE_SECONDS": 1 / FACTOR,
+}
+
+#: Of fewer hours the 99th percentile would be one of a few jobs, and a matter of the seed.
+_MINUTES = 480
+#: Live jobs a minute, in three hours of four and in the third of them.
+_CALM, _BUSY, _FOUR_HOURS, _BUSY_MINUTES = 6.5, 12.5, 240, range(120, 180)
+_SEED = 1
+
+#: Seven in ten of them get a job, which is more than there is room for.
+LEADS = 9_000
+_CHILDREN = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """A backfill by what it is called, and the settings that it has; None: there is none."""
+
+    name: str
+    settings: Mapping[str, str] | None
+
+
+def measure(host: Host, redis_url: str) -> list[Line]:
+    """Live jobs' waits in each case, on a fresh copy of the host database, and what comes of them."""
+    per_minute = [_BUSY if minute % _FOUR_HOURS in _BUSY_MINUTES else _CALM for minute in range(_MINUTES)]
+    live = arrivals(per_minute, _SEED)
+    days: dict[str, Day] = {}
+    for case in _cases():
+        with host.copy() as url, _backfill(url, redis_url, case.settings):
+            days[case.name] = day = simulate(url, live, minutes=_MINUTES, factor=FACTOR)
+        logger.info("%-20s p99 %5.0f s, %3.0f %% of the room used", case.name, _p99(day), 100 * day.used)
+    alone, beside, behind = days.values()
+    return [
+        Line("live jobs", [len(live)], unit=""),
+        *(line for name, day in days.items() for line in _lines(name, day)),
+        Line("p99, this tool / no backfill", [_p99(beside) / _p99(alone)], 1.25, "less"),
+        Line("p99, all at once / no backfill", [_p99(behind) / _p99(alone)]),
+        Line("spare capacity used, this tool", [100 * beside.used], 80, unit="%"),
+        Line("cron or webhook late, at most", [max(day.late for day in days.values())], unit="s"),
+    ]
+
+
+def _cases() -> list[Case]:
+    scaled = {
+        each.name: f"{float(each.default) * _SCALES[each.name]:.6g}"
+        for each in VARIABLES
+        if each.name in _SCALES and each.default not in {None, "none"}
+    }
+    return [Case("no backfill", None), Case("this tool", scaled), Case("all at once", tool.FULL_SPEED)]
+
+
+@contextmanager
+def _backfill(database_url: str, redis_url: str, settings: Mapping[str, str] | None) -> Iterator[None]:
+    """A backfill that goes on during the block, in a database whose queue was empty before it."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute('TRUNCATE "BackgroundJob"')
+    if settings is None:
+        yield
+        return
+    with tool.started(database_url, redis_url, children=_CHILDREN, settings=settings) as started, started.under_way():
+        yield
+
+
+def _lines(name: str, day: Day) -> list[Line]:
+    return [
+        Line(f"{name}: median wait", [quantile(day.waits, 0.5)], unit="s"),
+        Line(f"{name}: p99", [_p99(day)], unit="s"),
+        Line(f"{name}: longest", [day.waits[-1]], unit="s"),
+    ]
+
+
+def _p99(day: Day) -> float:
+    return quantile(day.waits, 0.99)

@@ -1,0 +1,197 @@
+"""The host's job queue in compressed time: the cron that drains it, and webhooks that enqueue live jobs.
+
+Both are real clients of a real database; only time runs faster. Modelled are the host's own rules: once a minute, on
+the minute, the cron gives stale jobs back, takes the 20 oldest due jobs of all types, claims them one by one and
+finishes each. Not modelled: jobs that take time or fail (each succeeds at once), and more than one cron.
+"""
+
+import math
+import random
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import psycopg
+
+from benchmarks.walk import BenchmarkError
+
+#: What the cron takes in a minute.
+DRAIN = 20
+
+_STALE_MINUTES = 10
+#: How long live jobs may still wait after the last has come, in minutes.
+_PATIENCE_MINUTES = 240
+
+_MESSAGES = """
+SELECT message.id, lead.id, lead."clientId"
+FROM "Message" AS message JOIN "Lead" AS lead ON lead.id = message."leadId"
+ORDER BY message.id LIMIT 1000
+"""
+
+_ENQUEUE = """
+INSERT INTO "BackgroundJob" (id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "runAt", "updatedAt")
+VALUES (
+  %(id)s, 'EMAIL_INBOUND_POST_PROCESS', 'PENDING', %(id)s, %(client)s, %(lead)s, %(message)s,
+  now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC'
+)
+"""
+
+_RELEASE = """
+UPDATE "BackgroundJob"
+SET status = 'PENDING', "runAt" = now() AT TIME ZONE 'UTC', "lockedAt" = NULL, "lockedBy" = NULL, "startedAt" = NULL,
+  "lastError" = 'Released stale RUNNING lock', "updatedAt" = now() AT TIME ZONE 'UTC'
+WHERE status = 'RUNNING' AND "lockedAt" < now() AT TIME ZONE 'UTC' - %s * interval '1 second'
+"""
+_DUE = """
+SELECT id FROM "BackgroundJob"
+WHERE status = 'PENDING' AND "runAt" <= now() AT TIME ZONE 'UTC'
+ORDER BY "runAt" LIMIT %s
+"""
+_CLAIM = """
+UPDATE "BackgroundJob"
+SET status = 'RUNNING', "lockedAt" = now() AT TIME ZONE 'UTC', "lockedBy" = 'cron', attempts = attempts + 1,
+  "startedAt" = now() AT TIME ZONE 'UTC', "updatedAt" = now() AT TIME ZONE 'UTC'
+WHERE id = %s AND status = 'PENDING'
+"""
+_FINISH = """
+UPDATE "BackgroundJob"
+SET status = 'SUCCEEDED', "finishedAt" = now() AT TIME ZONE 'UTC', "lockedAt" = NULL, "lockedBy" = NULL,
+  "lastError" = NULL, "updatedAt" = now() AT TIME ZONE 'UTC'
+WHERE id = %s
+"""
+
+_LIVE_LEFT = """
+SELECT EXISTS (
+  SELECT FROM "BackgroundJob" WHERE status = 'PENDING' AND type <> 'LEAD_SCORING_POST_PROCESS'
+)
+"""
+_STARTED = """
+SELECT
+  type = 'LEAD_SCORING_POST_PROCESS',
+  extract(epoch FROM "startedAt" - "runAt")::float,
+  "startedAt" < to_timestamp(%s) AT TIME ZONE 'UTC'
+FROM "BackgroundJob"
+WHERE "startedAt" IS NOT NULL
+"""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The host's time: so many times as fast as the real one, and at zero on a whole minute of a wall clock as fast."""
+
+    factor: float
+    began: float
+
+    @classmethod
+    def start(cls, factor: float) -> "Clock":
+        """A clock that is about to be at zero."""
+        minute = 60 / factor
+        return cls(factor, math.ceil(time.time() / minute) * minute)
+
+    def wait_for(self, second: float) -> float:
+        """Sleep until so many of the host's seconds have passed. How much later it is then, in the host's seconds."""
+        due = self.real(second)
+        time.sleep(max(0.0, due - time.time()))
+        return (time.time() - due) * self.factor
+
+    def real(self, second: float) -> float:
+        """When so many of the host's seconds have passed: the real time, in seconds since 1970."""
+        return self.began + second / self.factor
+
+
+@dataclass(frozen=True)
+class Day:
+    """What came of a simulation, in the host's time.
+
+    Attributes:
+        waits: of the live jobs, from runAt to startedAt, in seconds, sorted.
+        used: the share of the queue's spare capacity, which is what live jobs left, that the backfill took.
+        late: by how much the cron or a webhook was behind its time at most, in seconds.
+    """
+
+    waits: Sequence[float]
+    used: float
+    late: float
+
+
+def arrivals(per_minute: Sequence[float], seed: int) -> list[float]:
+    """When live jobs come, in seconds: a Poisson process with so many a minute on average, always the same for a seed.
+
+    Args:
+        per_minute: the average of each minute.
+        seed: another one gives another day of the same kind.
+    """
+    chance = random.Random(seed)  # noqa: S311 (nothing is kept secret)
+    most = max(per_minute)
+    times: list[float] = []
+    minute = chance.expovariate(most)
+    while minute < len(per_minute):
+        if chance.random() * most < per_minute[int(minute)]:
+            times.append(60 * minute)
+        minute += chance.expovariate(most)
+    return times
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest of sorted values that so large a share of them does not exceed."""
+    return values[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def simulate(database_url: str, arrivals: Sequence[float], *, minutes: int, factor: float) -> Day:
+    """Let live jobs come and the cron drain the queue, for so many minutes and until no live job waits any more.
+
+    Raises:
+        BenchmarkError: live jobs still wait hours after the last has come.
+    """
+    clock = Clock.start(factor)
+    all_came = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        webhooks = pool.submit(_webhooks, database_url, clock, arrivals, all_came)
+        cron = pool.submit(_cron, database_url, clock, minutes, all_came)
+        late = max(webhooks.result(), cron.result())
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(_STARTED, [clock.real(60 * minutes + 30)]).fetchall()
+    live = [in_time for ours, _, in_time in rows if not ours]
+    ours = [in_time for ours, _, in_time in rows if ours]
+    return Day(
+        waits=sorted(factor * wait for ours, wait, _ in rows if not ours),
+        used=sum(ours) / (DRAIN * minutes - sum(live)),
+        late=late,
+    )
+
+
+def _webhooks(database_url: str, clock: Clock, arrivals: Sequence[float], all_came: threading.Event) -> float:
+    """Enqueue a live job at each of the times. By how much one was late at most."""
+    late = 0.0
+    try:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            messages = connection.execute(_MESSAGES).fetchall()
+            for number, second in enumerate(arrivals):
+                message, lead, client = messages[number % len(messages)]
+                late = max(late, clock.wait_for(second))
+                values = {"id": f"live-{number}", "client": client, "lead": lead, "message": message}
+                connection.execute(_ENQUEUE, values)
+    finally:
+        all_came.set()
+    return late
+
+
+def _cron(database_url: str, clock: Clock, minutes: int, all_came: threading.Event) -> float:
+    """Drain the queue each minute. By how much a minute's drain was late at most."""
+    late = 0.0
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for minute in range(1, minutes + _PATIENCE_MINUTES):
+            late = max(late, clock.wait_for(60 * minute))
+            _drain(connection, 60 * _STALE_MINUTES / clock.factor)
+            if minute >= minutes and all_came.is_set() and connection.execute(_LIVE_LEFT).fetchone() == (False,):
+                return late
+    raise BenchmarkError(f"live jobs still wait {_PATIENCE_MINUTES} minutes after the last has come")
+
+
+def _drain(connection: "psycopg.Connection[tuple[object, ...]]", stale_seconds: float) -> None:
+    connection.execute(_RELEASE, [stale_seconds])
+    for job in connection.execute(_DUE, [DRAIN]).fetchall():
+        if connection.execute(_CLAIM, job).rowcount:
+            connection.execute(_FINISH, job)
