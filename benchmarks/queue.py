@@ -30,6 +30,8 @@ FACTOR = 60
 #: The tool's settings that are told in the host's time; their defaults are scaled.
 _SCALES = {
     "BACKFILL_JOBS_PER_MINUTE": FACTOR,
+    "BACKFILL_DRAIN_SECONDS": 1 / FACTOR,
+    "BACKFILL_DRAIN_LEAD_SECONDS": 1 / FACTOR,
     "BACKFILL_MAX_LIVE_WAIT": 1 / FACTOR,
     "BACKFILL_PRESSURE_SECONDS": 1 / FACTOR,
 }

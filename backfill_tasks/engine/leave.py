@@ -83,6 +83,6 @@ def _bounded(
         size = min(size, pace.max_pending - backfill.pending(connection, pace.max_pending))
         if size < 1:
             return NoLeave(
-                "wait", f"{pace.max_pending:,} jobs wait in the host's queue, ours and due live ones: no room"
+                "wait", f"no room in the host's queue: {pace.max_pending:,} jobs wait, ours and due live ones"
             )
     return Leave(size, context)

@@ -1,7 +1,7 @@
 """The host's tables and rules, as a backfill."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar
@@ -62,7 +62,7 @@ class LeadScoring(Backfill):
     jobs: ClassVar[Sequence[str]] = ("inserted", "requeued")
 
     schema: str = "public"
-    drain: Drain = Drain()
+    drain: Drain = field(default_factory=Drain)
 
     def check_options(self, options: Options) -> None:
         """Refuse options that no command line has made."""
