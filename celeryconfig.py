@@ -112,6 +112,9 @@ beat_schedule = {
 # Beat keeps its times in a file, which nobody needs to keep: a working directory that is read-only will do.
 beat_schedule_filename = str(Path(tempfile.gettempdir()) / f"backfill-beat-{_settings.queue}")
 
+# It is written each time that something was sent: its age says whether beat is alive, to a health check.
+beat_sync_every = 1
+
 # ---- logs: one line an event
 
 worker_hijack_root_logger = True
