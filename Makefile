@@ -26,7 +26,7 @@ screenshots: ## take the pictures of Flower in docs/images again
 
 test-docker: ## the tests of the image and of docker-compose.yml; they skip where no Docker engine answers
 	$(SETUP) test
-	@exec .venv/bin/python -m pytest -m docker tests/docker $(ARGS)
+	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m docker tests/docker $(ARGS)
 
 bench: ## measure the speed (ARGS="--help": its options)
 	$(SETUP) servers

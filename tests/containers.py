@@ -1,137 +1,94 @@
-"""The installation that ops would make: a folder with docker-compose.yml and a filled .env, and `docker compose`."""
+"""What the tests that need Docker are played on: a host database, and pytest-celery's containers for our image."""
 
 import json
-import os
-import secrets
-import shutil
-import socket
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+import psycopg
+from harness import wait_for
+from psycopg.rows import dict_row
+from pytest_celery import CeleryTestWorker, CeleryWorkerContainer, RedisContainer
+from pytest_docker_tools import wrappers
 
-#: What an installation is made of: what a clone has, without what its owner has in it.
-_PARTS = ("backfill_tasks", "cli", "sandbox", "Dockerfile", ".dockerignore", "docker-compose.yml", ".env.example")
-_FILES = ("celeryconfig.py", "constraints.txt", "pyproject.toml", "README.md", "LICENSE")
+from sandbox.host.sample import Sample
 
 #: The tool's settings in all containers of these tests: a lane that has lost its task is seen within seconds.
 SETTINGS: Mapping[str, str] = {"BACKFILL_STANDING_SECONDS": "2", "BACKFILL_WATCHDOG_SECONDS": "1"}
 
 
 @dataclass(frozen=True)
-class Installation:
-    """A folder that looks like a clone on a server, with a project name and an image name of its own."""
+class HostDatabase:
+    """A host database, by its URLs from this machine and from a container, and what was in it in the beginning."""
 
-    folder: Path
-    image: str
-    flower: str
-    login: str
+    url: str
+    inside: str
+    sample: Sample
+
+    def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
+        with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
+            return connection.execute(query.encode(), parameters).fetchall()
+
+    def wait_for_pages(self, number: int) -> None:
+        """Wait until so many pages are committed."""
+        wait_for(lambda: len(self.rows("SELECT FROM backfill.page")) >= number, what=f"{number} pages")
+
+    def wait_until_complete(self, run: str) -> None:
+        complete = "SELECT FROM backfill.run WHERE id = %s AND state = 'complete'"
+        wait_for(lambda: self.rows(complete, run), what=f"run {run} to be complete", seconds=60)
+
+
+class Published:
+    """Mixed into a container: its published port counts, even where these tests run in a container themselves.
+
+    pytest-docker-tools takes a port of the container's network then, and pytest-celery one of localhost with it.
+    """
+
+    ports: Mapping[str, list[int]]
+
+    def get_addr(self, port: str) -> tuple[str, int]:
+        return "127.0.0.1", self.ports[port][0]
+
+
+class PostgresContainer(Published, wrappers.Container):  # type: ignore[misc]
+    """A PostgreSQL."""
+
+    @property
+    def url(self) -> str:
+        """Its URL from this machine, as the user who may do everything."""
+        host, port = self.get_addr("5432/tcp")
+        return f"postgresql://postgres:postgres@{host}:{port}/postgres"
+
+
+class BrokerContainer(Published, RedisContainer):  # type: ignore[misc]
+    """pytest-celery's Redis."""
+
+
+class BackfillWorkerContainer(CeleryWorkerContainer):
+    """A container of our image, which is a worker without more: no command, no volume with an app in it."""
 
     @classmethod
-    def make(cls, folder: Path) -> "Installation":
-        """Copy the clone's files, and fill in .env as .env.example says, for the demo's host."""
-        for name in (*_PARTS, *_FILES):
-            source = CHECKOUT / name
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, folder / name)
-        name = f"backfill-test-{secrets.token_hex(4)}"
-        password = secrets.token_hex(16)
-        flower = f"127.0.0.1:{_free_port()}"
-        values = {
-            "COMPOSE_PROJECT_NAME": name,
-            "COMPOSE_PROFILES": "demo",
-            "IMAGE": name,
-            "DATABASE_URL": f"postgresql://demo:{password}@postgres/demo",
-            "POSTGRES_PASSWORD": password,
-            "REDIS_PASSWORD": secrets.token_hex(16),
-            "FLOWER_BASIC_AUTH": f"ops:{password}",
-            "FLOWER_LISTEN": flower,
-            **SETTINGS,
-        }
-        text = "".join(f"{key}={value}\n" for key, value in values.items())
-        (folder / ".env").write_text(text, encoding="utf-8")
-        return cls(folder, name, flower, values["FLOWER_BASIC_AUTH"])
+    def worker_name(cls) -> str:
+        return "celery"
 
-    def compose(
-        self, *arguments: str, status: int | None = 0, timeout: float = 120
-    ) -> "subprocess.CompletedProcess[str]":
-        """`docker compose …` to its end; expect an exit status."""
-        done = subprocess.run(
-            ["docker", "compose", *arguments],
-            cwd=self.folder,
-            env=_bare_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        assert status in {None, done.returncode}, f"exit status {done.returncode}: {done.stderr}{done.stdout}"
-        return done
+    def stop(self) -> int:
+        """Stop it as `docker stop` does, but with the time that docker-compose.yml gives; its exit status."""
+        self._container.stop(timeout=30)
+        status: int = self._container.wait()["StatusCode"]
+        return status
 
-    def cli(self, *arguments: str) -> str:
-        """The operator's command, without a terminal; what it printed."""
-        return self.compose("run", "--rm", "-T", "cli", *arguments).stdout
 
-    def containers(self) -> list[dict[str, Any]]:
-        """What `docker inspect` says of all containers of the services that stay up."""
-        ids = self.compose("ps", "--quiet").stdout.split()
-        if not ids:
-            return []
-        found: list[dict[str, Any]] = json.loads(_docker("inspect", *ids))
+class BackfillWorker(CeleryTestWorker):  # type: ignore[misc]
+    """A worker container, and the command of its version in it."""
+
+    def backfill(self, *arguments: str) -> dict[str, Any]:
+        """Run the command with --json in the container to its end, and answer its object."""
+        done = self.container.exec_run(["backfill", *arguments, "--json"], demux=True)
+        output, errors = done.output
+        assert done.exit_code == 0, f"exit status {done.exit_code}: {errors!r} {output!r}"
+        found: dict[str, Any] = json.loads(output)
         return found
 
-    def service(self, name: str) -> list[dict[str, Any]]:
-        """What `docker inspect` says of the containers of one service."""
-        return [each for each in self.containers() if each["Config"]["Labels"]["com.docker.compose.service"] == name]
-
-    def crash(self, *containers: Mapping[str, Any]) -> None:
-        """SIGKILL to the first process of containers, and so to all of each. To the engine these are crashes.
-
-        After a `docker kill` it would not start them again, and from inside, the first process can't be killed: it is
-        done in the machine's own process namespace.
-        """
-        kill = "import os, signal, sys; [os.kill(int(pid), signal.SIGKILL) for pid in sys.argv[1:]]"
-        python = ["--pid=host", "--user=0", "--entrypoint=python", self.image, "-c", kill]
-        _docker("run", "--rm", *python, *(str(each["State"]["Pid"]) for each in containers))
-
-    def health(self, container: str) -> int:
-        """Do the container's health check now; its exit status."""
-        ((kind, *command),) = [json.loads(_docker("inspect", "--format={{json .Config.Healthcheck.Test}}", container))]
-        shell = ["sh", "-c"] if kind == "CMD-SHELL" else []
-        done = subprocess.run(
-            ["docker", "exec", container, *shell, *command], capture_output=True, timeout=60, check=False
-        )
-        return done.returncode
-
-    def signal(self, container: str, name: str) -> None:
-        """A signal to a container's first process."""
-        _docker("kill", f"--signal={name}", container)
-
-    def remove(self) -> None:
-        """Remove its containers, its volumes and its image."""
-        self.compose("--profile=*", "down", "--volumes", "--remove-orphans", "--timeout=5", status=None)
-        _docker("image", "rm", "--force", self.image)
-
-
-def _docker(*arguments: str) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
-    return done.stdout
-
-
-def _bare_environment() -> dict[str, str]:
-    """What Docker needs, and nothing that would count more than the installation's .env."""
-    return {name: value for name, value in os.environ.items() if name in {"PATH", "HOME"} or name.startswith("DOCKER_")}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    def pages(self) -> int:
+        """How many pages it has done."""
+        return int(self.logs().count("page committed: "))
