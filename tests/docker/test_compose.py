@@ -80,6 +80,12 @@ def test_nothing_starts_before_the_secrets_are_set(installation: Installation, n
         installation.compose("--env-file=incomplete.env", "up", "--detach")
 
 
+def test_without_the_demo_there_is_no_database(installation: Installation) -> None:
+    services = installation.compose("--env-file=.env", "--profile=", "config", "--services")
+
+    assert sorted(services.split()) == sorted(STAY_UP)
+
+
 def test_the_operators_command_does_the_whole_run(up: Installation) -> None:
     run = up.json("run", "--apply")
 
