@@ -19,7 +19,7 @@ from benchmarks.walk import BenchmarkError, Walk
 
 _PROGRAMS = Path(sys.executable).parent
 _READY_SECONDS = 60.0
-_UNBOUNDED = {
+UNBOUNDED = {
     "BACKFILL_JOBS_PER_MINUTE": "none",
     "BACKFILL_MAX_PENDING": "none",
     "BACKFILL_MAX_LIVE_WAIT": "0",
@@ -101,7 +101,7 @@ def _environment(database_url: str, redis_url: str, directory: Path) -> dict[str
     foreign = {name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")}
     return {
         **foreign,
-        **_UNBOUNDED,
+        **UNBOUNDED,
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "BACKFILL_QUEUE": directory.name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from harness import wait_for
+from harness import UNBOUNDED, wait_for
 from psycopg.rows import dict_row
 from pytest_celery import CeleryTestWorker, CeleryWorkerContainer, RedisContainer
 from pytest_docker_tools import wrappers
@@ -14,7 +14,7 @@ from pytest_docker_tools import wrappers
 from sandbox.host.sample import Sample
 
 #: The tool's settings in all containers of these tests: a lane that has lost its task is seen within seconds.
-SETTINGS: Mapping[str, str] = {"BACKFILL_STANDING_SECONDS": "2", "BACKFILL_WATCHDOG_SECONDS": "1"}
+SETTINGS: Mapping[str, str] = {**UNBOUNDED, "BACKFILL_STANDING_SECONDS": "2", "BACKFILL_WATCHDOG_SECONDS": "1"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class PostgresContainer(Published, wrappers.Container):  # type: ignore[misc]
 
 class BrokerContainer(Published, RedisContainer):  # type: ignore[misc]
     """pytest-celery's Redis."""
+
+    def waiting(self) -> dict[str, int]:
+        """How many messages wait in each queue of pages; the queue's name carries the version of their format."""
+        queues = self.client.keys("backfill.v*")
+        return {name: self.client.llen(name) for name in queues}
 
 
 class BackfillWorkerContainer(CeleryWorkerContainer):

@@ -66,7 +66,7 @@ def newer_image(image: str, docker_client: docker.DockerClient) -> Iterator[str]
     dockerfile = f"""
         FROM {image}
         USER root
-        RUN sed -i 's/[.]v1"/.v2"/' {config} && grep -q '[.]v2"' {config}
+        RUN sed -i 's/[.]v[0-9]*"$/.v999"/' {config} && grep -q '[.]v999"$' {config}
         USER backfill
     """
     name = f"{image}:newer"
