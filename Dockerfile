@@ -1,23 +1,39 @@
-# syntax=docker/dockerfile:1
-# One image for all services: the command of the service says which it is.
+# One image for all services: the command says which it is, and without one it is a worker.
 
 FROM python:3.13-slim AS build
 WORKDIR /src
-RUN python -m venv /opt/backfill
-COPY constraints.txt pyproject.toml README.md LICENSE celeryconfig.py ./
+# The dependencies are a layer of their own, so that a change of the code takes seconds. All are wheels of the versions in
+# constraints.txt: nothing is compiled. The image gets no pip.
+COPY constraints.txt pyproject.toml ./
+RUN python -m venv --without-pip /opt/backfill \
+ && python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+    >dependencies.txt \
+ && pip install --no-cache-dir --only-binary=:all: --constraint constraints.txt hatchling \
+ && pip --python /opt/backfill/bin/python install --no-cache-dir --only-binary=:all: --constraint constraints.txt \
+    --requirement dependencies.txt
+COPY README.md LICENSE celeryconfig.py ./
 COPY backfill_tasks backfill_tasks
 COPY cli cli
-RUN /opt/backfill/bin/pip install --no-cache-dir --constraint constraints.txt .
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+ && pip --python /opt/backfill/bin/python install --no-cache-dir --no-deps dist/*.whl
 
 FROM python:3.13-slim
-LABEL org.opencontainers.image.title="backfill" org.opencontainers.image.licenses="MIT"
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin backfill
+LABEL org.opencontainers.image.title="backfill" \
+      org.opencontainers.image.description="Walk a live PostgreSQL database page by page through Celery, each page exactly once" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="MIT"
+RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin backfill
 COPY --from=build /opt/backfill /opt/backfill
+# A container is stopped with SIGTERM. Celery takes it for SIGQUIT then, and ends softly (celeryconfig.py): pages may end
+# for a while, and what has not is given back to the queue.
 ENV PATH=/opt/backfill/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    # A container is stopped with SIGTERM. Celery then ends softly: it lets pages end, and gives the rest back.
     REMAP_SIGTERM=SIGQUIT
+# The only folder that is written to: the file system may be read-only, with a tmpfs here.
 WORKDIR /tmp
 USER backfill
-CMD ["celery", "-A", "backfill_tasks", "worker", "--loglevel=info"]
+# This very worker answers through the broker: its loop turns, and it would take a page.
+HEALTHCHECK --interval=30s --timeout=15s --start-period=30s --retries=3 \
+    CMD ["sh", "-c", "exec celery -A backfill_tasks inspect ping --timeout=5 --destination=celery@$HOSTNAME"]
+CMD ["celery", "-A", "backfill_tasks", "worker", "--concurrency=2", "--loglevel=info"]

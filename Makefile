@@ -3,7 +3,7 @@ PYTHON ?= python3
 SETUP = @$(PYTHON) sandbox/bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser screenshots bench lint format clean
+.PHONY: help demo test test-browser screenshots test-docker bench scaling lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -24,9 +24,17 @@ screenshots: ## take the pictures of Flower in docs/images again
 	$(SETUP) browser
 	@SCREENSHOTS=docs/images exec .venv/bin/python -m pytest -m browser tests/browser $(ARGS)
 
+test-docker: ## the tests of the image and of docker-compose.yml; they skip where no Docker engine answers
+	$(SETUP) test
+	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m docker tests/docker $(ARGS)
+
 bench: ## measure the speed (ARGS="--help": its options)
 	$(SETUP) servers
 	@exec .venv/bin/python -m benchmarks $(ARGS)
+
+scaling: ## measure 1, 2 and 4 workers in compose; needs Docker (ARGS="--rate 20/s": the fleet's rate too)
+	$(SETUP) servers
+	@exec .venv/bin/python -m benchmarks.scaling $(ARGS)
 
 lint: ## linters, types and layers
 	$(SETUP) lint

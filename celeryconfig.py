@@ -58,8 +58,9 @@ worker_prefetch_multiplier = 1
 # After a lost connection the page at work goes on to its commit; its message comes back, and the fence drops it.
 worker_cancel_long_running_tasks_on_connection_loss = False
 
-# A stop (SIGTERM with REMAP_SIGTERM=SIGQUIT, SIGQUIT) lets pages end for so long, then gives their messages back.
-worker_soft_shutdown_timeout = 10
+# A stop (SIGTERM with REMAP_SIGTERM=SIGQUIT, SIGQUIT) lets pages end for so long, then gives their messages back. Well
+# below the 10 seconds after which a plain `docker stop` kills.
+worker_soft_shutdown_timeout = 5
 worker_enable_soft_shutdown_on_idle = True
 
 # Bounded twice already, by the statement time-out and by Redis' patience. A page that outlives both is stuck.
@@ -116,6 +117,9 @@ beat_schedule = {
 
 # Beat keeps its times in a file, which nobody needs to keep: a working directory that is read-only will do.
 beat_schedule_filename = str(Path(tempfile.gettempdir()) / f"backfill-beat-{_settings.queue}")
+
+# It is written each time that something was sent: its age says whether beat is alive, to a health check.
+beat_sync_every = 1
 
 # ---- logs: one line an event
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import settings
 from backfill_tasks.celery import app
-from backfill_tasks.engine import ledger
+from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.backfill import Raced
 from backfill_tasks.engine.chain import Step
 from backfill_tasks.engine.database import is_transient, reason
@@ -107,7 +107,10 @@ def _summary(step: Step) -> dict[str, Any]:
 
 @app.task(name="backfill.watchdog")  # type: ignore[untyped-decorator]
 def watchdog() -> dict[str, Any]:
-    """Seed the lanes anew that stand still though nothing holds them back."""
-    config = settings.load()
-    seeded = _parts().runs.watch_over(standing_seconds=config.standing_seconds, held=messages_on_their_way)
+    """Seed the lanes anew that stand still though nothing holds them back. Before the first run there are none."""
+    config, parts = settings.load(), _parts()
+    with parts.engine.connect() as connection:
+        if not schema.version(connection):
+            return {"seeded": []}
+    seeded = parts.runs.watch_over(standing_seconds=config.standing_seconds, held=messages_on_their_way)
     return {"seeded": [f"{lane.run} lane {lane.lane}" for lane in seeded]}

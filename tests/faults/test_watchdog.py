@@ -1,7 +1,11 @@
 """The watchdog seeds a lane again whose task was lost, and leaves every other alone."""
 
+import subprocess
+import sys
+
 import pytest
 from faults.stage import MakeStage, Stage
+from harness import Backfill
 
 from backfill_tasks.engine.model import RunId
 
@@ -84,3 +88,18 @@ def take_rights(stage: Stage) -> None:
               FOR EACH ROW EXECUTE FUNCTION fault.refuse();
             """
         )
+
+
+def test_before_the_first_run_there_is_nothing_to_watch_over(backfill: Backfill) -> None:
+    look = "from backfill_tasks.tasks import watchdog; print(watchdog())"
+
+    looked = subprocess.run(
+        [sys.executable, "-c", look],
+        cwd=backfill.directory,
+        env=dict(backfill.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (looked.returncode, looked.stdout) == (0, "{'seeded': []}\n"), looked.stderr

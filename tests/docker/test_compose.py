@@ -1,0 +1,190 @@
+"""docker-compose.yml as ops use it: up, scale, a run by the command's service, a crash of everything, down."""
+
+import base64
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+
+import pytest
+from harness import wait_for
+
+from sandbox.installation import Installation, InstallationError, docker
+
+pytestmark = pytest.mark.docker
+
+OURS = ("worker", "beat", "flower")
+STAY_UP = ("redis", *OURS)
+ELIGIBLE = 7_156
+"""Of the demo's 20,000 leads."""
+
+
+@pytest.fixture(scope="module")
+def up(installation: Installation) -> Iterator[Installation]:
+    """The demo, up, with two workers that answer."""
+    installation.compose("up", "--detach", "--scale=worker=2")
+    wait_for(lambda: installation.workers_online() == 2, what="two workers to answer", seconds=60)
+    yield installation
+    installation.compose("--profile=*", "down", "--volumes", "--timeout=1")
+
+
+def crash(installation: Installation, containers: list[dict[str, Any]]) -> None:
+    """SIGKILL to the first process of containers, and so to all of each.
+
+    After a `docker kill` the engine would not start them again, and from inside, the first process can't be killed: it
+    is done in the engine's own process namespace.
+    """
+    kill = "import os, signal, sys; [os.kill(int(pid), signal.SIGKILL) for pid in sys.argv[1:]]"
+    python = ["--pid=host", "--user=0", "--entrypoint=python", installation.image, "-c", kill]
+    docker("run", "--rm", *python, *(str(each["State"]["Pid"]) for each in containers))
+
+
+def is_well(container: Mapping[str, Any]) -> bool:
+    """Do the container's own health check now."""
+    kind, *command = container["Config"]["Healthcheck"]["Test"]
+    shell = ["sh", "-c"] if kind == "CMD-SHELL" else []
+    check = ["docker", "exec", container["Id"], *shell, *command]
+    return subprocess.run(check, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+@contextmanager
+def standing_still(container: Mapping[str, Any]) -> Iterator[None]:
+    """Stop a container's first process where it is, for the length of the block."""
+    docker("kill", "--signal=STOP", container["Id"])
+    try:
+        yield
+    finally:
+        docker("kill", "--signal=CONT", container["Id"])
+
+
+def flower_answers(installation: Installation, path: str, login: str | None = None) -> int:
+    """The status with which Flower answers; 0: not at all."""
+    headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
+    connection = HTTPConnection(installation.variables["FLOWER_LISTEN"], timeout=5)
+    try:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+    except (ConnectionError, HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_PASSWORD", "FLOWER_BASIC_AUTH"])
+def test_nothing_starts_before_the_secrets_are_set(installation: Installation, name: str) -> None:
+    incomplete = "".join(f"{key}={value}\n" for key, value in installation.variables.items() if key != name)
+    (installation.folder / "incomplete.env").write_text(incomplete, encoding="utf-8")
+
+    with pytest.raises(InstallationError, match=f"required variable {name} is missing a value: set it in .env"):
+        installation.compose("--env-file=incomplete.env", "up", "--detach")
+
+
+def test_without_the_demo_there_is_no_database(installation: Installation) -> None:
+    services = installation.compose("--env-file=.env", "--profile=", "config", "--services")
+
+    assert sorted(services.split()) == sorted(STAY_UP)
+
+
+def test_the_operators_command_does_the_whole_run(up: Installation) -> None:
+    run = up.json("run", "--apply")
+
+    assert run["state"] == "complete"
+    assert run["counts"]["read"] == ELIGIBLE
+    assert up.json("verify")["clean"]
+
+
+def test_a_crash_of_every_service_in_mid_run_is_got_over_without_an_operator(up: Installation) -> None:
+    run = up.json("run", "--apply", "--detach", "--limit=200", "--page-delay-ms=500")["run_id"]
+    wait_for(lambda: up.json("status", run)["pages"] >= 2, what="two pages")
+    before = up.containers(*STAY_UP)
+
+    crash(up, before)
+
+    assert up.json("watch", run)["state"] == "complete"
+    assert up.json("verify", run)["clean"]
+    restarts = {each["Id"]: each["RestartCount"] for each in up.containers()}
+    assert [restarts[each["Id"]] for each in before] == [1] * len(before)
+
+
+def test_workers_are_added_while_others_work(up: Installation) -> None:
+    up.compose("up", "--detach", "--no-recreate", "--scale=worker=3", "worker")
+
+    wait_for(lambda: up.workers_online() == 3, what="three workers to answer")
+
+
+def test_only_flower_listens_and_only_on_this_machine(up: Installation) -> None:
+    ports = [
+        (each["Config"]["Labels"]["com.docker.compose.service"], binding["HostIp"])
+        for each in up.containers()
+        for bindings in each["NetworkSettings"]["Ports"].values()
+        for binding in bindings or ()
+    ]
+
+    assert ports == [("flower", "127.0.0.1")]
+
+
+def test_flower_wants_its_login(up: Installation) -> None:
+    wait_for(lambda: flower_answers(up, "/healthcheck") == 200, what="Flower to answer")
+
+    assert flower_answers(up, "/workers") == 401
+    assert flower_answers(up, "/workers", "ops:guessed") == 401
+    assert flower_answers(up, "/workers", up.variables["FLOWER_BASIC_AUTH"]) == 200
+
+
+def test_redis_wants_its_password_and_loses_nothing(up: Installation) -> None:
+    unknown = up.compose("exec", "-T", "--env=REDISCLI_AUTH=", "redis", "redis-cli", "ping")
+    settings = up.compose("exec", "-T", "redis", "redis-cli", "config", "get", "appendonly", "maxmemory-policy")
+
+    assert "NOAUTH" in unknown
+    assert sorted(settings.split()) == ["appendonly", "maxmemory-policy", "noeviction", "yes"]
+
+
+def test_no_password_is_in_a_command_line(up: Installation) -> None:
+    passwords = [value for name, value in up.variables.items() if "PASSWORD" in name]
+
+    processes = up.compose("top")
+
+    assert "redis-server" in processes
+    assert [password for password in passwords if password in processes] == []
+
+
+def test_flower_is_not_told_where_the_database_is(up: Installation) -> None:
+    (flower,) = up.containers("flower")
+
+    assert not [each for each in flower["Config"]["Env"] if each.startswith(("DATABASE_URL", "POSTGRES"))]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_container_may_do_no_more_than_it_has_to(up: Installation, service: str) -> None:
+    container = up.containers(service)[0]
+    done = up.try_compose("exec", "-T", service, "sh", "-c", "id -u; touch /opt/x || touch /tmp/x")
+
+    assert done.stdout == "10001\n"
+    assert "Read-only file system" in done.stderr
+    assert container["HostConfig"]["CapDrop"] == ["ALL"]
+    assert container["HostConfig"]["Memory"] > 0
+    assert container["HostConfig"]["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "5"}
+
+
+def test_a_worker_whose_loop_stands_is_unhealthy(up: Installation) -> None:
+    worker = up.containers("worker")[0]
+    assert is_well(worker)
+
+    with standing_still(worker):
+        assert not is_well(worker)
+
+
+def test_a_beat_that_stands_is_unhealthy(up: Installation) -> None:
+    (beat,) = up.containers("beat")
+    wait_for(lambda: is_well(beat), what="beat to have sent the watchdog")
+
+    with standing_still(beat):
+        wait_for(lambda: not is_well(beat), what="beat's file to be old")
+
+
+def test_everything_is_healthy(up: Installation) -> None:
+    def healths() -> list[str]:
+        return [each["State"]["Health"]["Status"] for each in up.containers()]
+
+    wait_for(lambda: set(healths()) == {"healthy"}, what="all containers to be healthy", seconds=60)
