@@ -25,8 +25,9 @@ broker_transport_options = {
     # A message whose worker is gone comes back after this time. The watchdog is far quicker; this is the net below it.
     # It must stay far above what a task may wait and take, or the message is delivered twice.
     "visibility_timeout": _settings.visibility_timeout,
-    # Without one, a publish to a Redis that has stopped answering waits for ever.
-    "socket_timeout": 30,
+    # Without one, a publish to a Redis that has stopped answering waits for ever. For so long beat and a worker stand
+    # still whose Redis is gone without a goodbye, as a container is that comes back at another address.
+    "socket_timeout": 10,
     "socket_connect_timeout": 10,
     "socket_keepalive": True,
     "health_check_interval": 25,

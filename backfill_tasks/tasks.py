@@ -109,7 +109,7 @@ def _summary(step: Step) -> dict[str, Any]:
 def watchdog() -> dict[str, Any]:
     """Seed the lanes anew that stand still though nothing holds them back. Before the first run there are none."""
     config, parts = settings.load(), _parts()
-    with parts.engine.connect() as connection:
+    with parts.engine.begin() as connection:
         if not schema.version(connection):
             return {"seeded": []}
     seeded = parts.runs.watch_over(standing_seconds=config.standing_seconds, held=messages_on_their_way)
