@@ -90,9 +90,11 @@ def own_postgres() -> Iterator[Postgres]:
         yield started
 
 
-def test_a_crash_of_the_server_is_ridden_out(own_stage: MakeStage, own_postgres: Postgres) -> None:
+def test_pages_that_a_crash_of_the_server_has_forgotten_are_done_again(
+    own_stage: MakeStage, own_postgres: Postgres
+) -> None:
     stage = own_stage(database_url=own_postgres.url)
-    stage.start_worker()
+    stage.start_worker(beat=True)
     stage.follow("--detach", "--page-delay-ms", "100", "--limit", "10").end()
     stage.wait_for_pages(4)
 

@@ -6,6 +6,10 @@ WITH limits AS MATERIALIZED (
     set_config('lock_timeout', :lock_timeout, true),
     set_config('statement_timeout', :statement_timeout, true),
     set_config('idle_in_transaction_session_timeout', :statement_timeout, true),
+    -- No page waits for the disk, nor makes the host's commits wait behind its own. A server that crashes may forget the
+    -- last pages, but whole, their jobs and their rows in the ledger together: the lane stands then, and the watchdog
+    -- seeds it again from where the ledger has it. A run's end is committed to the disk, and all that went before it.
+    set_config('synchronous_commit', 'off', true),
     -- A page reads row by row through an index whatever the statistics say: those of a table that is being filled are
     -- old, and those of a new one are missing.
     set_config('enable_seqscan', 'off', true),
