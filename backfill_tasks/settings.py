@@ -41,7 +41,7 @@ def whole_number(least: int, most: int, *, off: bool = False) -> Callable[[str],
     return parse
 
 
-def _number(least: float, most: float, *, off: bool = True) -> Callable[[str], float | None]:
+def number(least: float, most: float, *, off: bool = True) -> Callable[[str], float | None]:
     """Reads a number, fractions too; where it may be off, `none` is."""
 
     def parse(value: str) -> float | None:
@@ -88,9 +88,9 @@ def rate_limit(value: str) -> str | None:
 
 
 # A run's bounds are read alike from a variable and from an option.
-jobs_per_minute = _number(0.001, 1_000_000)
+jobs_per_minute = number(0.001, 1_000_000)
 max_pending = whole_number(1, 100_000_000, off=True)
-max_live_wait = _number(0, 604_800, off=False)
+max_live_wait = number(0, 604_800, off=False)
 
 
 @dataclass(frozen=True)
@@ -142,13 +142,13 @@ VARIABLES = (
         "60",
         "the host takes jobs out of its queue every so many seconds, on the full minute; ours come due just before, so"
         " that live ones go first; none: ours come due at once",
-        _number(0.01, 86_400),
+        number(0.01, 86_400),
     ),
     Variable(
         "BACKFILL_DRAIN_LEAD_SECONDS",
         "5",
         "how many seconds before the host takes jobs ours come due",
-        _number(0, 3_600, off=False),
+        number(0, 3_600, off=False),
     ),
     Variable(
         "BACKFILL_MAX_LIVE_WAIT",
@@ -166,37 +166,37 @@ VARIABLES = (
         "BACKFILL_PRESSURE_SECONDS",
         "5",
         "after how many seconds a page that waits for room or for pressure to pass asks again",
-        _number(0.01, 600, off=False),
+        number(0.01, 600, off=False),
     ),
     Variable(
         "BACKFILL_MAX_REPLICATION_LAG",
         "30",
         "pressure: seconds that a standby may be behind; none: not asked",
-        _number(0, 86_400),
+        number(0, 86_400),
     ),
     Variable(
         "BACKFILL_MAX_LOCK_WAITS",
         "5",
         "pressure: sessions of others that may wait for a lock; none: not asked",
-        _number(0, 10_000),
+        number(0, 10_000),
     ),
     Variable(
         "BACKFILL_MAX_ACTIVE_PERCENT",
         "80",
         "pressure: percent of max_connections that may be at work; none: not asked",
-        _number(0, 100),
+        number(0, 100),
     ),
     Variable(
         "BACKFILL_MAX_TRANSACTION_AGE",
         "1800",
         "pressure: seconds that a transaction may be open; none: not asked",
-        _number(0, 604_800),
+        number(0, 604_800),
     ),
     Variable(
         "BACKFILL_MAX_PAGE_MS",
         "2000",
         "pressure: milliseconds that a page may take; after a longer one all rest as long; none: not asked",
-        _number(1, 600_000),
+        number(1, 600_000),
     ),
     Variable(
         "BACKFILL_LOCK_TIMEOUT_MS",

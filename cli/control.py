@@ -1,6 +1,7 @@
 """Commands that steer a run: pause, resume, tune, retry, cancel; and its events."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from cli.pace import MOST_LEADS, TEN_MINUTES_MS, is_given, pace_options
 from cli.rate import prepare_rate, set_rate
 from cli.session import COMPLETE, QUARANTINED, Session, say
 
-#: Items that a retry shows one by one.
+#: Items that fail again are shown one by one, up to so many.
 _MOST_SHOWN = 20
 
 
@@ -142,16 +143,17 @@ def retry(context: click.Context, run: str) -> None:
     """
     session: Session = context.obj
     found = session.run(run)
-    tried = list(session.parts.retrier.retry(found.id))
-    failed = [each for each in tried if each.outcome != "went through"]
-    for each in failed[:_MOST_SHOWN]:
-        click.echo(f"  {each.item}  {each.outcome}: {each.reason}")
-    done = len(tried) - len(failed)
+    outcomes: Counter[str] = Counter()
+    for each in session.parts.retrier.retry(found.id):
+        outcomes[each.outcome] += 1
+        if each.outcome == "held":
+            say(f"Held at {each.item}: {each.reason}. Later: backfill retry {found.id}")
+        elif each.outcome == "failed again" and outcomes[each.outcome] <= _MOST_SHOWN:
+            click.echo(f"  {each.item}  failed again: {each.reason}")
     with session.parts.engine.begin() as connection:
         left = ledger.count_quarantined(connection, found.id)
-        if tried:
-            ledger.note(connection, found.id, "retried", {"went through": done, "left": left}, who=ledger.who())
-    click.echo(f"{len(tried):,} tried again, {done:,} went through, {left:,} left in quarantine.")
+    done, failed = outcomes["went through"], outcomes["failed again"]
+    click.echo(f"{done + failed:,} tried again, {done:,} went through, {left:,} left in quarantine.")
     context.exit(QUARANTINED if left else COMPLETE)
 
 
@@ -177,6 +179,7 @@ def events(session: Session, run: str | None, *, as_json: bool) -> None:
         click.echo(json.dumps({"run_id": found.id, "events": content}, ensure_ascii=False))
         return
     click.echo(f"Events of run {found.id}, in UTC")
+    click.echo()
     for each in happened:
         for line in render.event(each):
             click.echo(line)

@@ -1,6 +1,7 @@
 """Text for the operator: 80 columns, no colours, the same in a terminal and in a pipe."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC
 from textwrap import fill
 
 from backfill_tasks.engine.backfill import Backfill
@@ -121,29 +122,58 @@ def jobs(backfill: Backfill, run: Run) -> list[str]:
 
 
 def event(happened: Event) -> list[str]:
-    """What happened to a run: a line, and where there is more to say another."""
-    said = ", ".join(f"{name} {_in_words(value)}" for name, value in happened.detail.items() if value not in (None, []))
-    line = f"{happened.at:%Y-%m-%d %H:%M:%S}  {happened.name}  ({happened.who})"
-    return [line, *([wrapped(said, indent=21)] if said else [])]
+    """What happened to a run: a line, and where there is more to say others under it."""
+    head = f"{happened.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}  {happened.name}, by {happened.who}"
+    said = _tuned(happened) if happened.name == "tuned" else _said(happened)
+    return [_shortened(head, WIDTH), *(line for each in said for line in wrapped(each, indent=21).splitlines())]
+
+
+def _tuned(happened: Event) -> list[str]:
+    """Each parameter that was changed: old -> new."""
+    return [
+        f"{_words(name)} {_value(old, empty='none')} -> {_value(new, empty='none')}"
+        for name, (old, new) in happened.detail.items()
+    ]
+
+
+def _said(happened: Event) -> list[str]:
+    """What else there is to say, a line each: states as old -> new, parameters in one, reasons in words."""
+    detail = dict(happened.detail)
+    old, new, reason = detail.pop("old", None), detail.pop("new", None), detail.pop("reason", None)
+    parameters = detail.pop("parameters", {})
+    states = f"{old} -> {new}" if old and new else f"it was {old}" if old else ""
+    rest = ", ".join(_pair(name, value) for name, value in detail.items() if value not in (None, []))
+    asked = ", ".join(_pair(name, value) for name, value in parameters.items() if value not in (None, False, 0))
+    return [each for each in (states, rest, asked, reason) if each]
+
+
+def _pair(name: str, value: object) -> str:
+    return f"{_words(name)} {_value(value)}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _value(value: object, *, empty: str = "") -> str:
+    """A detail's value in words."""
+    match value:
+        case None:
+            return empty
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:,.6f}".rstrip("0").rstrip(".")
+        case int():
+            return f"{value:,}"
+        case list():
+            return " ".join(str(each) for each in value)
+    return str(value)
 
 
 def wrapped(said: str, *, indent: int) -> str:
     """Text in lines of 80 columns, so far from the left."""
     return fill(said, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
-
-
-def _in_words(value: object) -> str:
-    """A detail of an event: what was tuned is a pair of old and new; parameters that say nothing are left out."""
-    match value:
-        case [old, new]:
-            return f"{_in_words(old)} -> {_in_words(new)}"
-        case dict():
-            return ", ".join(
-                f"{name} {_in_words(each)}" for name, each in value.items() if each not in (None, 0, False)
-            )
-        case None:
-            return "none"
-    return str(value)
 
 
 def verification(backfill: Backfill, run: Run, found: Verification, *, most: int = 20) -> str:

@@ -11,22 +11,23 @@ import click
 
 from backfill_tasks.engine import checkpoint, ledger, schema
 from backfill_tasks.engine.backfill import Backfill
-from backfill_tasks.engine.model import UNFINISHED, Lane, Run, RunId, RunState
+from backfill_tasks.engine.model import TUNABLE, UNFINISHED, Lane, Run, RunId, RunState
 from backfill_tasks.engine.runs import cut, lanes_of, new_id
 from backfill_tasks.engine.survey import Survey
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.errors import CheckpointError, UsageError
+from backfill_tasks.settings import number
 from cli import render
 from cli.commands import exit_status, follow_to_the_end, say_whether_workers_are_online, show
 from cli.follow import Detached, follow, signals
-from cli.pace import MOST_LEADS, TEN_MINUTES_MS, pace_options
+from cli.pace import MOST_LEADS, TEN_MINUTES_MS, Bound, pace_options
 from cli.rate import prepare_rate
 from cli.request import PARAMETERS, Request, parse
 from cli.session import COMPLETE, NOT_COMPLETE, Session, say
 
 MOST_LANES = 64
 _DAY_MS = 86_400_000
-_MOST_COST = 1_000_000
+_LEAST_COST, _MOST_COST = 0.000_001, 1_000_000
 
 #: What a page's leads take where nothing has been measured yet, for the expected time: leads a second in one lane.
 _USUAL_RATE = 10_000
@@ -61,7 +62,7 @@ _USUAL_RATE = 10_000
 @pace_options
 @click.option(
     "--cost-per-job",
-    type=click.FloatRange(0, _MOST_COST, min_open=True),
+    type=Bound(number(_LEAST_COST, _MOST_COST, off=False)),
     metavar="X",
     help="What one job costs you: counts then speak of money too.",
 )
@@ -326,18 +327,21 @@ def _refuse_differences(request: Request, run: RunId, own: dict[str, Any]) -> No
     asked = request.parameters.as_json()
     for name in sorted(request.given):
         if asked[name] != own[name]:
+            other = f"`backfill tune {run}` changes it" if name in TUNABLE else "start a new run"
             raise UsageError(
                 f"run {run} has {PARAMETERS[name]} {_shown(own[name])}, not {_shown(asked[name])}:"
-                f" leave {PARAMETERS[name]} away, or start a new run"
+                f" leave {PARAMETERS[name]} away, or {other}"
             )
 
 
 def _shown(value: Any) -> str:
     match value:
         case None:
-            return "(all)"
+            return "(none)"
         case bool():
             return "on" if value else "off"
+        case float():
+            return f"{value:g}"
         case list():
             return ",".join(value)
     return str(value)

@@ -104,6 +104,8 @@ def connect(address: Address) -> Engine:
     return create_engine(
         "postgresql+psycopg://",
         connect_args={**address.conninfo, "prepare_threshold": None},
+        # A page that has waited for its turn must see what was committed meanwhile, whatever the host's default is.
+        isolation_level="READ COMMITTED",
         # Every transaction is begun with `begin()`, which ends it: none is left open to be rolled back.
         pool_reset_on_return=None,
         **pool,

@@ -151,10 +151,13 @@ def record(
     result: PageResult,
     quarantined: Sequence[Quarantined],
     *,
-    size: int,
+    size: int | None,
     seconds: float,
 ) -> None:
-    """Write a page's row, its quarantined items, and the lane moved past it: `size` is what its next page may hold."""
+    """Write a page's row, its quarantined items, and the lane moved past it.
+
+    `size` is what its next page may hold (None: the run's limit); `seconds`, what this one took.
+    """
     counts = Counter(found.lane.counts)
     counts.update(result.counts)
     identity = {"run": message.run, "lane": message.lane, "page": message.page}
@@ -219,7 +222,7 @@ def hold_back(connection: Connection, message: PageMessage, seconds: float, reas
     connection.execute(
         statement(
             "UPDATE backfill.lane SET held_until = now() + :seconds * interval '1 second', reason = :reason,"
-            " size = greatest(1, coalesce(size, (run.parameters ->> 'limit')::int) / 2)"
+            " size = greatest(1, least(size, (run.parameters ->> 'limit')::int) / 2)"
             " FROM backfill.run WHERE run.id = run_id AND run_id = :run AND number = :lane"
             " AND generation = :generation AND page = :page - 1 AND lane.state = 'running'"
         ),

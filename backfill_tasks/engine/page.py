@@ -109,6 +109,8 @@ class Pages:
             size = min(fence.lane.size or fence.parameters.limit, fence.parameters.limit)
             leave = self.gate.ask(connection, message.run, fence, backfill, size=size)
             if isinstance(leave, NoLeave):
+                if careful:  # it has begun, and ends here in good order
+                    self.live.forgive(message)
                 return self._without_leave(connection, message, fence, leave)
             if not careful and self.live.begin(message) > MOST_ATTEMPTS:
                 return Refused("deadly", fence.lane)
@@ -130,7 +132,9 @@ class Pages:
                 seconds=took,
                 target_ms=fence.parameters.pace.target_page_ms,
             )
-            ledger.record(connection, message, fence, result, quarantined, size=following, seconds=took)
+            # At its ceiling a lane has no size of its own: so a limit that is raised holds from the next page on.
+            size_kept = following if following < fence.parameters.limit else None
+            ledger.record(connection, message, fence, result, quarantined, size=size_kept, seconds=took)
         lane_done = result.cursor == fence.lane.bounds.upper
         return Committed(
             result=result,

@@ -47,7 +47,11 @@ class Pressure:
         return next((each.reason for each in readings if each.answer == "wait"), None)
 
     def readings(self, connection: Connection, indicators: Sequence[Indicator]) -> list[Reading]:
-        """What each of these says, in their order. One that can't answer says *unknown*, and that is logged once."""
+        """What each of these says, in their order. One that can't answer says *unknown*, and that is logged once.
+
+        Raises:
+            DBAPIError: the connection was lost: there is nobody left to ask.
+        """
         found: list[Reading] = []
         while len(found) < len(indicators):
             # All in one savepoint, which is rolled back: with it go the time-out, and the error of one that fails.
@@ -55,7 +59,9 @@ class Pressure:
                 try:
                     for indicator in indicators[len(found) :]:
                         found.append(indicator.read(connection))  # noqa: PERF401  what is found stays when the next fails
-                except Exception as error:  # noqa: BLE001  an indicator stops nothing, whatever it raises
+                except Exception as error:  # an indicator stops nothing, whatever it raises
+                    if isinstance(error, DBAPIError) and error.connection_invalidated:
+                        raise
                     found.append(self._unknown(indicators[len(found)], error))
         return found
 

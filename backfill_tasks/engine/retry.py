@@ -37,16 +37,38 @@ class Retrier:
         """Try every quarantined item of a run once, each in a transaction of its own, whatever state the run is in.
 
         Safe to repeat, and beside the run itself: an item is taken out of quarantine in the transaction that does it.
-        What holds pages back (pressure, bounds on jobs) holds these back too: the first that gets no leave is the last.
+        What holds pages back (pressure, bounds on jobs, a passing error) holds these back too: the first that is held
+        is the last. However it ends, what went through is noted as an event.
         """
         with self.engine.begin() as connection:
             waiting = ledger.quarantined(connection, run, most=None)
-        for each in waiting:
-            tried = self._try(run, each)
-            if tried is not None:
+        gone = 0
+        try:
+            for each in waiting:
+                tried = self._try_now(run, each)
+                if tried is None:
+                    continue
+                gone += tried.outcome == "went through"
                 yield tried
-            if tried is not None and tried.outcome == "held":
-                return
+                if tried.outcome == "held":
+                    return
+        finally:
+            if waiting:
+                self._note(run, gone)
+
+    def _note(self, run: RunId, gone: int) -> None:
+        with self.engine.begin() as connection:
+            left = ledger.count_quarantined(connection, run)
+            ledger.note(connection, run, "retried", {"went through": gone, "left": left}, who=ledger.who())
+
+    def _try_now(self, run: RunId, each: Quarantined) -> Tried | None:
+        """As `_try`; an error that passes by itself says nothing of the item, and holds it."""
+        try:
+            return self._try(run, each)
+        except DBAPIError as error:
+            if not is_transient(error):
+                raise
+            return Tried(each.item, "held", reason(error))
 
     def _try(self, run: RunId, each: Quarantined) -> Tried | None:
         """None where somebody else has tried it meanwhile."""

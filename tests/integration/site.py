@@ -20,6 +20,7 @@ from backfill_tasks.engine.chain import Step
 from backfill_tasks.engine.ledger import NewRun
 from backfill_tasks.engine.live import LiveCursors
 from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Parameters, Run, RunId, Window
+from backfill_tasks.engine.pace import Pace
 from backfill_tasks.engine.page import PAGE_ROWS
 from backfill_tasks.engine.runs import Runs, cut, new_id
 from backfill_tasks.engine.verification import Verification, Verifier
@@ -121,6 +122,24 @@ class Host:
             )
             found |= {(table, row["row"]["id"]): row for row in self.connection.execute(statement)}
         return found
+
+    def finish_jobs(self, number: int) -> None:
+        """The runner takes so many of the backfill's jobs, oldest first, and does them."""
+        statement = (
+            """UPDATE "BackgroundJob" SET status = 'SUCCEEDED' WHERE id IN (SELECT id FROM "BackgroundJob" """
+            """WHERE starts_with("dedupeKey", %s) AND status = 'PENDING' ORDER BY "runAt" LIMIT %s)"""
+        )
+        self.do(statement, OUR_KEY, number)
+
+    def due_times(self) -> list[datetime]:
+        """When the backfill's jobs come due, in order: UTC, without a zone."""
+        return self.values(
+            'SELECT "runAt" FROM "BackgroundJob" WHERE starts_with("dedupeKey", %s) ORDER BY "runAt"', OUR_KEY
+        )
+
+    def events(self, name: str) -> list[Row]:
+        """The ledger's events of this name, the oldest first."""
+        return self.rows("SELECT * FROM backfill.event WHERE name = %s ORDER BY id", name)
 
     def wait_until_blocked(self) -> None:
         """Wait until a session of this database waits for a lock of another."""
@@ -237,11 +256,18 @@ class Site:
         after: str | None = None,
         single_batch: bool = False,
         page_delay_ms: int = 0,
+        pace: Pace | None = None,
         **options: Any,
     ) -> Run:
-        """A run, whose first messages wait."""
+        """A run, whose first messages wait; nothing holds it back unless a pace does."""
         parameters = Parameters(
-            LeadScoring.name, limit, lanes, after, page_delay_ms=page_delay_ms, options=own_options(**options)
+            LeadScoring.name,
+            limit,
+            lanes,
+            after,
+            page_delay_ms=page_delay_ms,
+            options=own_options(**options),
+            pace=pace or Pace(),
         )
         cut_lanes = cut(self.engine, LeadScoring(), parameters, smallest=1)
         return self.read(self.runs.start(NewRun(new_id(), parameters, cut_lanes, single_batch=single_batch)))

@@ -2,12 +2,14 @@
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_args
 
 import pytest
 
+from backfill_tasks.engine.ledger import Event
 from backfill_tasks.engine.model import Bounds, Lane, Mode, Parameters, Quarantined, Run, RunId, RunState
+from backfill_tasks.engine.pace import Pace
 from backfill_tasks.engine.verification import Verification
 from backfill_tasks.lead_scoring import LeadScoring
 from cli import render
@@ -206,6 +208,101 @@ class TestVerification:
 
     def test_it_says_that_a_run_on_its_way_is_not_looked_at_whole(self) -> None:
         assert "not complete" in render.verification(LEADS, run(lane(), state="paused"), CLEAN)
+
+
+def paced(*, cost: float | None = None, **pace: Any) -> Run:
+    """A run of 1,200 jobs."""
+    parameters = Parameters("lead-scoring", 500, 1, pace=Pace(**pace), cost_per_job=cost)
+    return run(lane(counts={"read": 2_000, "inserted": 900, "requeued": 300, "refreshed": 800}), parameters=parameters)
+
+
+class TestJobs:
+    def test_it_says_how_long_they_take_to_come_due(self) -> None:
+        (line,) = render.jobs(LEADS, paced(jobs_per_minute=10.0))
+
+        assert " ".join(line.split()) == "spread over 2 h 0 min 10 jobs come due a minute"
+
+    def test_it_says_what_they_cost(self) -> None:
+        (line,) = render.jobs(LEADS, paced(cost=0.0125))
+
+        assert " ".join(line.split()) == "cost 15.00 1,200 jobs at 0.0125"
+
+    def test_it_says_nothing_where_nothing_was_asked(self) -> None:
+        assert render.jobs(LEADS, paced()) == []
+
+    def test_it_says_nothing_of_a_run_without_jobs(self) -> None:
+        assert render.jobs(LEADS, run(lane(counts={"read": 7}), parameters=paced(cost=1.0).parameters)) == []
+
+    def test_it_is_a_part_of_the_summary(self) -> None:
+        lines = render.summary(LEADS, paced(cost=0.0125, jobs_per_minute=10.0)).splitlines()
+
+        assert set(render.jobs(LEADS, paced(cost=0.0125, jobs_per_minute=10.0))) <= set(lines)
+
+    def test_the_largest_numbers_keep_to_the_width(self) -> None:
+        many = run(
+            lane(counts={"read": 10**9, "inserted": 10**9}),
+            parameters=Parameters("lead-scoring", 1, 1, pace=Pace(jobs_per_minute=0.001), cost_per_job=1_000_000.0),
+        )
+
+        assert too_wide("\n".join(render.jobs(LEADS, many))) == []
+
+
+def event(name: str, *, who: str = "ada@office", **detail: Any) -> list[str]:
+    return render.event(Event(START, name, detail, who))
+
+
+class TestEvents:
+    def test_each_has_its_time_its_name_and_who_did_it(self) -> None:
+        assert event("cancelled")[0] == "2026-03-01 12:00:00  cancelled, by ada@office"
+
+    def test_times_are_in_utc_wherever_the_database_is(self) -> None:
+        there = START.astimezone(timezone(timedelta(hours=9)))
+
+        assert render.event(Event(there, "complete", {}, "ada@office"))[0].startswith("2026-03-01 12:00:00")
+
+    def test_what_was_tuned_is_shown_old_and_new(self) -> None:
+        shown = event("tuned", max_pending=[50, None], jobs_per_minute=[10.0, 2.5])
+
+        assert [line.strip() for line in shown[1:]] == ["max pending 50 -> none", "jobs per minute 10 -> 2.5"]
+
+    def test_a_change_of_state_is_shown_old_and_new_with_its_reason(self) -> None:
+        shown = event("paused", old="running", new="paused", reason="its budget of 9 jobs is used up")
+
+        assert [line.strip() for line in shown[1:]] == ["running -> paused", "its budget of 9 jobs is used up"]
+
+    def test_two_of_a_kind_are_no_change(self) -> None:
+        shown = "\n".join(
+            [
+                *event("started", parameters={"client_ids": ["acme", "umbra"]}),
+                *event("resumed", old="failed", lost=[1, 2]),
+            ]
+        )
+
+        assert "->" not in shown
+        assert "client ids acme umbra" in shown
+        assert "lost 1 2" in shown
+
+    def test_parameters_that_ask_for_nothing_are_left_out(self) -> None:
+        shown = "\n".join(event("started", parameters={"limit": 500, "cursor": None, "delay_ms": 0}))
+
+        assert "limit 500" in shown
+        assert "cursor" not in shown
+        assert "delay" not in shown
+
+    def test_they_keep_to_the_width(self) -> None:
+        host = "worker-" + "f" * 60
+        shown = [
+            *event("started", who=f"root@{host}", parameters=Parameters("lead-scoring", 500, 64).as_json(), lanes=64),
+            *event("lane failed", lane=1, page=3, reason="the database refused this and that " * 20),
+            *event("tuned", max_pending=[100_000_000, None], jobs_per_minute=[0.001, 1_000_000.0]),
+        ]
+
+        assert too_wide("\n".join(shown)) == []
+
+    def test_no_line_is_blank_or_ends_in_blanks(self) -> None:
+        shown = event("paused", old="running", new="paused", reason=None)
+
+        assert [line for line in shown if line != line.rstrip() or not line] == []
 
 
 class TestParts:

@@ -16,6 +16,34 @@ RANGES = {
     "BACKFILL_STANDING_SECONDS": (1, 86_400),
     "BACKFILL_WATCHDOG_SECONDS": (1, 3_600),
     "BACKFILL_VISIBILITY_TIMEOUT": (60, 604_800),
+    "BACKFILL_MAX_PENDING": (1, 100_000_000),
+    "BACKFILL_TARGET_PAGE_MS": (0, 60_000),
+}
+
+#: Those that may be fractions.
+REAL_RANGES = {
+    "BACKFILL_JOBS_PER_MINUTE": ("0.001", "1000000"),
+    "BACKFILL_MAX_LIVE_WAIT": ("0", "604800"),
+    "BACKFILL_DRAIN_SECONDS": ("0.01", "86400"),
+    "BACKFILL_DRAIN_LEAD_SECONDS": ("0", "3600"),
+    "BACKFILL_PRESSURE_SECONDS": ("0.01", "600"),
+    "BACKFILL_MAX_REPLICATION_LAG": ("0", "86400"),
+    "BACKFILL_MAX_LOCK_WAITS": ("0", "10000"),
+    "BACKFILL_MAX_ACTIVE_PERCENT": ("0", "100"),
+    "BACKFILL_MAX_TRANSACTION_AGE": ("0", "604800"),
+    "BACKFILL_MAX_PAGE_MS": ("1", "600000"),
+}
+
+#: Those that `none` switches off; the others have a number that does, or can't be.
+MAY_BE_OFF = {
+    "BACKFILL_DRAIN_SECONDS",
+    "BACKFILL_JOBS_PER_MINUTE",
+    "BACKFILL_MAX_PENDING",
+    "BACKFILL_MAX_REPLICATION_LAG",
+    "BACKFILL_MAX_LOCK_WAITS",
+    "BACKFILL_MAX_ACTIVE_PERCENT",
+    "BACKFILL_MAX_TRANSACTION_AGE",
+    "BACKFILL_MAX_PAGE_MS",
 }
 
 SECRET_URLS = (
@@ -88,6 +116,45 @@ class TestNumbers:
     @pytest.mark.parametrize("value", ["abc", "-5", "+5", "1.5", "1e3", "1_000", "0x10", "٣", "²", "1 2", "9" * 5_000])
     def test_what_is_no_whole_number_is_refused(self, value: str) -> None:
         assert refusal(BACKFILL_LANES=value).startswith("BACKFILL_LANES: ")
+
+
+class TestFractions:
+    @pytest.mark.parametrize("name", REAL_RANGES)
+    @pytest.mark.parametrize("end", [0, 1])
+    def test_both_ends_of_a_range_are_allowed(self, name: str, end: int) -> None:
+        value = REAL_RANGES[name][end]
+
+        loaded = settings.load({name: value})
+
+        assert getattr(loaded, name.removeprefix("BACKFILL_").lower()) == float(value)
+
+    @pytest.mark.parametrize("name", REAL_RANGES)
+    def test_what_lies_outside_a_range_is_refused(self, name: str) -> None:
+        least, most = REAL_RANGES[name]
+
+        assert name in refusal(**{name: f"-{least}" if least == "0" else "0.0001"})
+        assert name in refusal(**{name: f"{most}.5"})
+
+    def test_a_part_of_a_job_a_minute_may_be_asked_for(self) -> None:
+        assert settings.load({"BACKFILL_JOBS_PER_MINUTE": "0.5"}).jobs_per_minute == 0.5
+
+    @pytest.mark.parametrize("value", ["nan", "inf", "1e3", "1_000", "+1", "-1", ".5", "1.", "1,5", "٣", "9" * 5_000])
+    def test_what_is_no_number_is_refused(self, value: str) -> None:
+        assert refusal(BACKFILL_JOBS_PER_MINUTE=value).startswith("BACKFILL_JOBS_PER_MINUTE: ")
+
+
+class TestOff:
+    @pytest.mark.parametrize("name", sorted(MAY_BE_OFF))
+    def test_none_takes_a_bound_away(self, name: str) -> None:
+        assert getattr(settings.load({name: "none"}), name.removeprefix("BACKFILL_").lower()) is None
+
+    @pytest.mark.parametrize("name", sorted({*RANGES, *REAL_RANGES} - MAY_BE_OFF))
+    def test_it_means_nothing_where_a_number_must_be(self, name: str) -> None:
+        assert refusal(**{name: "none"}).startswith(f"{name}: ")
+
+    @pytest.mark.parametrize("name", sorted(MAY_BE_OFF))
+    def test_a_refusal_says_that_it_may_be_written(self, name: str) -> None:
+        assert refusal(**{name: "off"}).endswith(", or none")
 
 
 class TestRateLimit:
