@@ -43,13 +43,16 @@ class Stretch:
 
 @dataclass(frozen=True)
 class PageClaim:
-    """What the ledger says that one page did, to be held against the database."""
+    """What the ledger says that one page did, to be held against the database.
+
+    `times`: when it was done, and when items of it that had been quarantined went through.
+    """
 
     lane: int
     page: int
     lower: str | None
     cursor: str
-    at: datetime
+    times: Sequence[datetime]
     counts: dict[str, int]
 
 

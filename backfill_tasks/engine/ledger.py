@@ -537,12 +537,12 @@ def claims(connection: Connection, run: RunId) -> list[PageClaim]:
     """What every page of a run says that it did, in order."""
     rows = connection.execute(
         statement(
-            "SELECT lane, number, lower, cursor, at, counts FROM backfill.page WHERE run_id = :run"
-            " ORDER BY lane, number"
+            "SELECT lane, number, lower, cursor, at || retried AS times, counts FROM backfill.page"
+            " WHERE run_id = :run ORDER BY lane, number"
         ),
         {"run": run},
     )
-    return [PageClaim(row.lane, row.number, row.lower, row.cursor, row.at, row.counts) for row in rows]
+    return [PageClaim(row.lane, row.number, row.lower, row.cursor, row.times, row.counts) for row in rows]
 
 
 def events(connection: Connection, run: RunId) -> list[Event]:

@@ -1,6 +1,6 @@
 """Retry: quarantined items again, one by one. Those that go through now are the run's, as if they never had failed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +33,7 @@ class Retrier:
     lock_ms: int
     statement_ms: int
 
-    def retry(self, run: RunId) -> Iterator[Tried]:
+    def retry(self, run: RunId) -> Generator[Tried]:
         """Try every quarantined item of a run once, each in a transaction of its own, whatever state the run is in.
 
         Safe to repeat, and beside the run itself: an item is taken out of quarantine in the transaction that does it.

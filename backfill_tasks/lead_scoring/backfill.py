@@ -180,11 +180,11 @@ class LeadScoring(Backfill):
         return Stretch(row.cursor, row.missing, row.arrived)
 
     def recount(self, connection: Connection, claim: PageClaim) -> dict[str, int]:
-        """Count the jobs and the scores that carry the page's own time."""
+        """Count the jobs and the scores that carry the page's own times."""
         values = {
             "lower": claim.lower,
             "cursor": claim.cursor,
-            "at": _naive(claim.at),
+            "times": [_naive(each) for each in claim.times],
             "key_prefix": KEY_PREFIX,
             "disqualified_reasoning": _DISQUALIFIED_REASONING,
         }

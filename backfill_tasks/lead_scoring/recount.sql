@@ -1,4 +1,4 @@
--- What one page left behind: rows that carry the page's own time. Jobs that existed before keep their createdAt, and
+-- What one page left behind: rows that carry the page's own times. Jobs that existed before keep their createdAt, and
 -- both they and scores go on to be changed by the host, so only these two classes can be counted for good.
 SELECT
   (
@@ -13,13 +13,13 @@ SELECT
     ) AS job
     WHERE
       (CAST(:lower AS text) IS NULL OR lead.id > :lower) AND lead.id <= :cursor
-      AND job."createdAt" = CAST(:at AS timestamp(3))
+      AND job."createdAt" = ANY (CAST(:times AS timestamp(3)[]))
   ) AS inserted,
   (
     SELECT count(*)
     FROM {host}."Lead" AS lead
     WHERE
       (CAST(:lower AS text) IS NULL OR lead.id > :lower) AND lead.id <= :cursor
-      AND lead."scoredAt" = CAST(:at AS timestamp(3))
+      AND lead."scoredAt" = ANY (CAST(:times AS timestamp(3)[]))
       AND starts_with(lead."scoreReasoning", :disqualified_reasoning)
   ) AS disqualified

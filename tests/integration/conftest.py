@@ -51,6 +51,23 @@ def own_site(make_database: Callable[..., str], server: Servers) -> Iterator[Sit
     own.close()
 
 
+@pytest.fixture(scope="session")
+def shared_strict_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
+    """What `strict_site` is made of."""
+    shared = Site(make_database(), server.redis_url)
+    shared.create()
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def strict_site(shared_strict_site: Site) -> Site:
+    """The same with a trigger that refuses the jobs of leads of the test's choice: see `Host.refuse_jobs_of`."""
+    shared_strict_site.restore()
+    shared_strict_site.host.refuse_jobs_of()
+    return shared_strict_site
+
+
 @pytest.fixture
 def sample_site(host: str, server: Servers) -> Iterator[Site]:
     """A host of 2,000 leads of every kind, and an empty ledger."""

@@ -48,6 +48,27 @@ class Host:
     def connection(self) -> Session:
         return psycopg.connect(self.url, autocommit=True, row_factory=dict_row)
 
+    def refuse_jobs_of(self, *leads: str, saying: str = "no job for this lead") -> None:
+        """Let the database refuse these leads' jobs and no others, as a trigger of a host's may: see strict_site."""
+        self.do("CREATE TABLE IF NOT EXISTS refused (lead text PRIMARY KEY)")
+        self.do("DELETE FROM refused")
+        for lead in leads:
+            self.do("INSERT INTO refused VALUES (%s)", lead)
+        self.do(
+            f"""
+            CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+              IF EXISTS (SELECT FROM refused WHERE lead = NEW."leadId") THEN
+                RAISE EXCEPTION '{saying}' USING ERRCODE = '23514';
+              END IF;
+              RETURN NEW;
+            END $$
+            """
+        )
+        self.do(
+            'CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON "BackgroundJob" FOR EACH ROW EXECUTE FUNCTION refuse()'
+        )
+
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Another session of the host's, whose transaction the test ends."""

@@ -8,6 +8,9 @@ SET
     "cost_per_job": null
   }';
 
+-- When items of the page that had been quarantined went through after all: the host's rows carry these times.
+ALTER TABLE backfill.page ADD COLUMN retried timestamptz[] NOT NULL DEFAULT '{}';
+
 -- Until when the run's items are spread: the next one falls due after it. Null: none is spread yet.
 ALTER TABLE backfill.run ADD COLUMN due_at timestamptz;
 

@@ -3,7 +3,9 @@ WITH released AS (
   DELETE FROM backfill.quarantine WHERE run_id = :run AND item = :item
 ),
 counted AS (
-  UPDATE backfill.page SET counts = CAST(:counts AS jsonb) WHERE run_id = :run AND lane = :lane AND number = :page
+  UPDATE backfill.page
+  SET counts = CAST(:counts AS jsonb), retried = retried || now()
+  WHERE run_id = :run AND lane = :lane AND number = :page
 ),
 numbered AS (
   UPDATE backfill.run
