@@ -111,7 +111,8 @@ class LockWaits(_Statistics):
 
     def judge(self, row: Row[Any], most: float) -> Reading:
         """Any that waits is somebody's transaction."""
-        reason = f"{row.waiting} sessions wait for a lock, over {self.threshold}"
+        who = "1 session waits" if row.waiting == 1 else f"{row.waiting} sessions wait"
+        reason = f"{who} for a lock, over {self.threshold}"
         return self.compare(row.waiting, most, str(row.waiting), reason)
 
 

@@ -1,6 +1,7 @@
 """Every statement of a page stays one of a page, on a large table and whatever the statistics say of it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,16 @@ import pytest
 from integration.plans import Plan, explained
 from integration.site import STATEMENT_MS, Host, Site, own_options
 from psycopg import sql
+from sqlalchemy import Connection
 
+from backfill_tasks.engine import ledger
 from backfill_tasks.engine.model import Parameters, Run
 from backfill_tasks.engine.page import PAGE_ROWS
 from backfill_tasks.engine.runs import cut, new_id
 from backfill_tasks.engine.survey import Survey
 from backfill_tasks.lead_scoring import LeadScoring
+from backfill_tasks.lead_scoring.backfill import KEY_PREFIX
+from backfill_tasks.lead_scoring.queue import LiveQueueAge
 from sandbox.host.sample import TABLES, create_schema, fill
 from sandbox.servers import Servers
 
@@ -205,6 +210,74 @@ class TestTheVerification:
         assert recount.whole == []
         assert recount.rows("Lead") <= 2 * PAGE_ROWS
         assert recount.rows("BackgroundJob") <= PAGE_ROWS
+
+
+#: Jobs that are due, by the beginning of their key. In no order: the planner has to find one.
+DUE_JOBS = """
+INSERT INTO "BackgroundJob" (
+  id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "runAt", "updatedAt"
+)
+SELECT
+  gen_random_uuid()::text, 'LEAD_SCORING_POST_PROCESS', 'PENDING', %(key)s || gen_random_uuid(), message.client,
+  message.lead, message.id, now() AT TIME ZONE 'UTC' - random() * interval '1 hour', now()
+FROM generate_series(1, %(number)s)
+CROSS JOIN (
+  SELECT message.id, lead.id AS lead, lead."clientId" AS client
+  FROM "Message" AS message JOIN "Lead" AS lead ON lead.id = message."leadId" LIMIT 1
+) AS message
+"""
+
+
+@contextmanager
+def page_of(site: Site) -> Iterator[Connection]:
+    """A page's transaction as far as its fence, of which nothing stays."""
+    run = start(site, after=None, limit=LIMIT)
+    message = site.waiting.pop()
+    with site.engine.connect() as connection, connection.begin() as transaction:
+        ledger.fence(connection, message, lock_ms=500, statement_ms=STATEMENT_MS)
+        yield connection
+        transaction.rollback()
+    site.runs.cancel(run.id)
+
+
+def waiting_jobs(connection: Connection) -> int:
+    """How many jobs, of all kinds, are not done."""
+    query = """SELECT count(*) FROM "BackgroundJob" WHERE status IN ('PENDING', 'RUNNING')"""
+    return int(connection.exec_driver_sql(query).scalar_one())
+
+
+class TestWhatIsAskedBeforeAPage:
+    def test_counts_pending_jobs_by_index_and_looks_at_none_that_is_done(self, large_site: Site) -> None:
+        with page_of(large_site) as connection:
+            connection.exec_driver_sql(DUE_JOBS, {"key": "lead_scoring:", "number": 500})
+            with explained(large_site.engine) as plans:
+                LeadScoring().pending(connection, 100_000)
+            (plan, *_) = plans
+            most = waiting_jobs(connection)
+
+        assert plan.whole == []
+        assert plan.rows("BackgroundJob") <= most
+
+    def test_counts_no_further_than_to_the_bound(self, large_site: Site) -> None:
+        with page_of(large_site) as connection:
+            connection.exec_driver_sql(DUE_JOBS, {"key": KEY_PREFIX, "number": 3_000})
+            before = waiting_jobs(connection) - 3_000
+            with explained(large_site.engine) as plans:
+                assert LeadScoring().pending(connection, 50) == 50
+            (plan, *_) = plans
+
+        assert plan.whole == []
+        assert plan.rows("BackgroundJob") <= before + 50
+
+    def test_looks_for_a_live_job_by_index_among_a_bounded_number(self, large_site: Site) -> None:
+        with page_of(large_site) as connection:
+            connection.exec_driver_sql(DUE_JOBS, {"key": KEY_PREFIX, "number": 12_000})
+            with explained(large_site.engine) as plans:
+                LiveQueueAge("public", KEY_PREFIX, 180).read(connection)
+            (plan, *_) = plans
+
+        assert plan.whole == []
+        assert plan.rows("BackgroundJob") <= 5_000
 
 
 class TestTheGuardItself:

@@ -1,0 +1,479 @@
+"""Pressure: what each indicator measures, what holds a page back, and that none that breaks stops anything."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import psycopg
+import pytest
+from harness import wait_for
+from integration.site import OUR_KEY, Site
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.database import is_transient
+from backfill_tasks.engine.indicators import (
+    ActiveSessions,
+    Indicator,
+    LockWaits,
+    OldestTransaction,
+    PageDuration,
+    Reading,
+    ReplicationLag,
+)
+from backfill_tasks.engine.pace import Pace
+from backfill_tasks.lead_scoring.queue import LiveQueueAge
+
+STATISTICS = (ReplicationLag, LockWaits, ActiveSessions, OldestTransaction)
+
+
+def live_queue(most: float) -> LiveQueueAge:
+    return LiveQueueAge("public", OUR_KEY, most)
+
+
+def read(site: Site, indicator: Indicator, *prepare: str) -> Reading:
+    """What an indicator says in a transaction of its own."""
+    with site.engine.begin() as connection:
+        for statement in prepare:
+            connection.exec_driver_sql(statement)
+        (reading,) = site.parts.pressure.readings(connection, [indicator])
+    return reading
+
+
+# ---------------------------------------------------------------- PostgreSQL
+
+
+class TestOldestTransaction:
+    def test_waits_while_one_of_this_database_is_open_for_longer(self, site: Site) -> None:
+        with site.host.session() as other:
+            other.execute("SELECT 1")
+
+            reading = read(site, OldestTransaction(0))
+
+        assert reading.answer == "wait"
+        assert reading.reason == f"a transaction is open for {reading.value}, over 0 s"
+
+    def test_goes_when_it_has_ended(self, site: Site) -> None:
+        with site.host.session() as other:
+            other.execute("SELECT 1")
+
+        wait_for(lambda: read(site, OldestTransaction(0)).answer == "go", what="the session to be gone")
+
+    def test_goes_while_none_is_open_for_so_long(self, site: Site) -> None:
+        with site.host.session() as other:
+            other.execute("SELECT 1")
+
+            assert read(site, OldestTransaction(3_600)).answer == "go"
+
+    def test_does_not_count_the_page_s_own(self, site: Site) -> None:
+        assert read(site, OldestTransaction(0), "SELECT pg_sleep(0.01)").answer == "go"
+
+
+class TestLockWaits:
+    @contextmanager
+    def blocked(self, site: Site, aside: ThreadPoolExecutor, *, application: str) -> Iterator[None]:
+        """A session of this application waits for a row of another."""
+        site.host.add_leads("lead-1")
+        update = """UPDATE "Lead" SET "jobTitle" = 'CTO' WHERE id = 'lead-1'"""
+
+        def wait() -> None:
+            with psycopg.connect(site.url, application_name=application) as waiting:
+                waiting.execute(update.encode())
+
+        with site.host.session() as holder:
+            holder.execute(update.encode())
+            waits = aside.submit(wait)
+            site.host.wait_until_blocked()
+            yield
+        waits.result()
+
+    def test_waits_while_more_sessions_wait_than_may(self, site: Site, aside: ThreadPoolExecutor) -> None:
+        with self.blocked(site, aside, application="webhooks"):
+            reading = read(site, LockWaits(0))
+
+        assert (reading.answer, reading.value) == ("wait", "1")
+        assert reading.reason == "1 session waits for a lock, over 0"
+
+    def test_goes_while_no_more_wait_than_may(self, site: Site, aside: ThreadPoolExecutor) -> None:
+        with self.blocked(site, aside, application="webhooks"):
+            assert read(site, LockWaits(1)).answer == "go"
+
+    def test_goes_when_none_waits(self, site: Site) -> None:
+        reading = read(site, LockWaits(0))
+
+        assert (reading.answer, reading.value) == ("go", "0")
+
+    def test_does_not_count_our_own(self, site: Site, aside: ThreadPoolExecutor) -> None:
+        with self.blocked(site, aside, application="backfill"):
+            assert read(site, LockWaits(0)).answer == "go"
+
+
+class TestActiveSessions:
+    def test_waits_while_a_larger_share_of_the_connections_is_at_work_than_may(self, site: Site) -> None:
+        reading = read(site, ActiveSessions(0))
+
+        assert reading.answer == "wait"
+        assert reading.reason == f"{reading.value} connections are at work, over 0 %"
+
+    def test_counts_sessions_of_all_databases_against_max_connections(self, site: Site) -> None:
+        reading = read(site, ActiveSessions(100))
+
+        (most,) = site.host.values("SELECT current_setting('max_connections')")
+        assert reading.answer == "go"
+        assert reading.value.endswith(f" of {most}")
+
+    def test_counts_a_transaction_that_is_open_and_idle(self, site: Site) -> None:
+        with site.host.session() as other:
+            other.execute("SELECT 1")
+
+            assert int(read(site, ActiveSessions(100)).value.split()[0]) >= 2
+
+
+class TestReplicationLag:
+    def with_standbys(self, site: Site, *lags: str, most: float = 30) -> Reading:
+        """The reading of a server whose standbys are so far behind: a view stands in for PostgreSQL's own."""
+        rows = ", ".join(f"(interval '{lag}')" if lag else "(CAST(NULL AS interval))" for lag in lags)
+        return read(
+            site,
+            ReplicationLag(most),
+            f"CREATE TEMPORARY VIEW pg_stat_replication AS SELECT * FROM (VALUES {rows}) AS standby (replay_lag)",
+            "SET LOCAL search_path = pg_temp, pg_catalog",
+        )
+
+    def test_waits_while_the_slowest_standby_is_further_behind_than_may_be(self, own_site: Site) -> None:
+        reading = self.with_standbys(own_site, "2 s", "95.5 s")
+
+        assert (reading.answer, reading.value) == ("wait", "95.5 s")
+        assert reading.reason == "a standby is 95.5 s behind, over 30 s"
+
+    def test_goes_while_all_are_near(self, own_site: Site) -> None:
+        assert self.with_standbys(own_site, "2 s", "30 s").answer == "go"
+
+    def test_goes_while_a_standby_has_nothing_to_replay(self, own_site: Site) -> None:
+        reading = self.with_standbys(own_site, "")
+
+        assert (reading.answer, reading.value) == ("go", "0.0 s")
+
+    def test_goes_without_a_standby(self, site: Site) -> None:
+        reading = read(site, ReplicationLag(0))
+
+        assert (reading.answer, reading.value) == ("go", "no standby")
+
+
+class TestPageDuration:
+    def page_took(self, site: Site, *, seconds: float, ago: float) -> None:
+        """One page was done, so long ago, in so many seconds."""
+        site.host.add_leads("lead-1", "lead-2")
+        site.start(limit=1)
+        site.host.do(
+            "UPDATE backfill.lane SET page_seconds = %s, moved_at = now() - %s * interval '1 second'", seconds, ago
+        )
+
+    def test_waits_after_a_page_that_took_too_long_for_as_long_as_that_took(self, site: Site) -> None:
+        self.page_took(site, seconds=60, ago=1)
+
+        reading = read(site, PageDuration(2_000))
+
+        assert (reading.answer, reading.value) == ("wait", "60,000 ms")
+        assert reading.reason == "the last page took 60,000 ms, over 2000 ms"
+
+    def test_goes_when_that_is_rested_from(self, site: Site) -> None:
+        self.page_took(site, seconds=60, ago=61)
+
+        assert read(site, PageDuration(2_000)).answer == "go"
+
+    def test_goes_after_a_page_that_was_quick(self, site: Site) -> None:
+        self.page_took(site, seconds=1.5, ago=0)
+
+        assert read(site, PageDuration(2_000)).answer == "go"
+
+    def test_goes_before_the_first_page(self, site: Site) -> None:
+        assert read(site, PageDuration(1)).answer == "go"
+
+    def test_is_the_duration_of_the_pages_themselves(self, own_site: Site) -> None:
+        own_site.host.do(
+            "CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$"
+        )
+        own_site.host.do('CREATE TRIGGER rest BEFORE INSERT ON "BackgroundJob" EXECUTE FUNCTION rest()')
+        own_site.host.add_leads("lead-1", "lead-2")
+        resting = own_site.with_settings(BACKFILL_MAX_PAGE_MS="100", BACKFILL_PRESSURE_SECONDS="0.01")
+        resting.start(limit=1)
+        resting.deliver()
+
+        step = resting.deliver()
+
+        assert step.outcome == "put off"
+        assert "the last page took" in (step.reason or "")
+        resting.close()
+
+
+class TestRights:
+    @pytest.fixture
+    def weak_role(self, own_site: Site) -> Iterator[str]:
+        """A role that may see its own sessions only."""
+        name = f"weak_{time.time_ns()}"
+        own_site.host.do(f"CREATE ROLE {name}")
+        yield name
+        own_site.host.do(f"DROP ROLE {name}")
+
+    @pytest.mark.parametrize("kind", STATISTICS)
+    def test_without_them_an_indicator_is_unknown_and_names_the_grant(
+        self, own_site: Site, weak_role: str, kind: Callable[[float], Indicator]
+    ) -> None:
+        reading = read(own_site, kind(0), f"SET LOCAL ROLE {weak_role}")
+
+        assert reading.answer == "unknown"
+        assert reading.reason.endswith(f"GRANT pg_read_all_stats TO {weak_role}")
+
+    @pytest.mark.parametrize("kind", STATISTICS)
+    def test_with_the_grant_that_it_names_it_knows(
+        self, own_site: Site, weak_role: str, kind: Callable[[float], Indicator]
+    ) -> None:
+        own_site.host.do(f"GRANT pg_read_all_stats TO {weak_role}")
+
+        assert read(own_site, kind(100), f"SET LOCAL ROLE {weak_role}").answer == "go"
+
+    def test_what_is_unknown_holds_nothing_back(self, own_site: Site, weak_role: str) -> None:
+        with own_site.host.session() as other, own_site.engine.begin() as connection:
+            other.execute("SELECT 1")
+            connection.exec_driver_sql(f"SET LOCAL ROLE {weak_role}")
+
+            assert own_site.parts.pressure.reason_to_wait(connection, [OldestTransaction(0)]) is None
+
+
+# ---------------------------------------------------------------- the host's queue
+
+
+class TestLiveQueueAge:
+    def add_live_job(self, site: Site, *, due_for: str, status: str = "PENDING") -> None:
+        """A live job that has been due for so long."""
+        site.host.add_leads("live", overallScore=7)
+        site.host.add_job("live", status, dedupeKey="lead_scoring:live")
+        site.host.do(
+            """UPDATE "BackgroundJob" SET "runAt" = now() AT TIME ZONE 'UTC' - CAST(%s AS interval)""", due_for
+        )
+
+    def add_own_jobs(self, site: Site, number: int, *, due_for: str) -> None:
+        """So many jobs of ours, all due for so long."""
+        site.host.add_leads("ours", overallScore=7)
+        site.host.do(
+            """
+            INSERT INTO "BackgroundJob" (
+              id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "runAt", "updatedAt"
+            )
+            SELECT
+              'ours-' || number, 'LEAD_SCORING_POST_PROCESS', 'PENDING', %s || number, 'client-1', 'ours', 'ours/1',
+              now() AT TIME ZONE 'UTC' - CAST(%s AS interval), now()
+            FROM generate_series(1, %s) AS number
+            """,
+            OUR_KEY,
+            due_for,
+            number,
+        )
+
+    def test_waits_while_a_live_job_has_waited_for_longer(self, site: Site) -> None:
+        self.add_live_job(site, due_for="5 minutes")
+
+        reading = read(site, live_queue(180))
+
+        assert (reading.answer, reading.value) == ("wait", "300 s")
+        assert reading.reason == "a live job has waited for 300 s, over 180 s"
+
+    def test_goes_while_none_has(self, site: Site) -> None:
+        self.add_live_job(site, due_for="2 minutes")
+
+        assert read(site, live_queue(180)).answer == "go"
+
+    @pytest.mark.parametrize("status", ["RUNNING", "SUCCEEDED", "FAILED"])
+    def test_asks_for_jobs_that_wait_and_no_others(self, site: Site, status: str) -> None:
+        self.add_live_job(site, due_for="5 minutes", status=status)
+
+        reading = read(site, live_queue(180))
+
+        assert (reading.answer, reading.value) == ("go", "none waits")
+
+    def test_a_job_that_is_not_due_yet_does_not_wait(self, site: Site) -> None:
+        self.add_live_job(site, due_for="-5 minutes")
+
+        assert read(site, live_queue(0.001)).value == "none waits"
+
+    def test_our_own_jobs_may_wait_for_as_long_as_they_will(self, site: Site) -> None:
+        self.add_own_jobs(site, 10, due_for="3 days")
+
+        assert read(site, live_queue(180)).answer == "go"
+
+    def test_a_live_job_behind_some_of_ours_is_seen(self, site: Site) -> None:
+        self.add_live_job(site, due_for="5 minutes")
+        self.add_own_jobs(site, 1_000, due_for="1 hour")
+
+        assert read(site, live_queue(180)).value == "300 s"
+
+    def test_where_ours_are_so_many_that_none_can_be_seen_the_last_of_them_stands_for_it(self, site: Site) -> None:
+        self.add_own_jobs(site, 5_000, due_for="1 hour")
+
+        reading = read(site, live_queue(180))
+
+        assert (reading.answer, reading.value) == ("wait", "3,600 s")
+        assert reading.reason.startswith("5,000 of our own jobs have been due for over 180 s")
+
+    def test_where_those_have_just_come_due_no_live_job_behind_them_has_waited_long(self, site: Site) -> None:
+        self.add_own_jobs(site, 5_000, due_for="1 minute")
+
+        assert read(site, live_queue(180)).answer == "go"
+
+    def test_holds_a_page_back_until_the_live_job_is_done(self, site: Site) -> None:
+        self.add_live_job(site, due_for="5 minutes")
+        site.host.add_leads("lead-1")
+        quick = site.with_settings(BACKFILL_PRESSURE_SECONDS="0.01")
+        run = quick.start(pace=Pace(max_live_wait=180.0))
+
+        assert quick.deliver().outcome == "put off"
+        site.host.do("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED'""")
+        wait_for(lambda: quick.deliver().outcome == "committed", what="the page to get leave")
+        assert quick.read(run.id).state == "complete"
+        quick.close()
+
+    def test_is_not_asked_where_it_is_off(self, site: Site) -> None:
+        self.add_live_job(site, due_for="5 days")
+        site.host.add_leads("lead-1")
+        site.start(pace=Pace(max_live_wait=0))
+
+        assert site.deliver().outcome == "committed"
+
+    def test_is_asked_for_every_run_with_its_own_threshold(self, site: Site) -> None:
+        self.add_live_job(site, due_for="5 minutes")
+        site.host.add_leads("lead-1", "lead-2")
+        site.start(pace=Pace(max_live_wait=60.0), limit=1)
+        site.start(pace=Pace(max_live_wait=600.0), limit=1)
+
+        assert [site.deliver().outcome for _ in range(2)] == ["put off", "committed"]
+
+
+# ---------------------------------------------------------------- what breaks
+
+
+@dataclass(frozen=True)
+class Breaking(Indicator):
+    """Breaks in one of the ways in which an indicator can: `query` is run; without one, it raises."""
+
+    query: str | None = None
+    name: ClassVar[str] = "breaking"
+
+    @property
+    def threshold(self) -> str:
+        return "1"
+
+    def read(self, connection: Connection) -> Reading:
+        if self.query is None:
+            raise ZeroDivisionError("division by zero")
+        connection.exec_driver_sql(self.query)
+        return self.compare(0, 1, "0", "")
+
+
+RAISES = Breaking()
+SQL_ERROR = Breaking("SELECT no_such_column FROM backfill.run")
+TIME_OUT = Breaking("SELECT pg_sleep(10)")
+SETTLED = Breaking("SET LOCAL statement_timeout = '1ms'")
+LOST = Breaking("SELECT pg_terminate_backend(pg_backend_pid())")
+BREAKING = (RAISES, SQL_ERROR, TIME_OUT)
+
+
+class TestAnIndicatorThatBreaks:
+    @pytest.fixture
+    def broken_site(self, site: Site) -> Iterator[Site]:
+        """A worker all of whose indicators break, a run, and its first message."""
+        broken = site.with_settings(BACKFILL_PRESSURE_SECONDS="0.01")
+        broken.parts.pressure.indicators = BREAKING
+        site.host.add_leads("lead-1", "lead-2")
+        broken.start(limit=1)
+        yield broken
+        broken.close()
+
+    @pytest.mark.parametrize(
+        ("indicator", "why"),
+        [
+            (RAISES, "ZeroDivisionError: division by zero"),
+            (SQL_ERROR, 'column "no_such_column" does not exist (42703)'),
+            (TIME_OUT, "canceling statement due to statement timeout (57014)"),
+        ],
+    )
+    def test_is_unknown_and_says_why(self, site: Site, indicator: Indicator, why: str) -> None:
+        reading = read(site, indicator)
+
+        assert (reading.answer, reading.reason) == ("unknown", why)
+
+    @pytest.mark.parametrize("indicator", BREAKING)
+    def test_does_not_keep_those_behind_it_from_answering(self, site: Site, indicator: Indicator) -> None:
+        with site.engine.begin() as connection:
+            readings = site.parts.pressure.readings(connection, [LockWaits(0), indicator, LockWaits(9), indicator])
+
+        assert [each.answer for each in readings] == ["go", "unknown", "go", "unknown"]
+
+    @pytest.mark.parametrize("indicators", [BREAKING, [SETTLED], [LockWaits(0)], []])
+    def test_leaves_the_page_its_own_time_outs(self, site: Site, indicators: Sequence[Indicator]) -> None:
+        site.host.add_leads("lead-1")
+        site.start()
+        with site.engine.begin() as connection:
+            ledger.fence(connection, site.waiting[0], lock_ms=321, statement_ms=12_345)
+            site.parts.pressure.readings(connection, indicators)
+
+            kept = connection.exec_driver_sql(
+                "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+            ).one()
+
+        assert tuple(kept) == ("321ms", "12345ms")
+
+    def test_stops_no_page(self, broken_site: Site) -> None:
+        broken_site.deliver_all()
+
+        assert broken_site.host.enqueued() == ["lead-1", "lead-2"]
+
+    def test_is_logged_once(self, broken_site: Site, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.WARNING):
+            broken_site.deliver_all()
+
+        assert len([record for record in caplog.records if "can't answer" in record.message]) == 1
+
+    def test_that_loses_the_connection_lets_the_page_be_tried_again(self, broken_site: Site) -> None:
+        broken_site.parts.pressure.indicators = (LOST, LockWaits(0))
+        message = broken_site.waiting[0]
+
+        with pytest.raises(DBAPIError) as lost:
+            broken_site.deliver()
+
+        assert is_transient(lost.value)
+        broken_site.parts.pressure.indicators = ()
+        assert broken_site.parts.chain.step(message).outcome == "committed"
+
+
+class TestReadings:
+    def test_hold_for_a_while_so_that_pages_cost_no_more_for_being_watched_over(self, site: Site) -> None:
+        with site.host.session() as other, site.engine.begin() as connection:
+            pressure = site.with_settings(BACKFILL_PRESSURE_SECONDS="600").parts.pressure
+            pressure.fresh_seconds = 600
+            assert pressure.reason_to_wait(connection, [OldestTransaction(0)]) is None
+            other.execute("SELECT 1")
+
+            assert pressure.reason_to_wait(connection, [OldestTransaction(0)]) is None
+
+    def test_of_an_indicator_that_is_off_are_not_taken(self, site: Site) -> None:
+        with site.host.session() as other, site.engine.begin() as connection:
+            other.execute("SELECT 1")
+
+            assert site.parts.pressure.reason_to_wait(connection, [OldestTransaction(None), live_queue(0)]) is None
+
+    def test_change_nothing(self, site: Site) -> None:
+        every = [kind(0) for kind in STATISTICS] + [PageDuration(1), live_queue(1)]
+        before = site.host.versions()
+        with site.engine.begin() as connection:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+            readings = site.parts.pressure.readings(connection, every)
+
+        assert "unknown" not in {each.answer for each in readings}
+        assert site.host.versions() == before
