@@ -89,9 +89,9 @@ def doctor(context: click.Context) -> None:
         try:
             findings = list(check(session))
         except BackfillError as error:
-            findings = [Finding("WRONG", check.__name__.strip("_"), str(error))]
+            findings = [Finding("WRONG", str(error))]
         for finding in findings:
-            click.echo(f"{finding.verdict:<6} {finding.what}")
+            click.echo(render.wrapped(finding.what, indent=7, first=f"{finding.verdict:<7}"))
             if finding.advice:
                 click.echo(render.wrapped(finding.advice, indent=7))
         wrong += sum(finding.verdict == "WRONG" for finding in findings)
@@ -134,8 +134,15 @@ def _host(session: Session) -> Iterator[Finding]:
 
 def _ledger(session: Session) -> Iterator[Finding]:
     with session.parts.engine.begin() as connection:
-        schema.require(connection)
-        schema.require_rights(connection)
+        found = schema.version(connection)
+        creator = connection.exec_driver_sql("SELECT has_database_privilege(current_database(), 'CREATE')").scalar()
+        if found or not creator:
+            schema.require(connection)
+            schema.require_rights(connection)
+    if not found:
+        advice = "`backfill run --apply` creates it, and so does `backfill init`."
+        yield Finding("look", "the ledger does not exist yet", advice)
+        return
     yield Finding("fine", f"the ledger is at version {schema.latest()}")
 
 

@@ -171,9 +171,9 @@ def _value(value: object, *, empty: str = "") -> str:
     return str(value)
 
 
-def wrapped(said: str, *, indent: int) -> str:
-    """Text in lines of 80 columns, so far from the left."""
-    return fill(said, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
+def wrapped(said: str, *, indent: int, first: str | None = None) -> str:
+    """Text in lines of 80 columns, so far from the left; `first` stands before the first line, of that width."""
+    return fill(said, WIDTH, initial_indent=" " * indent if first is None else first, subsequent_indent=" " * indent)
 
 
 def verification(backfill: Backfill, run: Run, found: Verification, *, most: int = 20) -> str:
