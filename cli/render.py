@@ -121,10 +121,14 @@ def jobs(backfill: Backfill, run: Run) -> list[str]:
     return lines
 
 
+#: Events whose details are pairs of what was and what is.
+_CHANGES = frozenset({"tuned", "rate"})
+
+
 def event(happened: Event) -> list[str]:
     """What happened to a run: a line, and where there is more to say others under it."""
     head = f"{happened.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}  {happened.name}, by {happened.who}"
-    said = _tuned(happened) if happened.name == "tuned" else _said(happened)
+    said = _tuned(happened) if happened.name in _CHANGES else _said(happened)
     return [_shortened(head, WIDTH), *(line for each in said for line in wrapped(each, indent=21).splitlines())]
 
 

@@ -12,7 +12,7 @@ def test_1_when_a_lane_can_t_go_on_and_says_why(backfill: Backfill, worker: Work
 
     assert done.returncode == 1
     assert "no job for this lead (42501)" in done.stdout
-    assert "backfill run --resume" in done.stdout.splitlines()[-1]
+    assert "backfill resume" in done.stdout.splitlines()[-1]
 
 
 def test_3_when_a_lead_is_quarantined_and_says_which_and_why(

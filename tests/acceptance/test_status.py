@@ -114,7 +114,7 @@ def test_watch_of_a_run_that_has_ended_shows_its_summary(alone: Backfill, run: s
 def test_pause_says_how_to_go_on(alone: Backfill, run: str) -> None:
     done = alone("pause", run)
 
-    assert "Go on with: backfill run --resume" in done.stdout
+    assert "Go on with: backfill resume" in done.stdout
     assert alone.json("status", run)["state"] == "paused"
 
 

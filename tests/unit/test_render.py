@@ -265,6 +265,9 @@ class TestEvents:
 
         assert [line.strip() for line in shown[1:]] == ["max pending 50 -> none", "jobs per minute 10 -> 2.5"]
 
+    def test_a_change_of_the_rate_is_shown_old_and_new(self) -> None:
+        assert event("rate", rate=["20/s", "none"])[1].strip() == "rate 20/s -> none"
+
     def test_a_change_of_state_is_shown_old_and_new_with_its_reason(self) -> None:
         shown = event("paused", old="running", new="paused", reason="its budget of 9 jobs is used up")
 
