@@ -46,10 +46,10 @@ MEANINGS: Mapping[str, str] = {
 
 @dataclass
 class Readings:
-    """What a scrape has found. What could not be read is None, and its source is not `up`."""
+    """What a scrape has found. What could not be read is None or empty, and its source is not `up`."""
 
     up: dict[Source, bool] = field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: float | None = None
     runs: Sequence[WatchedRun] = ()
     page_times: Mapping[str, tuple[Sequence[int], float]] = field(default_factory=dict)
     pressure: Sequence[tuple[Reading, Unit]] = ()
@@ -62,7 +62,8 @@ class Readings:
 def families(found: Readings) -> Iterator[Metric]:
     """What was read, as Prometheus has it."""
     yield _gauge("backfill_source_up", ["source"], (((source,), up) for source, up in found.up.items()))
-    yield _gauge("backfill_scrape_duration_seconds", [], [([], found.seconds)])
+    if found.seconds is not None:
+        yield _gauge("backfill_scrape_duration_seconds", [], [([], found.seconds)])
     yield from _of_runs(found.runs)
     yield from _of_lanes(found.runs)
     yield from _of_items(found.runs)

@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, get_args
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import click
@@ -37,6 +37,10 @@ _FRESH_SECONDS = 1.0
 #: The longest that one statement of a scrape may take, in milliseconds, and one call to Redis, in seconds.
 _STATEMENT_MS = 500
 _REDIS_SECONDS = 1.0
+
+#: How long a scrape waits for what is read, in seconds: below the 10 s after which Prometheus gives up. A database that
+#: takes connections and never answers would hold it for longer.
+_PATIENCE = 5.0
 
 #: Our own jobs are counted so far and no further.
 _MOST_PENDING = 10_000
@@ -79,6 +83,34 @@ class Workers:
         return self._answer[1]
 
 
+class Look:
+    """One reading, in a thread of its own, so that nobody has to wait for its end."""
+
+    def __init__(self, read: Callable[[Readings], None]) -> None:
+        self._found = Readings()
+        self._ended = threading.Event()
+        self._fresh_until = float("inf")
+        threading.Thread(target=self._go, args=[read], daemon=True).start()
+
+    def _go(self, read: Callable[[Readings], None]) -> None:
+        try:
+            read(self._found)
+        finally:
+            self._fresh_until = time.monotonic() + _FRESH_SECONDS
+            self._ended.set()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it has ended too long ago."""
+        return time.monotonic() >= self._fresh_until
+
+    def result(self) -> Readings:
+        """What was found, or after a while what has been found so far."""
+        self._ended.wait(_PATIENCE)
+        up = dict(self._found.up)
+        return replace(self._found, up={source: up.get(source, False) for source in get_args(Source)})
+
+
 @dataclass(eq=False)
 class Exporter(Collector):
     """Reads what there is to measure when Prometheus asks. What can't be read is left out, and `source_up` says so."""
@@ -90,7 +122,7 @@ class Exporter(Collector):
     workers: Workers
     _times: PageTimes = field(default_factory=PageTimes)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _held: tuple[float, Readings] | None = None
+    _look: Look | None = None
     _down: set[Source] = field(default_factory=set)
 
     def describe(self) -> Iterable[Metric]:
@@ -98,25 +130,25 @@ class Exporter(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """What was read now, or less than a second ago."""
+        """What was read now, or less than a second ago. One reading goes on at a time, however many ask."""
         with self._lock:
-            if self._held is None or time.monotonic() - self._held[0] >= _FRESH_SECONDS:
-                readings = self._read()
-                self._held = time.monotonic(), readings
-            return families(self._held[1])
+            if self._look is None or self._look.is_stale:
+                self._look = Look(self._read)
+            look = self._look
+        return families(look.result())
 
-    def _read(self) -> Readings:
-        found, began = Readings(), time.monotonic()
+    def _read(self, found: Readings) -> None:
+        """Read everything, first what is sure to take no longer than a moment."""
+        began = time.monotonic()
+        with self._source(found, "workers"):
+            found.workers = self.workers.read()
+        with self._source(found, "redis"):
+            self._read_redis(found)
         with self._source(found, "ledger"):
             self._read_ledger(found)
         with self._source(found, "host"):
             self._read_host(found)
-        with self._source(found, "redis"):
-            self._read_redis(found)
-        with self._source(found, "workers"):
-            found.workers = self.workers.read()
         found.seconds = time.monotonic() - began
-        return found
 
     @contextmanager
     def _source(self, found: Readings, source: Source) -> Iterator[None]:

@@ -218,6 +218,22 @@ def test_a_database_that_was_away_is_read_again(backfill: Backfill, inhabited: H
     exporter.wait_for_sample("backfill_source_up", 1, source="host")
 
 
+def test_a_database_that_never_answers_holds_up_nothing_else(tmp_path: Path, broker: Redis, export: Export) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+        exporter = export(backfill_against(tmp_path, url, broker.url))
+        found = exporter.scrape()
+        stopped = exporter.stop()
+
+    assert {source: found("backfill_source_up", source=source) for source in ("ledger", "host", "redis")} == {
+        "ledger": 0,
+        "host": 0,
+        "redis": 1,
+    }
+    assert found("backfill_queue_messages") is not None
+    assert stopped == 0
+
+
 def test_a_scrape_writes_nothing(alone: Backfill, inhabited: Host, export: Export) -> None:
     alone.json("run", "--apply", "--detach")
     before = inhabited.contents()
