@@ -17,6 +17,7 @@ from backfill_tasks.errors import ConfigurationError
 _NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?", re.ASCII)
 _MOST_RATE = 1_000_000
+_SHORTEST_TOKEN = 16
 
 _REDIS_FORM = (
     "it must look like redis://:password@host:6379/0 (or rediss://…, unix:///path); in the password percent-encode the"
@@ -52,6 +53,21 @@ def number(least: float, most: float, *, off: bool = True) -> Callable[[str], fl
         return float(value)
 
     return parse
+
+
+def _token(value: str) -> str | None:
+    """A secret of a request's header: nothing of it is repeated in an error."""
+    if value and (len(value) < _SHORTEST_TOKEN or not value.isascii() or not value.isprintable() or " " in value):
+        raise ValueError(f"it must be {_SHORTEST_TOKEN} or more ASCII characters, with no space")
+    return value or None
+
+
+def _login(value: str) -> str | None:
+    """A user and a password, as they are typed; nothing of them is repeated in an error."""
+    user, _, password = value.partition(":")
+    if value and not (user and password and value.isprintable()):
+        raise ValueError("it must look like user:password")
+    return value or None
 
 
 def _name(value: str) -> str:
@@ -95,18 +111,28 @@ max_live_wait = number(0, 604_800, off=False)
 
 @dataclass(frozen=True)
 class Variable:
-    """One environment variable: its default (None: it has to be set), what it means, and how its text is read."""
+    """One environment variable: its default (None: it has to be set), what it means, and how its text is read.
+
+    `secret`: it is shown `masked`; `opaque`: nothing of it is shown.
+    """
 
     name: str
     default: str | None
     meaning: str
     parse: Callable[[str], object] = _text
     secret: bool = False
+    opaque: bool = False
 
     @property
     def field(self) -> str:
         """The name of its field in `Settings`."""
         return self.name.removeprefix("BACKFILL_").lower()
+
+    def shown(self, given: str) -> str:
+        """A value as it may be shown."""
+        if not given:
+            return self.default or "(not set)"
+        return "***" if self.opaque else masked(given) if self.secret else given
 
 
 VARIABLES = (
@@ -230,6 +256,22 @@ VARIABLES = (
         whole_number(60, 604_800),
     ),
     Variable("BACKFILL_QUEUE", "backfill", "the queue's name; one per environment where a Redis is shared", _name),
+    Variable(
+        "BACKFILL_METRICS_TOKEN",
+        "",
+        "the bearer token that `backfill metrics` asks for",
+        _token,
+        secret=True,
+        opaque=True,
+    ),
+    Variable(
+        "BACKFILL_METRICS_LOGIN",
+        "",
+        "user:password, the login that `backfill metrics` asks for (basic authentication)",
+        _login,
+        secret=True,
+        opaque=True,
+    ),
 )
 
 
@@ -260,6 +302,8 @@ class Settings:
     watchdog_seconds: int
     visibility_timeout: int
     queue: str
+    metrics_token: str | None
+    metrics_login: str | None
 
     def required_database_url(self) -> str:
         """The database's URL.

@@ -13,7 +13,7 @@ from backfill_tasks.engine.database import parse_url
 from backfill_tasks.engine.model import Run, RunId
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.errors import ConfigurationError
-from backfill_tasks.settings import VARIABLES, environment, masked, refuse_unknown, value
+from backfill_tasks.settings import VARIABLES, environment, refuse_unknown, value
 from cli import render
 from cli.follow import Detached, follow, signals
 from cli.session import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, WRONG_USAGE, Session, say
@@ -102,8 +102,7 @@ def config(context: click.Context) -> None:
     for variable in VARIABLES:
         given = variables.get(variable.name, "").strip()
         source = "environment" if os.environ.get(variable.name, "").strip() else ".env" if given else "default"
-        shown = masked(given) if variable.secret and given else given or variable.default or "(not set)"
-        click.echo(f"{variable.name} = {shown}   ({source})")
+        click.echo(f"{variable.name} = {variable.shown(given)}   ({source})")
         click.echo(indent(fill(variable.meaning, render.WIDTH - 4), "    "))
         try:
             value(variable, variables)

@@ -13,6 +13,7 @@ from backfill_tasks.errors import UsageError
 from cli.checks import doctor, pressure
 from cli.commands import config, init, runs, status, verify, watch
 from cli.control import cancel, events, pause, resume, retry, tune
+from cli.metrics import metrics
 from cli.rate import rate
 from cli.run import run
 from cli.session import Session, one_line_errors
@@ -52,7 +53,7 @@ def backfill(context: click.Context) -> None:
 _IN_ORDER = (
     doctor, init, config,
     run, watch, status, runs, events, verify,
-    pause, resume, tune, rate, retry, cancel, pressure,
+    pause, resume, tune, rate, retry, cancel, pressure, metrics,
 )  # fmt: skip
 
 for command in _IN_ORDER:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from sqlalchemy import Connection, Row, text
 
 Answer = Literal["go", "wait", "unknown"]
+Unit = Literal["seconds", "sessions", "ratio"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Reading:
     """What an indicator says: its answer, what it measured and its threshold in words, and why it answers so.
 
     `reason` is empty for *go*; for *wait* it is what an operator reads where a run stands, for *unknown* what it would
-    take to know.
+    take to know. `measured` is the same as `value` for machines, in the indicator's `unit`; None for *unknown*.
     """
 
     indicator: str
@@ -22,6 +23,7 @@ class Reading:
     value: str
     threshold: str
     reason: str = ""
+    measured: float | None = None
 
 
 class Indicator(ABC):
@@ -31,6 +33,9 @@ class Indicator(ABC):
     """
 
     name: ClassVar[str]
+    #: The base unit in which a reading is handed to machines, and how many of what `compare` gets make one.
+    unit: ClassVar[Unit] = "seconds"
+    per_unit: ClassVar[float] = 1
 
     @property
     @abstractmethod
@@ -44,7 +49,8 @@ class Indicator(ABC):
     def compare(self, value: float, most: float, shown: str, reason: str) -> Reading:
         """*wait* for this reason if a value is over the most that is allowed, else *go*."""
         over = value > most
-        return Reading(self.name, "wait" if over else "go", shown, self.threshold, reason if over else "")
+        answer: Answer = "wait" if over else "go"
+        return Reading(self.name, answer, shown, self.threshold, reason if over else "", float(value) / self.per_unit)
 
     def unknown(self, reason: str) -> Reading:
         """*unknown*, and what it would take to know."""
@@ -56,7 +62,7 @@ class _Statistics(Indicator):
     """An indicator of the server's own statistics, which a role sees of its own sessions only unless it may see all."""
 
     most: float | None
-    unit: ClassVar[str] = ""
+    suffix: ClassVar[str] = ""
     #: What is measured, as a part of a SELECT: its columns, and what stands behind them.
     columns: ClassVar[str]
     source: ClassVar[str]
@@ -64,7 +70,7 @@ class _Statistics(Indicator):
     @property
     def threshold(self) -> str:
         """The most that is allowed, with its unit."""
-        return "off" if self.most is None else f"{self.most:g}{self.unit}"
+        return "off" if self.most is None else f"{self.most:g}{self.suffix}"
 
     def read(self, connection: Connection) -> Reading:
         """Measure, if this role may see what there is to see."""
@@ -88,7 +94,7 @@ class ReplicationLag(_Statistics):
     """How far the slowest standby is behind, in seconds. One that is idle is not behind."""
 
     name: ClassVar[str] = "replication lag"
-    unit: ClassVar[str] = " s"
+    suffix: ClassVar[str] = " s"
     columns: ClassVar[str] = "count(*) AS standbys, coalesce(max(extract(epoch FROM replay_lag)), 0) AS lag"
     source: ClassVar[str] = "pg_stat_replication"
 
@@ -103,6 +109,7 @@ class LockWaits(_Statistics):
     """How many sessions of this database wait for a lock of another. Our own do not count."""
 
     name: ClassVar[str] = "lock waits"
+    unit: ClassVar[Unit] = "sessions"
     columns: ClassVar[str] = "count(*) AS waiting"
     source: ClassVar[str] = (
         "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -121,7 +128,9 @@ class ActiveSessions(_Statistics):
     """How many of the server's connections are at work, in percent of max_connections, whatever their database."""
 
     name: ClassVar[str] = "active sessions"
-    unit: ClassVar[str] = " %"
+    suffix: ClassVar[str] = " %"
+    unit: ClassVar[Unit] = "ratio"
+    per_unit: ClassVar[float] = 100
     columns: ClassVar[str] = "count(*) AS active, current_setting('max_connections')::int AS connections"
     source: ClassVar[str] = "pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle'"
 
@@ -137,7 +146,7 @@ class OldestTransaction(_Statistics):
     """How long the oldest transaction of this database has been open: until it ends, no old row can be cleaned up."""
 
     name: ClassVar[str] = "oldest transaction"
-    unit: ClassVar[str] = " s"
+    suffix: ClassVar[str] = " s"
     columns: ClassVar[str] = "coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) AS age"
     source: ClassVar[str] = (
         "pg_stat_activity WHERE backend_type = 'client backend' AND datname = current_database()"
@@ -159,6 +168,7 @@ class PageDuration(Indicator):
 
     most: float | None
     name: ClassVar[str] = "page duration"
+    per_unit: ClassVar[float] = 1000
 
     @property
     def threshold(self) -> str:

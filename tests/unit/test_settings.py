@@ -93,7 +93,18 @@ class TestReading:
         assert all(variable.meaning for variable in settings.VARIABLES)
 
     def test_both_urls_are_secret(self) -> None:
-        assert {variable.name for variable in settings.VARIABLES if variable.secret} == {"DATABASE_URL", "REDIS_URL"}
+        assert {variable.name for variable in settings.VARIABLES if variable.secret} == {
+            "DATABASE_URL",
+            "REDIS_URL",
+            "BACKFILL_METRICS_TOKEN",
+            "BACKFILL_METRICS_LOGIN",
+        }
+
+    @pytest.mark.parametrize("name", ["BACKFILL_METRICS_TOKEN", "BACKFILL_METRICS_LOGIN"])
+    def test_nothing_is_shown_of_a_secret_that_is_no_url(self, name: str) -> None:
+        (variable,) = (each for each in settings.VARIABLES if each.name == name)
+
+        assert [variable.shown(given) for given in ("ops:hidden", "ops://hidden", "")] == ["***", "***", "(not set)"]
 
 
 class TestNumbers:

@@ -1,0 +1,11 @@
+-- What the pages took that lanes have done since they were last looked at: of each lane the next :most by the page
+-- table's own key, so that what is read is what is new, however many pages there are.
+SELECT known.run_id, known.lane, page.number, page.seconds
+FROM unnest(CAST(:runs AS text[]), CAST(:lanes AS integer[]), CAST(:pages AS integer[])) AS known (run_id, lane, page)
+CROSS JOIN LATERAL (
+  SELECT number, seconds
+  FROM backfill.page
+  WHERE run_id = known.run_id AND lane = known.lane AND number > known.page
+  ORDER BY number
+  LIMIT :most
+) AS page

@@ -1,0 +1,337 @@
+"""The exporter: what a scrape finds, what it leaves out, who may ask."""
+
+import base64
+import re
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from acceptance.commands import assert_refused, backfill_against
+from acceptance.host import Host
+from harness import Backfill, Worker, wait_for
+from prometheus_client.parser import text_string_to_metric_families
+
+from sandbox.servers import Redis
+
+REFERENCE = Path(__file__).parents[2] / "docs/reference/metrics.md"
+TOKEN = "a-token-of-some-length"  # noqa: S105  of these tests
+NOBODY = "postgresql://nobody@127.0.0.1:1/none"
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """What one answer of the exporter has."""
+
+    samples: dict[tuple[str, frozenset[tuple[str, str]]], float]
+    types: dict[str, str]
+
+    def __call__(self, name: str, **labels: str) -> float | None:
+        """The sum of the samples with these labels; None if there is none."""
+        found = [value for (each, its), value in self.samples.items() if each == name and labels.items() <= set(its)]
+        return sum(found) if found else None
+
+
+@dataclass(frozen=True)
+class Exporter:
+    process: Popen[str]
+    url: str
+
+    @classmethod
+    def start(cls, backfill: Backfill, *options: str) -> "Exporter":
+        process = backfill.popen("metrics", "--port=0", *options)
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.fullmatch(r"Metrics at (http://\S+/metrics)\n", line)
+        assert found, line
+        return cls(process, found[1])
+
+    def get(self, *, authorization: str = "", path: str = "/metrics") -> tuple[int, str]:
+        request = urllib.request.Request(self.url.removesuffix("/metrics") + path)  # noqa: S310
+        if authorization:
+            request.add_header("Authorization", authorization)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 (our own address)
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code, refusal.read().decode()
+
+    def scrape(self) -> Scrape:
+        status, text = self.get()
+        assert status == 200
+        found = list(text_string_to_metric_families(text))
+        samples = {
+            (each.name, frozenset(each.labels.items())): each.value for family in found for each in family.samples
+        }
+        types = dict(re.findall(r"^# TYPE (\S+) (\w+)$", text, re.MULTILINE))
+        return Scrape(samples, types)
+
+    def wait_for_sample(self, name: str, value: float, **labels: str) -> Scrape:
+        """Scrape until a metric has this value."""
+        scrapes: list[Scrape] = []
+
+        def has_come() -> bool:
+            scrapes.append(self.scrape())
+            return scrapes[-1](name, **labels) == value
+
+        wait_for(has_come, what=f"{name} to be {value}")
+        return scrapes[-1]
+
+    def stop(self) -> int:
+        self.process.terminate()
+        self.process.communicate(timeout=20)
+        return self.process.returncode
+
+
+Export = Callable[..., Exporter]
+
+
+@pytest.fixture
+def export() -> Iterator[Export]:
+    """Starts exporters that end with the test."""
+    started: list[Exporter] = []
+
+    def start(backfill: Backfill, *options: str) -> Exporter:
+        started.append(Exporter.start(backfill, *options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+def test_a_scrape_has_the_numbers_of_the_run(
+    backfill: Backfill, worker: Worker, inhabited: Host, export: Export
+) -> None:
+    exporter = export(backfill)
+    run = backfill.json("run", "--apply", "--lanes", "2", "--limit", "50")
+
+    found = exporter.wait_for_sample("backfill_run_state", 1, run=run["run_id"], state="complete")
+
+    assert found("backfill_pages_total", run=run["run_id"]) == run["pages"]
+    assert found("backfill_items_read_total") == run["counts"]["read"]
+    classes = {name: count for name, count in run["counts"].items() if name not in {"read", "quarantined"}}
+    assert {name: found("backfill_items_total", **{"class": name}) for name in classes} == classes
+    assert found("backfill_lanes", state="done") == len(run["lanes"])
+    assert found("backfill_lane_idle_seconds") is None
+
+
+def test_every_page_of_a_run_is_timed_once(backfill: Backfill, worker: Worker, export: Export) -> None:
+    exporter = export(backfill)
+    exporter.scrape()
+    run = backfill.json("run", "--apply", "--lanes", "2", "--limit", "50")
+
+    exporter.wait_for_sample("backfill_run_state", 1, state="complete")
+
+    found = exporter.scrape()
+    assert found("backfill_page_duration_seconds_count") == run["pages"]
+    assert found("backfill_page_duration_seconds_bucket", le="+Inf") == run["pages"]
+
+
+def test_quarantined_items_are_counted(backfill: Backfill, worker: Worker, inhabited: Host, export: Export) -> None:
+    inhabited.refuse_job_of(inhabited.lead_without_job(), sqlstate="23514")
+    backfill("run", "--apply")
+
+    found = export(backfill).scrape()
+
+    assert found("backfill_quarantined_items") == 1
+    assert found("backfill_items_total", **{"class": "quarantined"}) is None
+
+
+def test_workers_are_counted_and_their_absence_is(
+    backfill: Backfill, worker: Worker, alone: Backfill, export: Export
+) -> None:
+    export(backfill).wait_for_sample("backfill_workers", 1)
+    export(alone).wait_for_sample("backfill_workers", 0)
+
+
+def test_a_run_that_nobody_works_on_shows_what_it_waits_for(alone: Backfill, export: Export) -> None:
+    run = alone.json("run", "--apply", "--detach", "--lanes", "2")["run_id"]
+    alone("rate", "2/s")
+
+    found = export(alone).scrape()
+
+    assert found("backfill_queue_messages") == 2
+    assert found("backfill_rate_limit_pages_per_second") == 2
+    idle = [found("backfill_lane_idle_seconds", run=run, lane=lane) for lane in ("1", "2")]
+    assert all(seconds is not None and seconds > 0 for seconds in idle)
+
+
+def test_a_live_job_that_waits_is_seen_though_no_page_waits_for_it(
+    alone: Backfill, inhabited: Host, export: Export
+) -> None:
+    inhabited.execute(
+        """
+        INSERT INTO "BackgroundJob" (id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "runAt",
+                                     "updatedAt")
+        SELECT 'live', type, 'PENDING', 'live', "clientId", "leadId", "messageId",
+               now() AT TIME ZONE 'UTC' - interval '2 years', now()
+        FROM "BackgroundJob" LIMIT 1
+        """
+    )
+
+    found = export(alone).scrape()
+
+    waited = found("backfill_pressure_seconds", indicator="live queue")
+    assert waited is not None
+    assert waited > 700 * 86_400
+    assert found("backfill_pressure_state", indicator="live queue", state="go") == 1
+
+
+def test_without_a_ledger_there_is_no_run_and_nothing_is_wrong(alone: Backfill, export: Export) -> None:
+    found = export(alone).scrape()
+
+    assert found("backfill_source_up", source="ledger") == 1
+    assert found("backfill_run_state") is None
+
+
+def test_what_can_t_be_read_is_left_out_and_said(alone: Backfill, export: Export) -> None:
+    away = alone.set(DATABASE_URL=NOBODY, REDIS_URL="redis://127.0.0.1:1/0")
+
+    found = export(away).scrape()
+
+    assert {
+        source: found("backfill_source_up", source=source) for source in ("ledger", "host", "redis", "workers")
+    } == {
+        "ledger": 0,
+        "host": 0,
+        "redis": 0,
+        "workers": 0,
+    }
+    assert found("backfill_workers") is None
+    assert found("backfill_pressure_seconds") is None
+
+
+def test_a_database_that_was_away_is_read_again(backfill: Backfill, inhabited: Host, export: Export) -> None:
+    exporter = export(backfill)
+    exporter.scrape()
+
+    inhabited.cut_connections()
+
+    exporter.wait_for_sample("backfill_source_up", 1, source="ledger")
+    exporter.wait_for_sample("backfill_source_up", 1, source="host")
+
+
+def test_a_database_that_never_answers_holds_up_nothing_else(tmp_path: Path, broker: Redis, export: Export) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+        exporter = export(backfill_against(tmp_path, url, broker.url))
+        found = exporter.scrape()
+        stopped = exporter.stop()
+
+    assert {source: found("backfill_source_up", source=source) for source in ("ledger", "host", "redis")} == {
+        "ledger": 0,
+        "host": 0,
+        "redis": 1,
+    }
+    assert found("backfill_queue_messages") is not None
+    assert stopped == 0
+
+
+def test_a_scrape_writes_nothing(alone: Backfill, inhabited: Host, export: Export) -> None:
+    alone.json("run", "--apply", "--detach")
+    before = inhabited.contents()
+
+    export(alone).scrape()
+
+    assert inhabited.contents() == before
+
+
+def test_the_reference_lists_what_is_exposed_with_type_and_labels(
+    backfill: Backfill, worker: Worker, inhabited: Host, export: Export
+) -> None:
+    exporter = export(backfill)
+    exporter.scrape()
+    backfill("rate", "1000/s")
+    backfill.json("run", "--apply", "--limit", "50")
+    backfill.json("run", "--apply", "--detach", "--limit", "1", "--page-delay-ms", "600000")
+    inhabited.execute("UPDATE backfill.run SET expected = 2000")  # as where an operator was asked
+    exporter.wait_for_sample("backfill_run_expected_items", 4000)
+    found = exporter.wait_for_sample("backfill_workers", 1)
+
+    listed = re.findall(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*)\|", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert {name: kind for name, kind, _ in listed} == found.types
+    documented = {name: set(labels.replace(",", " ").split()) for name, _, labels in listed}
+    assert {name: _labels(found, name) for name in found.types} == documented
+
+
+def _labels(found: Scrape, name: str) -> set[str]:
+    """The labels of a metric that has been measured."""
+    labelled = [labels for each, labels in found.samples if each in {name, f"{name}_count"}]
+    assert labelled, name
+    return {label for labels in labelled for label, _ in labels}
+
+
+def test_a_token_or_a_login_opens_it_and_nothing_else_does(alone: Backfill, export: Export) -> None:
+    exporter = export(alone.set(BACKFILL_METRICS_TOKEN=TOKEN, BACKFILL_METRICS_LOGIN="ops:pass:word"))
+    login = base64.b64encode(b"ops:pass:word").decode()
+    wrong = ["", f"Bearer {TOKEN}x", "Bearer", "Basic !", f"Basic {TOKEN}", f"Bearer {login}", TOKEN, "\xff"]
+
+    assert [exporter.get(authorization=f"{scheme} {TOKEN}")[0] for scheme in ("Bearer", "bearer")] == [200, 200]
+    assert exporter.get(authorization=f"Basic {login}")[0] == 200
+    assert [exporter.get(authorization=each)[0] for each in wrong] == [401] * len(wrong)
+
+
+def test_there_is_nothing_but_metrics(alone: Backfill, export: Export) -> None:
+    assert [export(alone).get(path=path)[0] for path in ("/", "/metricsx", "/..")] == [404, 404, 404]
+
+
+def test_it_listens_on_this_machine_only(alone: Backfill, export: Export) -> None:
+    port = int(export(alone).url.rsplit(":", 1)[1].split("/")[0])
+
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), timeout=5)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", ""])  # noqa: S104  what must not be
+def test_it_is_not_opened_to_others_without_a_token_or_a_login(alone: Backfill, address: str) -> None:
+    assert_refused(alone("metrics", "--address", address))
+
+
+@pytest.mark.parametrize("options", [("--address", "nowhere.invalid"), ("--address", "192.0.2.1")], ids=" ".join)
+def test_an_address_of_another_machine_is_refused(alone: Backfill, options: tuple[str, ...]) -> None:
+    assert_refused(alone.set(BACKFILL_METRICS_TOKEN=TOKEN)("metrics", *options))
+
+
+def test_a_port_in_use_is_one_line(alone: Backfill, export: Export) -> None:
+    port = export(alone).url.rsplit(":", 1)[1].split("/")[0]
+
+    done = alone("metrics", "--port", port)
+
+    assert_refused(done)
+    assert "Address already in use" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("TOKEN", "short"), ("TOKEN", "a token with spaces in it"), ("LOGIN", "ops"), ("LOGIN", "ops:"), ("LOGIN", ":x")],
+)
+def test_a_token_or_a_login_that_makes_no_sense_is_refused_and_not_repeated(
+    alone: Backfill, name: str, value: str
+) -> None:
+    done = alone.set(**{f"BACKFILL_METRICS_{name}": value})("metrics")
+
+    assert_refused(done)
+    assert f": {value}" not in done.stderr
+
+
+def test_it_ends_when_it_is_asked_to(alone: Backfill, export: Export) -> None:
+    exporter = export(alone)
+    began = time.monotonic()
+
+    assert exporter.stop() == 0
+    assert time.monotonic() - began < 20
+
+
+def test_it_starts_before_what_it_reads(tmp_path: Path, deserted_broker: Redis, export: Export) -> None:
+    found = export(backfill_against(tmp_path, NOBODY, deserted_broker.url)).scrape()
+
+    assert found("backfill_source_up", source="redis") == 1
+    assert found("backfill_source_up", source="ledger") == 0

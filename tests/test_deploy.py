@@ -1,0 +1,117 @@
+"""What is deployed beside the tool: alert rules that Prometheus takes, and a dashboard, on metrics that there are."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.exposition import MEANINGS
+
+ROOT = Path(__file__).parents[1]
+RULES = ROOT / "deploy/prometheus/backfill.rules.yml"
+RULES_TEST = ROOT / "deploy/prometheus/rules_test.yml"
+DASHBOARD = ROOT / "deploy/grafana/backfill.json"
+REFERENCE = ROOT / "docs/reference/metrics.md"
+
+_METRIC = re.compile(r"\bbackfill_\w+")
+_OF_HISTOGRAMS = re.compile(r"_(bucket|count|sum)$")
+
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    """The program with which Prometheus checks its rules."""
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.skip("there is no promtool (Debian: apt install prometheus)")
+    return found
+
+
+def metrics_in(text: str) -> set[str]:
+    """The metrics that are named in a text."""
+    return {name if name in MEANINGS else _OF_HISTOGRAMS.sub("", name) for name in _METRIC.findall(text)}
+
+
+def expressions(node: Any) -> Iterator[str]:
+    """Every PromQL expression of a dashboard."""
+    if isinstance(node, dict):
+        yield from (value for name, value in node.items() if name == "expr")
+        node = list(node.values())
+    if isinstance(node, list):
+        for each in node:
+            yield from expressions(each)
+
+
+def dashboard() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    return content
+
+
+def test_prometheus_takes_the_rules(promtool: str) -> None:
+    done = subprocess.run([promtool, "check", "rules", RULES], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_fires_when_it_should_and_not_when_all_is_well(promtool: str) -> None:
+    done = subprocess.run([promtool, "test", "rules", RULES_TEST], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_can_read_every_expression_of_the_dashboard(promtool: str, tmp_path: Path) -> None:
+    readable = [each.replace("$__rate_interval", "1m").replace("$run", "r") for each in expressions(dashboard())]
+    rules = [{"record": f"panel:{number}", "expr": each} for number, each in enumerate(readable)]
+    file = tmp_path / "panels.json"  # JSON is YAML
+    file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}), encoding="utf-8")
+
+    done = subprocess.run([promtool, "check", "rules", file], capture_output=True, text=True, check=False)
+
+    assert len(rules) > 20
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_has_a_test_and_is_shown_to_be_silent() -> None:
+    alerts = set(re.findall(r"- alert: (\w+)", RULES.read_text(encoding="utf-8")))
+    tested = re.findall(r"alertname: (\w+),? *\n? *exp_alerts: *(\[\])?", RULES_TEST.read_text(encoding="utf-8"))
+
+    assert {name for name, none in tested if none} == alerts
+    assert {name for name, none in tested if not none} == alerts
+
+
+def test_alerts_and_dashboard_name_metrics_that_there_are() -> None:
+    named = metrics_in(" ".join(expressions(dashboard())))
+    alerted = metrics_in("".join(re.findall(r"expr: ([^#]*?)\n *(?:for|labels):", RULES.read_text(encoding="utf-8"))))
+
+    assert named | alerted <= MEANINGS.keys()
+    assert "backfill_lane_idle_seconds" in alerted
+    assert "backfill_page_duration_seconds" in named
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    assert metrics_in(DASHBOARD.read_text(encoding="utf-8")) >= MEANINGS.keys()
+
+
+def test_the_dashboard_s_panels_have_ids_and_places_of_their_own() -> None:
+    panels = dashboard()["panels"]
+    cells = [
+        (x, y)
+        for panel in panels
+        for place in [panel["gridPos"]]
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) < 24
+
+
+def test_the_reference_lists_every_metric_once() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert sorted(listed) == sorted(MEANINGS)
