@@ -91,9 +91,9 @@ def run(context: click.Context, /, **options: Any) -> None:
     """Walk all leads, page by page, and do what NAME says.
 
     \b
-    lead-scoring      enqueue the scoring of every lead that has none (the default)
-    message-rollups   bring each lead's lastInboundAt, lastOutboundAt, lastMessageAt
-                      and lastMessageDirection up to its messages
+    lead-scoring     (the default) enqueue the scoring of every lead that has none
+    message-rollups  bring each lead's lastInboundAt, lastOutboundAt,
+                     lastMessageAt and lastMessageDirection up to its messages
 
     Without --apply this is a dry run: it counts every page through the same selection
     and changes nothing, neither in the database nor in Redis.
