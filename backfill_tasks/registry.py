@@ -4,8 +4,15 @@ from collections.abc import Mapping
 
 from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.lead_scoring import Drain, LeadScoring
+from backfill_tasks.message_rollups import MessageRollups
+
+#: The kinds of backfill, by the name that an operator gives.
+KINDS: Mapping[str, type[Backfill]] = {each.name: each for each in (LeadScoring, MessageRollups)}
+
+#: The one that is meant where no name is given.
+DEFAULT = LeadScoring.name
 
 
 def backfills(schema: str, drain: Drain) -> Mapping[str, Backfill]:
     """Every backfill, for a host whose tables are in this schema and whose queue is drained at these times."""
-    return {each.name: each for each in (LeadScoring(schema, drain),)}
+    return {each.name: each for each in (LeadScoring(schema, drain), MessageRollups(schema))}

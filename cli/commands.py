@@ -139,6 +139,7 @@ def runs(session: Session, *, most: int, as_json: bool) -> None:
     rows = [
         (
             run.id,
+            run.parameters.backfill,
             run.state,
             f"{run.started_at:%Y-%m-%d %H:%M}Z",
             render.duration(run.seconds),
@@ -148,7 +149,7 @@ def runs(session: Session, *, most: int, as_json: bool) -> None:
         )
         for run in found
     ]
-    click.echo(render.table(("run", "state", "started", "duration", "read", "quarantined", "by"), rows))
+    click.echo(render.table(("run", "backfill", "state", "started", "duration", "read", "quarantined", "by"), rows))
 
 
 @click.command()
@@ -185,9 +186,9 @@ def watch(context: click.Context, run: str | None, *, as_json: bool) -> None:
 def verify(context: click.Context, run: str | None, *, as_json: bool) -> None:
     """Ask the database whether a run (default: the newest) tells the truth.
 
-    Looks for leads that the run has passed, that should have a job or a score and
-    have neither, and holds the ledger's counts against each other and against the
-    rows in the database. Changes nothing. Exits with 1 if anything is wrong.
+    Looks for leads that the run has passed, that should have a result and have none
+    (a job or a score; roll-ups as new as their messages), and holds the ledger's
+    counts against each other and against the rows in the database. Changes nothing. Exits with 1 if anything is wrong.
     """
     session: Session = context.obj
     found = session.run(run)

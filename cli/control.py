@@ -13,7 +13,7 @@ from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
 from cli import render
 from cli.commands import say_whether_workers_are_online
-from cli.pace import MOST_LEADS, TEN_MINUTES_MS, is_given, pace_options
+from cli.pace import MOST_LEADS, TEN_MINUTES_MS, is_given, pace_options, refuse_job_options
 from cli.rate import prepare_rate, set_rate
 from cli.session import COMPLETE, QUARANTINED, Session, say
 
@@ -115,6 +115,7 @@ def tune(context: click.Context, /, run: str, **options: Any) -> None:
     if not changes and rate is None:
         raise UsageError("nothing is to be changed: see `backfill tune --help` for what may be")
     found = session.run(run)
+    refuse_job_options(context, session.parts.backfills[found.parameters.backfill])
     changed = session.parts.runs.tune(found.id, changes)
     if rate is not None:
         session.require_redis()

@@ -6,6 +6,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.pace import Pace
 from backfill_tasks.errors import UsageError
 from backfill_tasks.settings import Settings, jobs_per_minute, max_live_wait, max_pending, whole_number
@@ -14,6 +15,9 @@ MOST_LEADS = 10_000
 TEN_MINUTES_MS = 600_000
 _MINUTE_MS = 60_000
 _MOST_JOBS = 1_000_000_000
+
+#: Options that speak of a backfill's jobs, by the name that a run has for them.
+_OF_JOBS = ("jobs_per_minute", "max_pending", "max_jobs", "max_live_wait", "cost_per_job")
 
 Command = Callable[..., Any]
 
@@ -80,12 +84,24 @@ def is_given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def pace_of(context: click.Context, options: dict[str, Any], settings: Settings) -> Pace:
+def refuse_job_options(context: click.Context, backfill: Backfill | type[Backfill]) -> None:
+    """Raise UsageError for an option on the command line that speaks of jobs, where the backfill has none."""
+    for name in _OF_JOBS:
+        if not backfill.jobs and is_given(context, name):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{backfill.name} enqueues no jobs, and so has no {option}: leave it away")
+
+
+def pace_of(context: click.Context, options: dict[str, Any], settings: Settings, backfill: type[Backfill]) -> Pace:
     """A new run's pace: what is on the command line, and the settings where it says nothing.
 
     Raises:
-        UsageError: two options say when jobs are due.
+        UsageError: two options say when jobs are due, or there are none to speak of.
     """
+    refuse_job_options(context, backfill)
+    if not backfill.jobs:
+        given = is_given(context, "target_page_ms")
+        return Pace(target_page_ms=options["target_page_ms"] if given else settings.target_page_ms)
     spread_by_delay = is_given(context, "delay_ms")
     if spread_by_delay and is_given(context, "jobs_per_minute"):
         raise UsageError("--delay-ms and --jobs-per-minute both say when jobs are due: leave one away")

@@ -8,6 +8,7 @@ from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.ledger import Event
 from backfill_tasks.engine.model import Quarantined, Run
 from backfill_tasks.engine.verification import Verification
+from backfill_tasks.registry import DEFAULT
 
 WIDTH = 80
 
@@ -103,7 +104,13 @@ def next_steps(run: Run) -> list[str]:
         case "failed":
             return [f"Next: mend what stopped the lane, then: backfill resume {run.id}"]
         case "cancelled":
-            return ["What it did stays. A new run does the rest: backfill run --apply"]
+            return [f"What it did stays. A new run does the rest: {_anew(run)}"]
+
+
+def _anew(run: Run) -> str:
+    """The command that starts another run of the same backfill."""
+    name = "" if run.parameters.backfill == DEFAULT else f"{run.parameters.backfill} "
+    return f"backfill run {name}--apply"
 
 
 def jobs(backfill: Backfill, run: Run) -> list[str]:
@@ -196,11 +203,11 @@ def verification(backfill: Backfill, run: Run, found: Verification, *, most: int
     if found.quarantined:
         lines.append(f"  {'in quarantine':<20}{found.quarantined:>11,}")
     if found.arrived:
-        lines.append(f"  {'arrived since':<20}{found.arrived:>11,}   they have the host's own jobs")
+        lines.append(f"  {'arrived since':<20}{found.arrived:>11,}   too late to be this run's: the host's own")
     lines += [f"  WRONG: {each}" for each in found.contradictions[:most]]
     lines += ["", "Clean: nothing is missing, and no count is contradicted." if found.clean else "NOT CLEAN."]
     if found.missing:
-        lines.append("Next: backfill run --apply   enqueues what is missing")
+        lines.append(f"Next: {_anew(run)}   does what is missing")
     return "\n".join(lines)
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
+from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.model import Bounds, Mode, Parameters
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
+from backfill_tasks.registry import DEFAULT, KINDS
 from backfill_tasks.settings import Settings
 from cli.pace import is_given, pace_of
-
-_BACKFILL = "lead-scoring"
 
 #: Options that are a run's own parameters, by the name that the run has for them.
 PARAMETERS = {
@@ -38,6 +38,7 @@ class Request:
     Attributes:
         mode: dry run or apply.
         parameters: the new run's parameters.
+        named: the backfill is named on the command line, and not only the default.
         given: the parameters that stand on the command line, and are not there only by default.
         smallest_lane: how many leads a lane holds at least.
         single_batch: one page only.
@@ -51,6 +52,7 @@ class Request:
 
     mode: Mode
     parameters: Parameters
+    named: bool
     given: frozenset[str]
     smallest_lane: int
     single_batch: bool
@@ -68,7 +70,7 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
     """Read the options.
 
     Raises:
-        UsageError: they contradict each other.
+        UsageError: they contradict each other, or are another backfill's.
     """
     for one, other in (("dry_run", "apply"), ("run_until_done", "single_batch")):
         if options[one] and options[other]:
@@ -87,23 +89,21 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
         raise UsageError("--detach goes with --apply: a dry run counts in this very process")
     if options["rate"] is not None and not options["apply"] and not options["resume"]:
         raise UsageError("--rate goes with --apply: a dry run counts in this very process, as fast as it can")
+    kind = KINDS[options["name"] or DEFAULT]
     parameters = Parameters(
-        backfill=_BACKFILL,
+        backfill=kind.name,
         limit=options["limit"],
         lanes=1 if options["single_batch"] else options["lanes"] or settings.lanes,
         cursor=options["cursor"],
         page_delay_ms=options["page_delay_ms"],
-        options={
-            "client_ids": sorted(set(options["client_ids"])) or None,
-            "rescore_all": options["rescore_all"],
-            "delay_ms": options["delay_ms"],
-        },
-        pace=pace_of(context, options, settings),
+        options=_own_options(context, kind, options),
+        pace=pace_of(context, options, settings, kind),
         cost_per_job=options["cost_per_job"],
     )
     return Request(
         mode="apply" if options["apply"] else "dry-run",
         parameters=parameters,
+        named=options["name"] is not None,
         given=frozenset(name for name in PARAMETERS if is_given(context, name)),
         # A lane of the tool's own choice holds a page at least; one that was asked for may hold a single lead.
         smallest_lane=1 if options["lanes"] else options["limit"],
@@ -115,3 +115,20 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
         as_json=options["as_json"],
         rate=None if options["rate"] is None else Rate.parse(options["rate"]),
     )
+
+
+def _own_options(context: click.Context, kind: type[Backfill], options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are the backfill's own.
+
+    Raises:
+        UsageError: one that stands on the command line is another backfill's.
+    """
+    own = {
+        "client_ids": sorted(set(options["client_ids"])) or None,
+        "rescore_all": options["rescore_all"],
+        "delay_ms": options["delay_ms"],
+    }
+    for name in own:
+        if name not in kind.option_names and is_given(context, name):
+            raise UsageError(f"{kind.name} has no {PARAMETERS[name]}: leave it away")
+    return {name: own[name] for name in kind.option_names}

@@ -16,6 +16,7 @@ from backfill_tasks.engine.runs import cut, lanes_of, new_id
 from backfill_tasks.engine.survey import Survey
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.errors import CheckpointError, UsageError
+from backfill_tasks.registry import DEFAULT, KINDS
 from backfill_tasks.settings import number
 from cli import render
 from cli.commands import exit_status, follow_to_the_end, say_whether_workers_are_online, show
@@ -34,6 +35,7 @@ _USUAL_RATE = 10_000
 
 
 @click.command()
+@click.argument("name", metavar="[NAME]", type=click.Choice(list(KINDS)), required=False)
 @click.option("--dry-run", is_flag=True, help="Count what would happen, all of it, writing nothing (the default).")
 @click.option("--apply", is_flag=True, help="Do it.")
 @click.option(
@@ -48,13 +50,13 @@ _USUAL_RATE = 10_000
     "--limit", type=click.IntRange(1, MOST_LEADS), default=500, show_default=True, help="Page size, in leads."
 )
 @click.option("--cursor", metavar="ID", help="Start after this lead.")
-@click.option("--rescore-all", is_flag=True, help="Scored leads too (default: unscored only).")
+@click.option("--rescore-all", is_flag=True, help="Lead scoring: scored leads too (default: unscored only).")
 @click.option(
     "--delay-ms",
     type=click.IntRange(0, _DAY_MS),
     default=0,
     show_default=True,
-    help="Spread runAt: the n-th job of the run is due n times this after its start.",
+    help="Lead scoring: the n-th job of the run is due n times this after its start.",
 )
 @click.option("--run-until-done", is_flag=True, help="All pages (the default).")
 @click.option("--single-batch", is_flag=True, help="Exactly one page; --resume goes on after it.")
@@ -79,7 +81,7 @@ _USUAL_RATE = 10_000
     metavar="PATH",
     help="Write the checkpoint there as well, as JSON (default: none, the cursor is in Redis).",
 )
-@click.option("--resume", is_flag=True, help="Go on with the newest unfinished run, or with --state-file's.")
+@click.option("--resume", is_flag=True, help="Go on with the newest unfinished run (of NAME), or --state-file's.")
 @click.option("--lanes", type=click.IntRange(1, MOST_LANES), help="How many lanes (default: BACKFILL_LANES, 2).")
 @click.option("--rate", metavar="RATE", help="Set the rate of all workers together first: 20/s, 600/m, none.")
 @click.option("--yes", is_flag=True, help="Don't ask before --apply starts.")
@@ -87,7 +89,12 @@ _USUAL_RATE = 10_000
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, the rest on standard error.")
 @click.pass_context
 def run(context: click.Context, /, **options: Any) -> None:
-    """Enqueue the scoring of every lead that has none.
+    """Walk all leads, page by page, and do what NAME says.
+
+    \b
+    lead-scoring     (the default) enqueue the scoring of every lead that has none
+    message-rollups  bring each lead's lastInboundAt, lastOutboundAt,
+                     lastMessageAt and lastMessageDirection up to its messages
 
     Without --apply this is a dry run: it counts every page through the same selection
     and changes nothing, neither in the database nor in Redis.
@@ -100,6 +107,7 @@ def run(context: click.Context, /, **options: Any) -> None:
       backfill run --apply --canary         one page first, to look at
       backfill run --apply --jobs-per-minute 15 --max-jobs 5000
       backfill run --resume                 go on with what was begun
+      backfill run message-rollups --apply  another backfill
 
     \b
     Exit status: 0 complete, 1 failed, 2 wrong usage, 3 complete but leads are
@@ -175,8 +183,8 @@ def _mention_unfinished(session: Session) -> None:
         say(f"Note: run {unfinished} is not finished. `backfill cancel {unfinished}` ends it.")
 
 
-def _newest(session: Session, states: Sequence[RunState]) -> RunId | None:
-    """The newest run in one of these states; None also where there is no ledger yet.
+def _newest(session: Session, states: Sequence[RunState], backfill: str | None = None) -> RunId | None:
+    """The newest run in one of these states, of this backfill or of any; None also where there is no ledger yet.
 
     Raises:
         LedgerError: the ledger is newer than this package, or this role may not read it.
@@ -184,7 +192,7 @@ def _newest(session: Session, states: Sequence[RunState]) -> RunId | None:
     with session.parts.engine.begin() as connection:
         found = schema.version(connection)
         schema.refuse_newer(found)
-        return ledger.newest_run(connection, states=states) if found else None
+        return ledger.newest_run(connection, states=states, backfill=backfill) if found else None
 
 
 def _dry_run(session: Session, backfill: Backfill, request: Request) -> int:
@@ -236,7 +244,7 @@ def _ask(session: Session, backfill: Backfill, request: Request, lanes: tuple[La
 
 def _expected_seconds(session: Session, request: Request, counted: Run) -> float:
     """About how long the run will take: at the last run's rate if there is one, and no faster than its pauses allow."""
-    last = _newest(session, ("complete",))
+    last = _newest(session, ("complete",), request.parameters.backfill)
     rate = session.parts.runs.read(last).leads_per_second if last else 0.0
     lanes = max(1, len(counted.lanes))
     working = counted.counts.get("read", 0) / (rate or _USUAL_RATE)
@@ -256,18 +264,20 @@ def _resume(session: Session, request: Request) -> int:
     found = checkpoint.read(request.state_file) if request.state_file else None
     match found:
         case checkpoint.OldCheckpoint():
+            _refuse_another(request, "the old script's checkpoint", DEFAULT)
             place = "from the beginning" if found.cursor is None else f"after lead {found.cursor}"
             say(f"Going on with the old script's checkpoint, {place}, with job {found.ordinal + 1}.")
             parameters = replace(request.parameters, cursor=found.cursor)
             return _start(session, replace(request, parameters=parameters, ordinal=found.ordinal))
         case checkpoint.Checkpoint():
             _check_parameters(session, found, request)
+            _refuse_another(request, f"the checkpoint of run {found.run}", found.parameters.backfill)
             run = found.run if _in_ledger(session, found.run) else None
         case None:
             if request.state_file is not None:
                 say(f"There is no {request.state_file}: going on with the newest unfinished run.")
             session.require_ledger()
-            run = _newest(session, UNFINISHED)
+            run = _newest(session, UNFINISHED, request.parameters.backfill if request.named else None)
     if run is None and isinstance(found, checkpoint.Checkpoint):
         _refuse_differences(request, found.run, found.parameters.as_json())
         if not found.left:
@@ -278,8 +288,15 @@ def _resume(session: Session, request: Request) -> int:
         )
         return _start(session, restored)
     if run is None:
-        raise UsageError("there is no unfinished run to resume: `backfill runs` lists them")
+        of = f" of {request.parameters.backfill}" if request.named else ""
+        raise UsageError(f"there is no unfinished run{of} to resume: `backfill runs` lists them")
     return _go_on(session, request, run)
+
+
+def _refuse_another(request: Request, what: str, backfill: str) -> None:
+    """A backfill that is named goes on with what is its own."""
+    if request.named and request.parameters.backfill != backfill:
+        raise UsageError(f"{what} is of {backfill}, not of {request.parameters.backfill}: leave the name away")
 
 
 def _check_parameters(session: Session, found: checkpoint.Checkpoint, request: Request) -> None:
@@ -326,6 +343,8 @@ def _refuse_differences(request: Request, run: RunId, own: dict[str, Any]) -> No
     """A run is resumed with its own parameters; the command line may repeat them, and not change them."""
     asked = request.parameters.as_json()
     for name in sorted(request.given):
+        if name not in own:
+            raise UsageError(f"run {run} is of {own['backfill']}, which has no {PARAMETERS[name]}: leave it away")
         if asked[name] != own[name]:
             other = f"`backfill tune {run}` changes it" if name in TUNABLE else "start a new run"
             raise UsageError(

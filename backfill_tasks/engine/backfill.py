@@ -74,6 +74,8 @@ class Backfill(ABC):
     passed_over: ClassVar[Mapping[str, str]]
     #: What an item is called, in the plural.
     items: ClassVar[str]
+    #: The names of its own parameters; the command line refuses those of other backfills.
+    option_names: ClassVar[Sequence[str]]
     #: The classes whose items put a new job into a queue of the host's. None for a backfill that has no jobs: no bound
     #: on jobs can hold it back.
     jobs: ClassVar[Sequence[str]] = ()

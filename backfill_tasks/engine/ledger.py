@@ -452,14 +452,17 @@ def read_run(connection: Connection, run: RunId) -> Run | None:
     )
 
 
-def newest_run(connection: Connection, *, states: Sequence[RunState] | None = None) -> RunId | None:
-    """The run that was started last, of those in one of these states (None: in any)."""
+def newest_run(
+    connection: Connection, *, states: Sequence[RunState] | None = None, backfill: str | None = None
+) -> RunId | None:
+    """The run that was started last, of those in one of these states and of this backfill (None: any)."""
     found = connection.execute(
         statement(
-            "SELECT id FROM backfill.run WHERE CAST(:states AS text[]) IS NULL OR state = ANY (:states)"
+            "SELECT id FROM backfill.run WHERE (CAST(:states AS text[]) IS NULL OR state = ANY (:states))"
+            " AND (CAST(:backfill AS text) IS NULL OR parameters ->> 'backfill' = :backfill)"
             " ORDER BY started_at DESC, id DESC LIMIT 1"
         ),
-        {"states": None if states is None else list(states)},
+        {"states": None if states is None else list(states), "backfill": backfill},
     ).scalar()
     return None if found is None else RunId(found)
 

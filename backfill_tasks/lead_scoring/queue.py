@@ -6,7 +6,7 @@ from typing import ClassVar
 from sqlalchemy import Connection
 
 from backfill_tasks.engine.indicators import Indicator, Reading
-from backfill_tasks.lead_scoring import host
+from backfill_tasks.host import sql
 
 #: How many due jobs are looked at to find a live one: some milliseconds by index, and 250 times what the host's runner
 #: takes at a time.
@@ -42,7 +42,7 @@ class LiveQueueAge(Indicator):
     def read(self, connection: Connection) -> Reading:
         """Where so many of our own jobs are due that no live one can be seen, the last of those stands for it."""
         values = {"key_prefix": self.key_prefix, "rows": _ROWS}
-        row = connection.execute(host.file(self.schema, "live_wait.sql"), values).one()
+        row = connection.execute(sql.file(self.schema, "lead_scoring/live_wait.sql"), values).one()
         most = self.most or float("inf")
         if row.behind_ours is not None:
             shown = f"{row.behind_ours:,.0f} s"

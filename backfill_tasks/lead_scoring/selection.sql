@@ -31,23 +31,6 @@ WITH picked AS MATERIALIZED (
   ORDER BY lead.id
   LIMIT :limit
 ),
--- Where the page ends: at its last lead if it is full, else after the last row that it looked at.
-page_end AS (
-  SELECT
-    CASE
-      WHEN (SELECT count(*) FROM picked) = :limit THEN (SELECT max(id) FROM picked)
-      ELSE coalesce(
-        (
-          SELECT id
-          FROM {host}."Lead"
-          WHERE (CAST(:lower AS text) IS NULL OR id > :lower) AND id <= :upper
-          ORDER BY id
-          LIMIT 1 OFFSET :rows - 1
-        ),
-        :upper
-      )
-    END AS cursor
-),
 -- The leads that get a job, with the job that they may have already, as this statement's snapshot shows it.
 target AS MATERIALIZED (
   SELECT picked.id, picked.client_id, picked.anchor, job.id AS job_id, job.status::text AS job_status

@@ -1,5 +1,4 @@
--- The upper bounds of lanes of about equally many leads. Counted, not guessed from the look of the ids: whatever they
--- are made of, they are cut where the database's own order has its quantiles. The last bound is the table's last id.
+-- The leads that lanes are to hold equally many of. host/lanes.sql follows.
 WITH lead AS MATERIALIZED (
   SELECT id
   FROM {host}."Lead"
@@ -7,22 +6,4 @@ WITH lead AS MATERIALIZED (
     (CAST(:after AS text) IS NULL OR id > :after)
     AND (:rescore_all OR "overallScore" IS NULL)
     AND (CAST(:client_ids AS text[]) IS NULL OR "clientId" = ANY (:client_ids))
-),
-lane AS (
-  SELECT
-    id,
-    ntile((SELECT least(:lanes, greatest(1, count(*) / :smallest))::int FROM lead)) OVER (ORDER BY id) AS number
-  FROM lead
-),
-bound AS (
-  SELECT number, max(id) AS id FROM lane GROUP BY number
 )
-SELECT id
-FROM (
-  SELECT number, id FROM bound WHERE number < (SELECT max(number) FROM bound)
-  UNION ALL
-  SELECT coalesce((SELECT max(number) FROM bound), 1), id
-  FROM (SELECT max(id) AS id FROM {host}."Lead" WHERE (CAST(:after AS text) IS NULL OR id > :after)) AS last
-  WHERE id IS NOT NULL
-) AS cut
-ORDER BY number

@@ -20,6 +20,7 @@ DISQUALIFYING = ("Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscrib
 _KEEP = """
 CREATE SCHEMA kept;
 CREATE TABLE kept."Lead" AS TABLE "Lead";
+CREATE TABLE kept."Message" AS TABLE "Message";
 CREATE TABLE kept."BackgroundJob" AS TABLE "BackgroundJob";
 """
 
@@ -28,15 +29,20 @@ DROP SCHEMA IF EXISTS backfill CASCADE;
 DROP SCHEMA IF EXISTS fault CASCADE;
 DELETE FROM "BackgroundJob";
 INSERT INTO "BackgroundJob" TABLE kept."BackgroundJob";
+DELETE FROM "Message" WHERE id NOT IN (SELECT id FROM kept."Message");
 UPDATE "Lead" AS lead
 SET
   "fitScore" = was."fitScore",
   "intentScore" = was."intentScore",
   "overallScore" = was."overallScore",
   "scoredAt" = was."scoredAt",
-  "scoreReasoning" = was."scoreReasoning"
+  "scoreReasoning" = was."scoreReasoning",
+  "lastInboundAt" = was."lastInboundAt",
+  "lastOutboundAt" = was."lastOutboundAt",
+  "lastMessageAt" = was."lastMessageAt",
+  "lastMessageDirection" = was."lastMessageDirection"
 FROM kept."Lead" AS was
-WHERE was.id = lead.id AND lead."scoredAt" IS DISTINCT FROM was."scoredAt";
+WHERE was.id = lead.id AND lead IS DISTINCT FROM was;
 """
 
 _REMEMBER = """
@@ -73,6 +79,11 @@ CREATE TRIGGER refuse BEFORE INSERT ON "BackgroundJob" FOR EACH ROW
 WHEN (NEW."leadId" = {lead}) EXECUTE FUNCTION fault.refuse({sqlstate})
 """
 
+_REFUSE_ROLLUPS = """
+CREATE TRIGGER refuse BEFORE UPDATE OF "lastMessageAt" ON "Lead" FOR EACH ROW
+WHEN (NEW.id = {lead}) EXECUTE FUNCTION fault.refuse('23514')
+"""
+
 
 @dataclass(frozen=True)
 class Host:
@@ -101,6 +112,12 @@ class Host:
             connection.execute(_REFUSE.encode())
             literals = {"lead": sql.Literal(lead), "sqlstate": sql.Literal(sqlstate)}
             connection.execute(sql.SQL(_REFUSE_LEAD).format(**literals))
+
+    def refuse_rollups_of(self, lead: str) -> None:
+        """Let the database refuse one lead's roll-ups, as a trigger of the host's may."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(_REFUSE.encode())
+            connection.execute(sql.SQL(_REFUSE_ROLLUPS).format(lead=sql.Literal(lead)))
 
     @contextmanager
     def undone(self) -> Iterator[None]:

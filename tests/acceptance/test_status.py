@@ -61,7 +61,7 @@ def test_runs_is_a_table_with_a_line_each(waiting: tuple[Backfill, list[str]]) -
 
     head, *lines = command("runs").stdout.splitlines()
 
-    assert head.split() == ["run", "state", "started", "duration", "read", "quarantined", "by"]
+    assert head.split() == ["run", "backfill", "state", "started", "duration", "read", "quarantined", "by"]
     assert [line.split()[:2] for line in lines] == [[run, "running"] for run in runs]
 
 

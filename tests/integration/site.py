@@ -278,19 +278,21 @@ class Site:
         single_batch: bool = False,
         page_delay_ms: int = 0,
         pace: Pace | None = None,
+        backfill: str = LeadScoring.name,
         **options: Any,
     ) -> Run:
         """A run, whose first messages wait; nothing holds it back unless a pace does."""
+        known, every = self.parts.backfills[backfill], own_options(**options)
         parameters = Parameters(
-            LeadScoring.name,
+            backfill,
             limit,
             lanes,
             after,
             page_delay_ms=page_delay_ms,
-            options=own_options(**options),
+            options={name: every[name] for name in known.option_names},
             pace=pace or Pace(),
         )
-        cut_lanes = cut(self.engine, LeadScoring(), parameters, smallest=1)
+        cut_lanes = cut(self.engine, known, parameters, smallest=1)
         return self.read(self.runs.start(NewRun(new_id(), parameters, cut_lanes, single_batch=single_batch)))
 
     def deliver(self) -> Step:
@@ -311,7 +313,8 @@ class Site:
         return self.runs.read(run)
 
     def verify(self, run: RunId) -> Verification:
-        return Verifier(self.engine, LeadScoring(), STATEMENT_MS).verify(self.read(run))
+        found = self.read(run)
+        return Verifier(self.engine, self.parts.backfills[found.parameters.backfill], STATEMENT_MS).verify(found)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -322,7 +325,7 @@ class Site:
 
 
 def own_options(*, client_ids: Iterable[str] | None = None, rescore_all: bool = False, delay_ms: int = 0) -> Row:
-    """Lead scoring's own parameters."""
+    """All own parameters that there are: lead scoring's."""
     ids = None if client_ids is None else list(client_ids)
     return {"client_ids": ids, "rescore_all": rescore_all, "delay_ms": delay_ms}
 

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill_tasks.engine.database import begin_read_only, is_permanent, reason
 from backfill_tasks.errors import HostError, UsageError
 from backfill_tasks.lead_scoring import LeadScoring
+from backfill_tasks.message_rollups import MessageRollups
 
 READ = """GRANT SELECT ON "Client", "Message", "Lead", "BackgroundJob" TO {}"""
 WRITE = """GRANT UPDATE ON "Lead" TO {}; GRANT INSERT, UPDATE ON "BackgroundJob" TO {}"""
@@ -52,6 +53,13 @@ class TestHost:
     def test_a_missing_schema_leads_to_the_url(self, site: Site) -> None:
         with pytest.raises(HostError, match=r'"crm"\."Client": DATABASE_URL .* schema parameter'):
             check(site, schema="crm")
+
+    def test_a_backfill_asks_for_no_right_that_it_does_not_use(self, own_site: Site, stranger: str) -> None:
+        grant(own_site, """GRANT SELECT ON "Client", "Message", "Lead" TO {}; GRANT UPDATE ON "Lead" TO {}""", stranger)
+
+        with own_site.engine.begin() as connection:
+            connection.exec_driver_sql(f"SET LOCAL ROLE {stranger}")
+            MessageRollups().check(connection, {"client_ids": None}, apply=True)
 
     def test_a_role_that_may_read_and_write_may_go_on(self, own_site: Site, stranger: str) -> None:
         grant(own_site, READ, stranger)

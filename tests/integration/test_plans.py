@@ -20,6 +20,7 @@ from backfill_tasks.engine.survey import Survey
 from backfill_tasks.lead_scoring import LeadScoring
 from backfill_tasks.lead_scoring.backfill import KEY_PREFIX
 from backfill_tasks.lead_scoring.queue import LiveQueueAge
+from backfill_tasks.message_rollups import MessageRollups
 from sandbox.host.sample import TABLES, create_schema, fill
 from sandbox.servers import Servers
 
@@ -126,11 +127,13 @@ def page_plan(site: Site, *, after: str | None, limit: int, **options: Any) -> P
     return plan
 
 
-def survey_plan(site: Site, *, after: str | None, limit: int, **options: Any) -> Plan:
+def survey_plan(site: Site, *, after: str | None, limit: int, backfill: str = LeadScoring.name, **options: Any) -> Plan:
     """The plan of a page of a dry run."""
-    parameters = Parameters(LeadScoring.name, limit, 1, cursor=after, options=own_options(**options))
-    lanes = cut(site.engine, LeadScoring(), parameters, smallest=1)
-    survey = Survey(site.engine, LeadScoring(), parameters, new_id(), lanes, STATEMENT_MS, single_batch=True)
+    known, every = site.parts.backfills[backfill], own_options(**options)
+    own = {name: every[name] for name in known.option_names}
+    parameters = Parameters(backfill, limit, 1, cursor=after, options=own)
+    lanes = cut(site.engine, known, parameters, smallest=1)
+    survey = Survey(site.engine, known, parameters, new_id(), lanes, STATEMENT_MS, single_batch=True)
     with explained(site.engine) as plans:
         with survey.walking():
             pass
@@ -151,6 +154,16 @@ def verification_plans(site: Site) -> tuple[Plan, Plan]:
 
 def start(site: Site, *, after: str | None, limit: int, single_batch: bool = False, **options: Any) -> Run:
     return site.start(limit=limit, after=after, single_batch=single_batch, **options)
+
+
+def take_rollups_away(host: Host, *, after: str | None) -> None:
+    """Let some hundred leads in a row lag behind their messages."""
+    host.do(
+        """UPDATE "Lead" SET "lastMessageAt" = NULL
+        WHERE id IN (SELECT id FROM "Lead" WHERE id > %s ORDER BY id LIMIT %s)""",
+        after or "",
+        5 * LIMIT,
+    )
 
 
 class TestAPageOfADenseTable:
@@ -278,6 +291,52 @@ class TestWhatIsAskedBeforeAPage:
 
         assert plan.whole == []
         assert plan.rows("BackgroundJob") <= 5_000
+
+
+class TestMessageRollups:
+    """The sample's roll-ups are as new as its messages: a page finds nothing until they are taken away."""
+
+    @pytest.mark.parametrize("plan_of", [page_plan, survey_plan])
+    @pytest.mark.parametrize("share", [0, 0.5])
+    def test_a_page_of_leads_that_all_lag_reads_a_few_rows_for_each(
+        self, large_site: Site, plan_of: Callable[..., Plan], share: float
+    ) -> None:
+        after = nth_lead(large_site.host, share) if share else None
+        take_rollups_away(large_site.host, after=after)
+
+        plan = plan_of(large_site, after=after, limit=LIMIT, backfill=MessageRollups.name)
+
+        # Leads without a message are looked at and passed.
+        assert plan.whole == []
+        assert plan.rows("Lead") <= 10 * LIMIT
+        assert plan.rows("Message") <= 10 * LIMIT * MESSAGES
+
+    @pytest.mark.parametrize("plan_of", [page_plan, survey_plan])
+    @pytest.mark.parametrize("share", [0.1, 0.7])
+    def test_a_page_of_leads_of_which_none_lags_reads_no_more_than_a_page_may(
+        self, large_site: Site, plan_of: Callable[..., Plan], share: float
+    ) -> None:
+        after = nth_lead(large_site.host, share)
+
+        plan = plan_of(large_site, after=after, limit=LIMIT, backfill=MessageRollups.name)
+
+        assert plan.whole == []
+        assert plan.rows("Lead") <= 3 * PAGE_ROWS + LIMIT
+        assert plan.rows("Message") <= PAGE_ROWS * (MESSAGES + 1)
+
+    def test_the_verification_looks_for_leads_that_lag_in_bounded_stretches(self, large_site: Site) -> None:
+        after = nth_lead(large_site.host, 0.5)
+        run = large_site.start(backfill=MessageRollups.name, limit=PAGE_ROWS, after=after, single_batch=True)
+        large_site.deliver()
+
+        with explained(large_site.engine) as plans:
+            large_site.verify(run.id)
+
+        assert len(plans) == 2
+        for plan in plans:
+            assert plan.whole == []
+            assert plan.rows("Lead") <= 2 * PAGE_ROWS
+            assert plan.rows("Message") <= PAGE_ROWS * MESSAGES
 
 
 class TestTheGuardItself:

@@ -18,6 +18,6 @@ def statement(sql: str, schema: str) -> TextClause:
 
 
 @cache
-def file(schema: str, *names: str) -> TextClause:
-    """A statement out of SQL files of this folder, one after the other; read and looked through once."""
-    return statement("".join(load_sql("backfill_tasks.lead_scoring", name) for name in names), schema)
+def file(schema: str, *paths: str) -> TextClause:
+    """A statement out of SQL files, one after the other, by their paths in `backfill_tasks`; each is read once."""
+    return statement("".join(load_sql("backfill_tasks", path) for path in paths), schema)

@@ -1,0 +1,80 @@
+"""What all backfills of the host's leads have in common."""
+
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection, TextClause
+
+from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.model import Options, Window
+from backfill_tasks.errors import UsageError
+from backfill_tasks.host import rights, sql
+
+
+@dataclass(frozen=True)
+class Leads(Backfill, ABC):
+    """A backfill whose items are the host's leads. `schema` is that of the host's tables.
+
+    One of its options is `client_ids`: a list of workspaces, or None for all.
+    """
+
+    items: ClassVar[str] = "leads"
+    #: What it does with the host's tables, and so the rights that it needs, as GRANT lists them.
+    rights: ClassVar[Mapping[str, str]]
+
+    schema: str = "public"
+
+    def check_options(self, options: Options) -> None:
+        """Refuse options that no command line has made: other names than its own, workspaces that are no list."""
+        if set(options) != set(self.option_names):
+            raise ValueError(f"its options are {', '.join(sorted(options))}")
+        ids = options["client_ids"]
+        if ids is not None and not (isinstance(ids, list) and ids and all(isinstance(each, str) for each in ids)):
+            raise ValueError(f"client_ids is {ids!r}")
+
+    def check_host(self, connection: Connection, *, apply: bool) -> None:
+        """Refuse missing tables and missing rights."""
+        for table, needed in self.rights.items():
+            rights.require(connection, self.schema, table, needed if apply else "SELECT")
+
+    def check(self, connection: Connection, options: Options, *, apply: bool) -> None:
+        """Refuse missing tables, missing rights and unknown workspaces."""
+        self.check_host(connection, apply=apply)
+        wanted = options["client_ids"]
+        if wanted is None:
+            return
+        found = connection.execute(
+            sql.statement('SELECT id FROM {host}."Client" WHERE id = ANY (:ids)', self.schema), {"ids": list(wanted)}
+        )
+        unknown = sorted(set(wanted) - set(found.scalars()))
+        if unknown:
+            names = ", ".join(repr(each) for each in unknown)
+            raise UsageError(f"there is no workspace {names}: --client-id takes ids of the table Client")
+
+    def before(self, connection: Connection, item: str) -> str | None:
+        """Looked up by the primary key, whether the item itself is still there or not."""
+        query = sql.statement('SELECT max(id) FROM {host}."Lead" WHERE id < :item', self.schema)
+        found: str | None = connection.execute(query, {"item": item}).scalar_one()
+        return found
+
+    def file(self, *paths: str) -> TextClause:
+        """A statement out of SQL files; see `sql.file`."""
+        return sql.file(self.schema, *paths)
+
+
+def window_values(window: Window) -> dict[str, Any]:
+    """A window as the statements' parameters."""
+    return {
+        "lower": window.bounds.lower,
+        "upper": window.bounds.upper,
+        "limit": window.limit,
+        "rows": window.rows,
+    }
+
+
+def naive(moment: datetime) -> datetime:
+    """The host's TIMESTAMP(3) columns hold UTC without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None)

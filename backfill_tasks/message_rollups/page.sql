@@ -1,0 +1,17 @@
+-- One page. A row that a webhook has changed since it was read is held, compared, and left as it is: the caller sees
+-- that one is lacking, rolls back and asks again. "updatedAt" stays as it is: the host sorts its inbox by it.
+,
+updated AS (
+  UPDATE {host}."Lead" AS lead
+  SET
+    "lastInboundAt" = picked.inbound_at,
+    "lastOutboundAt" = picked.outbound_at,
+    "lastMessageAt" = picked.message_at,
+    "lastMessageDirection" = picked.direction
+  FROM picked
+  WHERE
+    lead.id = picked.id
+    AND ROW("lastInboundAt", "lastOutboundAt", "lastMessageAt", "lastMessageDirection") IS NOT DISTINCT FROM picked.was
+  RETURNING 1
+)
+SELECT cursor, (SELECT count(*) FROM picked) AS read, (SELECT count(*) FROM updated) AS updated FROM page_end
