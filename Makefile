@@ -38,6 +38,7 @@ scaling: ## measure 1, 2 and 4 workers in compose; needs Docker (ARGS="--rate 20
 
 docs: ## build the documentation into build/docs; a warning or a dead link fails
 	$(SETUP) docs
+	rm -rf build/docs
 	.venv/bin/sphinx-build --builder html --fail-on-warning --keep-going --nitpicky --fresh-env docs build/docs
 	.venv/bin/python docs/links.py build/docs
 

@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from textwrap import fill, indent
 
 import click
@@ -248,3 +248,10 @@ def say_whether_workers_are_online() -> None:
     if not is_any_online():
         say("No worker is online. Start one: celery -A backfill_tasks worker")
         say("The run starts when one comes.")
+
+
+def say_what_redis_had_lost(before: Run, lost: Collection[int]) -> None:
+    """Say how many lanes have their place from the ledger; one without a page yet had none to lose."""
+    placed = sum(lane.page > 0 for lane in before.lanes if lane.number in lost)
+    if placed:
+        say(f"Redis had lost the cursor of {render.lanes_in_words(placed)}: taken from the ledger.")
