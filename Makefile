@@ -3,7 +3,7 @@ PYTHON ?= python3
 SETUP = @$(PYTHON) sandbox/bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser screenshots test-docker bench scaling lint format clean
+.PHONY: help demo test test-browser screenshots test-docker bench scaling docs reference lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,16 @@ bench: ## measure the speed (ARGS="--help": its options)
 scaling: ## measure 1, 2 and 4 workers in compose; needs Docker (ARGS="--rate 20/s": the fleet's rate too)
 	$(SETUP) servers
 	@exec .venv/bin/python -m benchmarks.scaling $(ARGS)
+
+docs: ## build the documentation into build/docs; a warning or a dead link fails
+	$(SETUP) docs
+	rm -rf build/docs
+	.venv/bin/sphinx-build --builder html --fail-on-warning --keep-going --nitpicky --fresh-env docs build/docs
+	.venv/bin/python docs/links.py build/docs
+
+reference: ## write docs/reference/ again, out of the commands and the settings
+	$(SETUP) docs
+	.venv/bin/python docs/generate.py
 
 lint: ## linters, types and layers
 	$(SETUP) lint

@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from textwrap import fill, indent
 
 import click
@@ -96,6 +96,11 @@ def config(context: click.Context) -> None:
     """List every setting: its value, where it comes from, what it means.
 
     Settings come from the environment, and from a file .env in the working directory.
+    Exits with 2 if any can't be read.
+
+    \b
+    Example:
+      backfill config
     """
     variables = environment()
     wrong = 0
@@ -120,7 +125,13 @@ def config(context: click.Context) -> None:
 @_as_json
 @click.pass_obj
 def runs(session: Session, *, most: int, as_json: bool) -> None:
-    """List the runs, newest first."""
+    """List the runs, newest first.
+
+    \b
+    Examples:
+      backfill runs
+      backfill runs --most 5 --json
+    """
     session.require_ledger()
     parts = session.parts
     with parts.engine.begin() as connection:
@@ -157,7 +168,13 @@ def runs(session: Session, *, most: int, as_json: bool) -> None:
 @_as_json
 @click.pass_obj
 def status(session: Session, run: str | None, *, as_json: bool) -> None:
-    """Show how a run stands (default: the newest)."""
+    """Show how a run stands (default: the newest).
+
+    \b
+    Examples:
+      backfill status
+      backfill status 261124-091500-a1b2 --json
+    """
     found = session.run(run)
     show(session, found, as_json=as_json)
     if found.state == "running" and not as_json:
@@ -169,7 +186,16 @@ def status(session: Session, run: str | None, *, as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def watch(context: click.Context, run: str | None, *, as_json: bool) -> None:
-    """Follow a run (default: the newest) until it ends; Ctrl-C only stops looking."""
+    """Follow a run (default: the newest) until it ends; Ctrl-C only stops looking.
+
+    Exits as `run` does: 0 complete, 3 complete but leads are quarantined, 1 failed, 4
+    paused, cancelled or still going on.
+
+    \b
+    Examples:
+      backfill watch
+      backfill watch 261124-091500-a1b2
+    """
     session: Session = context.obj
     found = session.run(run)
     if found.state == "running":
@@ -188,7 +214,13 @@ def verify(context: click.Context, run: str | None, *, as_json: bool) -> None:
 
     Looks for leads that the run has passed, that should have a result and have none
     (a job or a score; roll-ups as new as their messages), and holds the ledger's
-    counts against each other and against the rows in the database. Changes nothing. Exits with 1 if anything is wrong.
+    counts against each other and against the rows in the database. Changes nothing.
+    Exits with 1 if anything is wrong.
+
+    \b
+    Examples:
+      backfill verify
+      backfill verify 261124-091500-a1b2 --json
     """
     session: Session = context.obj
     found = session.run(run)
@@ -218,3 +250,10 @@ def say_whether_workers_are_online() -> None:
     if not is_any_online():
         say("No worker is online. Start one: celery -A backfill_tasks worker")
         say("The run starts when one comes.")
+
+
+def say_what_redis_had_lost(before: Run, lost: Collection[int]) -> None:
+    """Say how many lanes have their place from the ledger; one without a page yet had none to lose."""
+    placed = sum(lane.page > 0 for lane in before.lanes if lane.number in lost)
+    if placed:
+        say(f"Redis had lost the cursor of {render.lanes_in_words(placed)}: taken from the ledger.")

@@ -12,7 +12,7 @@ from backfill_tasks.engine.model import TUNABLE, RunId
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
 from cli import render
-from cli.commands import say_whether_workers_are_online
+from cli.commands import say_what_redis_had_lost, say_whether_workers_are_online
 from cli.pace import MOST_LEADS, TEN_MINUTES_MS, is_given, pace_options, refuse_job_options
 from cli.rate import prepare_rate, set_rate
 from cli.session import COMPLETE, QUARANTINED, Session, say
@@ -69,8 +69,7 @@ def resume(session: Session, run: str) -> None:
     session.require_redis()
     prepare_rate(session, None, lanes=len(found.lanes))
     lost = session.parts.runs.resume(found.id)
-    if lost:
-        say(f"Redis had lost the cursor of {render.lanes_in_words(len(lost))}: taken from the ledger.")
+    say_what_redis_had_lost(found, lost)
     click.echo(f"Run {found.id} goes on. Look with: backfill watch {found.id}")
     say_whether_workers_are_online()
 

@@ -45,6 +45,8 @@ def backfill(context: click.Context) -> None:
             backfill run             count what would happen; changes nothing
     Then:   backfill run --apply     do it, with live progress
             backfill verify          ask the database whether it is all true
+
+    Every command explains itself with --help, and shows examples.
     """
     context.obj = Session()
 

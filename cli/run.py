@@ -19,7 +19,7 @@ from backfill_tasks.errors import CheckpointError, UsageError
 from backfill_tasks.registry import DEFAULT, KINDS
 from backfill_tasks.settings import number
 from cli import render
-from cli.commands import exit_status, follow_to_the_end, say_whether_workers_are_online, show
+from cli.commands import exit_status, follow_to_the_end, say_what_redis_had_lost, say_whether_workers_are_online, show
 from cli.follow import Detached, follow, signals
 from cli.pace import MOST_LEADS, TEN_MINUTES_MS, Bound, pace_options
 from cli.rate import prepare_rate
@@ -333,8 +333,7 @@ def _go_on(session: Session, request: Request, run: RunId) -> int:
     say_whether_workers_are_online()
     with signals() as stopped:
         lost = session.parts.runs.resume(run, single_batch=request.single_batch)
-        if lost:
-            say(f"Redis had lost the cursor of {render.lanes_in_words(len(lost))}: taken from the ledger.")
+        say_what_redis_had_lost(own, lost)
         say(f"Run {run} goes on: {session.parts.address}.")
         return _after_seeding(session, request, run, stopped)
 

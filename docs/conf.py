@@ -1,0 +1,19 @@
+"""Sphinx' settings: Markdown pages, a theme that needs nothing from the network."""
+
+from backfill_tasks import __version__
+
+project = "backfill"
+author = "the backfill authors"
+copyright = f"2026, {author}"  # noqa: A001  Sphinx' own name
+release = version = __version__
+
+extensions = ["myst_parser"]
+exclude_patterns = ["*.py"]
+# Links to headings, on the page itself and on others, are checked like those to pages.
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"backfill {__version__}"
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {"navigation_with_keys": True}
