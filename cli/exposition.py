@@ -36,7 +36,7 @@ MEANINGS: Mapping[str, str] = {
     "backfill_pressure_seconds": "What the indicator measured",
     "backfill_pressure_sessions": "What the indicator measured",
     "backfill_pressure_ratio": "What the indicator measured",
-    "backfill_pending_jobs": "Jobs of this backfill that the host has before it",
+    "backfill_jobs_ahead": "Jobs in the host's queue before one that this backfill would add",
     "backfill_queue_messages": "Messages in the queue that no worker has taken",
     "backfill_rate_limit_pages_per_second": "The rate of all workers together, where there is a limit",
     "backfill_workers": "Workers that are online",
@@ -53,7 +53,7 @@ class Readings:
     runs: Sequence[WatchedRun] = ()
     page_times: Mapping[str, tuple[Sequence[int], float]] = field(default_factory=dict)
     pressure: Sequence[tuple[Reading, Unit]] = ()
-    pending: Mapping[str, int] = field(default_factory=dict)
+    ahead: Mapping[str, int] = field(default_factory=dict)
     queued: int | None = None
     rate: Rate | None = None
     workers: Mapping[str, int] | None = None
@@ -69,7 +69,7 @@ def families(found: Readings) -> Iterator[Metric]:
     yield from _of_items(found.runs)
     yield _page_durations(found.page_times)
     yield from _pressure(found.pressure)
-    yield _gauge("backfill_pending_jobs", ["backfill"], (((name,), jobs) for name, jobs in found.pending.items()))
+    yield _gauge("backfill_jobs_ahead", ["backfill"], (((name,), jobs) for name, jobs in found.ahead.items()))
     if found.queued is not None:
         yield _gauge("backfill_queue_messages", [], [([], found.queued)])
     if found.rate is not None and found.rate.interval:

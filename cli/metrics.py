@@ -42,8 +42,8 @@ _REDIS_SECONDS = 1.0
 #: takes connections and never answers would hold it for longer.
 _PATIENCE = 5.0
 
-#: Our own jobs are counted so far and no further.
-_MOST_PENDING = 10_000
+#: Jobs in the host's queue are counted so far and no further.
+_MOST_AHEAD = 10_000
 
 #: How often the workers are asked, beside the scrapes (all answers take a second to come in), and how long they hold.
 _ASK_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
@@ -184,7 +184,7 @@ class Exporter(Collector):
             begin_read_only(connection, statement_ms=_STATEMENT_MS)
             readings = self.parts.pressure.readings(connection, indicators)
             found.pressure = [(each, by.unit) for each, by in zip(readings, indicators, strict=True)]
-            found.pending = {each.name: each.pending(connection, _MOST_PENDING) for each in backfills if each.jobs}
+            found.ahead = {each.name: each.pending(connection, _MOST_AHEAD) for each in backfills if each.jobs}
 
     def _read_redis(self, found: Readings) -> None:
         found.queued = int(str(self.redis.llen(self.queue)))

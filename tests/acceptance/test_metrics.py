@@ -184,6 +184,18 @@ def test_a_live_job_that_waits_is_seen_though_no_page_waits_for_it(
     assert found("backfill_pressure_state", indicator="live queue", state="go") == 1
 
 
+def test_jobs_ahead_are_those_that_bound_a_run(alone: Backfill, inhabited: Host, export: Export) -> None:
+    not_done = """
+        SELECT count(*) FROM "BackgroundJob"
+        WHERE status = 'PENDING' AND "runAt" <= now() AT TIME ZONE 'UTC'
+          OR status IN ('PENDING', 'RUNNING') AND starts_with("dedupeKey", 'lead_scoring_backfill:')
+    """
+
+    found = export(alone).scrape()
+
+    assert [found("backfill_jobs_ahead", backfill="lead-scoring")] == inhabited.column(not_done)
+
+
 def test_without_a_ledger_there_is_no_run_and_nothing_is_wrong(alone: Backfill, export: Export) -> None:
     found = export(alone).scrape()
 
