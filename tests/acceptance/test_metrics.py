@@ -2,7 +2,9 @@
 
 import base64
 import re
+import shutil
 import socket
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -272,6 +274,18 @@ def test_the_reference_lists_what_is_exposed_with_type_and_labels(
     assert {name: kind for name, kind, _ in listed} == found.types
     documented = {name: set(labels.replace(",", " ").split()) for name, _, labels in listed}
     assert {name: _labels(found, name) for name in found.types} == documented
+
+
+def test_prometheus_finds_nothing_odd_in_the_names(alone: Backfill, export: Export) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("there is no promtool (Debian: apt install prometheus)")
+    alone.json("run", "--apply", "--detach")
+    _, text = export(alone).get()
+
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def _labels(found: Scrape, name: str) -> set[str]:
