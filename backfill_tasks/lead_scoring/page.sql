@@ -14,11 +14,12 @@ due AS MATERIALIZED (
         CAST(:started_at AS timestamp)
         + (:ordinal + row_number() OVER (ORDER BY target.id)) * :delay_ms * interval '1 millisecond'
       WHEN :spacing_ms > 0 THEN
-        greatest(CAST(:due_at AS timestamp), now() AT TIME ZONE 'UTC')
+        -- Not now(): the transaction may have waited long for its turn.
+        greatest(CAST(:due_at AS timestamp), statement_timestamp() AT TIME ZONE 'UTC')
         + row_number() OVER (ORDER BY target.id) * CAST(:spacing_ms AS double precision) * interval '1 millisecond'
       WHEN :drain_seconds > 0 THEN
         CAST(to_timestamp(
-          ceil((extract(epoch FROM now()) + :drain_lead_seconds) / :drain_seconds) * :drain_seconds - :drain_lead_seconds
+          ceil((extract(epoch FROM statement_timestamp()) + :drain_lead_seconds) / :drain_seconds) * :drain_seconds - :drain_lead_seconds
         ) AT TIME ZONE 'UTC' AS timestamp)
       ELSE now() AT TIME ZONE 'UTC'
     END AS run_at

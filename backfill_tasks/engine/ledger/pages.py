@@ -1,0 +1,209 @@
+"""A page's transaction: the fence, the turn, the page's row; and what holds a page back or stops its lane."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from backfill_tasks.engine.database import statement
+from backfill_tasks.engine.ledger.quarantine import ERROR_LENGTH
+from backfill_tasks.engine.ledger.rows import lane_of, note, sql_file, who
+from backfill_tasks.engine.ledger.runs import set_state
+from backfill_tasks.engine.model import Lane, PageMessage, PageResult, Parameters, Quarantined, RunId, RunState
+
+
+@dataclass(frozen=True)
+class Fence:
+    """What a page's first statement found: the lane, held until the transaction ends, and what matters of its run."""
+
+    run_state: RunState
+    parameters: Parameters
+    single_batch: bool
+    started_at: datetime
+    lane: Lane
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a page that takes turns with all others finds of its run.
+
+    Attributes:
+        state: the run's state.
+        ordinal: how many items are numbered before it.
+        due_at: until when they are spread; None: none is.
+        jobs: how many jobs the run has enqueued.
+    """
+
+    state: RunState
+    ordinal: int
+    due_at: datetime | None
+    jobs: int
+
+
+def fence(connection: Connection, message: PageMessage, *, lock_ms: int, statement_ms: int) -> Fence | None:
+    """Hold a page's lane and read it; None if the ledger has no such lane."""
+    row = connection.execute(
+        sql_file("fence"),
+        {
+            "run": message.run,
+            "lane": message.lane,
+            "lock_timeout": f"{lock_ms}ms",
+            "statement_timeout": f"{statement_ms}ms",
+        },
+    ).one_or_none()
+    if row is None:
+        return None
+    return Fence(
+        run_state=row.run_state,
+        parameters=Parameters.from_json(row.parameters),
+        single_batch=row.single_batch,
+        started_at=row.started_at,
+        lane=lane_of(row),
+    )
+
+
+def take_turn(
+    connection: Connection, backfill: str, run: RunId, jobs: Sequence[str], *, lock_ms: int, patience_ms: int
+) -> Tally:
+    """Wait until no other page of this backfill is at work that takes turns; the turn ends with the transaction.
+
+    Args:
+        connection: in the page's transaction.
+        backfill: whose pages take turns, of all its runs: they fill one queue.
+        run: the page's run.
+        jobs: the classes whose items are jobs that the run has enqueued.
+        lock_ms: the page's time-out for locks, which holds again afterwards.
+        patience_ms: how long to wait for the turn.
+    """
+    turn = {"backfill": backfill, "patience": f"{patience_ms}ms", "lock_timeout": f"{lock_ms}ms"}
+    connection.execute(sql_file("turn"), turn)
+    row = connection.execute(sql_file("tally"), {"run": run, "jobs": list(jobs)}).one()
+    return Tally(row.state, row.ordinal, row.due_at, row.jobs)
+
+
+def record(
+    connection: Connection,
+    message: PageMessage,
+    found: Fence,
+    result: PageResult,
+    quarantined: Sequence[Quarantined],
+    *,
+    size: int | None,
+    seconds: float,
+) -> None:
+    """Write a page's row, its quarantined items, and the lane moved past it.
+
+    `size` is what its next page may hold (None: the run's limit); `seconds`, what this one took.
+    """
+    counts = Counter(found.lane.counts)
+    counts.update(result.counts)
+    identity = {"run": message.run, "lane": message.lane, "page": message.page}
+    connection.execute(
+        sql_file("record"),
+        {
+            **identity,
+            "generation": message.generation,
+            "lower": found.lane.position,
+            "cursor": result.cursor,
+            "counts": json.dumps(dict(result.counts)),
+            "lane_counts": json.dumps(counts),
+            "delay_ms": found.parameters.page_delay_ms,
+            "size": size,
+            "seconds": seconds,
+        },
+    )
+    if result.numbered:
+        connection.execute(
+            statement(
+                "UPDATE backfill.run SET ordinal = ordinal + :numbered, due_at = coalesce(:due_at, due_at)"
+                " WHERE id = :run"
+            ),
+            {"run": message.run, "numbered": result.numbered, "due_at": result.due_at},
+        )
+    if quarantined:
+        connection.execute(
+            statement(
+                "INSERT INTO backfill.quarantine (run_id, item, lane, page, error)"
+                " VALUES (:run, :item, :lane, :page, :error)"
+                " ON CONFLICT (run_id, item) DO UPDATE SET error = EXCLUDED.error"
+            ),
+            [{**identity, "item": each.item, "error": each.error[:ERROR_LENGTH]} for each in quarantined],
+        )
+    if found.single_batch and _is_unended(connection, message.run):
+        set_state(connection, message.run, "paused", reason="single batch done", who=who())
+
+
+def put_off(connection: Connection, message: PageMessage, seconds: float, reason: str) -> PageMessage:
+    """Note that the page of a lane that is held waits for leave, and why; answers the message that asks again."""
+    connection.execute(
+        statement(
+            "UPDATE backfill.lane SET held_until = clock_timestamp() + :seconds * interval '1 second',"
+            " reason = :reason, waits = :waits WHERE run_id = :run AND number = :lane"
+        ),
+        {
+            "run": message.run,
+            "lane": message.lane,
+            "seconds": seconds,
+            "reason": reason,
+            "waits": message.waits + 1,
+        },
+    )
+    return replace(message, waits=message.waits + 1)
+
+
+def hold_back(connection: Connection, message: PageMessage, seconds: float, reason: str) -> None:
+    """Note that a lane waits before it tries a page again, and why; unless somebody else has done the page.
+
+    The next try is half as large: what made it fail may be others' load.
+    """
+    connection.execute(
+        statement(
+            "UPDATE backfill.lane SET held_until = now() + :seconds * interval '1 second', reason = :reason,"
+            " size = greatest(1, least(size, (run.parameters ->> 'limit')::int) / 2)"
+            " FROM backfill.run WHERE run.id = run_id AND run_id = :run AND number = :lane"
+            " AND generation = :generation AND page = :page - 1 AND lane.state = 'running'"
+        ),
+        {
+            "run": message.run,
+            "lane": message.lane,
+            "page": message.page,
+            "generation": message.generation,
+            "seconds": seconds,
+            "reason": reason,
+        },
+    )
+
+
+def fail_lane(connection: Connection, message: PageMessage, reason: str) -> bool:
+    """Stop a lane for a reason; False if a newer chain has it, its page is done, or it stopped before."""
+    stopped = connection.execute(
+        statement(
+            "UPDATE backfill.lane SET state = 'failed', reason = :reason WHERE run_id = :run AND number = :lane"
+            " AND generation = :generation AND page = :page - 1 AND state = 'running' RETURNING 1"
+        ),
+        {
+            "run": message.run,
+            "lane": message.lane,
+            "page": message.page,
+            "generation": message.generation,
+            "reason": reason,
+        },
+    ).one_or_none()
+    if stopped is None:
+        return False
+    note(
+        connection,
+        message.run,
+        "lane failed",
+        {"lane": message.lane, "page": message.page, "reason": reason},
+        who=who(),
+    )
+    return True
+
+
+def _is_unended(connection: Connection, run: RunId) -> bool:
+    query = statement("SELECT EXISTS (SELECT FROM backfill.lane WHERE run_id = :run AND state = 'running')")
+    return bool(connection.execute(query, {"run": run}).scalar_one())

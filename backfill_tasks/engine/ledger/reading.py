@@ -1,0 +1,94 @@
+"""Reading the ledger: runs with their lanes, what their pages claim, what happened to them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from backfill_tasks.engine.backfill import PageClaim
+from backfill_tasks.engine.database import statement
+from backfill_tasks.engine.ledger.rows import lane_of
+from backfill_tasks.engine.model import Parameters, Run, RunId, RunState
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a run: when, what, and by which user on which host."""
+
+    at: datetime
+    name: str
+    detail: Mapping[str, Any]
+    who: str
+
+
+def read_run(connection: Connection, run: RunId) -> Run | None:
+    """A run with its lanes, as of one moment."""
+    rows = connection.execute(
+        statement("SELECT *, clock_timestamp() AS seen_at FROM backfill.run WHERE id = :run"), {"run": run}
+    )
+    row = rows.one_or_none()
+    if row is None:
+        return None
+    lanes = connection.execute(
+        statement("SELECT * FROM backfill.lane WHERE run_id = :run ORDER BY number"), {"run": run}
+    ).all()
+    return Run(
+        id=RunId(row.id),
+        mode="apply",
+        state=row.state,
+        reason=row.reason,
+        parameters=Parameters.from_json(row.parameters),
+        single_batch=row.single_batch,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        seen_at=row.seen_at,
+        started_by=row.started_by,
+        ordinal=row.ordinal,
+        expected=row.expected,
+        lanes=tuple(lane_of(lane) for lane in lanes),
+    )
+
+
+def newest_run(
+    connection: Connection, *, states: Sequence[RunState] | None = None, backfill: str | None = None
+) -> RunId | None:
+    """The run that was started last, of those in one of these states and of this backfill (None: any)."""
+    found = connection.execute(
+        statement(
+            "SELECT id FROM backfill.run WHERE (CAST(:states AS text[]) IS NULL OR state = ANY (:states))"
+            " AND (CAST(:backfill AS text) IS NULL OR parameters ->> 'backfill' = :backfill)"
+            " ORDER BY started_at DESC, id DESC LIMIT 1"
+        ),
+        {"states": None if states is None else list(states), "backfill": backfill},
+    ).scalar()
+    return None if found is None else RunId(found)
+
+
+def newest_runs(connection: Connection, count: int) -> list[RunId]:
+    """The ids of the runs that were started last, newest first."""
+    found = connection.execute(
+        statement("SELECT id FROM backfill.run ORDER BY started_at DESC, id DESC LIMIT :count"), {"count": count}
+    ).scalars()
+    return [RunId(each) for each in found]
+
+
+def claims(connection: Connection, run: RunId) -> list[PageClaim]:
+    """What every page of a run says that it did, in order."""
+    rows = connection.execute(
+        statement(
+            "SELECT lane, number, lower, cursor, at || retried AS times, counts FROM backfill.page"
+            " WHERE run_id = :run ORDER BY lane, number"
+        ),
+        {"run": run},
+    )
+    return [PageClaim(row.lane, row.number, row.lower, row.cursor, row.times, row.counts) for row in rows]
+
+
+def events(connection: Connection, run: RunId) -> list[Event]:
+    """All that happened to a run, in order."""
+    rows = connection.execute(
+        statement("SELECT at, name, detail, who FROM backfill.event WHERE run_id = :run ORDER BY id"), {"run": run}
+    )
+    return [Event(row.at, row.name, row.detail, row.who) for row in rows]

@@ -1,0 +1,53 @@
+"""What all of the ledger's modules share: its SQL files, its rows, and its events."""
+
+import getpass
+import json
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, TextClause
+
+from backfill_tasks.engine.database import load_sql, statement
+from backfill_tasks.engine.model import Bounds, Lane, RunId
+
+
+def who() -> str:
+    """The user and host of this process, as events name them."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user often has no name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def note(connection: Connection, run: RunId, name: str, detail: Mapping[str, Any], *, who: str) -> None:
+    """Write an event."""
+    connection.execute(
+        statement(
+            "INSERT INTO backfill.event (run_id, name, detail, who) VALUES (:run, :name, CAST(:detail AS jsonb), :who)"
+        ),
+        {"run": run, "name": name, "detail": json.dumps(dict(detail)), "who": who},
+    )
+
+
+def sql_file(name: str) -> TextClause:
+    """The statement of a file in sql/."""
+    return statement(load_sql("backfill_tasks.engine", f"sql/{name}.sql"))
+
+
+def lane_of(row: Row[Any]) -> Lane:
+    """The lane that a row of backfill.lane is."""
+    return Lane(
+        number=row.number,
+        bounds=Bounds(row.lower_bound, row.upper_bound),
+        cursor=row.cursor,
+        page=row.page,
+        generation=row.generation,
+        state=row.state,
+        reason=row.reason,
+        counts=row.counts,
+        moved_at=row.moved_at,
+        size=row.size,
+        waits=row.waits,
+    )
