@@ -14,6 +14,7 @@ from backfill_tasks.engine.indicators import PageDuration, Reading
 from backfill_tasks.engine.pace import Pace
 from backfill_tasks.errors import BackfillError
 from cli import render
+from cli.rate import rate_that_holds
 from cli.session import COMPLETE, FAILED, Session
 
 #: The oldest servers whose commands are used.
@@ -181,8 +182,7 @@ def _redis(session: Session) -> Iterator[Finding]:
 def _workers(session: Session) -> Iterator[Finding]:
     from backfill_tasks.fleet import is_any_online  # noqa: PLC0415  Celery takes half a second to import
 
-    _ = session
     if is_any_online():
-        yield Finding("fine", "a worker is online")
+        yield Finding("fine", f"a worker is online; the rate of all together is {rate_that_holds(session)}")
     else:
         yield Finding("look", "no worker is online", "Start one: celery -A backfill_tasks worker")

@@ -233,7 +233,7 @@ def troubles(run: Run) -> list[str]:
     """What holds a run up, or has stopped a part of it, a line each; empty if all goes well."""
     reasons = [_shortened(f"  lane {lane.number}: {lane.reason}", WIDTH) for lane in run.lanes if lane.reason]
     if is_standing(run) and not reasons:
-        return [f"  no page for {duration(run.still_seconds)}: is a worker online? `backfill doctor` looks"]
+        return [f"  no page for {duration(run.still_seconds)}: no worker, or a low rate? `backfill doctor` looks"]
     return reasons
 
 

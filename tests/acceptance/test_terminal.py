@@ -107,4 +107,4 @@ def test_a_run_that_stands_says_so_on_the_screen(alone: Backfill, inhabited: Hos
 
     terminal = open_terminal(alone, "watch")
 
-    terminal.wait_for("no page for 1 h 0 min: is a worker online? `backfill doctor` looks")
+    terminal.wait_for("no page for 1 h 0 min: no worker, or a low rate? `backfill doctor` looks")
