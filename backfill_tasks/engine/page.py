@@ -105,7 +105,10 @@ class Pages:
             refusal = _refusal(fence, message)
             if refusal is not None:
                 return Refused(refusal, fence.lane)
-            backfill = self.backfills[fence.parameters.backfill]
+            backfill = self.backfills.get(fence.parameters.backfill)
+            if backfill is None:  # a worker that has not been upgraded yet; another may take it the next time
+                unknown = NoLeave("wait", f"a worker is too old for {fence.parameters.backfill}: upgrade all workers")
+                return self._without_leave(connection, message, fence, unknown)
             size = min(fence.lane.size or fence.parameters.limit, fence.parameters.limit)
             leave = self.gate.ask(connection, message.run, fence, backfill, size=size)
             if isinstance(leave, NoLeave):

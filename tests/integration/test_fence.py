@@ -84,6 +84,18 @@ def page_of(held: ledger.Fence) -> tuple[Window, PageContext]:
     return window, PageContext(held.parameters.options, held.started_at)
 
 
+class TestABackfillThatThisWorkerDoesNotKnow:
+    def test_its_page_waits_for_a_worker_that_does_and_the_ledger_says_so(self, site: Site) -> None:
+        message = started(site)
+        site.host.do("UPDATE backfill.run SET parameters = parameters || '{\"backfill\": \"to-come\"}'")
+
+        site.parts.chain.step(message)
+
+        assert site.waiting == [replace(message, waits=1)]
+        (lane,) = site.read(message.run).lanes
+        assert (lane.page, lane.reason) == (0, "a worker is too old for to-come: upgrade all workers")
+
+
 class TestGenerations:
     def test_a_message_of_an_older_one_is_superseded(self, site: Site) -> None:
         message = started(site)
