@@ -62,7 +62,7 @@ def _settings() -> Iterator[str]:
     yield "| variable | default | meaning |"
     yield "| --- | --- | --- |"
     for variable in VARIABLES:
-        default = "(must be set)" if variable.default is None else f"`{variable.default}`"
+        default = f"`{variable.default}`" if variable.default else "(must be set)" if variable.default is None else ""
         yield f"| `{variable.name}` | {default} | {variable.meaning} |"
     yield ""
 

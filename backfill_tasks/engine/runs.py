@@ -78,8 +78,7 @@ class Runs:
         lost = [number for number in unended if self.chain.live.read(run, number) is None]
         with self.engine.begin() as connection:
             ledger.reopen(connection, run, single_batch=single_batch)
-            lanes = ", ".join(map(str, lost)) or None
-            ledger.note(connection, run, "resumed", {"old": before.state, "lost lanes": lanes}, who=ledger.who())
+            ledger.note(connection, run, "resumed", {"old": before.state, "lost": lost}, who=ledger.who())
         self.chain.reseed(run, unended[:1] if single_batch else unended)
         self.chain.finish(run)
         return lost

@@ -45,16 +45,6 @@ def test_it_says_nothing_of_lost_cursors_after_a_canary(backfill: Backfill, work
     assert "lost" not in done.stderr
 
 
-def test_its_event_names_the_lanes_that_redis_had_lost(
-    backfill: Backfill, alone: Backfill, worker: Worker, broker: Redis
-) -> None:
-    alone.json("run", "--apply", "--detach", "--lanes", "2")
-
-    backfill("run", "--resume")
-
-    assert "lost lanes 1, 2" in backfill("events").stdout
-
-
 def test_it_starts_all_lanes_again_when_redis_was_emptied_before_their_first_page(
     alone: Backfill, backfill: Backfill, worker: Worker, inhabited: Host
 ) -> None:
