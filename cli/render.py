@@ -100,7 +100,7 @@ def next_steps(run: Run) -> list[str]:
         case "running":
             return [f"Next: backfill watch {run.id}", f"      backfill cancel {run.id}   ends it for good"]
         case "paused":
-            return [f"Next: backfill resume {run.id}   goes on where it stopped"]
+            return _next_steps_of_a_paused_run(run)
         case "failed":
             return [f"Next: mend what stopped the lane, then: backfill resume {run.id}"]
         case "cancelled":
@@ -185,6 +185,14 @@ def _value(value: object, *, empty: str = "") -> str:
 def wrapped(said: str, *, indent: int, first: str | None = None) -> str:
     """Text in lines of 80 columns, so far from the left; `first` stands before the first line, of that width."""
     return fill(said, WIDTH, initial_indent=" " * indent if first is None else first, subsequent_indent=" " * indent)
+
+
+def _next_steps_of_a_paused_run(run: Run) -> list[str]:
+    resume = f"backfill resume {run.id}"
+    most = run.parameters.pace.max_jobs
+    if most is not None and (run.reason or "").startswith("its budget"):
+        return [f"Next: backfill tune {run.id} --max-jobs N   N above {most:,}, or none", f"      {resume}"]
+    return [f"Next: {resume}   goes on where it stopped"]
 
 
 def verification(backfill: Backfill, run: Run, found: Verification, *, most: int = 20) -> str:

@@ -87,7 +87,7 @@ def page_of(held: ledger.Fence) -> tuple[Window, PageContext]:
 class TestABackfillThatThisWorkerDoesNotKnow:
     def test_its_page_waits_for_a_worker_that_does_and_the_ledger_says_so(self, site: Site) -> None:
         message = started(site)
-        site.host.do("UPDATE backfill.run SET parameters = parameters || '{\"backfill\": \"to-come\"}'")
+        site.host.do('UPDATE backfill.run SET parameters = parameters || \'{"backfill": "to-come"}\'')
 
         site.parts.chain.step(message)
 
