@@ -118,7 +118,7 @@ class Pages:
             if not careful and self.live.begin(message) > MOST_ATTEMPTS:
                 return Refused("deadly", fence.lane)
             began = time.monotonic()
-            rows = max(_LEAST_ROWS, PAGE_ROWS * size // fence.parameters.limit)
+            rows = min(PAGE_ROWS, max(_LEAST_ROWS, PAGE_ROWS * size // fence.parameters.limit))
             window = Window(fence.lane.left, leave.limit, rows)
             quarantined: list[Quarantined] = []
             if careful:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import psycopg
@@ -202,8 +203,10 @@ def test_what_webhooks_write_while_it_works_is_never_overwritten(
     damaged.wait_for_pages(1)
     written = {}
     with psycopg.connect(damaged.url, autocommit=True) as webhook:
-        while process.poll() is None:
-            values = {"id": f"webhook-{len(written)}", "lead": leads[len(written) * 97 % len(leads)]}
+        for number in count():
+            if process.poll() is not None:
+                break
+            values = {"id": f"webhook-{number}", "lead": leads[number * 97 % len(leads)]}
             lead, at = webhook.execute(WEBHOOK.encode(), values).fetchall()[0]
             written[lead] = at
 

@@ -1,7 +1,7 @@
 """Reading the ledger: runs with their lanes, what their pages claim, what happened to them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from backfill_tasks.engine.backfill import PageClaim
 from backfill_tasks.engine.database import statement
 from backfill_tasks.engine.ledger.rows import lane_of
-from backfill_tasks.engine.model import Parameters, Run, RunId, RunState
+from backfill_tasks.engine.model import Lane, Parameters, Run, RunId, RunState
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,13 @@ def read_run(connection: Connection, run: RunId) -> Run | None:
         started_by=row.started_by,
         ordinal=row.ordinal,
         expected=row.expected,
-        lanes=tuple(lane_of(lane) for lane in lanes),
+        lanes=tuple(_lane_of_a(row.state, lane_of(lane)) for lane in lanes),
     )
+
+
+def _lane_of_a(state: RunState, lane: Lane) -> Lane:
+    """What a lane waited for holds nobody back any more when its run is paused or has ended."""
+    return replace(lane, reason=None) if lane.state == "running" and state != "running" else lane
 
 
 def newest_run(

@@ -94,10 +94,6 @@ def set_state(connection: Connection, run: RunId, state: RunState, *, reason: st
     ).one_or_none()
     if row is None:
         return False
-    # What its lanes waited for holds nobody back any more: the run's own state does.
-    connection.execute(
-        statement("UPDATE backfill.lane SET reason = NULL WHERE run_id = :run AND state = 'running'"), {"run": run}
-    )
     note(connection, run, state, {"old": row.state, "new": state, "reason": reason}, who=who)
     return True
 
