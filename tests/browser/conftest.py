@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from harness import Backfill, Flower, Worker
+from harness import UNBOUNDED, Backfill, Flower, Worker
 
 from sandbox.servers import Servers
 
@@ -91,6 +91,7 @@ def site(
             "DATABASE_URL": make_database(template=host_template.name),
             "REDIS_URL": server.redis_url,
             "BACKFILL_QUEUE": f"test-{secrets.token_hex(4)}",
+            **UNBOUNDED,
             "BACKFILL_RATE_LIMIT": "20/s",
             "BACKFILL_PAGE_RETRIES": "1",
         },
