@@ -8,9 +8,9 @@ from sqlalchemy import Connection
 from backfill_tasks.engine.indicators import Indicator, Reading
 from backfill_tasks.host import sql
 
-#: How many due jobs are looked at to find a live one: some milliseconds by index, and 250 times what the host's runner
-#: takes at a time.
-_ROWS = 5_000
+#: How many due jobs are looked at to find a live one: a millisecond or two by index, and 50 times what the runner of
+#: the host takes at a time.
+_ROWS = 1_000
 
 
 @dataclass(frozen=True)

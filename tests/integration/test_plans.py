@@ -290,7 +290,7 @@ class TestWhatIsAskedBeforeAPage:
             (plan, *_) = plans
 
         assert plan.whole == []
-        assert plan.rows("BackgroundJob") <= 5_000
+        assert plan.rows("BackgroundJob") <= 1_000
 
 
 class TestMessageRollups:
