@@ -24,7 +24,7 @@ _RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 #: A server as one has it in production, every commit on the disk, and with room for what is measured: no checkpoint
 #: begins in the middle of it.
-_SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "4GB", "checkpoint_timeout": "30min"}
+_SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "24GB", "checkpoint_timeout": "30min"}
 
 
 def main() -> int:
