@@ -47,17 +47,30 @@ def _held() -> set[str]:
     return {task_id for answer in answers for held in answer.values() for task_id in held}
 
 
-def waiting_for_the_rate() -> dict[str, int]:
-    """The workers that are online, each with how many pages wait in it for the fleet's rate.
+def waiting_for_the_rate() -> dict[str, list[str]]:
+    """The workers that are online, each with the task ids of the pages that wait in it for the fleet's rate.
 
     Raises:
         UnreachableError: the broker does not answer.
     """
     try:
-        answers = app.control.broadcast("backfill_waits", reply=True, timeout=_PATIENCE) or ()
+        answers = app.control.broadcast("backfill_waiting", reply=True, timeout=_PATIENCE) or ()
     except (OperationalError, OSError) as error:
         raise UnreachableError(f"Redis can't be reached: {error}; see REDIS_URL") from None
-    return {worker: pages for answer in answers for worker, pages in sorted(answer.items())}
+    # A worker of another version may not know the question.
+    return {worker: pages for answer in answers for worker, pages in sorted(answer.items()) if isinstance(pages, list)}
+
+
+def waiting_in_the_queue() -> set[str]:
+    """The task ids of the messages that no worker has taken yet.
+
+    Raises:
+        UnreachableError: the broker does not answer.
+    """
+    try:
+        return _queued()
+    except (OperationalError, OSError, RedisError) as error:
+        raise UnreachableError(f"Redis can't be reached: {error}; see REDIS_URL") from None
 
 
 def require_room(rate: Rate, *, more: int = 0) -> None:
@@ -110,9 +123,9 @@ def set_rate_limit(state: Any, task_name: str, rate_limit: str | float | None, *
 
 
 @inspect_command(default_timeout=_PATIENCE)  # type: ignore[untyped-decorator]
-def backfill_waits(state: Any) -> int:
-    """How many pages wait in this worker for the fleet's rate."""
-    return len(state.consumer.task_buckets[PAGE].contents)
+def backfill_waiting(state: Any) -> list[str]:
+    """The task ids of the pages that wait in this worker for the fleet's rate."""
+    return [request.id for request, _ in state.consumer.task_buckets[PAGE].contents]
 
 
 @inspect_command(default_timeout=_PATIENCE)  # type: ignore[untyped-decorator]

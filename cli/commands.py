@@ -15,6 +15,7 @@ from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.errors import ConfigurationError
 from backfill_tasks.settings import VARIABLES, environment, refuse_unknown, value
 from cli import render
+from cli.beside import Aside, Asides, look
 from cli.follow import Detached, follow, signals
 from cli.session import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, WRONG_USAGE, Session, say
 
@@ -34,14 +35,19 @@ def exit_status(run: Run) -> int:
 def show(session: Session, run: Run, *, as_json: bool) -> None:
     """Print a run's summary, or its JSON object, on standard output."""
     backfill = session.parts.backfills[run.parameters.backfill]
+    aside = look(session, run) if run.mode == "apply" else Aside()
     if as_json:
-        click.echo(json.dumps(run.as_json(render.classes(backfill, run), backfill.jobs), ensure_ascii=False))
+        content = run.as_json(render.classes(backfill, run), backfill.jobs)
+        content["host"] = aside.outcome and aside.outcome.as_json()
+        for lane in content["lanes"]:
+            lane["reason"] = lane["reason"] or aside.holdups.get(lane["number"])
+        click.echo(json.dumps(content, ensure_ascii=False))
         return
     quarantined = []
     if run.counts.get("quarantined"):
         with session.parts.engine.begin() as connection:
             quarantined = ledger.quarantined(connection, run.id, most=_MOST_QUARANTINED)
-    click.echo(render.summary(backfill, run, quarantined=quarantined))
+    click.echo(render.summary(backfill, run, quarantined=quarantined, found=aside.outcome, holdups=aside.holdups))
 
 
 def follow_to_the_end(
@@ -54,9 +60,11 @@ def follow_to_the_end(
 ) -> int:
     """Follow a run, show how it ended, and answer the exit status."""
     parts = session.parts
-    backfill = parts.backfills[parts.runs.read(run).parameters.backfill]
+    seeded = parts.runs.read(run)
+    backfill = parts.backfills[seeded.parameters.backfill]
+    asides = Asides(session, seeded)
     try:
-        ended = follow(backfill, lambda: parts.runs.read(run), stopped, each=on_reading)
+        ended = follow(backfill, lambda: parts.runs.read(run), stopped, each=on_reading, beside=asides.read)
     except Detached:
         say("Detached: the run goes on.")
         say(f"  backfill watch {run}    looks again")
@@ -187,6 +195,9 @@ def status(session: Session, run: str | None, *, as_json: bool) -> None:
 @click.pass_context
 def watch(context: click.Context, run: str | None, *, as_json: bool) -> None:
     """Follow a run (default: the newest) until it ends; Ctrl-C only stops looking.
+
+    Shows how far it is, what holds each lane back, and what the host has made of its
+    jobs. Where there is no terminal: a few plain lines now and then.
 
     Exits as `run` does: 0 complete, 3 complete but leads are quarantined, 1 failed, 4
     paused, cancelled or still going on.

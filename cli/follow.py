@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,9 +18,14 @@ from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.database import is_transient
 from backfill_tasks.engine.model import Run
 from cli import render
+from cli.beside import Aside
 from cli.session import say
 
 _LOOK_SECONDS = 0.25
+
+#: Over how many seconds a run's speed is taken, and how many must have been seen to speak of one.
+_SPEED_SECONDS, _ENOUGH_SECONDS = 60.0, 3.0
+
 _LINE_SECONDS = 10.0
 _WAITING_LINE_SECONDS = 60.0
 
@@ -34,6 +40,7 @@ def follow(
     stopped: threading.Event,
     *,
     each: Callable[[Run], None] = lambda _: None,
+    beside: Callable[[Run], Aside] = lambda _: Aside(),
 ) -> Run:
     """Show a run until it is no longer running, and answer how it ended.
 
@@ -44,6 +51,7 @@ def follow(
         read: asks how it stands.
         stopped: ends the look, not the run; see `signals`.
         each: called with every reading, the last included.
+        beside: what else there is to see of it just now, at once.
 
     Raises:
         Detached: `stopped` was set.
@@ -62,7 +70,7 @@ def follow(
             else:
                 away = False
                 each(run)
-                show(run)
+                show(run, beside(run))
                 if run.state != "running":
                     return run
             if stopped.wait(_LOOK_SECONDS):
@@ -86,36 +94,66 @@ def signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _display(backfill: Backfill) -> Iterator[Callable[[Run], None]]:
+def _display(backfill: Backfill) -> Iterator[Callable[[Run, Aside], None]]:
+    speed = _Speed()
     if sys.stderr.isatty():
         console = Console(stderr=True, highlight=False)
         with Live(console=console, refresh_per_second=8, transient=True) as live:
-            yield lambda run: live.update(Text("\n".join(_screen(backfill, run))))
+            yield lambda run, aside: live.update(Text("\n".join(_screen(backfill, run, aside, speed))))
         return
     said_at, pages = time.monotonic(), -1
 
-    def line(run: Run) -> None:
+    def line(run: Run, aside: Aside) -> None:
         nonlocal said_at, pages
         # A run that waits, for hours if it must, says so once a minute.
         seconds = _LINE_SECONDS if run.pages > pages else _WAITING_LINE_SECONDS
         if time.monotonic() - said_at >= seconds and run.state == "running":
             said_at, pages = time.monotonic(), run.pages
-            say("\n".join([render.progress(backfill, run), *render.troubles(run)]))
+            lines = [render.progress(backfill, run), *render.troubles(run, aside.holdups)]
+            if aside.outcome is not None:
+                lines.append(render.outcome_in_a_line(backfill, run, aside.outcome))
+            say("\n".join(lines))
 
     yield line
 
 
-def _screen(backfill: Backfill, run: Run) -> list[str]:
-    return [_bar(run), *render.counts(backfill, run), *render.lanes(run), *render.troubles(run)]
+def _screen(backfill: Backfill, run: Run, aside: Aside, speed: "_Speed") -> list[str]:
+    lines = [*_bar(backfill, run, speed), *render.counts(backfill, run)]
+    if aside.outcome is not None:
+        lines += render.outcome(backfill, run, aside.outcome)
+    lines += render.lanes(run, aside.holdups)
+    return lines if run.lanes and any(aside.holdups) else [*lines, *render.standing(run)]
 
 
-def _bar(run: Run) -> str:
-    """The run as a bar, as far as it is known how much there is."""
+def _bar(backfill: Backfill, run: Run, speed: "_Speed") -> list[str]:
+    """The run as a bar, as far as it is known how much there is, and beneath it how fast it goes."""
     read = run.counts.get("read", 0)
-    rate = f"{run.leads_per_second:,.0f}/s"
-    if not run.expected:
-        return f"Run {run.id} · {run.state} · {render.duration(run.seconds)} · {rate}"
-    share = min(1.0, read / run.expected)
-    left = f", {render.duration(run.seconds / share - run.seconds)} left" if 0 < share < 1 else ""
-    filled = round(24 * share)
-    return f"Run {run.id} [{'#' * filled}{'.' * (24 - filled)}] {100 * share:.0f}% · {rate}{left}"
+    rate = speed.of(run)
+    left = "time left not yet known"
+    if rate and run.expected:
+        left = f"about {render.duration(max(0, run.expected - read) / rate)} left"
+    head = f"Run {run.id} · {run.state}"
+    if run.expected:
+        share = min(1.0, read / run.expected)
+        filled = round(24 * share)
+        head = f"Run {run.id} [{'#' * filled}{'.' * (24 - filled)}] {100 * share:.0f}% · {run.state}"
+    shown = "-" if rate is None else f"{rate:,.0f}"
+    return [head, f"  {render.duration(run.seconds)} · {shown} {backfill.items}/s · {run.pages:,} pages · {left}"]
+
+
+class _Speed:
+    """How fast a run reads just now, by what was seen of it in the last minute."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def of(self, run: Run) -> float | None:
+        """Items a second; None as long as too little was seen."""
+        read = run.counts.get("read", 0)
+        now = run.seen_at.timestamp()
+        self._seen.append((now, read))
+        while now - self._seen[0][0] > _SPEED_SECONDS:
+            self._seen.popleft()
+        began, before = self._seen[0]
+        seconds = now - began
+        return (read - before) / seconds if seconds >= _ENOUGH_SECONDS else None

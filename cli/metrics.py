@@ -29,6 +29,7 @@ from backfill_tasks.settings import Settings
 from backfill_tasks.wiring import Parts, assemble
 from cli.exposition import Readings, Source, families
 from cli.follow import signals
+from cli.poll import Poll
 from cli.session import Session, say
 
 #: How long readings hold, in seconds: two Prometheus servers, or an impatient one, cost no more than one.
@@ -49,38 +50,6 @@ _MOST_AHEAD = 10_000
 _ASK_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
 
 Start = Callable[[str, list[tuple[str, str]]], Any]
-
-
-class Workers:
-    """Asks the workers who is online, again and again, in a thread of its own: a scrape does not wait for them."""
-
-    def __init__(self, ask: Callable[[], dict[str, int]]) -> None:
-        self._ask = ask
-        self._answer: tuple[float, dict[str, int]] | None = None
-        self._error = "no worker was asked yet"
-
-    def start(self) -> None:
-        """Begin to ask; ends with the process."""
-        threading.Thread(target=self._go_on, daemon=True).start()
-
-    def _go_on(self) -> None:
-        pause = threading.Event()
-        while True:
-            try:
-                self._answer = time.monotonic(), self._ask()
-            except Exception as error:  # noqa: BLE001  whatever fails, it is asked again
-                self._error = f"{type(error).__name__}: {error}"
-            pause.wait(_ASK_SECONDS)
-
-    def read(self) -> dict[str, int]:
-        """The workers that were online a moment ago, each with how many of its pages wait for the rate.
-
-        Raises:
-            TimeoutError: nobody could ask for a while.
-        """
-        if self._answer is None or time.monotonic() - self._answer[0] > _ANSWER_SECONDS:
-            raise TimeoutError(self._error)
-        return self._answer[1]
 
 
 class Look:
@@ -119,7 +88,7 @@ class Exporter(Collector):
     parts: Parts
     redis: Redis
     queue: str
-    workers: Workers
+    workers: Poll[dict[str, int]]
     _times: PageTimes = field(default_factory=PageTimes)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _look: Look | None = None
@@ -201,8 +170,10 @@ def exporter(settings: Settings) -> Exporter:
     from backfill_tasks.fleet import waiting_for_the_rate  # noqa: PLC0415
     from backfill_tasks.tasks import send  # noqa: PLC0415
 
-    workers = Workers(waiting_for_the_rate)
-    workers.start()
+    def ask() -> dict[str, int]:
+        return {worker: len(pages) for worker, pages in waiting_for_the_rate().items()}
+
+    workers = Poll("workers", ask, every=_ASK_SECONDS, lasts=_ANSWER_SECONDS)
     redis = live.connect(settings.redis_url, patience=0, timeout=_REDIS_SECONDS)
     return Exporter(settings, assemble(settings, send, patience=0), redis, app.conf.task_default_queue, workers)
 

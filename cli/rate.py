@@ -31,7 +31,8 @@ def rate(session: Session, rate: str | None, *, as_json: bool) -> None:
         set_rate(session, Rate.parse(rate))
     from backfill_tasks.fleet import waiting_for_the_rate  # noqa: PLC0415  Celery takes half a second to import
 
-    holds, workers = rate_that_holds(session), waiting_for_the_rate()
+    holds = rate_that_holds(session)
+    workers = {worker: len(pages) for worker, pages in waiting_for_the_rate().items()}
     if as_json:
         per_second = 1 / holds.interval if holds.interval else None
         click.echo(json.dumps({"rate": holds.text, "pages_per_second": per_second, "workers": workers}))

@@ -1,16 +1,21 @@
 """Text for the operator: 80 columns, no colours, the same in a terminal and in a pipe."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from textwrap import fill
+from types import MappingProxyType
 
 from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.ledger import Event
 from backfill_tasks.engine.model import Quarantined, Run
+from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.engine.verification import Verification
 from backfill_tasks.registry import DEFAULT
 
 WIDTH = 80
+
+#: No lane is held up by anything that the ledger does not know of.
+NOTHING: Mapping[int, str] = MappingProxyType({})
 
 #: A run in which no lane has moved for so long is said to stand.
 STILL_SECONDS = 20.0
@@ -56,19 +61,56 @@ def counts(backfill: Backfill, run: Run) -> list[str]:
     return lines
 
 
-def lanes(run: Run) -> list[str]:
-    """The lanes, a line each, and beneath one that is held up or stopped the reason."""
+def lanes(run: Run, holdups: Mapping[int, str] = NOTHING) -> list[str]:
+    """The lanes, a line each, and beneath one that is held up or stopped the reason: the ledger's, or one of these."""
     lines = ["  lane  state     pages       read  cursor"]
     for lane in run.lanes:
         read = lane.counts.get("read", 0)
         cursor = _shortened(lane.cursor or "-", 43)
         lines.append(f"  {lane.number:>4}  {run.state_of(lane):<9}{lane.page:>6,}{read:>11,}  {cursor}")
-        if lane.reason:
-            lines.append(f"        {_shortened(lane.reason, 400)}")
+        reason = lane.reason or holdups.get(lane.number)
+        if reason:
+            lines.append(wrapped(_shortened(reason, 400), indent=8))
     return lines
 
 
-def summary(backfill: Backfill, run: Run, *, quarantined: Sequence[Quarantined] = ()) -> str:
+def outcome(backfill: Backfill, run: Run, found: Outcome) -> list[str]:
+    """What the host has made of a run's jobs, and when it will have done them all."""
+    scored = found.done + run.counts.get("disqualified", 0)
+    lines = [f"  {'done by the host':<16}{scored:>11,}   {backfill.items} have their score from this run"]
+    for status, number in found.jobs.items():
+        waits = status == "PENDING" and found.oldest_seconds is not None
+        since = f"   the oldest due one for {duration(found.oldest_seconds or 0)}" if waits else ""
+        lines.append(f"    {status:<14}{number:>11,}{since}")
+    per_minute = "-" if found.per_minute is None else f"{found.per_minute:,.1f}/min"
+    lines.append(f"    {'drain':<14}{per_minute:>11}   {last_result(backfill, run, found)}")
+    return lines
+
+
+def outcome_in_a_line(backfill: Backfill, run: Run, found: Outcome) -> str:
+    """The same on one line."""
+    scored = found.done + run.counts.get("disqualified", 0)
+    last = last_result(backfill, run, found)
+    return _shortened(f"  host: {scored:,} scored · {found.unended:,} jobs wait · {last}", WIDTH)
+
+
+def last_result(backfill: Backfill, run: Run, found: Outcome) -> str:
+    """When the last item will have its result, or that this is not known."""
+    to_come = run.jobs_to_come(backfill.jobs)
+    left = None if to_come is None else found.seconds_left(to_come)
+    if left is None:
+        return "the end is not yet known"
+    return f"the last one in about {duration(left)}" if left else "all of them are done"
+
+
+def summary(
+    backfill: Backfill,
+    run: Run,
+    *,
+    quarantined: Sequence[Quarantined] = (),
+    found: Outcome | None = None,
+    holdups: Mapping[int, str] = NOTHING,
+) -> str:
     """What an operator wants to read when a run has ended, or when they ask how it stands."""
     lines = [f"Run {run.id} · {run.parameters.backfill} · {run.mode} · {run.state}"]
     if run.reason:
@@ -77,8 +119,10 @@ def summary(backfill: Backfill, run: Run, *, quarantined: Sequence[Quarantined] 
     lines.append(f"  {'pages':<16}{run.pages:>11,}   in {lanes_in_words(len(run.lanes))}")
     lines.append(f"  {'duration':<16}{duration(run.seconds):>11}   {run.leads_per_second:,.0f} {backfill.items}/s")
     lines += jobs(backfill, run)
+    if found is not None:
+        lines += ["", *outcome(backfill, run, found)]
     if run.lanes:
-        lines += ["", *lanes(run)]
+        lines += ["", *lanes(run, holdups)]
     if quarantined:
         lines += ["", "  quarantined"]
         lines += [f"    {each.item}  {_shortened(each.error, 400)}" for each in quarantined]
@@ -237,12 +281,18 @@ def progress(backfill: Backfill, run: Run) -> str:
     return f"{run.state}: {read:,}{of} · {run.pages:,} pages · {rate} · {done}/{len(run.lanes)} lanes"
 
 
-def troubles(run: Run) -> list[str]:
+def troubles(run: Run, holdups: Mapping[int, str] = NOTHING) -> list[str]:
     """What holds a run up, or has stopped a part of it, a line each; empty if all goes well."""
-    reasons = [_shortened(f"  lane {lane.number}: {lane.reason}", WIDTH) for lane in run.lanes if lane.reason]
-    if is_standing(run) and not reasons:
-        return [f"  no page for {duration(run.still_seconds)}: no worker, or a low rate? `backfill doctor` looks"]
-    return reasons
+    found = ((lane.number, lane.reason or holdups.get(lane.number)) for lane in run.lanes)
+    reasons = [_shortened(f"  lane {number}: {reason}", WIDTH) for number, reason in found if reason]
+    return reasons or standing(run)
+
+
+def standing(run: Run) -> list[str]:
+    """That no lane of a run has moved for a while, and nothing is known to hold them."""
+    if not is_standing(run) or any(lane.reason for lane in run.lanes):
+        return []
+    return [f"  no page for {duration(run.still_seconds)}: no worker, or a low rate? `backfill doctor` looks"]
 
 
 def is_standing(run: Run) -> bool:

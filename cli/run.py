@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,9 @@ from cli.session import COMPLETE, NOT_COMPLETE, Session, say
 MOST_LANES = 64
 _DAY_MS = 86_400_000
 _LEAST_COST, _MOST_COST = 0.000_001, 1_000_000
+
+#: How often a count is looked at, and after how many seconds it is spoken of.
+_LOOK_SECONDS, _SILENT_SECONDS = 0.02, 2.0
 
 #: What a page's leads take where nothing has been measured yet, for the expected time: leads a second in one lane.
 _USUAL_RATE = 10_000
@@ -140,6 +144,8 @@ def _start(session: Session, request: Request) -> int:
     expected = None
     if not request.yes and sys.stdin.isatty() and sys.stderr.isatty():
         expected = _ask(session, backfill, request, lanes)
+    elif not request.single_batch:
+        expected = _expected(session, backfill, request, lanes)
     new = ledger.NewRun(new_id(), request.parameters, lanes, request.single_batch, request.ordinal, expected)
     _prepare_ledger(session)
     prepare_rate(session, request.rate, lanes=len(lanes))
@@ -210,7 +216,13 @@ def _dry_run(session: Session, backfill: Backfill, request: Request) -> int:
 
 def _count(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lane, ...]) -> Run:
     """Walk the dry run with progress."""
-    survey = Survey(
+    survey = _survey(session, backfill, request, lanes)
+    with signals() as stopped, survey.walking():
+        return follow(backfill, survey.read, stopped)
+
+
+def _survey(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lane, ...]) -> Survey:
+    return Survey(
         engine=session.parts.engine,
         backfill=backfill,
         parameters=request.parameters,
@@ -219,14 +231,31 @@ def _count(session: Session, backfill: Backfill, request: Request, lanes: tuple[
         statement_ms=session.settings.statement_timeout_ms,
         single_batch=request.single_batch,
     )
+
+
+def _without_pauses(request: Request) -> Request:
+    """To count is no work from which anybody must be spared."""
+    return replace(request, parameters=replace(request.parameters, page_delay_ms=0))
+
+
+def _expected(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lane, ...]) -> int:
+    """How many leads will be read, so that it can be told at any time how much is left."""
+    survey = _survey(session, backfill, _without_pauses(request), lanes)
     with signals() as stopped, survey.walking():
-        return follow(backfill, survey.read, stopped)
+        said_at = time.monotonic()
+        while survey.read().state == "running":
+            if time.monotonic() - said_at > _SILENT_SECONDS:
+                said_at = float("inf")
+                say(f"Counting the {backfill.items} first. Ctrl-C: nothing is started.")
+            if stopped.wait(_LOOK_SECONDS):
+                raise click.Abort
+    return survey.read().counts.get("read", 0)
 
 
 def _ask(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lane, ...]) -> int:
     """Show what will be done, and ask; answers how many leads will be read."""
     try:
-        counted = _count(session, backfill, request, lanes)
+        counted = _count(session, backfill, _without_pauses(request), lanes)
     except Detached:
         raise click.Abort from None
     say(f"This will be done in {session.parts.address}:")

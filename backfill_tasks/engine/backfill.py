@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from backfill_tasks.engine.indicators import Indicator
 from backfill_tasks.engine.model import Options, PageResult, Window
+from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.engine.pace import Pace
 
 
@@ -141,6 +142,13 @@ class Backfill(ABC):
         All of this backfill's own that are not done, and those of others that go first.
         """
         return 0
+
+    def outcome(self, connection: Connection, options: Options, started_at: datetime) -> Outcome | None:  # noqa: ARG002
+        """What the host has made of the jobs of a run that began then; None for a backfill that has no jobs.
+
+        What it reads grows with the run: it is asked now and then, and not by pages.
+        """
+        return None
 
     def indicators(self, pace: Pace) -> Sequence[Indicator]:  # noqa: ARG002  without a queue, there is none to ask
         """What is to be asked before a page beside PostgreSQL itself: the host's queue."""

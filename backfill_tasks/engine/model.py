@@ -218,6 +218,15 @@ class Run:
         """How many jobs it has enqueued, these classes' items being jobs."""
         return sum(self.counts.get(name, 0) for name in classes)
 
+    def jobs_to_come(self, classes: Sequence[str]) -> int | None:
+        """About how many more it will enqueue, at the share of its items so far; None: not known."""
+        if self.state in ENDED:
+            return 0
+        read = self.counts.get("read", 0)
+        if not self.expected or not read:
+            return None
+        return round(max(0, self.expected - read) * self.jobs(classes) / read)
+
     @property
     def pages(self) -> int:
         """Pages done, all lanes together."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import Connection
@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from backfill_tasks.engine.backfill import PageClaim, PageContext, Raced, Stretch
 from backfill_tasks.engine.indicators import Indicator
 from backfill_tasks.engine.model import Options, PageResult, Window
+from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
 from backfill_tasks.engine.pace import Pace
 from backfill_tasks.host import Leads
 from backfill_tasks.host.leads import naive, window_values
@@ -145,6 +146,26 @@ class LeadScoring(Leads):
         """Our jobs that are PENDING or RUNNING (one that is RUNNING goes back when it fails), and the live ones due."""
         values = {"key_prefix": KEY_PREFIX, "most": most}
         return int(connection.execute(self.file("lead_scoring/pending.sql"), values).scalar_one())
+
+    def outcome(self, connection: Connection, options: Options, started_at: datetime) -> Outcome:
+        """The run's jobs by status, and the leads that have their score from them."""
+        values = {
+            "key_prefix": KEY_PREFIX,
+            "client_ids": _filters(options)["client_ids"],
+            "started_at": started_at,
+            "seconds": LATELY_SECONDS,
+        }
+        row = connection.execute(self.file("lead_scoring/outcome.sql"), values).one()
+        lately = min(LATELY_SECONDS, (row.seen_at - started_at).total_seconds())
+        return Outcome(
+            jobs={name.upper(): getattr(row, name) for name in ("pending", "running", "succeeded", "failed")},
+            unended=row.pending + row.running,
+            done=row.scored,
+            oldest_due_at=row.oldest_due_at,
+            last_due_at=row.last_due_at,
+            per_minute=60 * row.ended / lately if lately >= ENOUGH_SECONDS else None,
+            seen_at=row.seen_at,
+        )
 
     def indicators(self, pace: Pace) -> Sequence[Indicator]:
         """How long the host's own jobs wait."""

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 
 import pytest
-from acceptance.commands import assert_refused, backfill_against
+from acceptance.commands import assert_refused, backfill_against, enqueued, start_of
 from acceptance.host import Host, make_host
-from harness import Backfill, Worker
+from harness import Backfill, Worker, wait_for
 
 from sandbox.servers import Redis
 
@@ -109,6 +109,45 @@ def test_watch_of_a_run_that_has_ended_shows_its_summary(alone: Backfill, run: s
 
     assert done.returncode == 4
     assert f"Run {run} · lead-scoring · apply · cancelled" in done.stdout
+
+
+def test_status_tells_what_the_host_has_made_of_the_jobs(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
+    run = backfill.json("run", "--apply")
+    query = """SELECT id FROM "BackgroundJob" WHERE status = 'PENDING' AND "runAt" >= %(since)s ORDER BY id LIMIT 1"""
+    (job,) = inhabited.column(query, since=start_of(run))
+    inhabited.execute(f"""
+        UPDATE "BackgroundJob" SET status = 'SUCCEEDED', "finishedAt" = now() AT TIME ZONE 'UTC' WHERE id = '{job}';
+        UPDATE "Lead" SET "overallScore" = 3, "scoredAt" = now() AT TIME ZONE 'UTC'
+        WHERE id = (SELECT "leadId" FROM "BackgroundJob" WHERE id = '{job}')
+    """)
+
+    host = backfill.json("status")["host"]
+
+    assert host["done"] == 1
+    assert host["jobs"] == {"PENDING": enqueued(run) - 1, "RUNNING": 0, "SUCCEEDED": 1, "FAILED": 0}
+    assert host["per_minute"] is None
+
+
+def test_status_says_of_a_lane_that_it_waits_for_the_rate(backfill: Backfill, worker: Worker) -> None:
+    backfill("rate", "1/m")
+    run = backfill.json("run", "--apply", "--detach", "--limit", "10")["run_id"]
+
+    def reasons() -> set[str]:
+        return {lane["reason"] for lane in backfill.json("status", run)["lanes"] if lane["reason"]}
+
+    waiting = wait_for(reasons, what="a lane to wait for the rate")
+    backfill("cancel", run)
+    backfill("rate", "none")
+
+    assert waiting == {"waits for the rate of all workers together, 1/m"}
+
+
+def test_status_says_of_a_lane_that_no_worker_has_taken_its_page(alone: Backfill, inhabited: Host, run: str) -> None:
+    inhabited.execute("UPDATE backfill.lane SET moved_at = now() - interval '5 seconds'")
+
+    done = alone("status", run)
+
+    assert "waits in the queue: no worker process is free for it" in done.stdout
 
 
 def test_pause_says_how_to_go_on(alone: Backfill, run: str) -> None:

@@ -68,7 +68,7 @@ def set_through_celery(stage: Stage, rate: str | float | None, *, of: str = "bac
 
 def waiting(stage: Stage) -> dict[str, int]:
     """How many pages wait for the rate in each worker."""
-    return ask(stage, "backfill_waits")
+    return {worker: len(pages) for worker, pages in ask(stage, "backfill_waiting").items()}
 
 
 def halt(stage: Stage) -> None:

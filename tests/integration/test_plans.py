@@ -13,6 +13,7 @@ from psycopg import sql
 from sqlalchemy import Connection
 
 from backfill_tasks.engine import ledger
+from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.engine.model import Parameters, Run
 from backfill_tasks.engine.page import PAGE_ROWS
 from backfill_tasks.engine.runs import cut, new_id
@@ -291,6 +292,19 @@ class TestWhatIsAskedBeforeAPage:
 
         assert plan.whole == []
         assert plan.rows("BackgroundJob") <= 1_000
+
+
+class TestTheOutcome:
+    def test_looks_for_jobs_by_index(self, large_site: Site) -> None:
+        run = start(large_site, after=nth_lead(large_site.host, 0.5), limit=LIMIT, single_batch=True)
+        large_site.deliver()
+
+        with explained(large_site.engine) as plans, large_site.engine.begin() as connection:
+            begin_read_only(connection, statement_ms=STATEMENT_MS)
+            LeadScoring().outcome(connection, run.parameters.options, run.started_at)
+
+        (plan,) = plans
+        assert plan.whole == []
 
 
 class TestMessageRollups:

@@ -9,6 +9,7 @@ import pytest
 
 from backfill_tasks.engine.ledger import Event
 from backfill_tasks.engine.model import Bounds, Lane, Mode, Parameters, Quarantined, Run, RunId, RunState
+from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.engine.pace import Pace
 from backfill_tasks.engine.verification import Verification
 from backfill_tasks.lead_scoring import LeadScoring
@@ -94,6 +95,51 @@ class TestWidth:
 
     def test_a_cursor_that_is_very_long_is_shortened(self) -> None:
         assert too_wide(render.summary(LEADS, run(lane(cursor="x" * 200)))) == []
+
+
+class TestTheHostsHalf:
+    def found(self, **changes: Any) -> Outcome:
+        whole = Outcome(
+            jobs={"PENDING": 1_234_567, "RUNNING": 20, "SUCCEEDED": 1_000, "FAILED": 3},
+            unended=1_234_587,
+            done=990,
+            oldest_due_at=START,
+            last_due_at=START,
+            per_minute=20,
+            seen_at=START + timedelta(seconds=41),
+        )
+        return replace(whole, **changes)
+
+    def test_it_is_in_the_summary_and_keeps_to_the_width(self) -> None:
+        shown = render.summary(LEADS, run(lane(counts={"read": 250})), found=self.found())
+
+        assert "    PENDING         1,234,567   the oldest due one for 41.0 s\n" in shown
+        assert too_wide(shown) == []
+
+    def test_the_disqualified_are_scored_without_it(self) -> None:
+        (first, *_) = render.outcome(LEADS, run(lane(counts={"read": 20, "disqualified": 10})), self.found())
+
+        assert first == "  done by the host      1,000   leads have their score from this run"
+
+    def test_it_says_when_the_last_lead_will_have_its_score(self) -> None:
+        halfway = run(lane(counts={"read": 500, "inserted": 250}), expected=1_000)
+
+        (*_, last) = render.outcome(LEADS, halfway, self.found(unended=150))
+
+        assert last.endswith("20.0/min   the last one in about 20 min 0 s")
+
+    def test_it_says_that_the_end_is_not_known_where_nobody_counted_the_leads(self) -> None:
+        (*_, last) = render.outcome(LEADS, run(lane(counts={"read": 500}), expected=None), self.found())
+
+        assert last.endswith("the end is not yet known")
+
+    def test_it_says_when_all_is_done(self) -> None:
+        (*_, last) = render.outcome(LEADS, run(lane(), state="complete"), self.found(unended=0))
+
+        assert last.endswith("all of them are done")
+
+    def test_on_one_line_it_keeps_to_the_width(self) -> None:
+        assert too_wide(render.outcome_in_a_line(LEADS, run(lane()), self.found())) == []
 
 
 class TestSummary:

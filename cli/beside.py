@@ -1,0 +1,109 @@
+"""What there is to see of a run beside the ledger: what the host makes of its jobs, and where its messages are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks.engine.database import begin_read_only
+from backfill_tasks.engine.model import Lane, PageMessage, Run
+from backfill_tasks.engine.outcome import Outcome
+from backfill_tasks.errors import BackfillError
+from cli.poll import Poll
+from cli.rate import rate_that_holds
+from cli.session import Session
+
+#: How often the host's queue and the workers are asked, in seconds, and how long an answer is good for.
+_HOST_SECONDS, _WORKERS_SECONDS, _LASTS_SECONDS = 2.0, 1.0, 120.0
+
+#: How much of the time the database may be asked about the host's jobs: the more there are, the longer it takes.
+_SHARE = 0.05
+
+#: A lane that has moved within so many seconds is not asked after.
+_MOVES_SECONDS = 2.0
+
+#: Words for a place, by the task ids of the messages there.
+Places = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What was seen beside the ledger.
+
+    Attributes:
+        outcome: what the host has made of the run's jobs; None: it has none, or they can't be counted just now.
+        holdups: why a lane does not move where the ledger does not say it, in words, by its number.
+    """
+
+    outcome: Outcome | None = None
+    holdups: Mapping[int, str] = field(default_factory=dict)
+
+
+def look(session: Session, run: Run) -> Aside:
+    """Look once."""
+    try:
+        outcome = _outcome(session, run)
+    except (DBAPIError, BackfillError):
+        outcome = None
+    try:
+        places = _places(session) if any(_stands(run, lane) for lane in run.lanes) else {}
+    except BackfillError:
+        places = {}
+    return Aside(outcome, _holdups(run, places))
+
+
+class Asides:
+    """Looks again and again while a run is followed; nobody waits for it."""
+
+    def __init__(self, session: Session, run: Run) -> None:
+        self._outcome = Poll(
+            "jobs", lambda: _outcome(session, run), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
+        )
+        self._places = Poll("messages", lambda: _places(session), every=_WORKERS_SECONDS, lasts=_LASTS_SECONDS)
+
+    def read(self, run: Run) -> Aside:
+        """What was seen last."""
+        try:
+            outcome = self._outcome.read()
+        except TimeoutError:
+            outcome = None
+        try:
+            places = self._places.read()
+        except TimeoutError:
+            places = {}
+        return Aside(outcome, _holdups(run, places))
+
+
+def _outcome(session: Session, run: Run) -> Outcome | None:
+    parts = session.parts
+    with parts.engine.begin() as connection:
+        begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)
+        return parts.backfills[run.parameters.backfill].outcome(connection, run.parameters.options, run.started_at)
+
+
+def _places(session: Session) -> Places:
+    from backfill_tasks.fleet import (  # noqa: PLC0415  Celery takes half a second to import
+        waiting_for_the_rate,
+        waiting_in_the_queue,
+    )
+
+    rate = f"waits for the rate of all workers together, {rate_that_holds(session)}"
+    return {
+        **dict.fromkeys(waiting_in_the_queue(), "waits in the queue: no worker process is free for it"),
+        **{task: rate for tasks in waiting_for_the_rate().values() for task in tasks},
+    }
+
+
+def _holdups(run: Run, places: Places) -> dict[int, str]:
+    """The lanes whose awaited message lies somewhere and not at work."""
+    awaited = {
+        lane.number: PageMessage(run.id, lane.number, lane.page + 1, lane.generation).task_id
+        for lane in run.lanes
+        if _stands(run, lane)
+    }
+    return {number: places[task] for number, task in awaited.items() if task in places}
+
+
+def _stands(run: Run, lane: Lane) -> bool:
+    still = (run.seen_at - lane.moved_at).total_seconds()
+    return run.state == lane.state == "running" and lane.reason is None and still > _MOVES_SECONDS
