@@ -186,7 +186,7 @@ def status(session: Session, run: str | None, *, as_json: bool) -> None:
     found = session.run(run)
     show(session, found, as_json=as_json)
     if found.state == "running" and not as_json:
-        say_whether_workers_are_online()
+        say_whether_workers_are_online(pages=found.pages)
 
 
 @click.command()
@@ -210,7 +210,7 @@ def watch(context: click.Context, run: str | None, *, as_json: bool) -> None:
     session: Session = context.obj
     found = session.run(run)
     if found.state == "running":
-        say_whether_workers_are_online()
+        say_whether_workers_are_online(pages=found.pages)
     with signals() as stopped:
         ended = follow_to_the_end(session, found.id, stopped=stopped, as_json=as_json)
     context.exit(ended)
@@ -254,13 +254,13 @@ def verify(context: click.Context, run: str | None, *, as_json: bool) -> None:
     context.exit(COMPLETE if verification.clean else FAILED)
 
 
-def say_whether_workers_are_online() -> None:
-    """Say so, and what to do, if nobody is there to do the pages."""
+def say_whether_workers_are_online(*, pages: int = 0) -> None:
+    """Say so, and what to do, if nobody is there to do the pages of a run that has done so many."""
     from backfill_tasks.fleet import is_any_online  # noqa: PLC0415  Celery takes half a second to import
 
     if not is_any_online():
         say("No worker is online. Start one: celery -A backfill_tasks worker")
-        say("The run starts when one comes.")
+        say(f"The run {'goes on' if pages else 'starts'} when one comes.")
 
 
 def say_what_redis_had_lost(before: Run, lost: Collection[int]) -> None:

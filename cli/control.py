@@ -71,7 +71,7 @@ def resume(session: Session, run: str) -> None:
     lost = session.parts.runs.resume(found.id)
     say_what_redis_had_lost(found, lost)
     click.echo(f"Run {found.id} goes on. Look with: backfill watch {found.id}")
-    say_whether_workers_are_online()
+    say_whether_workers_are_online(pages=found.pages)
 
 
 @click.command()

@@ -359,7 +359,7 @@ def _go_on(session: Session, request: Request, run: RunId) -> int:
     own = session.parts.runs.read(run)
     _refuse_differences(request, run, own.parameters.as_json())
     prepare_rate(session, request.rate, lanes=len(own.lanes))
-    say_whether_workers_are_online()
+    say_whether_workers_are_online(pages=own.pages)
     with signals() as stopped:
         lost = session.parts.runs.resume(run, single_batch=request.single_batch)
         say_what_redis_had_lost(own, lost)
