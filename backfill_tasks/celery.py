@@ -5,7 +5,7 @@ import logging
 from celery import Celery
 from celery.signals import after_setup_logger
 
-app = Celery("backfill", include=["backfill_tasks.tasks", "backfill_tasks.fleet", "backfill_tasks.flower"])
+app = Celery("backfill", include=[f"backfill_tasks.{name}" for name in ("tasks", "fleet", "control", "flower")])
 app.config_from_object("celeryconfig")
 
 

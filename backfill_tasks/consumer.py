@@ -118,14 +118,15 @@ class FleetBucket:
         except _NO_ANSWER as error:
             self._complain(error)
 
-    def set(self, rate: Rate) -> None:
-        """Let a rate hold for the whole fleet.
+    def set(self, rate: Rate) -> Rate:
+        """Let a rate hold for the whole fleet, and answer the one before: of workers that set the same, one changes it.
 
         Raises:
             RedisError, UsageError: it could not be written.
         """
-        self._fleet.set(rate)
+        before = self._fleet.set(rate) or self.rate
         self._keep(self._fleet.learn(self._worker, self._known))
+        return before
 
     def _keep(self, known: Known) -> None:
         if known.rate != self.rate:
@@ -170,15 +171,16 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         bucket.learn()
         hub.call_repeatedly(_ASK_SECONDS, bucket.learn)
 
-    def set_fleet_rate(self, rate: Rate) -> None:
-        """Let a rate hold for the whole fleet; what waits here asks at once.
+    def set_fleet_rate(self, rate: Rate) -> Rate:
+        """Let a rate hold for the whole fleet, and answer the one before; what waits here asks at once.
 
         Raises:
             RedisError, UsageError: it could not be written.
         """
         bucket = self.task_buckets[PAGE]
-        bucket.set(rate)
+        before: Rate = bucket.set(rate)
         self._give_out(bucket)
+        return before
 
     def _schedule_bucket_request(self, bucket: Any) -> None:
         """Called when a task has come. Celery sets one more timer for each, and its loop drowns in them."""

@@ -3,9 +3,8 @@
 import json
 from typing import Any
 
-from celery.worker import control
 from celery.worker import state as worker_state
-from celery.worker.control import control_command, inspect_command
+from celery.worker.control import inspect_command
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -13,7 +12,7 @@ from redis.exceptions import RedisError
 from backfill_tasks.celery import app
 from backfill_tasks.consumer import PAGE
 from backfill_tasks.engine.rate import Rate, refuse_aging
-from backfill_tasks.errors import UnreachableError, UsageError
+from backfill_tasks.errors import UnreachableError
 
 #: How long workers get to answer, in seconds. A worker's loop answers in milliseconds, even when all its children work.
 _PATIENCE = 1.0
@@ -98,28 +97,6 @@ def _number_on_their_way() -> int:
         queued = int(channel.client.llen(queue))
         taken = [json.loads(entry) for entry in channel.client.hvals(channel.unacked_key)]
     return queued + len([routing_key for _, _, routing_key in taken if routing_key == queue])
-
-
-@control_command(  # type: ignore[untyped-decorator]
-    name="rate_limit",
-    args=[("task_name", str), ("rate_limit", str)],
-    signature="<task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>",
-)
-def set_rate_limit(state: Any, task_name: str, rate_limit: str | float | None, **options: Any) -> Any:
-    """Tell worker(s) to modify the rate limit for a task by type; that of pages is the whole fleet's.
-
-    In the place of Celery's own command, and so behind `control.rate_limit`, `celery control rate_limit` and Flower's
-    form. To one worker or to all: the rate is the same for all. 0 is refused: Celery takes it for no limit.
-    """
-    if task_name != PAGE:
-        return control.rate_limit(state, task_name, rate_limit, **options)
-    try:
-        rate = Rate.parse(None if rate_limit is None else str(rate_limit))
-        require_room(rate)
-        state.consumer.set_fleet_rate(rate)
-    except (UsageError, RedisError) as error:
-        return control.nok(str(error))
-    return control.ok(f"the rate of all workers together is {rate}")
 
 
 @inspect_command(default_timeout=_PATIENCE)  # type: ignore[untyped-decorator]

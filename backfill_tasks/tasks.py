@@ -1,7 +1,7 @@
 """The tasks: a page, and the watchdog. Thin: parse, call, say what came of it."""
 
 import logging
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from celery import Task
@@ -103,6 +103,20 @@ def _summary(step: Step) -> dict[str, Any]:
     if step.page:
         return dict(step.page.result.counts)
     return {"reason": step.reason} if step.reason else {}
+
+
+def note_rate(before: str, rate: str, who: str) -> None:
+    """Note a change of the fleet's rate. No task: a worker gives it to a child, and the change holds without it."""
+    note = partial(_parts().runs.note_all, "rate", {"rate": [before, rate]}, who=who)
+    try:
+        try:
+            note()
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            note()  # the server had ended the connection since it was last used; this one is new
+    except DBAPIError as error:
+        logger.warning("the rate is %s, not %s, but the ledger has no event of it: %s", rate, before, reason(error))
 
 
 @app.task(name="backfill.watchdog")  # type: ignore[untyped-decorator]

@@ -97,11 +97,14 @@ class Runs:
         with self.engine.begin() as connection:
             return ledger.tune(connection, run, changes)
 
-    def note_all(self, name: str, detail: Mapping[str, Any]) -> None:
-        """Note something that is no single run's as an event of every run that is running, if there is a ledger."""
+    def note_all(self, name: str, detail: Mapping[str, Any], *, who: str | None = None) -> None:
+        """Note something that is no single run's as an event of every run that is running, if there is a ledger.
+
+        It was done by the user and host of this process, unless `who` names another.
+        """
         with self.engine.begin() as connection:
             for run in ledger.running(connection) if schema.version(connection) else ():
-                ledger.note(connection, run, name, detail, who=ledger.who())
+                ledger.note(connection, run, name, detail, who=who or ledger.who())
 
     def pause(self, run: RunId, reason: str) -> bool:
         """Let every lane end after the page that it is at; False if the run was paused or had ended."""

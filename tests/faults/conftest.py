@@ -11,7 +11,7 @@ from faults.stage import ATTENTIVE, HERE, Beat, MakeStage, Sabotage, Stage
 from harness import UNBOUNDED, Backfill
 
 from sandbox.host.sample import Sample, create_schema, fill
-from sandbox.servers import Servers, create_database
+from sandbox.servers import Redis, Servers, create_database
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +96,21 @@ def stage(shared_stage: Stage) -> Stage:
     shared_stage.restore()
     shared_stage.staff(2)
     return shared_stage
+
+
+@pytest.fixture(scope="module")
+def own_redis() -> Iterator[Redis]:
+    """A Redis that no other module uses, and that keeps nothing over a restart."""
+    with Redis() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def own_shared_stage(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
+    """A stage on that Redis, which goes with the module; who uses it sees to its workers."""
+    made = make_stage(redis_url=own_redis.url)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -1,34 +1,15 @@
 """One rate for the whole fleet: through Celery's own commands, for whoever joins, and whatever becomes of Redis."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import Celery
-from faults.stage import MakeStage, Stage
+from faults.rate import HALT, ask, fleet, set_through_celery, shown, waiting
+from faults.stage import Stage
 from harness import wait_for
 
-from backfill_tasks.engine import live
 from backfill_tasks.engine.model import PageMessage, RunId
-from backfill_tasks.engine.rate import FleetRate, Rate
+from backfill_tasks.engine.rate import Rate
 from sandbox.servers import Redis
-
-#: So slow that no page starts while a test runs, and not so slow that one page may not wait for it.
-HALT = "2/h"
-
-
-@pytest.fixture(scope="module")
-def own_redis() -> Iterator[Redis]:
-    """A Redis that no other test uses, and that keeps nothing over a restart."""
-    with Redis() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def own_shared_stage(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
-    made = make_stage(redis_url=own_redis.url)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -40,48 +21,10 @@ def stage(own_shared_stage: Stage) -> Stage:
     return own_shared_stage
 
 
-def fleet(stage: Stage) -> FleetRate:
-    queue = stage.backfill.environment["BACKFILL_QUEUE"]
-    return FleetRate(live.connect(stage.backfill.environment["REDIS_URL"], patience=3), queue)
-
-
-def ask(stage: Stage, command: str, *, only: list[str] | None = None, **arguments: Any) -> dict[str, Any]:
-    """What each worker (or only these) answers to one of Celery's commands."""
-    environment = stage.backfill.environment
-    with Celery(broker=environment["REDIS_URL"], set_as_current=False) as app, app.connection() as connection:
-        app.conf.control_exchange = environment["BACKFILL_QUEUE"]
-        answers = app.control.broadcast(
-            command,
-            arguments,
-            destination=only,
-            reply=True,
-            timeout=2.0,
-            limit=len(only or stage.workers),
-            connection=connection,
-        )
-    return {worker: content for answer in answers or () for worker, content in answer.items()}
-
-
-def set_through_celery(stage: Stage, rate: str | float | None, *, of: str = "backfill.page") -> list[Any]:
-    return list(ask(stage, "rate_limit", task_name=of, rate_limit=rate).values())
-
-
-def waiting(stage: Stage) -> dict[str, int]:
-    """How many pages wait for the rate in each worker."""
-    return {worker: len(pages) for worker, pages in ask(stage, "backfill_waiting").items()}
-
-
 def halt(stage: Stage) -> None:
     """Let no page start any more."""
     fleet(stage).set(Rate(HALT))
     wait_for(lambda: shown(stage) == {HALT}, what="all workers to know")
-
-
-def shown(stage: Stage) -> set[str]:
-    """The rate that each worker shows as its own."""
-    lines = [line for lines in ask(stage, "registered", taskinfoitems=["rate_limit"]).values() for line in lines]
-    found = [line.partition("rate_limit=")[2].rstrip("]") for line in lines if line.startswith("backfill.page")]
-    return set(found) if len(found) == len(stage.workers) else set()
 
 
 class Pages:

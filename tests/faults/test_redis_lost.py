@@ -3,24 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from faults.stage import Beat, MakeStage, Stage
+from faults.stage import Beat, Stage
 from harness import wait_for
 
 from sandbox.servers import Redis
-
-
-@pytest.fixture(scope="module")
-def own_redis() -> Iterator[Redis]:
-    """A Redis that no other test uses, and that keeps nothing over a restart."""
-    with Redis() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def own_shared_stage(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
-    made = make_stage(redis_url=own_redis.url)
-    yield made
-    made.close()
 
 
 @pytest.fixture

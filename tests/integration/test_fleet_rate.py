@@ -196,6 +196,15 @@ class TestWhichRateHolds:
         assert fleet.set(Rate("none")) == Rate("5/s")
         assert fleet.set(Rate("5/s")) == Rate("none")
 
+    def test_of_many_that_set_the_same_at_once_one_changes_it(
+        self, fleet: FleetRate, aside: ThreadPoolExecutor
+    ) -> None:
+        fleet.set(Rate("5/s"))
+
+        before = list(aside.map(fleet.set, [Rate("9/s")] * 8))
+
+        assert sorted(map(str, before)) == ["5/s", *["9/s"] * 7]
+
     def test_a_redis_that_was_emptied_learns_it_from_a_worker_that_knows_it(
         self, slow: FleetRate, redis: Redis, queue: str
     ) -> None:

@@ -1,0 +1,50 @@
+"""A stage's rate: in Redis, and as its workers know and show it when they are asked through Celery."""
+
+from typing import Any
+
+from celery import Celery
+from faults.stage import Stage
+
+from backfill_tasks.engine import live
+from backfill_tasks.engine.rate import FleetRate
+
+#: So slow that no page starts while a test runs, and not so slow that one page may not wait for it.
+HALT = "2/h"
+
+
+def fleet(stage: Stage) -> FleetRate:
+    queue = stage.backfill.environment["BACKFILL_QUEUE"]
+    return FleetRate(live.connect(stage.backfill.environment["REDIS_URL"], patience=3), queue)
+
+
+def ask(stage: Stage, command: str, *, only: list[str] | None = None, **arguments: Any) -> dict[str, Any]:
+    """What each worker (or only these) answers to one of Celery's commands."""
+    environment = stage.backfill.environment
+    with Celery(broker=environment["REDIS_URL"], set_as_current=False) as app, app.connection() as connection:
+        app.conf.control_exchange = environment["BACKFILL_QUEUE"]
+        answers = app.control.broadcast(
+            command,
+            arguments,
+            destination=only,
+            reply=True,
+            timeout=2.0,
+            limit=len(only or stage.workers),
+            connection=connection,
+        )
+    return {worker: content for answer in answers or () for worker, content in answer.items()}
+
+
+def set_through_celery(stage: Stage, rate: str | float | None, *, of: str = "backfill.page") -> list[Any]:
+    return list(ask(stage, "rate_limit", task_name=of, rate_limit=rate).values())
+
+
+def waiting(stage: Stage) -> dict[str, int]:
+    """How many pages wait for the rate in each worker."""
+    return {worker: len(pages) for worker, pages in ask(stage, "backfill_waiting").items()}
+
+
+def shown(stage: Stage) -> set[str]:
+    """The rate that each worker shows as its own."""
+    lines = [line for lines in ask(stage, "registered", taskinfoitems=["rate_limit"]).values() for line in lines]
+    found = [line.partition("rate_limit=")[2].rstrip("]") for line in lines if line.startswith("backfill.page")]
+    return set(found) if len(found) == len(stage.workers) else set()
