@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from faults.stage import MakeStage, Stage
-from harness import Backfill
+from faults.stage import Action, MakeStage, Stage
+from harness import Backfill, wait_for
 
 from backfill_tasks.engine.model import RunId
 
@@ -74,6 +76,37 @@ def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stag
     stage.assert_done_once(ended)
     assert len(stage.events("lane seeded again")) == 1
     assert not stage.queued(RunId(ended["run_id"]))
+
+
+@pytest.mark.parametrize("action", ["kill child", "kill worker"])
+def test_a_lane_whose_page_was_put_off_and_not_sent_anew_is_seeded_again(own_stage: MakeStage, action: Action) -> None:
+    stage = own_stage(BACKFILL_MAX_TRANSACTION_AGE="1", BACKFILL_PRESSURE_SECONDS="1")
+    stage.start_worker()
+    stage.sabotage.plan("page committed", action, page=1)  # that it is put off is committed before it is sent anew
+    with old_transaction(stage):
+        run = stage.follow("--lanes", "1")
+        stage.sabotage.wait_until_reached("page committed")
+    if action == "kill worker":
+        stage.replace_the_killed_worker()
+    else:
+        wait_for(lambda: "page duplicate" in stage.logs(), what="the child's message to come back, and to be dropped")
+    stage.wait_until_standing(1)
+    stood = stage.lane()
+
+    stage.send_watchdog()
+
+    stage.assert_done_once(run.end())
+    assert (stood["page"], stood["waits"], stood["generation"]) == (0, 1, 1)
+    assert stage.events("lane seeded again") == [{"lane": 1, "page": 0, "reason": "its task was lost"}]
+
+
+@contextmanager
+def old_transaction(stage: Stage) -> Iterator[None]:
+    """A transaction of somebody's that is open for so long that no page starts beside it."""
+    with stage.database() as connection, connection.transaction():
+        old = "SELECT WHERE clock_timestamp() - now() > interval '1 s'"
+        wait_for(lambda: connection.execute(old).fetchall(), what="the transaction to be old")
+        yield
 
 
 def take_rights(stage: Stage) -> None:
