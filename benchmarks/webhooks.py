@@ -6,17 +6,21 @@ their own times, however long the writes take, so a time counts from when the me
 makes those behind it late. The backfill is at full speed: nothing spreads or bounds its jobs.
 
 Not modelled: a network, and a database server of its own. Here the backfill's workers, the writers and PostgreSQL share
-the machine's cores, so that where a worker computes, PostgreSQL does not: on two cores the ratio is rather worse than
-where the workers run elsewhere.
+the machine's cores, and a transaction whose next step finds no core free waits for one, for up to a scheduler's slice.
+Any process that computes does that to it, whatever it computes. So there is a control: the same writers beside as many
+processes as the backfill has lanes, which loop and touch nothing, neither the database nor the disk. What the backfill
+adds to that is its own: its locks, its log that a commit has to flush, the pages that it puts out of memory.
 """
 
 import logging
 import multiprocessing
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier, Event
 from threading import BrokenBarrierError
@@ -36,10 +40,12 @@ _WRITERS = 4
 #: of them for a 99th percentile.
 _RATE = 25.0
 
-_TARGET = 1.3
+#: By lanes: the 99th percentile beside the backfill against the one without.
+_TARGETS = {2: 1.3}
 
 _WARM_SECONDS = 2.0
 _ALONE_SECONDS = 6.0
+_BUSY_SECONDS = 8.0
 _TOGETHER_SECONDS = 60.0
 
 _LEADS = 'SELECT id, "clientId" FROM "Lead" ORDER BY id'
@@ -64,16 +70,8 @@ _WRITE = (
 
 _SPAN = "SELECT extract(epoch FROM started_at)::float, extract(epoch FROM finished_at)::float FROM backfill.run"
 
-
-@dataclass(frozen=True)
-class Backfill:
-    """A backfill at full speed, by its lanes (and so many worker processes) and its page size."""
-
-    lanes: int
-    limit: int
-
-    def __str__(self) -> str:
-        return f"{self.lanes} lane{'s' * (self.lanes > 1)}, pages of {self.limit}"
+#: Computes and touches nothing; ends by itself where nobody is left to end it.
+_COMPUTE = "import sys, time; end = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 
 
 @dataclass(frozen=True)
@@ -81,46 +79,54 @@ class Turn:
     """How long transactions took in one turn, in milliseconds, sorted.
 
     Attributes:
-        alone: those of some seconds before the backfill and as many after it.
-        beside: those that were due while it ran.
+        alone: those of some seconds before, between and after the other two.
+        busy: those beside as many busy processes as the backfill had lanes.
+        backfill: those that were due while it ran.
         leads_per_second: how fast it was.
     """
 
     alone: Sequence[float]
-    beside: Sequence[float]
+    busy: Sequence[float]
+    backfill: Sequence[float]
     leads_per_second: float
-
-    @property
-    def ratio(self) -> float:
-        """The 99th percentile beside the backfill against the one without it."""
-        return quantile(self.beside, 0.99) / quantile(self.alone, 0.99)
 
 
 def measure(host: Host, redis_url: str, *, limit: int, repetitions: int) -> list[Line]:
-    """Beside several backfills, in turns, each on a fresh copy of the host database."""
-    backfills = [Backfill(lanes, size) for size in (limit, max(1, limit // 5)) for lanes in (2, 1)]
-    found: dict[Backfill, list[Turn]] = {backfill: [] for backfill in backfills}
+    """Beside a backfill of two lanes and one of one lane, in turns, each on a fresh copy of the host database."""
+    found: dict[int, list[Turn]] = {2: [], 1: []}
     for number in range(1, repetitions + 1):
-        for backfill, turns in found.items():
-            turns.append(_take_turn(host, redis_url, backfill))
-            logger.info("%d/%d  %-24s%.2f times as long", number, repetitions, backfill, turns[-1].ratio)
+        for lanes, turns in found.items():
+            turns.append(_take_turn(host, redis_url, lanes=lanes, limit=limit))
+            (ratio,) = _ratios([turns[-1].backfill], [turns[-1].alone])
+            logger.info("%d/%d  %-8s%6.2f times as long", number, repetitions, _names(lanes)[0], ratio)
     return [
-        *_lines("no backfill", [turn.alone for turns in found.values() for turn in turns]),
-        *(line for each, turns in found.items() for line in _lines(str(each), [turn.beside for turn in turns])),
-        *(
-            Line(f"{each}: leads", [turn.leads_per_second for turn in turns], unit="/s")
-            for each, turns in found.items()
-        ),
-        *(
-            Line(
-                f"p99, {each} / none", [turn.ratio for turn in turns], _TARGET if each == backfills[0] else None, "less"
-            )
-            for each, turns in found.items()
-        ),
+        *_times("no backfill", [turn.alone for turns in found.values() for turn in turns]),
+        *(line for lanes, turns in found.items() for line in _figures(lanes, turns)),
+        *(line for lanes, turns in found.items() for line in _comparisons(lanes, turns)),
     ]
 
 
-def _lines(name: str, turns: Sequence[Sequence[float]]) -> list[Line]:
+def _figures(lanes: int, turns: Sequence[Turn]) -> list[Line]:
+    walking, computing = _names(lanes)
+    return [
+        *_times(computing, [turn.busy for turn in turns]),
+        *_times(walking, [turn.backfill for turn in turns]),
+        Line(f"{walking}: transactions", [len(turn.backfill) for turn in turns], unit=""),
+        Line(f"{walking}: leads", [turn.leads_per_second for turn in turns], unit="/s"),
+    ]
+
+
+def _comparisons(lanes: int, turns: Sequence[Turn]) -> list[Line]:
+    walking, computing = _names(lanes)
+    alone, busy, backfill = zip(*((turn.alone, turn.busy, turn.backfill) for turn in turns), strict=True)
+    return [
+        Line(f"p99, {walking} / none", _ratios(backfill, alone), _TARGETS.get(lanes), "less"),
+        Line(f"p99, {computing} / none", _ratios(busy, alone)),
+        Line(f"p99, {walking} / {computing}", _ratios(backfill, busy)),
+    ]
+
+
+def _times(name: str, turns: Sequence[Sequence[float]]) -> list[Line]:
     return [
         Line(f"{name}: median", [quantile(times, 0.5) for times in turns], unit="ms"),
         Line(f"{name}: p99", [quantile(times, 0.99) for times in turns], unit="ms"),
@@ -128,28 +134,58 @@ def _lines(name: str, turns: Sequence[Sequence[float]]) -> list[Line]:
     ]
 
 
-def _take_turn(host: Host, redis_url: str, backfill: Backfill) -> Turn:
-    """The same writers without the backfill, beside it, and without it again: what else the machine does is in both."""
-    with (
-        host.copy() as url,
-        tool.started(url, redis_url, children=backfill.lanes) as started,
-        _writing(url) as end,
-    ):
+def _ratios(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> list[float]:
+    """The 99th percentile of one against the other's, turn by turn."""
+    return [quantile(a, 0.99) / quantile(b, 0.99) for a, b in zip(one, other, strict=True)]
+
+
+def _names(lanes: int) -> tuple[str, str]:
+    """The backfill and its control, as the lines call them."""
+    return f"{lanes} lane{'s' * (lanes > 1)}", f"{lanes} busy process{'es' * (lanes > 1)}"
+
+
+def _take_turn(host: Host, redis_url: str, *, lanes: int, limit: int) -> Turn:
+    """The same writers all along: what else the machine does meanwhile weighs on all that is compared."""
+    with host.copy() as url, tool.started(url, redis_url, children=lanes) as started, _writing(url) as end:
         time.sleep(_WARM_SECONDS)
-        before = time.time()
-        time.sleep(_ALONE_SECONDS)
-        until = time.time()
-        walk = started.run(lanes=backfill.lanes, limit=backfill.limit)
-        after = time.time()
-        time.sleep(_ALONE_SECONDS)
+        alone = [_pass(_ALONE_SECONDS)]
+        with _processes_that_compute(lanes):
+            busy = _pass(_BUSY_SECONDS)
+        alone.append(_pass(_ALONE_SECONDS))
+        walk = started.run(lanes=lanes, limit=limit)
+        alone.append(_pass(_ALONE_SECONDS))
         times = end()
         with psycopg.connect(url) as connection:
             ((began, ended),) = connection.execute(_SPAN).fetchall()
     return Turn(
-        alone=sorted(took for due, took in times if before <= due <= until or due >= after),
-        beside=sorted(took for due, took in times if began <= due <= ended),
+        alone=_within(times, *alone),
+        busy=_within(times, busy),
+        backfill=_within(times, (began, ended)),
         leads_per_second=walk.rate,
     )
+
+
+def _pass(seconds: float) -> tuple[float, float]:
+    """Let some seconds pass; from when to when."""
+    began = time.time()
+    time.sleep(seconds)
+    return began, time.time()
+
+
+def _within(times: Sequence[tuple[float, float]], *spans: tuple[float, float]) -> list[float]:
+    """What the transactions took that were due in one of these spans, sorted."""
+    return sorted(took for due, took in times if any(began <= due <= ended for began, ended in spans))
+
+
+@contextmanager
+def _processes_that_compute(number: int) -> Iterator[None]:
+    """So many processes that keep a core busy each, as long as the block lasts."""
+    command = [sys.executable, "-c", _COMPUTE, str(2 * _BUSY_SECONDS)]
+    with ExitStack() as started:
+        for _ in range(number):
+            process = started.enter_context(subprocess.Popen(command, stdin=subprocess.DEVNULL))  # noqa: S603 (ours)
+            started.callback(process.kill)
+        yield
 
 
 @contextmanager
