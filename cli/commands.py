@@ -263,8 +263,7 @@ def say_whether_workers_are_online(*, pages: int = 0) -> None:
         say(f"The run {'goes on' if pages else 'starts'} when one comes.")
 
 
-def say_what_redis_had_lost(before: Run, lost: Collection[int]) -> None:
-    """Say how many lanes have their place from the ledger; one without a page yet had none to lose."""
-    placed = sum(lane.page > 0 for lane in before.lanes if lane.number in lost)
-    if placed:
-        say(f"Redis had lost the cursor of {render.lanes_in_words(placed)}: taken from the ledger.")
+def say_what_redis_had_lost(lanes: Collection[int]) -> None:
+    """Say how many lanes have their place from the ledger, if any have."""
+    if lanes:
+        say(f"Redis had lost the cursor of {render.lanes_in_words(len(lanes))}: taken from the ledger.")

@@ -68,8 +68,7 @@ def resume(session: Session, run: str) -> None:
     found = session.run(run)
     session.require_redis()
     prepare_rate(session, None, lanes=len(found.lanes))
-    lost = session.parts.runs.resume(found.id)
-    say_what_redis_had_lost(found, lost)
+    say_what_redis_had_lost(session.parts.runs.resume(found.id))
     click.echo(f"Run {found.id} goes on. Look with: backfill watch {found.id}")
     say_whether_workers_are_online(pages=found.pages)
 

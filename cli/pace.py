@@ -17,7 +17,7 @@ _MINUTE_MS = 60_000
 _MOST_JOBS = 1_000_000_000
 
 #: Options that speak of a backfill's jobs, by the name that a run has for them.
-_OF_JOBS = ("jobs_per_minute", "max_pending", "max_jobs", "max_live_wait", "cost_per_job")
+OF_JOBS = frozenset(("jobs_per_minute", "max_pending", "max_jobs", "max_live_wait", "cost_per_job"))
 
 Command = Callable[..., Any]
 
@@ -86,7 +86,7 @@ def is_given(context: click.Context, name: str) -> bool:
 
 def refuse_job_options(context: click.Context, backfill: Backfill | type[Backfill]) -> None:
     """Raise UsageError for an option on the command line that speaks of jobs, where the backfill has none."""
-    for name in _OF_JOBS:
+    for name in sorted(OF_JOBS):
         if not backfill.jobs and is_given(context, name):
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{backfill.name} enqueues no jobs, and so has no {option}: leave it away")

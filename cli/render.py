@@ -195,7 +195,9 @@ def _said(happened: Event) -> list[str]:
     """What else there is to say, a line each: states as old -> new, parameters in one, reasons in words."""
     detail = dict(happened.detail)
     old, new, reason = detail.pop("old", None), detail.pop("new", None), detail.pop("reason", None)
-    parameters = detail.pop("parameters", {})
+    parameters = dict(detail.pop("parameters", {}))
+    if "lanes" in detail and parameters.pop("lanes", detail["lanes"]) != detail["lanes"]:
+        detail["lanes"] = f"{detail['lanes']} of {happened.detail['parameters']['lanes']}"
     states = f"{old} -> {new}" if old and new else f"it was {old}" if old else ""
     rest = ", ".join(_pair(name, value) for name, value in detail.items() if value not in (None, []))
     asked = ", ".join(_pair(name, value) for name, value in parameters.items() if value not in (None, False, 0))

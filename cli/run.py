@@ -22,7 +22,7 @@ from backfill_tasks.settings import number
 from cli import render
 from cli.commands import exit_status, follow_to_the_end, say_what_redis_had_lost, say_whether_workers_are_online, show
 from cli.follow import Detached, follow, signals
-from cli.pace import MOST_LEADS, TEN_MINUTES_MS, Bound, pace_options
+from cli.pace import MOST_LEADS, OF_JOBS, TEN_MINUTES_MS, Bound, pace_options
 from cli.rate import prepare_rate
 from cli.request import PARAMETERS, Request, parse
 from cli.session import COMPLETE, NOT_COMPLETE, Session, say
@@ -361,8 +361,7 @@ def _go_on(session: Session, request: Request, run: RunId) -> int:
     prepare_rate(session, request.rate, lanes=len(own.lanes))
     say_whether_workers_are_online(pages=own.pages)
     with signals() as stopped:
-        lost = session.parts.runs.resume(run, single_batch=request.single_batch)
-        say_what_redis_had_lost(own, lost)
+        say_what_redis_had_lost(session.parts.runs.resume(run, single_batch=request.single_batch))
         say(f"Run {run} goes on: {session.parts.address}.")
         return _after_seeding(session, request, run, stopped)
 
@@ -370,8 +369,9 @@ def _go_on(session: Session, request: Request, run: RunId) -> int:
 def _refuse_differences(request: Request, run: RunId, own: dict[str, Any]) -> None:
     """A run is resumed with its own parameters; the command line may repeat them, and not change them."""
     asked = request.parameters.as_json()
+    lacks = frozenset() if KINDS[own["backfill"]].jobs else OF_JOBS
     for name in sorted(request.given):
-        if name not in own:
+        if name not in own or name in lacks:
             raise UsageError(f"run {run} is of {own['backfill']}, which has no {PARAMETERS[name]}: leave it away")
         if asked[name] != own[name]:
             other = f"`backfill tune {run}` changes it" if name in TUNABLE else "start a new run"

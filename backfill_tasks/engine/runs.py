@@ -64,7 +64,9 @@ class Runs:
         return new.id
 
     def resume(self, run: RunId, *, single_batch: bool = False) -> list[int]:
-        """Go on with an unfinished run from where the ledger has it; answers the lanes that were lost in Redis.
+        """Go on with an unfinished run from where the ledger has it; answers the lanes whose place Redis had lost.
+
+        A lane without a page had none to lose: that of a single batch which was not its turn was never placed.
 
         Safe whatever became of its tasks: those that are still on their way are of an older generation and do nothing.
 
@@ -74,12 +76,12 @@ class Runs:
         before = self.read(run)
         if before.state not in UNFINISHED:
             raise UsageError(f"run {run} is {before.state}: there is nothing to resume")
-        unended = [lane.number for lane in before.lanes if lane.state != "done"]
-        lost = [number for number in unended if self.chain.live.read(run, number) is None]
+        unended = [lane for lane in before.lanes if lane.state != "done"]
+        lost = [lane.number for lane in unended if lane.page and self.chain.live.read(run, lane.number) is None]
         with self.engine.begin() as connection:
             ledger.reopen(connection, run, single_batch=single_batch)
-            ledger.note(connection, run, "resumed", {"old": before.state, "lost": lost}, who=ledger.who())
-        self.chain.reseed(run, unended[:1] if single_batch else unended)
+            ledger.note(connection, run, "resumed", {"old": before.state, "lost_lanes": lost}, who=ledger.who())
+        self.chain.reseed(run, [lane.number for lane in (unended[:1] if single_batch else unended)])
         self.chain.finish(run)
         return lost
 

@@ -296,15 +296,17 @@ class TestBesideLeadScoring:
     def test_resume_with_a_name_takes_the_newest_of_that_name(self, alone: Backfill, runs: dict[str, str]) -> None:
         assert alone.json("run", NAME, "--resume", "--detach")["run_id"] == runs[NAME]
 
+    @pytest.mark.parametrize("option", ["--rescore-all", "--max-pending=5"])
     def test_resume_refuses_an_option_that_the_run_s_backfill_does_not_have(
-        self, alone: Backfill, runs: dict[str, str]
+        self, alone: Backfill, runs: dict[str, str], option: str
     ) -> None:
         alone("cancel", runs["lead-scoring"])
 
-        done = alone("run", "--resume", "--rescore-all")
+        done = alone("run", "--resume", option)
 
         assert_refused(done)
-        assert f"run {runs[NAME]} is of {NAME}, which has no --rescore-all" in done.stderr
+        name = option.partition("=")[0]
+        assert f"run {runs[NAME]} is of {NAME}, which has no {name}: leave it away" in done.stderr
 
     def test_resume_says_that_there_is_none_of_that_name(self, alone: Backfill, runs: dict[str, str]) -> None:
         alone("cancel", runs[NAME])

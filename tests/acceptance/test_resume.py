@@ -43,6 +43,7 @@ def test_it_says_nothing_of_lost_cursors_after_a_canary(backfill: Backfill, work
 
     assert done.returncode == 0
     assert "lost" not in done.stderr
+    assert "lost" not in backfill("events").stdout
 
 
 def test_it_starts_all_lanes_again_when_redis_was_emptied_before_their_first_page(

@@ -323,13 +323,21 @@ class TestEvents:
         shown = "\n".join(
             [
                 *event("started", parameters={"client_ids": ["acme", "umbra"]}),
-                *event("resumed", old="failed", lost=[1, 2]),
+                *event("resumed", old="failed", lost_lanes=[1, 2]),
             ]
         )
 
         assert "->" not in shown
         assert "client ids acme umbra" in shown
-        assert "lost 1 2" in shown
+        assert "lost lanes 1 2" in shown
+
+    @pytest.mark.parametrize(("asked", "got", "shown"), [(2, 2, "lanes 2"), (2, 1, "lanes 1 of 2")])
+    def test_lanes_are_shown_once_and_how_many_were_asked_for_if_there_are_fewer(
+        self, asked: int, got: int, shown: str
+    ) -> None:
+        lines = event("started", parameters={"limit": 500, "lanes": asked}, lanes=got)
+
+        assert [line.strip() for line in lines[1:]] == [shown, "limit 500"]
 
     def test_parameters_that_ask_for_nothing_are_left_out(self) -> None:
         shown = "\n".join(event("started", parameters={"limit": 500, "cursor": None, "delay_ms": 0}))
