@@ -8,9 +8,10 @@ from datetime import datetime
 from itertools import accumulate, groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, TextClause
+from sqlalchemy import Connection, Row
 
-from backfill_tasks.engine.database import load_sql, statement
+from backfill_tasks.engine.database import statement
+from backfill_tasks.engine.ledger.rows import sql_file
 from backfill_tasks.engine.model import UNFINISHED, LaneState, RunId, RunState
 
 #: How many runs are shown: the newest of those that may still go on, and the newest of all.
@@ -61,7 +62,7 @@ class WatchedRun:
 def watched_runs(connection: Connection) -> list[WatchedRun]:
     """The runs that may still go on and the newest ones, in the order of their starts; a bounded number."""
     rows = connection.execute(
-        _file("metrics"), {"unfinished": list(UNFINISHED), "most_unfinished": _MOST_UNFINISHED, "newest": _NEWEST}
+        sql_file("metrics"), {"unfinished": list(UNFINISHED), "most_unfinished": _MOST_UNFINISHED, "newest": _NEWEST}
     ).all()
     return [_run(list(of_run)) for _, of_run in groupby(rows, key=lambda row: row.id)]
 
@@ -106,7 +107,7 @@ class PageTimes:
             "pages": [self._passed[key] for key in lanes],
             "most": _MOST_PAGES,
         }
-        return connection.execute(_file("new_pages"), values).all()
+        return connection.execute(sql_file("new_pages"), values).all()
 
     def _add(self, backfill: str, seconds: float) -> None:
         counts = self._counts.setdefault(backfill, [0] * (len(BUCKETS) + 1))
@@ -135,7 +136,3 @@ def _run(rows: Sequence[Row[Any]]) -> WatchedRun:
         expected=first.expected,
         lanes=lanes,
     )
-
-
-def _file(name: str) -> TextClause:
-    return statement(load_sql("backfill_tasks.engine", f"sql/{name}.sql"))

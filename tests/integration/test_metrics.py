@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 from integration.site import Site
+from sqlalchemy import text
 
-from backfill_tasks.engine import metrics
 from backfill_tasks.engine.database import begin_read_only
+from backfill_tasks.engine.ledger.rows import sql_file
 from backfill_tasks.engine.metrics import BUCKETS, PageTimes, WatchedRun, watched_runs
 from sandbox.servers import Servers
 
@@ -71,10 +72,10 @@ def do_pages(site: Site, run: str, number: int, *, seconds: float) -> None:
 
 def rows_read(site: Site, name: str, values: dict[str, object]) -> dict[str, float]:
     """How many rows of each table a statement reads, those thrown away included."""
-    statement = f"EXPLAIN (ANALYZE, FORMAT JSON) {metrics._file(name).text}"  # noqa: SLF001  what the engine runs
+    statement = f"EXPLAIN (ANALYZE, FORMAT JSON) {sql_file(name).text}"
     with site.engine.begin() as connection:
         begin_read_only(connection, statement_ms=5_000)
-        plan = connection.execute(metrics.statement(statement), values).scalar_one()
+        plan = connection.execute(text(statement), values).scalar_one()
     content = json.loads(plan) if isinstance(plan, str) else plan
     found: dict[str, float] = {}
     nodes = [content[0]["Plan"]]

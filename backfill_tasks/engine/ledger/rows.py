@@ -4,9 +4,10 @@ import getpass
 import json
 import socket
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, TextClause
+from sqlalchemy import Connection, Row, TextClause, text
 
 from backfill_tasks.engine.database import load_sql, statement
 from backfill_tasks.engine.model import Bounds, Lane, RunId
@@ -31,9 +32,11 @@ def note(connection: Connection, run: RunId, name: str, detail: Mapping[str, Any
     )
 
 
+@cache
 def sql_file(name: str) -> TextClause:
-    """The statement of a file in sql/."""
-    return statement(load_sql("backfill_tasks.engine", f"sql/{name}.sql"))
+    """The statement of a file in sql/; `{on_its_way}` stands for a condition that more than one of them has."""
+    sql, condition = (load_sql("backfill_tasks.engine", f"sql/{each}.sql") for each in (name, "on_its_way"))
+    return text(sql.replace("{on_its_way}", condition))
 
 
 def lane_of(row: Row[Any]) -> Lane:
