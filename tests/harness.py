@@ -160,6 +160,19 @@ class Worker:
                 self.kill()
 
 
+def fetch(url: str, *, method: str = "GET", authorization: str = "") -> tuple[int, str]:
+    """What a server of ours answers: the status and the body."""
+    request = urllib.request.Request(url, method=method, data=b"" if method == "POST" else None)  # noqa: S310
+    if authorization:
+        request.add_header("Authorization", authorization)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 (our own address)
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code, refusal.read().decode()
+
+
 @dataclass(frozen=True)
 class Flower:
     """A `celery -A backfill_tasks flower` at a port of its own."""
@@ -198,15 +211,8 @@ class Flower:
 
     def get(self, path: str, *, method: str = "GET", login: str | None = None) -> tuple[int, str]:
         """Ask for a path, with a login or without: the status and the body."""
-        request = urllib.request.Request(self.url + path, method=method, data=b"" if method == "POST" else None)  # noqa: S310
-        if login is not None:
-            request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 (our own address)
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                return refusal.code, refusal.read().decode()
+        authorization = f"Basic {base64.b64encode(login.encode()).decode()}" if login is not None else ""
+        return fetch(self.url + path, method=method, authorization=authorization)
 
     def wait_for_a_worker(self, prefix: str = "") -> None:
         """Wait until Flower hears the workers."""

@@ -6,8 +6,6 @@ import shutil
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from subprocess import Popen
 import pytest
 from acceptance.commands import assert_refused, backfill_against
 from acceptance.host import Host
-from harness import Backfill, Worker, wait_for
+from harness import Backfill, Worker, fetch, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
 from sandbox.servers import Redis
@@ -54,15 +52,7 @@ class Exporter:
         return cls(process, found[1])
 
     def get(self, *, authorization: str = "", path: str = "/metrics") -> tuple[int, str]:
-        request = urllib.request.Request(self.url.removesuffix("/metrics") + path)  # noqa: S310
-        if authorization:
-            request.add_header("Authorization", authorization)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 (our own address)
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                return refusal.code, refusal.read().decode()
+        return fetch(self.url.removesuffix("/metrics") + path, authorization=authorization)
 
     def scrape(self) -> Scrape:
         status, text = self.get()

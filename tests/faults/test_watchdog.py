@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from faults.stage import Action, MakeStage, Stage
+from faults.stage import Action, Following, MakeStage, Stage
 from harness import Backfill, wait_for
 
 from backfill_tasks.engine.model import RunId
@@ -37,13 +37,7 @@ def test_a_lane_whose_page_takes_long_is_not_seeded_again(stage: Stage) -> None:
 
 
 def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "kill worker", page=3)
-    run = stage.follow("--lanes", "1")
-    stage.replace_the_killed_worker()
-    stage.wait_until_standing(1)
-    stage.sabotage.plan("lane found standing", "hold")
-    stage.send_watchdog()
-    stage.sabotage.wait_until_reached("lane found standing")
+    run = let_the_watchdog_find_a_lane_standing(stage)
     take_rights(stage)
     stage.send_watchdog()
     run.end(status=1)
@@ -57,13 +51,7 @@ def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stag
 
 
 def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "kill worker", page=3)
-    run = stage.follow("--lanes", "1")
-    stage.replace_the_killed_worker()
-    stage.wait_until_standing(1)
-    stage.sabotage.plan("lane found standing", "hold")
-    stage.send_watchdog()
-    stage.sabotage.wait_until_reached("lane found standing")
+    run = let_the_watchdog_find_a_lane_standing(stage)
     stage.sabotage.plan("page recorded", "hold", page=5)
     stage.send_watchdog()
     stage.sabotage.wait_until_reached("page recorded")
@@ -107,6 +95,18 @@ def old_transaction(stage: Stage) -> Iterator[None]:
         old = "SELECT WHERE clock_timestamp() - now() > interval '1 s'"
         wait_for(lambda: connection.execute(old).fetchall(), what="the transaction to be old")
         yield
+
+
+def let_the_watchdog_find_a_lane_standing(stage: Stage) -> Following:
+    """Start a run whose worker dies at page 3, and hold the watchdog at the moment when it has found that."""
+    stage.sabotage.plan("page recorded", "kill worker", page=3)
+    run = stage.follow("--lanes", "1")
+    stage.replace_the_killed_worker()
+    stage.wait_until_standing(1)
+    stage.sabotage.plan("lane found standing", "hold")
+    stage.send_watchdog()
+    stage.sabotage.wait_until_reached("lane found standing")
+    return run
 
 
 def take_rights(stage: Stage) -> None:

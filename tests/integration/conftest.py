@@ -9,13 +9,18 @@ from integration.site import Site
 from sandbox.servers import Servers
 
 
+def _new_site(url: str, server: Servers) -> Iterator[Site]:
+    """A site with its tables, until a fixture ends."""
+    made = Site(url, server.redis_url)
+    made.create()
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="session")
 def shared_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
     """What `site` is made of."""
-    shared = Site(make_database(), server.redis_url)
-    shared.create()
-    yield shared
-    shared.close()
+    yield from _new_site(make_database(), server)
 
 
 @pytest.fixture
@@ -28,10 +33,7 @@ def site(shared_site: Site) -> Site:
 @pytest.fixture(scope="session")
 def shared_english_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
     """What `english_site` is made of."""
-    shared = Site(make_database(locale="en_US.UTF-8"), server.redis_url)
-    shared.create()
-    yield shared
-    shared.close()
+    yield from _new_site(make_database(locale="en_US.UTF-8"), server)
 
 
 @pytest.fixture
@@ -54,10 +56,7 @@ def own_site(make_database: Callable[..., str], server: Servers) -> Iterator[Sit
 @pytest.fixture(scope="session")
 def shared_strict_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
     """What `strict_site` is made of."""
-    shared = Site(make_database(), server.redis_url)
-    shared.create()
-    yield shared
-    shared.close()
+    yield from _new_site(make_database(), server)
 
 
 @pytest.fixture

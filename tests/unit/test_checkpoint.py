@@ -2,39 +2,24 @@
 
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.runs import START, run_of
 
 from backfill_tasks.engine import checkpoint
 from backfill_tasks.engine.checkpoint import Checkpoint, OldCheckpoint
-from backfill_tasks.engine.model import Bounds, Lane, Parameters, Run, RunId
+from backfill_tasks.engine.model import Bounds, Lane, Parameters, RunId
 from backfill_tasks.errors import CheckpointError
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PARAMETERS = Parameters("lead-scoring", 500, 3, None, 0, {"client_ids": None, "rescore_all": False, "delay_ms": 0})
 LANES = (
-    Lane(1, Bounds(None, "k"), "é_1", 2, 1, "running", None, {"read": 1_000}, NOW),
-    Lane(2, Bounds("k", "p"), "p", 4, 1, "done", None, {"read": 1_700}, NOW),
-    Lane(3, Bounds("p", "z"), None, 0, 1, "running", None, {}, NOW),
+    Lane(1, Bounds(None, "k"), "é_1", 2, 1, "running", None, {"read": 1_000}, START),
+    Lane(2, Bounds("k", "p"), "p", 4, 1, "done", None, {"read": 1_700}, START),
+    Lane(3, Bounds("p", "z"), None, 0, 1, "running", None, {}, START),
 )
-RUN = Run(
-    id=RunId("r-1"),
-    mode="apply",
-    state="running",
-    reason=None,
-    parameters=PARAMETERS,
-    single_batch=False,
-    started_at=NOW,
-    finished_at=None,
-    seen_at=NOW,
-    started_by="me@here",
-    ordinal=7,
-    expected=None,
-    lanes=LANES,
-)
+RUN = run_of(*LANES, parameters=PARAMETERS, ordinal=7)
 OLD = {"version": 1, "cursor": "lead-9", "runAtIndex": 12, "totals": {"processed": 12}}
 
 Content = dict[str, Any]

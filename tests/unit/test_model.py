@@ -2,14 +2,14 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from unit.runs import START, run_of
 
 from backfill_tasks.engine.model import Bounds, Lane, LaneState, PageMessage, Parameters, Run, RunId, RunState
 
-START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PARAMETERS = Parameters("lead-scoring", 500, 2, "a", 10, {"client_ids": ["c"], "rescore_all": True, "delay_ms": 3})
 CLASSES = ("read", "inserted", "quarantined")
 
@@ -19,22 +19,7 @@ def lane(number: int = 1, **changes: Any) -> Lane:
 
 
 def run(*lanes: Lane, **changes: Any) -> Run:
-    whole = Run(
-        id=RunId("r-1"),
-        mode="apply",
-        state="running",
-        reason=None,
-        parameters=PARAMETERS,
-        single_batch=False,
-        started_at=START,
-        finished_at=None,
-        seen_at=START + timedelta(seconds=4),
-        started_by="me@here",
-        ordinal=0,
-        expected=None,
-        lanes=lanes,
-    )
-    return replace(whole, **changes)
+    return run_of(*lanes, **{"parameters": PARAMETERS, "seen_at": START + timedelta(seconds=4), **changes})
 
 
 class TestParameters:

@@ -1,0 +1,29 @@
+"""A run to change what a test is about."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from backfill_tasks.engine.model import Lane, Parameters, Run, RunId
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def run_of(*lanes: Lane, **changes: Any) -> Run:
+    """A run of these lanes that has just begun, but for what is changed of it."""
+    whole = Run(
+        id=RunId("r-1"),
+        mode="apply",
+        state="running",
+        reason=None,
+        parameters=Parameters("lead-scoring", 500, len(lanes)),
+        single_batch=False,
+        started_at=START,
+        finished_at=None,
+        seen_at=START,
+        started_by="me@here",
+        ordinal=0,
+        expected=None,
+        lanes=lanes,
+    )
+    return replace(whole, **changes)
