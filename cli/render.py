@@ -196,8 +196,9 @@ def _said(happened: Event) -> list[str]:
     detail = dict(happened.detail)
     old, new, reason = detail.pop("old", None), detail.pop("new", None), detail.pop("reason", None)
     parameters = dict(detail.pop("parameters", {}))
-    if "lanes" in detail and parameters.pop("lanes", detail["lanes"]) != detail["lanes"]:
-        detail["lanes"] = f"{detail['lanes']} of {happened.detail['parameters']['lanes']}"
+    if "lanes" in parameters:
+        wanted, made = parameters["lanes"], detail.pop("lanes", None)
+        parameters["lanes"] = wanted if made in (None, wanted) else f"{made} of {wanted}"
     states = f"{old} -> {new}" if old and new else f"it was {old}" if old else ""
     rest = ", ".join(_pair(name, value) for name, value in detail.items() if value not in (None, []))
     asked = ", ".join(_pair(name, value) for name, value in parameters.items() if value not in (None, False, 0))

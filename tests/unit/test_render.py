@@ -335,9 +335,9 @@ class TestEvents:
     def test_lanes_are_shown_once_and_how_many_were_asked_for_if_there_are_fewer(
         self, asked: int, got: int, shown: str
     ) -> None:
-        lines = event("started", parameters={"limit": 500, "lanes": asked}, lanes=got)
+        lines = event("started", parameters={"lanes": asked, "limit": 500}, lanes=got)
 
-        assert [line.strip() for line in lines[1:]] == [shown, "limit 500"]
+        assert [line.strip() for line in lines[1:]] == [f"{shown}, limit 500"]
 
     def test_parameters_that_ask_for_nothing_are_left_out(self) -> None:
         shown = "\n".join(event("started", parameters={"limit": 500, "cursor": None, "delay_ms": 0}))
