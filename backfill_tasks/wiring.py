@@ -65,7 +65,7 @@ def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
     )
     chain = Chain(engine, cursors, pages, send)
     retrier = Retrier(engine, known, gate, lock_ms=lock_ms, statement_ms=statement_ms)
-    return Parts(address, engine, known, pressure, retrier, chain, Runs(engine, chain))
+    return Parts(address, engine, known, pressure, retrier, chain, Runs(engine, chain, known))
 
 
 def _indicators(settings: Settings) -> list[indicators.Indicator]:

@@ -45,7 +45,7 @@ class Request:
         canary: one page, and then a report of what it did.
         state_file: where to write the checkpoint as well.
         rate: the fleet's rate from now on; None: as it is.
-        yes, detach, as_json: the options of these names.
+        yes, force, detach, as_json: the options of these names.
         ordinal: how many jobs an earlier run has numbered.
         stretches: what an earlier run has left over; None: cut anew.
     """
@@ -59,6 +59,7 @@ class Request:
     canary: bool
     state_file: Path | None
     yes: bool
+    force: bool
     detach: bool
     as_json: bool
     rate: Rate | None = None
@@ -87,6 +88,8 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
         )
     if options["detach"] and not options["apply"] and not options["resume"]:
         raise UsageError("--detach goes with --apply: a dry run counts in this very process")
+    if options["force"] and not options["apply"] and not options["resume"]:
+        raise UsageError("--force goes with --apply: a dry run may go beside any other")
     if options["rate"] is not None and not options["apply"] and not options["resume"]:
         raise UsageError("--rate goes with --apply: a dry run counts in this very process, as fast as it can")
     kind = KINDS[options["name"] or DEFAULT]
@@ -111,6 +114,7 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
         canary=options["canary"],
         state_file=options["state_file"],
         yes=options["yes"],
+        force=options["force"],
         detach=options["detach"],
         as_json=options["as_json"],
         rate=None if options["rate"] is None else Rate.parse(options["rate"]),

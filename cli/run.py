@@ -13,6 +13,7 @@ import click
 from backfill_tasks.engine import checkpoint, ledger, schema
 from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.model import TUNABLE, UNFINISHED, Lane, Run, RunId, RunState
+from backfill_tasks.engine.overlap import overlaps, refuse
 from backfill_tasks.engine.runs import cut, lanes_of, new_id
 from backfill_tasks.engine.survey import Survey
 from backfill_tasks.engine.verification import Verifier
@@ -88,6 +89,7 @@ _USUAL_RATE = 10_000
 @click.option("--resume", is_flag=True, help="Go on with the newest unfinished run (of NAME), or --state-file's.")
 @click.option("--lanes", type=click.IntRange(1, MOST_LANES), help="How many lanes (default: BACKFILL_LANES, 2).")
 @click.option("--rate", metavar="RATE", help="Set the rate of all workers together first: 20/s, 600/m, none.")
+@click.option("--force", is_flag=True, help="Start even where an unfinished run walks the same leads.")
 @click.option("--yes", is_flag=True, help="Don't ask before --apply starts.")
 @click.option("--detach", is_flag=True, help="Return as soon as the run is seeded.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, the rest on standard error.")
@@ -139,7 +141,7 @@ def _start(session: Session, request: Request) -> int:
             schema.require_rights(connection)
     if not apply:
         return _dry_run(session, backfill, request)
-    _mention_unfinished(session)
+    _look_for_overlaps(session, backfill, request)
     lanes = _lanes(session, backfill, request)
     expected = None
     if not request.yes and sys.stdin.isatty() and sys.stderr.isatty():
@@ -151,7 +153,7 @@ def _start(session: Session, request: Request) -> int:
     prepare_rate(session, request.rate, lanes=len(lanes))
     say_whether_workers_are_online()
     with signals() as stopped:
-        session.parts.runs.start(new)
+        session.parts.runs.start(new, force=request.force)
         say(f"Run {new.id} started in {render.lanes_in_words(len(lanes))}: {session.parts.address}.")
         status = _after_seeding(session, request, new.id, stopped)
     if request.canary and not request.detach:
@@ -183,10 +185,16 @@ def _prepare_ledger(session: Session) -> None:
         say(f"The ledger was brought to version {schema.latest()} (schema backfill).")
 
 
-def _mention_unfinished(session: Session) -> None:
-    unfinished = _newest(session, ("running", "paused"))
-    if unfinished is not None:
-        say(f"Note: run {unfinished} is not finished. `backfill cancel {unfinished}` ends it.")
+def _look_for_overlaps(session: Session, backfill: Backfill, request: Request) -> None:
+    """Refuse what the ledger would refuse in the end, before anything is counted, asked or set."""
+    with session.parts.engine.begin() as connection:
+        found = schema.version(connection)
+        schema.refuse_newer(found)
+        beside = overlaps(connection, backfill, request.parameters.options) if found else []
+    if not request.force:
+        refuse(beside)
+    for each in beside:
+        say(f"Note: {each}; {each.way_out}.")
 
 
 def _newest(session: Session, states: Sequence[RunState], backfill: str | None = None) -> RunId | None:

@@ -136,6 +136,13 @@ class Backfill(ABC):
     def before(self, connection: Connection, item: str) -> str | None:
         """The greatest id before this one, in the database's order; None if there is none."""
 
+    def overlap(self, options: Options, others: Options) -> str | None:  # noqa: ARG002  all items, whatever the options
+        """What runs with these options would both walk, in words; None: no item is one of both.
+
+        Asked before a run starts beside an unfinished one of the same backfill.
+        """
+        return f"all {self.items}"
+
     def pending(self, connection: Connection, most: int) -> int:  # noqa: ARG002  without jobs, none is pending
         """How many jobs stand in the host's queue before one that is added now, counted up to `most`.
 

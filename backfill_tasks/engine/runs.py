@@ -13,6 +13,7 @@ from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.chain import Chain
 from backfill_tasks.engine.model import UNFINISHED, Bounds, Lane, Parameters, Run, RunId, RunState
+from backfill_tasks.engine.overlap import overlaps, refuse
 from backfill_tasks.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -48,14 +49,24 @@ class Runs:
 
     engine: Engine
     chain: Chain
+    backfills: Mapping[str, Backfill]
 
-    def start(self, new: ledger.NewRun) -> RunId:
+    def start(self, new: ledger.NewRun, *, force: bool = False) -> RunId:
         """Write a run to the ledger, place its live cursors, send the first page of every lane.
 
-        Of a single batch only the first lane's: the others are there for whoever resumes it.
+        Of a single batch only the first lane's: the others are there for whoever resumes it. Of two that are started
+        at the same moment, the second finds the first.
+
+        Raises:
+            UsageError: an unfinished run walks items of it too, and it is not to be started by force.
         """
         with self.engine.begin() as connection:
-            ledger.create(connection, new)
+            ledger.hold_starts(connection)
+            beside = overlaps(connection, self.backfills[new.parameters.backfill], new.parameters.options)
+            if not force:
+                refuse(beside)
+            detail = {"force": True, "beside": [each.run for each in beside]} if force else None
+            ledger.create(connection, new, detail=detail)
             created = ledger.read_run(connection, new.id)
         lanes = [lane for lane in created.lanes if lane.state == "running"] if created else []
         for lane in lanes[:1] if new.single_batch else lanes:

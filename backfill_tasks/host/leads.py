@@ -13,6 +13,9 @@ from backfill_tasks.engine.model import Options, Window
 from backfill_tasks.errors import UsageError
 from backfill_tasks.host import rights, sql
 
+#: So many workspaces are named in a line.
+_MOST_NAMED = 3
+
 
 @dataclass(frozen=True)
 class Leads(Backfill, ABC):
@@ -53,6 +56,17 @@ class Leads(Backfill, ABC):
         if unknown:
             names = ", ".join(repr(each) for each in unknown)
             raise UsageError(f"there is no workspace {names}: --client-id takes ids of the table Client")
+
+    def overlap(self, options: Options, others: Options) -> str | None:
+        """The workspaces that are in both."""
+        chosen = [set(each["client_ids"]) for each in (options, others) if each["client_ids"] is not None]
+        if not chosen:
+            return "all workspaces"
+        shared = sorted(set.intersection(*chosen))
+        if not shared:
+            return None
+        more = f" and {len(shared) - _MOST_NAMED} more" if len(shared) > _MOST_NAMED else ""
+        return f"workspace{'s' * (len(shared) > 1)} {', '.join(shared[:_MOST_NAMED])}{more}"
 
     def before(self, connection: Connection, item: str) -> str | None:
         """Looked up by the primary key, whether the item itself is still there or not."""

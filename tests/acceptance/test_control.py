@@ -87,7 +87,7 @@ def test_a_run_that_does_not_exist_is_said(alone: Backfill, run: str, inhabited:
 
 class TestPauseAll:
     def test_pauses_every_run_that_is_running(self, alone: Backfill, run: str) -> None:
-        other = alone.json("run", "--apply", "--detach")["run_id"]
+        other = alone.json("run", "--apply", "--detach", "--force")["run_id"]
 
         done = alone("pause", "--all")
 

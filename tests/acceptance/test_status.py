@@ -19,7 +19,7 @@ def waiting(
     url = make_host(make_database(), 100).url
     command = backfill_against(tmp_path_factory.mktemp("waiting"), url, deserted_broker.url)
     older = command.json("run", "--apply", "--detach")["run_id"]
-    return command, [command.json("run", "--apply", "--detach")["run_id"], older]
+    return command, [command.json("run", "--apply", "--detach", "--force")["run_id"], older]
 
 
 @pytest.fixture

@@ -279,9 +279,10 @@ class Site:
         page_delay_ms: int = 0,
         pace: Pace | None = None,
         backfill: str = LeadScoring.name,
+        force: bool = True,
         **options: Any,
     ) -> Run:
-        """A run, whose first messages wait; nothing holds it back unless a pace does."""
+        """A run, whose first messages wait; nothing holds it back unless a pace does, not even a run beside it."""
         known, every = self.parts.backfills[backfill], own_options(**options)
         parameters = Parameters(
             backfill,
@@ -293,7 +294,8 @@ class Site:
             pace=pace or Pace(),
         )
         cut_lanes = cut(self.engine, known, parameters, smallest=1)
-        return self.read(self.runs.start(NewRun(new_id(), parameters, cut_lanes, single_batch=single_batch)))
+        new = NewRun(new_id(), parameters, cut_lanes, single_batch=single_batch)
+        return self.read(self.runs.start(new, force=force))
 
     def deliver(self) -> Step:
         """Deliver the message that has waited longest."""

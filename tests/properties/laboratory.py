@@ -275,7 +275,7 @@ class Laboratory:
     def start(self, order: Order, *, single_batch: bool = False, ordinal: int = 0) -> RunId:
         """Begin a run: its first messages wait in the broker."""
         new = NewRun(new_id(), parameters(order), self.cut(order), single_batch=single_batch, ordinal=ordinal)
-        return self.parts.runs.start(new)
+        return self.parts.runs.start(new, force=True)
 
     def deliver(self, message: PageMessage) -> Step:
         """Hand a message to a worker."""

@@ -9,13 +9,23 @@ from backfill_tasks.engine.ledger.quarantine import (
     quarantined,
     release,
 )
-from backfill_tasks.engine.ledger.reading import Event, claims, events, newest_run, newest_runs, read_run
+from backfill_tasks.engine.ledger.reading import (
+    Event,
+    Unfinished,
+    claims,
+    events,
+    newest_run,
+    newest_runs,
+    read_run,
+    unfinished,
+)
 from backfill_tasks.engine.ledger.rows import note, who
 from backfill_tasks.engine.ledger.runs import (
     NewRun,
     StandingLane,
     create,
     finish,
+    hold_starts,
     raise_generations,
     reopen,
     revive,
@@ -33,6 +43,7 @@ __all__ = [
     "Place",
     "StandingLane",
     "Tally",
+    "Unfinished",
     "claims",
     "count_quarantined",
     "create",
@@ -42,6 +53,7 @@ __all__ = [
     "finish",
     "hold_back",
     "hold_quarantined",
+    "hold_starts",
     "keep_in_quarantine",
     "newest_run",
     "newest_runs",
@@ -60,5 +72,6 @@ __all__ = [
     "take_turn",
     "tune",
     "unended",
+    "unfinished",
     "who",
 ]

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from backfill_tasks.engine.backfill import PageClaim
 from backfill_tasks.engine.database import statement
 from backfill_tasks.engine.ledger.rows import lane_of
-from backfill_tasks.engine.model import Lane, Parameters, Run, RunId, RunState
+from backfill_tasks.engine.model import UNFINISHED, Lane, Parameters, Run, RunId, RunState
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,15 @@ class Event:
     name: str
     detail: Mapping[str, Any]
     who: str
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that has still something to walk, with its parameters as the ledger has them, of whatever version."""
+
+    run: RunId
+    state: RunState
+    parameters: Mapping[str, Any]
 
 
 def read_run(connection: Connection, run: RunId) -> Run | None:
@@ -69,6 +78,19 @@ def newest_run(
         {"states": None if states is None else list(states), "backfill": backfill},
     ).scalar()
     return None if found is None else RunId(found)
+
+
+def unfinished(connection: Connection, backfill: str) -> list[Unfinished]:
+    """The runs of a backfill that have neither ended nor come to the end of all their lanes, the newest first."""
+    rows = connection.execute(
+        statement(
+            "SELECT id, state, parameters FROM backfill.run WHERE backfill = :backfill AND state = ANY (:states)"
+            " AND EXISTS (SELECT FROM backfill.lane WHERE run_id = run.id AND lane.state <> 'done')"
+            " ORDER BY started_at DESC, id DESC"
+        ),
+        {"backfill": backfill, "states": list(UNFINISHED)},
+    )
+    return [Unfinished(RunId(row.id), row.state, row.parameters) for row in rows]
 
 
 def newest_runs(connection: Connection, count: int) -> list[RunId]:

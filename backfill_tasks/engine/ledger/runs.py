@@ -39,8 +39,13 @@ class StandingLane:
         return PageMessage(self.run, self.lane, self.page + 1, self.generation)
 
 
-def create(connection: Connection, new: NewRun) -> None:
-    """Write a new run with its lanes."""
+def hold_starts(connection: Connection) -> None:
+    """Wait until nobody else is starting a run; nobody else does until the transaction ends."""
+    connection.execute(statement("SELECT pg_advisory_xact_lock(hashtextextended('backfill:start', 0))"))
+
+
+def create(connection: Connection, new: NewRun, *, detail: Mapping[str, Any] | None = None) -> None:
+    """Write a new run with its lanes; `detail` is what its first event says beside them."""
     connection.execute(
         statement(
             "INSERT INTO backfill.run (id, backfill, state, parameters, single_batch, ordinal, expected, started_by)"
@@ -77,7 +82,8 @@ def create(connection: Connection, new: NewRun) -> None:
             ),
             rows,
         )
-    note(connection, new.id, "started", {"parameters": new.parameters.as_json(), "lanes": len(rows)}, who=who())
+    started = {"parameters": new.parameters.as_json(), "lanes": len(rows), **(detail or {})}
+    note(connection, new.id, "started", started, who=who())
 
 
 def set_state(connection: Connection, run: RunId, state: RunState, *, reason: str | None, who: str) -> bool:

@@ -1,0 +1,56 @@
+"""Runs that would walk the same items at the same time: found, and refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.model import Options, RunId, RunState
+from backfill_tasks.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """An unfinished run whose items a new one would walk too. `what`: what both of them walk, in words."""
+
+    run: RunId
+    state: RunState
+    what: str
+
+    def __str__(self) -> str:
+        return f"run {self.run} is {self.state} and walks the same ({self.what})"
+
+    @property
+    def way_out(self) -> str:
+        """The commands that follow it or go on with it, and that end it."""
+        other = f"watch {self.run}` follows it" if self.state == "running" else f"resume {self.run}` goes on with it"
+        return f"`backfill {other}, `backfill cancel {self.run}` ends it"
+
+
+def overlaps(connection: Connection, backfill: Backfill, options: Options) -> list[Overlap]:
+    """The unfinished runs of a backfill whose items a run with these options would walk too, the newest first.
+
+    Paused and failed ones are among them: they may be resumed at any time.
+    """
+    found = []
+    for each in ledger.unfinished(connection, backfill.name):
+        own = {name: each.parameters.get(name) for name in backfill.option_names}
+        what = backfill.overlap(options, own)
+        if what is not None:
+            found.append(Overlap(each.run, each.state, f"{backfill.name}, {what}"))
+    return found
+
+
+def refuse(found: Sequence[Overlap]) -> None:
+    """Refuse a run that would overlap with others.
+
+    Raises:
+        UsageError: it would; with the newest of them, and what to do.
+    """
+    if not found:
+        return
+    newest = found[0]
+    more = f", the newest of {len(found)} such runs" if len(found) > 1 else ""
+    raise UsageError(f"{newest}{more}: {newest.way_out}, --force starts beside it")
