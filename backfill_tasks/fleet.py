@@ -9,6 +9,7 @@ from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from backfill_tasks import __version__
 from backfill_tasks.celery import app
 from backfill_tasks.consumer import PAGE
 from backfill_tasks.engine.rate import Rate, refuse_aging
@@ -28,6 +29,21 @@ def is_any_online(*, patience: float = _PATIENCE) -> bool:
         return bool(app.control.ping(timeout=patience, limit=1))
     except (OperationalError, OSError) as error:
         raise UnreachableError(f"Redis can't be reached: {error}; see REDIS_URL") from None
+
+
+def workers() -> dict[str, str | None]:
+    """The workers that are online, each with its version; None: one that does not tell.
+
+    Raises:
+        UnreachableError: the broker does not answer.
+    """
+    try:
+        online = app.control.ping(timeout=_PATIENCE) or ()
+        answers = app.control.broadcast("backfill_version", reply=True, timeout=_PATIENCE) or () if online else ()
+    except (OperationalError, OSError) as error:
+        raise UnreachableError(f"Redis can't be reached: {error}; see REDIS_URL") from None
+    told = {worker: version for answer in answers for worker, version in answer.items() if isinstance(version, str)}
+    return {worker: told.get(worker) for worker in sorted(worker for answer in online for worker in answer)}
 
 
 def messages_on_their_way() -> set[str]:
@@ -97,6 +113,12 @@ def _number_on_their_way() -> int:
         queued = int(channel.client.llen(queue))
         taken = [json.loads(entry) for entry in channel.client.hvals(channel.unacked_key)]
     return queued + len([routing_key for _, _, routing_key in taken if routing_key == queue])
+
+
+@inspect_command(default_timeout=_PATIENCE)  # type: ignore[untyped-decorator]
+def backfill_version(state: Any) -> str:  # noqa: ARG001  Celery's own signature
+    """The version of the package that this worker runs."""
+    return __version__
 
 
 @inspect_command(default_timeout=_PATIENCE)  # type: ignore[untyped-decorator]

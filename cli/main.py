@@ -10,9 +10,10 @@ import click
 
 from backfill_tasks import __version__
 from backfill_tasks.errors import UsageError
-from cli.checks import doctor, pressure
+from cli.checks import pressure
 from cli.commands import config, init, runs, status, verify, watch
 from cli.control import cancel, events, pause, resume, retry, tune
+from cli.doctor import doctor
 from cli.metrics import metrics
 from cli.rate import rate
 from cli.run import run

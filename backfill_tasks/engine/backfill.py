@@ -12,6 +12,7 @@ from backfill_tasks.engine.indicators import Indicator
 from backfill_tasks.engine.model import Options, PageResult, Window
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.engine.pace import Pace
+from backfill_tasks.errors import HostError
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ class PageClaim:
     counts: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Lack:
+    """What a backfill lacks in the host's database, and what mends it, each in words."""
+
+    what: str
+    cure: str
+
+
 class Raced(Exception):  # noqa: N818  not an error: the host moved a row while the page read it
     """The page met a row that the host changed under it; with a fresh snapshot it will go through."""
 
@@ -86,12 +95,17 @@ class Backfill(ABC):
         """Raise ValueError for options that this backfill would not have written: missing, unknown, mistyped."""
 
     @abstractmethod
+    def lacking(self, connection: Connection, *, apply: bool) -> Sequence[Lack]:
+        """What this backfill lacks in the host's database: tables, rights of this role."""
+
     def check_host(self, connection: Connection, *, apply: bool) -> None:
-        """Refuse a host that this backfill can't work with: tables or rights that are missing.
+        """Refuse a host that this backfill can't work with.
 
         Raises:
-            HostError: the host's tables or this role's rights do not do.
+            HostError: the host's tables or this role's rights do not do; the first that is lacking.
         """
+        for lack in self.lacking(connection, apply=apply):
+            raise HostError(f"{lack.what}: {lack.cure}")
 
     @abstractmethod
     def check(self, connection: Connection, options: Options, *, apply: bool) -> None:

@@ -142,6 +142,13 @@ class Runs:
             raise UsageError(f"there is no run {run}: `backfill runs` lists them")
         return found
 
+    def lost(self, *, standing_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StandingLane]:
+        """The lanes that stand still though nothing holds them back; looks only. The arguments are watch_over's."""
+        with self.engine.begin() as connection:
+            candidates = ledger.standing(connection, standing_seconds)
+        on_their_way = held() if candidates else ()
+        return [lane for lane in candidates if lane.awaited.task_id not in on_their_way]
+
     def watch_over(self, *, standing_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StandingLane]:
         """Seed the lanes anew that stand still though nothing holds them back; answers them.
 
@@ -151,12 +158,10 @@ class Runs:
                 when a lane stands.
         """
         with self.engine.begin() as connection:
-            candidates = ledger.standing(connection, standing_seconds)
             unended = ledger.unended(connection)
         for run in unended:
             self.chain.finish(run)
-        on_their_way = held() if candidates else ()
-        lost = [lane for lane in candidates if lane.awaited.task_id not in on_their_way]
+        lost = self.lost(standing_seconds=standing_seconds, held=held)
         seeded = [lane for lane in lost if self.chain.revive(lane)]
         for lane in seeded:
             logger.warning("lane stood, seeded again: run=%s lane=%d page=%d", lane.run, lane.lane, lane.page)

@@ -29,11 +29,24 @@ END
 $migration$;
 """
 
+#: What a run does with the ledger's tables.
+_GRANT = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill"
+
+#: Whether there is a ledger, and this role may read its version.
+_READABLE = """
+SELECT
+  quote_ident(current_user) AS role,
+  has_schema_privilege(pg_namespace.oid, 'USAGE') AND has_table_privilege(pg_class.oid, 'SELECT') AS readable
+FROM pg_namespace
+JOIN pg_class ON pg_class.relnamespace = pg_namespace.oid
+WHERE nspname = 'backfill' AND relname = 'migration'
+"""
+
 #: What the role of the workers and of the command needs, for a DBA who creates the ledger as another role.
-_GRANTS = """
+_GRANTS = f"""
 -- The role that the backfill connects as needs this, if it is not the one that runs this script:
 --   GRANT USAGE ON SCHEMA backfill TO the_role;
---   GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill TO the_role;
+--   {_GRANT} TO the_role;
 """
 
 #: Two processes that migrate at once take turns on this advisory lock of their transactions ("backfill" in ASCII).
@@ -60,17 +73,15 @@ def as_sql() -> str:
 
 def version(connection: Connection) -> int:
     """The version of the database's ledger; 0 where there is none."""
-    try:
-        if connection.execute(text("SELECT to_regclass('backfill.migration')")).scalar() is None:
-            return 0
-        return int(connection.execute(text("SELECT coalesce(max(version), 0) FROM backfill.migration")).scalar_one())
-    except DBAPIError as error:
-        if not is_permanent(error):
-            raise
+    found = connection.execute(text(_READABLE)).one_or_none()
+    if found is None:
+        return 0
+    if not found.readable:
         raise LedgerError(
-            f"this role may not read the ledger: {reason(error)}; grant it USAGE on schema backfill and all rights on"
-            " its tables"
-        ) from None
+            "this role may not read the ledger: have a DBA run"
+            f" GRANT USAGE ON SCHEMA backfill TO {found.role}; {_GRANT} TO {found.role}"
+        )
+    return int(connection.execute(text("SELECT coalesce(max(version), 0) FROM backfill.migration")).scalar_one())
 
 
 def migrate(connection: Connection) -> list[int]:
@@ -111,8 +122,7 @@ def require_rights(connection: Connection) -> None:
     lacking = connection.execute(statement(load_sql("backfill_tasks.engine", "sql/lacking_rights.sql"))).one()
     if lacking.tables is not None:
         raise LedgerError(
-            f"this role may not write all of the ledger ({lacking.tables}): have a DBA run"
-            f" GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill TO {lacking.role}"
+            f"this role may not write all of the ledger ({lacking.tables}): have a DBA run {_GRANT} TO {lacking.role}"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import Connection, TextClause
 
-from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.backfill import Backfill, Lack
 from backfill_tasks.engine.model import Options, Window
 from backfill_tasks.errors import UsageError
 from backfill_tasks.host import rights, sql
@@ -38,10 +38,11 @@ class Leads(Backfill, ABC):
         if ids is not None and not (isinstance(ids, list) and ids and all(isinstance(each, str) for each in ids)):
             raise ValueError(f"client_ids is {ids!r}")
 
-    def check_host(self, connection: Connection, *, apply: bool) -> None:
-        """Refuse missing tables and missing rights."""
-        for table, needed in self.rights.items():
-            rights.require(connection, self.schema, table, needed if apply else "SELECT")
+    def lacking(self, connection: Connection, *, apply: bool) -> list[Lack]:
+        """Missing tables and missing rights."""
+        needed = {table: every if apply else "SELECT" for table, every in self.rights.items()}
+        found = [rights.lacking(connection, self.schema, table, each) for table, each in needed.items()]
+        return [each for each in found if each is not None]
 
     def check(self, connection: Connection, options: Options, *, apply: bool) -> None:
         """Refuse missing tables, missing rights and unknown workspaces."""

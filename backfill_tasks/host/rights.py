@@ -2,12 +2,12 @@
 
 from sqlalchemy import Connection, text
 
-from backfill_tasks.errors import HostError
+from backfill_tasks.engine.backfill import Lack
 from backfill_tasks.host import sql
 
 
-def require(connection: Connection, schema: str, table: str, rights: str) -> None:
-    """Raise HostError unless the table is there and this role has all these rights on it, as GRANT lists them."""
+def lacking(connection: Connection, schema: str, table: str, rights: str) -> Lack | None:
+    """What is in the way of using a table with these rights, as GRANT lists them; None: nothing."""
     host = sql.quoted(schema)
     name = f'{host}."{table}"'
     if (
@@ -17,20 +17,19 @@ def require(connection: Connection, schema: str, table: str, rights: str) -> Non
         ).scalar()
         is False
     ):
-        raise HostError(
-            f"this role may not use schema {host}: have a DBA run GRANT USAGE ON SCHEMA {host} TO {_role(connection)}"
-        )
+        grant = f"GRANT USAGE ON SCHEMA {host} TO {_role(connection)}"
+        return Lack(f"this role may not use schema {host}", f"have a DBA run {grant}")
     if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is None:
-        raise HostError(
-            f"there is no table {name}: DATABASE_URL must lead to the host's database, its schema parameter to"
-            " the host's schema"
+        return Lack(
+            f"there is no table {name}",
+            "DATABASE_URL must lead to the host's database, its schema parameter to the host's schema",
         )
     for right in rights.split(", "):
         statement = text("SELECT has_table_privilege(:name, :right)")
         if not connection.execute(statement, {"name": name, "right": right}).scalar_one():
-            raise HostError(
-                f"this role may not {right} {name}: have a DBA run GRANT {rights} ON {name} TO {_role(connection)}"
-            )
+            grant = f"GRANT {rights} ON {name} TO {_role(connection)}"
+            return Lack(f"this role may not {right} {name}", f"have a DBA run {grant}")
+    return None
 
 
 def _role(connection: Connection) -> str:

@@ -289,9 +289,9 @@ LOOK = "SELECT ON ALL TABLES IN SCHEMA backfill"
     [
         ((), ["run"], 'GRANT SELECT ON "public"."Client"'),
         ((READ,), ["run", "--apply"], 'GRANT SELECT, UPDATE ON "public"."Lead"'),
-        ((WRITE,), ["run", "--apply"], "USAGE on schema backfill"),
-        ((), ["status"], "USAGE on schema backfill"),
-        ((LEDGER,), ["status"], "its tables"),
+        ((WRITE,), ["run", "--apply"], "GRANT USAGE ON SCHEMA backfill TO role_"),
+        ((), ["status"], "GRANT USAGE ON SCHEMA backfill TO role_"),
+        ((LEDGER,), ["status"], "ON ALL TABLES IN SCHEMA backfill TO role_"),
         ((WRITE, LEDGER, LOOK), ["run", "--apply"], "ON ALL TABLES IN SCHEMA backfill"),
         ((WRITE, LEDGER, LOOK), ["run", "--resume"], "ON ALL TABLES IN SCHEMA backfill"),
     ],

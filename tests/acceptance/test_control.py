@@ -1,4 +1,4 @@
-"""Steering a run by command: tune, pause --all, resume, retry, events, pressure, doctor."""
+"""Steering a run by command: tune, pause --all, resume, retry, events, pressure."""
 
 import pytest
 from acceptance.commands import assert_refused
@@ -232,50 +232,3 @@ class TestPressure:
 
         assert done.returncode == 0, done.stderr
         assert not inhabited.has_ledger()
-
-
-class TestDoctor:
-    @pytest.mark.usefixtures("worker")
-    def test_finds_all_fine_where_a_run_would_work(self, backfill: Backfill) -> None:
-        backfill("init")
-
-        done = backfill("doctor")
-
-        assert done.returncode == 0, done.stdout
-        assert "WRONG" not in done.stdout
-        assert "a worker is online" in done.stdout
-
-    def test_of_a_ledger_that_is_not_there_says_what_makes_it(self, alone: Backfill, inhabited: Host) -> None:
-        done = alone("doctor")
-
-        assert done.returncode == 0, done.stdout
-        assert "look   the ledger does not exist yet" in done.stdout
-        assert "`backfill run --apply` creates it, and so does `backfill init`." in done.stdout
-        assert not inhabited.has_ledger()
-
-    def test_of_a_ledger_that_is_newer_says_what_is_wrong_in_words(self, alone: Backfill, inhabited: Host) -> None:
-        alone("init")
-        inhabited.execute("INSERT INTO backfill.migration (version) VALUES (99)")
-
-        done = alone("doctor")
-
-        assert done.returncode == 1
-        assert "WRONG  the ledger is at version 99" in done.stdout
-
-    def test_of_a_database_that_does_not_answer_says_so_and_stops_there(self, alone: Backfill) -> None:
-        done = alone.set(DATABASE_URL="postgresql://app:Xq7k@127.0.0.1:1/host")("doctor")
-
-        assert done.returncode == 1
-        assert "WRONG  PostgreSQL can't be reached" in done.stdout
-        assert "Xq7k" not in done.stdout + done.stderr
-        assert "Redis" not in done.stdout
-
-    def test_of_a_redis_that_does_not_answer_says_so(self, alone: Backfill) -> None:
-        done = alone.set(REDIS_URL="redis://127.0.0.1:1/0")("doctor")
-
-        assert done.returncode == 1
-        assert "WRONG  Redis can't be reached" in done.stdout
-        assert "Traceback" not in done.stdout + done.stderr
-
-    def test_keeps_to_80_columns(self, alone: Backfill) -> None:
-        assert [line for line in alone("doctor").stdout.splitlines() if len(line) > WIDTH] == []

@@ -11,9 +11,11 @@ from backfill_tasks.engine.ledger.quarantine import (
 )
 from backfill_tasks.engine.ledger.reading import (
     Event,
+    Forgotten,
     Unfinished,
     claims,
     events,
+    forgotten,
     newest_run,
     newest_runs,
     read_run,
@@ -39,6 +41,7 @@ from backfill_tasks.engine.ledger.runs import (
 __all__ = [
     "Event",
     "Fence",
+    "Forgotten",
     "NewRun",
     "Place",
     "StandingLane",
@@ -51,6 +54,7 @@ __all__ = [
     "fail_lane",
     "fence",
     "finish",
+    "forgotten",
     "hold_back",
     "hold_quarantined",
     "hold_starts",

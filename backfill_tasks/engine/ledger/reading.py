@@ -93,6 +93,29 @@ def unfinished(connection: Connection, backfill: str) -> list[Unfinished]:
     return [Unfinished(RunId(row.id), row.state, row.parameters) for row in rows]
 
 
+@dataclass(frozen=True)
+class Forgotten:
+    """An unfinished run to which nothing has happened since."""
+
+    run: RunId
+    state: RunState
+    since: datetime
+
+
+def forgotten(connection: Connection, seconds: float) -> list[Forgotten]:
+    """The runs that are paused or failed and to which nothing has happened for so many seconds, the oldest first."""
+    rows = connection.execute(
+        statement(
+            "SELECT run.id, run.state, max(event.at) AS since"
+            " FROM backfill.run JOIN backfill.event ON event.run_id = run.id"
+            " WHERE run.state IN ('paused', 'failed') GROUP BY run.id"
+            " HAVING max(event.at) < now() - :seconds * interval '1 second' ORDER BY since, run.id"
+        ),
+        {"seconds": seconds},
+    )
+    return [Forgotten(RunId(row.id), row.state, row.since) for row in rows]
+
+
 def newest_runs(connection: Connection, count: int) -> list[RunId]:
     """The ids of the runs that were started last, newest first."""
     found = connection.execute(

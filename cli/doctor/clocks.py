@@ -1,0 +1,75 @@
+"""Whether PostgreSQL and Redis have this machine's time."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from backfill_tasks.engine import live
+from cli.doctor.finding import Finding
+from cli.session import Session
+
+#: From how many seconds on a difference is worth a look.
+_MOST = 2.0
+
+#: How often a clock is read: the quickest answer says most.
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How many seconds a clock is ahead of this machine's; that may be wrong by half of the way there and back."""
+
+    seconds: float
+    within: float
+
+    @property
+    def certain(self) -> float:
+        """The least that it can be, whatever part of the way back and forth took the time."""
+        return max(0.0, abs(self.seconds) - self.within)
+
+
+def difference(read: Callable[[], float], now: Callable[[], float] = time.time) -> Difference:
+    """Compare a clock that is read from afar with `now`, both in seconds since 1970."""
+    found = []
+    for _ in range(_TRIES):
+        before = now()
+        there = read()
+        after = now()
+        found.append(Difference(there - (before + after) / 2, (after - before) / 2))
+    return min(found, key=lambda each: each.within)
+
+
+def postgresql(session: Session) -> Iterator[Finding]:
+    """PostgreSQL's clock is right."""
+    with session.parts.engine.begin() as connection:
+
+        def read() -> float:
+            return float(
+                connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())::float8").scalar_one()
+            )
+
+        yield _judged("PostgreSQL", difference(read))
+
+
+def redis(session: Session) -> Iterator[Finding]:
+    """Redis' clock is right."""
+    client = live.connect(session.settings.redis_url, patience=1)
+
+    def read() -> float:
+        seconds, microseconds = client.time()
+        return float(seconds) + float(microseconds) / 1_000_000
+
+    yield _judged("Redis", difference(read))
+
+
+def _judged(whose: str, found: Difference) -> Finding:
+    if found.certain <= _MOST:
+        within = math.ceil(10 * (abs(found.seconds) + found.within)) / 10
+        return Finding("fine", f"{whose} has this machine's time, within {within:.1f} s")
+    side = "ahead of" if found.seconds > 0 else "behind"
+    return Finding(
+        "look",
+        f"the clock of {whose} is {abs(found.seconds):,.1f} s {side} this machine's",
+        "Jobs come due by PostgreSQL's clock, the rate goes by Redis', waits by the workers': let NTP set them all.",
+    )

@@ -1,0 +1,104 @@
+"""Whether PostgreSQL is the right one, what is in front of it, and whether this role may do there what a run does."""
+
+from collections.abc import Iterator
+
+import psycopg
+
+from backfill_tasks.engine import schema
+from backfill_tasks.engine.pooler import between
+from cli.checks import readings
+from cli.doctor.finding import Finding
+from cli.session import Session
+
+#: The oldest server whose statements are used.
+_POSTGRESQL = 13
+
+
+def server(session: Session) -> Iterator[Finding]:
+    """The database is a primary, and new enough."""
+    with session.parts.engine.begin() as connection:
+        version, recovering = connection.exec_driver_sql(
+            "SELECT current_setting('server_version_num')::int / 10000, pg_is_in_recovery()"
+        ).one()
+    if recovering:
+        yield Finding("WRONG", f"{session.parts.address} is a standby", "DATABASE_URL must lead to the primary.")
+    elif version < _POSTGRESQL:
+        yield Finding("WRONG", f"PostgreSQL {version}", f"PostgreSQL {_POSTGRESQL} or later is needed.")
+    else:
+        yield Finding("fine", f"PostgreSQL {version} answers: {session.parts.address}")
+
+
+def pooler(session: Session) -> Iterator[Finding]:
+    """DATABASE_URL says whether a transaction pooler is in front."""
+    address = session.parts.address
+    try:
+        found = between(address)
+    except psycopg.Error as error:
+        why = str(error).splitlines()[0]
+        yield Finding("look", "whether a pooler is in front can't be found out", f"A second connection failed: {why}")
+        return
+    if found == "a transaction pooler" and not address.pooled:
+        yield Finding(
+            "look",
+            f"{found} is in front, and DATABASE_URL does not say so",
+            "Each process keeps a place in it for itself, also while it rests: add pgbouncer=true to the URL.",
+        )
+    elif found == "nothing" and address.pooled:
+        yield Finding(
+            "look",
+            "no pooler is in front, and DATABASE_URL says pgbouncer=true",
+            "Each page opens a connection of its own, which takes time: leave it away.",
+        )
+    elif found == "a pooler":
+        yield Finding(
+            "look",
+            "a pooler is in front that leaves a second connection waiting",
+            "Each child of a worker needs one: give this role and database a larger pool.",
+        )
+    else:
+        yield Finding("fine", f"{found} is in front" if found != "nothing" else "no pooler is in front")
+
+
+def host(session: Session) -> Iterator[Finding]:
+    """The host's tables are there, with the rights that each backfill takes; what is lacking is said once."""
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for backfill in session.parts.backfills.values():
+        with session.parts.engine.begin() as connection:
+            found = backfill.lacking(connection, apply=True)
+        for each in found:
+            lacking.setdefault((each.what, each.cure), []).append(backfill.name)
+        if not found:
+            yield Finding("fine", f"{backfill.name}: its tables are there, with the rights that it takes")
+    for (what, cure), names in lacking.items():
+        yield Finding("WRONG", f"{', '.join(names)}: {what}", cure)
+
+
+def ledger(session: Session) -> Iterator[Finding]:
+    """The ledger is of this version and may be written, or is not there yet and may be made."""
+    with session.parts.engine.begin() as connection:
+        found = schema.version(connection)
+        role, name, may_create = connection.exec_driver_sql(
+            "SELECT quote_ident(current_user), quote_ident(current_database()),"
+            " has_database_privilege(current_database(), 'CREATE')"
+        ).one()
+        if found:
+            schema.require(connection)
+            schema.require_rights(connection)
+    if found:
+        yield Finding("fine", f"the ledger is at version {schema.latest()}")
+    elif may_create:
+        advice = "`backfill run --apply` creates it, and so does `backfill init`."
+        yield Finding("look", "the ledger does not exist yet", advice)
+    else:
+        advice = f"have a DBA run what `backfill init --sql` prints, or GRANT CREATE ON DATABASE {name} TO {role}"
+        yield Finding("WRONG", "the ledger does not exist yet, and this role may not create it", advice)
+
+
+def sight(session: Session) -> Iterator[Finding]:
+    """Every indicator of pressure can be measured."""
+    blind = [each for each in readings(session) if each.answer == "unknown"]
+    for reason in dict.fromkeys(each.reason for each in blind):
+        names = ", ".join(each.indicator for each in blind if each.reason == reason)
+        yield Finding("look", f"can't be measured: {names}", f"Without it no page waits for it. {reason}")
+    if not blind:
+        yield Finding("fine", "every indicator of pressure can be measured")

@@ -1,0 +1,61 @@
+"""Whether workers are there, of which version, and whether runs were left over that nothing moves."""
+
+from collections.abc import Iterator
+
+from backfill_tasks import __version__
+from backfill_tasks.engine import ledger, schema
+from cli import render
+from cli.doctor.finding import Finding
+from cli.rate import rate_that_holds
+from cli.session import Session
+
+#: A run to which nothing has happened for so long, in seconds, may have been forgotten.
+_DAY = 86_400
+
+
+def workers(session: Session) -> Iterator[Finding]:
+    """A worker is online, and all are of this command's version."""
+    from backfill_tasks.fleet import workers as online  # noqa: PLC0415  Celery takes half a second to import
+
+    versions = online()
+    if not versions:
+        yield Finding("WRONG", "no worker is online", "Start one: celery -A backfill_tasks worker")
+        return
+    number = "1 worker is" if len(versions) == 1 else f"{len(versions)} workers are"
+    yield Finding("fine", f"{number} online; the rate of all together is {rate_that_holds(session)}")
+    others = {worker: version for worker, version in versions.items() if version != __version__}
+    for worker, version in others.items():
+        of = f"is of version {version}" if version else "does not tell its version"
+        yield Finding(
+            "look",
+            f"{worker} {of}, this command is of {__version__}",
+            "Restart it with the same version: an older worker may not know what a newer command asks for.",
+        )
+    if not others:
+        yield Finding("fine", f"every worker is of this command's version, {__version__}")
+
+
+def leftovers(session: Session) -> Iterator[Finding]:
+    """No run is left over that nothing moves."""
+    from backfill_tasks.fleet import messages_on_their_way  # noqa: PLC0415  Celery takes half a second to import
+
+    with session.parts.engine.begin() as connection:
+        if schema.version(connection) != schema.latest():
+            return
+        forgotten = ledger.forgotten(connection, _DAY)
+        now = connection.exec_driver_sql("SELECT now()").scalar_one()
+    lost = session.parts.runs.lost(standing_seconds=session.settings.standing_seconds, held=messages_on_their_way)
+    for run in dict.fromkeys(lane.run for lane in lost):
+        lanes = render.lanes_in_words(sum(lane.run == run for lane in lost))
+        yield Finding("look", f"run {run} is running, and {lanes} of it stand: no message is on its way", _way_on(run))
+    for each in forgotten:
+        since = render.duration((now - each.since).total_seconds())
+        yield Finding(
+            "look", f"run {each.run} is {each.state}, and nothing has happened to it for {since}", _way_on(each.run)
+        )
+    if not (lost or forgotten):
+        yield Finding("fine", "no run is left over that nothing moves")
+
+
+def _way_on(run: str) -> str:
+    return f"`backfill resume {run}` goes on with it, `backfill cancel {run}` ends it."

@@ -1,0 +1,81 @@
+"""Whether a page reads by index: the plan of each statement that it sends, as it would send it."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks.engine.backfill import Backfill, PageContext
+from backfill_tasks.engine.database import begin_read_only, is_permanent, reason, sqlstate
+from backfill_tasks.engine.model import Bounds, Window
+from backfill_tasks.engine.pace import Pace
+from backfill_tasks.engine.page import PAGE_ROWS
+from backfill_tasks.engine.plans import Sent, sent, whole_scans
+from cli.doctor.finding import Finding
+from cli.session import Session
+
+#: Every option that a backfill may have, as `run` has it without any.
+_OPTIONS: dict[str, Any] = {"client_ids": None, "rescore_all": False, "delay_ms": 0}
+
+#: A page of the usual size, in items; and the bound that its backfill counts its pending jobs up to.
+_LIMIT, _PENDING = 500, 12
+
+#: Sorts behind every id.
+_LAST = "\U0010ffff"
+
+#: SQLSTATE: no unique index is there that ON CONFLICT could go by.
+_NO_SUCH_KEY = "42P10"
+
+
+def page(session: Session) -> Iterator[Finding]:
+    """Each backfill's page, and what is asked before it, reads no large table whole. Nothing is carried out."""
+    for backfill in session.parts.backfills.values():
+        with session.parts.engine.begin() as connection:
+            begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)
+            if backfill.lacking(connection, apply=True):  # said where the host is looked at
+                continue
+            found = list(dict.fromkeys(_of(connection, backfill)))
+        yield from found
+        if not found:
+            yield Finding("fine", f"{backfill.name}: its pages read by index")
+
+
+def _of(connection: Connection, backfill: Backfill) -> Iterator[Finding]:
+    upper = backfill.before(connection, _LAST) or ""
+    for ask in _asked(backfill, connection, upper):
+        statement = sent(connection, ask)
+        if statement is None:
+            continue
+        try:
+            with connection.begin_nested():
+                yield from _whole(backfill, connection, statement)
+        except DBAPIError as error:
+            yield _refused(backfill, error, statement)
+
+
+def _asked(backfill: Backfill, connection: Connection, upper: str) -> list[Callable[[], object]]:
+    """A page of a run without any option, and what is asked before it."""
+    options = {name: _OPTIONS[name] for name in backfill.option_names}
+    window, context = Window(Bounds(None, upper), _LIMIT, PAGE_ROWS), PageContext(options, datetime.now(UTC))
+    return [
+        lambda: backfill.page(connection, window, context),
+        lambda: backfill.pending(connection, _PENDING),
+        *(partial(each.read, connection) for each in backfill.indicators(Pace(max_live_wait=1.0))),
+    ]
+
+
+def _whole(backfill: Backfill, connection: Connection, statement: Sent) -> Iterator[Finding]:
+    for scan in whole_scans(connection, statement):
+        what = f"{backfill.name}: a page reads all of {scan.table}, about {scan.rows:,} rows"
+        advice = scan.index or "No index would avoid it: look at the plan."
+        yield Finding("WRONG", f"{what}, again and again", advice) if scan.often else Finding("look", what, advice)
+
+
+def _refused(backfill: Backfill, error: DBAPIError, statement: Sent) -> Finding:
+    if sqlstate(error) == _NO_SUCH_KEY and statement.conflict is not None:
+        return Finding("WRONG", f"{backfill.name}: the host lacks a unique index that a page needs", statement.conflict)
+    what = f"{backfill.name}: a page's plan can't be seen: {reason(error)}"
+    return Finding("WRONG" if is_permanent(error) else "look", what)

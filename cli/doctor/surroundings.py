@@ -1,0 +1,50 @@
+"""Whether the settings can be read, and whether Redis keeps what it is given."""
+
+from collections.abc import Iterator
+
+from redis.exceptions import RedisError
+
+from backfill_tasks.engine import live
+from backfill_tasks.settings import masked
+from cli.doctor.finding import Finding
+from cli.session import Session
+
+#: The oldest Redis whose commands are used.
+_REDIS = (6, 2)
+
+
+def settings(session: Session) -> Iterator[Finding]:
+    """The settings make sense."""
+    found = session.settings
+    found.required_database_url()
+    yield Finding("fine", "settings can be read")
+    if not (found.jobs_per_minute or found.max_pending):
+        yield Finding(
+            "look",
+            "jobs are neither spread nor bounded",
+            "All jobs come due at once, before every webhook's: set BACKFILL_JOBS_PER_MINUTE or BACKFILL_MAX_PENDING.",
+        )
+
+
+def redis(session: Session) -> Iterator[Finding]:
+    """Redis answers, is new enough, and neither forgets nor evicts."""
+    session.require_redis()
+    client = live.connect(session.settings.redis_url, patience=1)
+    try:
+        version = str(client.info("server")["redis_version"])
+        kept, policy = (dict(client.config_get(name)).get(name) for name in ("appendonly", "maxmemory-policy"))
+    except RedisError as error:  # a managed Redis often does not tell
+        yield Finding("look", "Redis answers, but does not tell its settings", f"It says: {error}")
+        return
+    if tuple(int(part) for part in version.split(".")[:2]) < _REDIS:
+        yield Finding("WRONG", f"Redis {version}", "Redis 6.2 or later is needed.")
+    else:
+        yield Finding("fine", f"Redis {version} answers: {masked(session.settings.redis_url)}")
+    if policy not in (None, "noeviction"):
+        yield Finding("look", f"Redis may evict keys: {policy}", "CONFIG SET maxmemory-policy noeviction")
+    if kept == "no":
+        yield Finding(
+            "look",
+            "Redis keeps nothing over a restart",
+            "Nothing is lost for good, the ledger has it all; but lanes stand for a minute. CONFIG SET appendonly yes",
+        )

@@ -1,0 +1,363 @@
+"""`backfill doctor`: whether a run would work, and who can mend what is in its way."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+import redis
+from acceptance.commands import backfill_against, empty
+from acceptance.host import Host, make_host
+from harness import Backfill, Worker
+from pgbouncer import pgbouncer
+from psycopg import sql
+
+from backfill_tasks import __version__
+from sandbox.servers import Redis
+
+WIDTH = 80
+RUN = ("run", "--apply", "--detach")
+
+#: Many jobs that are done, in no run's name.
+JOBS = """
+INSERT INTO "BackgroundJob" (id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "updatedAt")
+SELECT 'job-' || number, 'LEAD_SCORING_POST_PROCESS', 'SUCCEEDED', 'key-' || number, client, lead, message, now()
+FROM generate_series(1, 12000) AS number
+CROSS JOIN (
+  SELECT lead."clientId" AS client, lead.id AS lead, message.id AS message
+  FROM "Lead" AS lead JOIN "Message" AS message ON message."leadId" = lead.id LIMIT 1
+) AS one
+"""
+
+#: No lane has moved for an hour.
+AN_HOUR_AGO = "UPDATE backfill.lane SET moved_at = now() - interval '1 hour', held_until = now() - interval '1 hour'"
+
+#: A machine whose clock is a minute behind: Python reads this before anything else.
+SLOW_CLOCK = "import time; clock = time.time; time.time = lambda: clock() - 60"
+
+#: A worker of another version, and one from before workers were asked for it.
+OLD_WORKER = "from backfill_tasks import celery, fleet; fleet.__version__ = '0.0.9'; app = celery.app"
+SILENT_WORKER = """
+from celery.worker.control import Panel
+from backfill_tasks import celery, fleet
+del Panel.data["backfill_version"]
+app = celery.app
+"""
+
+
+def said(command: Backfill, *, status: int) -> str:
+    """What it says, each finding on one line, with its advice."""
+    done = command("doctor")
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout.replace("\n       ", " ")
+
+
+@pytest.fixture(scope="module")
+def large_template(make_database: Callable[..., str]) -> str:
+    """The name of a host database whose large tables have over 10,000 rows."""
+    large = make_host(make_database(), 6_000)
+    large.execute(JOBS)
+    with psycopg.connect(large.url, autocommit=True) as connection:
+        connection.execute("ANALYZE")
+    return large.url.rsplit("/", 1)[1]
+
+
+@pytest.fixture
+def large(
+    make_database: Callable[..., str], large_template: str, broker: Redis, worker: Worker, tmp_path: Path
+) -> Backfill:
+    """The command against a large host database of its own."""
+    command = backfill_against(tmp_path, make_database(template=large_template), broker.url)
+    command("init")
+    return command
+
+
+def execute(command: Backfill, statement: str) -> None:
+    with psycopg.connect(command.database_url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def drop_indexes(command: Backfill, table: str, like: str) -> None:
+    """Take away the indexes of a table whose definition has this in it."""
+    with psycopg.connect(command.database_url, autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT indexname FROM pg_indexes WHERE schemaname = 'public' AND tablename = %s AND indexdef LIKE %s",
+            [table, f"%{like}%"],
+        ).fetchall()
+        assert found
+        for (name,) in found:
+            connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(name)))
+
+
+@pytest.mark.usefixtures("worker")
+class TestWhereARunWouldWork:
+    def test_nothing_is_wrong(self, backfill: Backfill) -> None:
+        backfill("init")
+
+        shown = said(backfill, status=0)
+
+        assert "WRONG" not in shown
+        assert "fine   no pooler is in front" in shown
+        assert "fine   lead-scoring: its pages read by index" in shown
+        assert "fine   1 worker is online" in shown
+        assert f"fine   every worker is of this command's version, {__version__}" in shown
+        assert "fine   no run is left over that nothing moves" in shown
+
+    def test_a_ledger_that_is_not_there_yet_is_nothing_wrong(self, backfill: Backfill, inhabited: Host) -> None:
+        shown = said(backfill, status=0)
+
+        assert "look   the ledger does not exist yet" in shown
+        assert "`backfill run --apply` creates it, and so does `backfill init`." in shown
+        assert not inhabited.has_ledger()
+
+    def test_it_changes_nothing(self, backfill: Backfill, inhabited: Host) -> None:
+        backfill.json("run", "--apply")
+        before = inhabited.contents()
+
+        said(backfill, status=0)
+
+        assert inhabited.contents() == before
+
+    def test_it_keeps_to_80_columns(self, backfill: Backfill) -> None:
+        assert [line for line in backfill("doctor").stdout.splitlines() if len(line) > WIDTH] == []
+
+
+class TestServers:
+    def test_a_database_that_does_not_answer_is_wrong_and_nothing_else_is_asked(self, alone: Backfill) -> None:
+        shown = said(alone.set(DATABASE_URL="postgresql://app:Xq7k@127.0.0.1:1/host"), status=1)
+
+        assert "WRONG  PostgreSQL can't be reached" in shown
+        assert "Xq7k" not in shown
+        assert "Redis" not in shown
+
+    def test_a_redis_that_does_not_answer_is_wrong(self, alone: Backfill) -> None:
+        shown = said(alone.set(REDIS_URL="redis://127.0.0.1:1/0"), status=1)
+
+        assert "WRONG  Redis can't be reached" in shown
+        assert "worker" not in shown
+
+    def test_a_ledger_that_is_newer_is_wrong(self, alone: Backfill, inhabited: Host) -> None:
+        alone("init")
+        inhabited.execute("INSERT INTO backfill.migration (version) VALUES (99)")
+
+        assert "WRONG  the ledger is at version 99" in said(alone, status=1)
+
+    def test_a_redis_that_may_evict_is_looked_at(self, alone: Backfill, deserted_broker: Redis) -> None:
+        with redis.Redis.from_url(deserted_broker.url) as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            shown = said(alone, status=1)
+            client.config_set("maxmemory-policy", "noeviction")
+
+        assert "look   Redis may evict keys: allkeys-lru" in shown
+
+
+@pytest.mark.usefixtures("worker")
+class TestPooler:
+    def test_a_transaction_pooler_that_the_url_does_not_speak_of_is_looked_at(
+        self, backfill: Backfill, tmp_path: Path
+    ) -> None:
+        with pgbouncer(backfill.database_url, tmp_path, mode="transaction") as url:
+            shown = said(backfill.set(DATABASE_URL=url), status=0)
+
+        assert "look   a transaction pooler is in front, and DATABASE_URL does not say so" in shown
+        assert "add pgbouncer=true to the URL" in shown
+
+    def test_one_that_it_speaks_of_is_fine_and_a_run_works(self, backfill: Backfill, tmp_path: Path) -> None:
+        with pgbouncer(backfill.database_url, tmp_path, mode="transaction") as url:
+            through = backfill.set(DATABASE_URL=f"{url}?pgbouncer=true")
+
+            assert "fine   a transaction pooler is in front" in said(through, status=0)
+            assert through.json("run", "--apply")["state"] == "complete"
+
+    def test_one_that_is_not_there_is_looked_at(self, backfill: Backfill) -> None:
+        shown = said(backfill.set(DATABASE_URL=f"{backfill.database_url}?pgbouncer=true"), status=0)
+
+        assert "look   no pooler is in front, and DATABASE_URL says pgbouncer=true" in shown
+
+
+@pytest.fixture
+def role(inhabited: Host) -> Iterator[str]:
+    """A role that may log in, and nothing else."""
+    name = f"role_{secrets.token_hex(4)}"
+    inhabited.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'Xq7kZw9p'")
+    yield name
+    inhabited.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def as_role(command: Backfill, role: str) -> Backfill:
+    parts = urlsplit(command.database_url)
+    return command.set(DATABASE_URL=parts._replace(netloc=f"{role}:Xq7kZw9p@{parts.hostname}:{parts.port}").geturl())
+
+
+@pytest.mark.usefixtures("worker")
+class TestRights:
+    def test_every_grant_that_is_missing_is_named_at_once(self, backfill: Backfill, role: str) -> None:
+        backfill("init")
+
+        shown = said(as_role(backfill, role), status=1)
+
+        assert f'Have a DBA run GRANT SELECT ON "public"."Client" TO {role}' in shown
+        assert f'Have a DBA run GRANT SELECT ON "public"."Message" TO {role}' in shown
+        assert f'Have a DBA run GRANT SELECT, UPDATE ON "public"."Lead" TO {role}' in shown
+        assert f'Have a DBA run GRANT SELECT, INSERT, UPDATE ON "public"."BackgroundJob" TO {role}' in shown
+        assert f"GRANT USAGE ON SCHEMA backfill TO {role}" in shown
+        assert f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill TO {role}" in shown
+        assert shown.count("this role may not read the ledger") == 1
+        assert "read by index" not in shown
+
+    def test_with_the_grants_that_it_names_a_run_works(self, backfill: Backfill, role: str, inhabited: Host) -> None:
+        backfill("init")
+        as_another = as_role(backfill, role)
+        for line in said(as_another, status=1).splitlines():
+            if "GRANT" in line:
+                inhabited.execute(line[line.index("GRANT") :])
+
+        shown = said(as_another, status=0)
+
+        assert "can't be measured" not in shown
+        assert as_another.json("run", "--apply")["state"] == "complete"
+
+    def test_a_role_that_can_t_see_other_sessions_is_told_the_grant(self, backfill: Backfill, role: str) -> None:
+        backfill("init")
+        execute(backfill, f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}")
+        execute(backfill, f"GRANT USAGE ON SCHEMA backfill TO {role}")
+        execute(backfill, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill TO {role}")
+
+        shown = said(as_role(backfill, role), status=0)
+
+        assert "look   can't be measured: replication lag" in shown
+        assert f"GRANT pg_read_all_stats TO {role}" in shown
+
+    def test_a_role_that_may_not_create_the_ledger_is_told_who_can(self, backfill: Backfill, role: str) -> None:
+        shown = said(as_role(backfill, role), status=1)
+
+        assert "WRONG  the ledger does not exist yet, and this role may not create it" in shown
+        assert "`backfill init --sql` prints, or GRANT CREATE ON DATABASE" in shown
+
+
+class TestPlans:
+    def test_those_of_a_large_host_are_fine(self, large: Backfill) -> None:
+        assert "WRONG" not in said(large, status=0)
+
+    def test_a_table_that_is_read_whole_for_each_lead_is_wrong_and_the_index_named(self, large: Backfill) -> None:
+        drop_indexes(large, "Message", '("leadId"')
+
+        shown = said(large, status=1)
+
+        for name in ("lead-scoring", "message-rollups"):
+            assert f'WRONG  {name}: a page reads all of "public"."Message", about ' in shown
+        assert 'CREATE INDEX CONCURRENTLY ON "public"."Message" ("leadId")' in shown
+
+    def test_the_index_that_it_names_mends_it(self, large: Backfill) -> None:
+        drop_indexes(large, "Message", '("leadId"')
+        execute(large, 'CREATE INDEX CONCURRENTLY ON "public"."Message" ("leadId")')
+
+        assert "fine   lead-scoring: its pages read by index" in said(large, status=0)
+
+    def test_a_table_that_is_read_once_a_page_is_looked_at(self, large: Backfill) -> None:
+        drop_indexes(large, "BackgroundJob", "(status")
+
+        shown = said(large, status=0)
+
+        assert 'look   lead-scoring: a page reads all of "public"."BackgroundJob", about 1' in shown
+        assert 'CREATE INDEX CONCURRENTLY ON "public"."BackgroundJob" (status' in shown
+
+    def test_the_unique_key_of_the_jobs_is_wrong_to_lack(self, large: Backfill) -> None:
+        drop_indexes(large, "BackgroundJob", "dedupeKey")
+
+        shown = said(large, status=1)
+
+        assert "WRONG  lead-scoring: the host lacks a unique index that a page needs" in shown
+        assert 'CREATE UNIQUE INDEX CONCURRENTLY ON "public"."BackgroundJob" ("dedupeKey")' in shown
+
+    @pytest.mark.usefixtures("worker")
+    def test_a_small_table_may_be_read_whole(self, backfill: Backfill, bare_host: str) -> None:
+        small = backfill.set(DATABASE_URL=bare_host)
+        drop_indexes(small, "Message", '("leadId"')
+
+        assert "fine   lead-scoring: its pages read by index" in said(small, status=0)
+
+
+@pytest.mark.usefixtures("worker")
+class TestClocks:
+    def test_this_machine_s_is_told_how_far_off_it_is(self, backfill: Backfill) -> None:
+        (backfill.directory / "sitecustomize.py").write_text(SLOW_CLOCK)
+
+        shown = said(backfill.set(PYTHONPATH=str(backfill.directory)), status=0)
+
+        assert "look   the clock of PostgreSQL is 60.0 s ahead of this machine's" in shown
+        assert "look   the clock of Redis is 60.0 s ahead of this machine's" in shown
+
+    def test_the_same_time_is_fine(self, backfill: Backfill) -> None:
+        shown = said(backfill, status=0)
+
+        assert "fine   PostgreSQL has this machine's time, within 0." in shown
+        assert "fine   Redis has this machine's time, within 0." in shown
+
+
+class TestWorkers:
+    def test_none_is_wrong(self, alone: Backfill) -> None:
+        shown = said(alone, status=1)
+
+        assert "WRONG  no worker is online Start one: celery -A backfill_tasks worker" in shown
+
+    @pytest.mark.parametrize(
+        ("module", "says"), [(OLD_WORKER, "is of version 0.0.9"), (SILENT_WORKER, "does not tell its version")]
+    )
+    def test_one_of_another_version_is_looked_at(self, alone: Backfill, module: str, says: str) -> None:
+        (alone.directory / "another_worker.py").write_text(module)
+        worker = Worker.start(alone, app="another_worker", concurrency=1)
+        try:
+            shown = said(alone, status=0)
+        finally:
+            worker.stop()
+
+        assert f"{says}, this command is of {__version__}" in shown
+        assert "look   worker-1-" in shown
+
+
+class TestLeftovers:
+    @pytest.fixture
+    def run(self, request: pytest.FixtureRequest, backfill: Backfill) -> str:
+        """The id of a run that is paused after its first page."""
+        request.getfixturevalue("worker")
+        canary: str = backfill.json("run", "--apply", "--single-batch", "--limit", "50", status=4)["run_id"]
+        return canary
+
+    @pytest.mark.usefixtures("run")
+    def test_a_run_that_was_paused_a_moment_ago_is_none(self, backfill: Backfill) -> None:
+        assert "fine   no run is left over" in said(backfill, status=0)
+
+    def test_a_run_that_was_paused_long_ago_is_named_with_the_ways_out(
+        self, backfill: Backfill, run: str, inhabited: Host
+    ) -> None:
+        inhabited.execute("UPDATE backfill.event SET at = at - interval '2 days'")
+
+        shown = said(backfill, status=0)
+
+        assert f"look   run {run} is paused, and nothing has happened to it for 2 d" in shown
+        assert f"`backfill resume {run}` goes on with it, `backfill cancel {run}` ends it." in shown
+
+    def test_a_run_whose_messages_are_lost_is_named_with_its_lanes(
+        self, alone: Backfill, inhabited: Host, deserted_broker: Redis
+    ) -> None:
+        run = alone.json(*RUN)["run_id"]
+        empty(deserted_broker)
+        inhabited.execute(AN_HOUR_AGO)
+        worker = Worker.start(alone, concurrency=1)
+        try:
+            shown = said(alone, status=0)
+        finally:
+            worker.stop()
+
+        assert f"look   run {run} is running, and 2 lanes of it stand: no message is on its way" in shown
+        assert alone.json("status", run)["pages"] == 0
+
+    def test_a_run_whose_messages_wait_for_a_worker_is_none(self, alone: Backfill, inhabited: Host) -> None:
+        alone.json(*RUN)
+        inhabited.execute(AN_HOUR_AGO)
+
+        assert "fine   no run is left over" in said(alone, status=1)

@@ -1,0 +1,59 @@
+"""What stands between us and PostgreSQL is found out, in front of real servers."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from integration.site import Site
+from pgbouncer import pgbouncer
+
+from backfill_tasks.engine.database import parse_url
+from backfill_tasks.engine.pooler import between
+
+
+@contextmanager
+def traffic(url: str, clients: int = 3) -> Iterator[None]:
+    """Other clients' transactions, one after the other."""
+    ended = threading.Event()
+
+    def work() -> None:
+        with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
+            while not ended.is_set():
+                connection.execute("SELECT pg_sleep(0.001)")
+
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    yield
+    ended.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_nothing(site: Site) -> None:
+    assert between(parse_url(site.url)) == "nothing"
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_transaction_pooler(site: Site, tmp_path: Path, size: int) -> None:
+    with pgbouncer(site.url, tmp_path, mode="transaction", size=size) as url:
+        assert between(parse_url(url)) == "a transaction pooler"
+
+
+def test_a_session_pooler(site: Site, tmp_path: Path) -> None:
+    with pgbouncer(site.url, tmp_path, mode="session") as url:
+        assert between(parse_url(url)) == "a session pooler"
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_while_others_use_it_too(site: Site, tmp_path: Path, mode: str) -> None:
+    with pgbouncer(site.url, tmp_path, mode=mode) as url, traffic(url):
+        assert between(parse_url(url)) == f"a {mode} pooler"
+
+
+def test_it_says_so_where_a_second_connection_waits_for_ever(site: Site, tmp_path: Path) -> None:
+    with pgbouncer(site.url, tmp_path, mode="session", size=1) as url:
+        assert between(parse_url(url), patience=0.2) == "a pooler"
