@@ -3,7 +3,7 @@ PYTHON ?= python3
 SETUP = @$(PYTHON) sandbox/bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser screenshots test-docker bench scaling docs reference lint format clean
+.PHONY: help demo test test-package test-browser screenshots test-docker bench scaling docs reference lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -15,6 +15,10 @@ demo: ## the main job on a sample database, end to end (KEEP=1: stay up until Ct
 test: ## the whole test suite (ARGS="-k name": for pytest)
 	$(SETUP) test
 	@exec .venv/bin/python -m pytest -n 4 $(ARGS)
+
+test-package: ## wheel and sdist, installed on every Python that is here
+	$(SETUP) package
+	@exec .venv/bin/python -m pytest -m package tests/test_package.py $(ARGS)
 
 test-browser: ## Flower in a real browser (Debian: apt install chromium)
 	$(SETUP) browser

@@ -58,6 +58,7 @@ class Backfill:
 
     directory: Path
     environment: Mapping[str, str]
+    programs: Path = _PROGRAMS
 
     @property
     def database_url(self) -> str:
@@ -70,7 +71,7 @@ class Backfill:
     def __call__(self, *arguments: str, timeout: float = 120) -> "subprocess.CompletedProcess[str]":
         """Run the command to its end, with no terminal."""
         return subprocess.run(
-            [_PROGRAMS / "backfill", *arguments],
+            [self.programs / "backfill", *arguments],
             cwd=self.directory,
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
@@ -92,7 +93,7 @@ class Backfill:
     def popen(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start the command and leave it running."""
         return subprocess.Popen(
-            [_PROGRAMS / "backfill", *arguments],
+            [self.programs / "backfill", *arguments],
             cwd=self.directory,
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
@@ -124,8 +125,8 @@ class Worker:
         number = len(list(backfill.directory.glob("worker-*.log"))) + 1
         log = backfill.directory / f"worker-{number}.log"
         variables = {**backfill.environment, **(environment or {})}
-        command = [str(_PROGRAMS / "celery"), "-A", app, "worker", "--loglevel=info", f"--concurrency={concurrency}"]
-        command += [f"--hostname=worker-{number}-{os.getpid()}@%h"]
+        command = [str(backfill.programs / "celery"), "-A", app, "worker", "--loglevel=info"]
+        command += [f"--concurrency={concurrency}", f"--hostname=worker-{number}-{os.getpid()}@%h"]
         if beat:
             command += ["--beat", "--schedule", str(backfill.directory / f"beat-{number}")]
         with log.open("wb") as output:
