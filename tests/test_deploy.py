@@ -4,18 +4,13 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from deployed import DASHBOARD, ROOT, RULES, RULES_TEST, dashboard, expressions, readable
 
 from cli.exposition import MEANINGS
 
-ROOT = Path(__file__).parents[1]
-RULES = ROOT / "deploy/prometheus/backfill.rules.yml"
-RULES_TEST = ROOT / "deploy/prometheus/rules_test.yml"
-DASHBOARD = ROOT / "deploy/grafana/backfill.json"
 REFERENCE = ROOT / "docs/reference/metrics.md"
 
 _METRIC = re.compile(r"\bbackfill_\w+")
@@ -36,21 +31,6 @@ def metrics_in(text: str) -> set[str]:
     return {name if name in MEANINGS else _OF_HISTOGRAMS.sub("", name) for name in _METRIC.findall(text)}
 
 
-def expressions(node: Any) -> Iterator[str]:
-    """Every PromQL expression of a dashboard."""
-    if isinstance(node, dict):
-        yield from (value for name, value in node.items() if name == "expr")
-        node = list(node.values())
-    if isinstance(node, list):
-        for each in node:
-            yield from expressions(each)
-
-
-def dashboard() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(DASHBOARD.read_text(encoding="utf-8"))
-    return content
-
-
 def test_prometheus_takes_the_rules(promtool: str) -> None:
     done = subprocess.run([promtool, "check", "rules", RULES], capture_output=True, text=True, check=False)
 
@@ -64,8 +44,9 @@ def test_each_alert_fires_when_it_should_and_not_when_all_is_well(promtool: str)
 
 
 def test_prometheus_can_read_every_expression_of_the_dashboard(promtool: str, tmp_path: Path) -> None:
-    readable = [each.replace("$__rate_interval", "1m").replace("$run", "r") for each in expressions(dashboard())]
-    rules = [{"record": f"panel:{number}", "expr": each} for number, each in enumerate(readable)]
+    rules = [
+        {"record": f"panel:{number}", "expr": readable(each)} for number, each in enumerate(expressions(dashboard()))
+    ]
     file = tmp_path / "panels.json"  # JSON is YAML
     file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}), encoding="utf-8")
 

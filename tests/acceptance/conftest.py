@@ -6,6 +6,7 @@ from subprocess import Popen
 
 import pytest
 from acceptance.commands import Follow, OpenTerminal, backfill_against, empty
+from acceptance.exporter import Export, Exporter
 from acceptance.host import Host, make_host
 from harness import Backfill, Terminal, Worker
 
@@ -105,3 +106,17 @@ def open_terminal() -> Iterator[OpenTerminal]:
     yield start
     for terminal in opened:
         terminal.close()
+
+
+@pytest.fixture
+def export() -> Iterator[Export]:
+    """Starts exporters that end with the test."""
+    started: list[Exporter] = []
+
+    def start(backfill: Backfill, *options: str) -> Exporter:
+        started.append(Exporter.start(backfill, *options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()

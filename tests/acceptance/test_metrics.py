@@ -6,96 +6,19 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 from acceptance.commands import assert_refused, backfill_against
+from acceptance.exporter import Export, Scrape
 from acceptance.host import Host
-from harness import Backfill, Worker, fetch, wait_for
-from prometheus_client.parser import text_string_to_metric_families
+from harness import Backfill, Worker
 
 from sandbox.servers import Redis
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/metrics.md"
 TOKEN = "a-token-of-some-length"  # noqa: S105  of these tests
 NOBODY = "postgresql://nobody@127.0.0.1:1/none"
-
-
-@dataclass(frozen=True)
-class Scrape:
-    """What one answer of the exporter has."""
-
-    samples: dict[tuple[str, frozenset[tuple[str, str]]], float]
-    types: dict[str, str]
-
-    def __call__(self, name: str, **labels: str) -> float | None:
-        """The sum of the samples with these labels; None if there is none."""
-        found = [value for (each, its), value in self.samples.items() if each == name and labels.items() <= set(its)]
-        return sum(found) if found else None
-
-
-@dataclass(frozen=True)
-class Exporter:
-    process: Popen[str]
-    url: str
-
-    @classmethod
-    def start(cls, backfill: Backfill, *options: str) -> "Exporter":
-        process = backfill.popen("metrics", "--port=0", *options)
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        found = re.fullmatch(r"Metrics at (http://\S+/metrics)\n", line)
-        assert found, line
-        return cls(process, found[1])
-
-    def get(self, *, authorization: str = "", path: str = "/metrics") -> tuple[int, str]:
-        return fetch(self.url.removesuffix("/metrics") + path, authorization=authorization)
-
-    def scrape(self) -> Scrape:
-        status, text = self.get()
-        assert status == 200
-        found = list(text_string_to_metric_families(text))
-        samples = {
-            (each.name, frozenset(each.labels.items())): each.value for family in found for each in family.samples
-        }
-        types = dict(re.findall(r"^# TYPE (\S+) (\w+)$", text, re.MULTILINE))
-        return Scrape(samples, types)
-
-    def wait_for_sample(self, name: str, value: float, **labels: str) -> Scrape:
-        """Scrape until a metric has this value."""
-        scrapes: list[Scrape] = []
-
-        def has_come() -> bool:
-            scrapes.append(self.scrape())
-            return scrapes[-1](name, **labels) == value
-
-        wait_for(has_come, what=f"{name} to be {value}")
-        return scrapes[-1]
-
-    def stop(self) -> int:
-        self.process.terminate()
-        self.process.communicate(timeout=20)
-        return self.process.returncode
-
-
-Export = Callable[..., Exporter]
-
-
-@pytest.fixture
-def export() -> Iterator[Export]:
-    """Starts exporters that end with the test."""
-    started: list[Exporter] = []
-
-    def start(backfill: Backfill, *options: str) -> Exporter:
-        started.append(Exporter.start(backfill, *options))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.stop()
 
 
 def test_a_scrape_has_the_numbers_of_the_run(

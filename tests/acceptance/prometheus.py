@@ -1,0 +1,90 @@
+"""A real Prometheus that scrapes the exporter and evaluates the alerts."""
+
+import json
+import re
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deployed import RULES
+from harness import wait_for
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """One that asks its target every second, and has the alerts that are deployed."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @classmethod
+    def start(cls, program: str, directory: Path, target: str) -> "Prometheus":
+        """Start it on this machine alone, and wait until it can be asked.
+
+        Args:
+            program: its path.
+            directory: where its data goes.
+            target: the exporter's host and port.
+        """
+        config = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(RULES)],
+            "scrape_configs": [{"job_name": "backfill", "static_configs": [{"targets": [target]}]}],
+        }
+        file, log = directory / "prometheus.yml", directory / "prometheus.log"
+        file.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+        options = [f"--config.file={file}", f"--storage.tsdb.path={directory / 'prometheus'}"]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [program, *options, "--web.listen-address=127.0.0.1:0"], stdout=output, stderr=output
+            )
+        started = cls(process, log)
+        wait_for(started._is_ready, what=f"Prometheus to be ready: {log}")
+        return started
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        """What its API answers to a path below /api/v1/; fails with its words where it refuses."""
+        url = f"http://127.0.0.1:{self._port()}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                raise AssertionError(f"{parameters}: {refusal.read().decode()}") from None
+
+    def result(self, expression: str) -> list[dict[str, Any]]:
+        """What an expression comes to now."""
+        found: list[dict[str, Any]] = self.ask("query", query=expression)["result"]
+        return found
+
+    def names(self) -> set[str]:
+        """The names of all that it has scraped or made."""
+        return set(self.ask("label/__name__/values"))
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """The alerts, with their expressions and whether they could be evaluated."""
+        found: list[dict[str, Any]] = [rule for group in self.ask("rules")["groups"] for rule in group["rules"]]
+        return found
+
+    def stop(self) -> None:
+        """Ask it to end, and end it if it does not."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _is_ready(self) -> bool:
+        said = self.log.read_text(encoding="utf-8")
+        assert self.process.poll() is None, f"Prometheus ended: {said}"
+        return "Server is ready to receive web requests" in said
+
+    def _port(self) -> int:
+        found = re.search(r'"Listening on" address=127\.0\.0\.1:(\d+)', self.log.read_text(encoding="utf-8"))
+        assert found, "Prometheus does not say where it listens"
+        return int(found[1])

@@ -1,0 +1,64 @@
+"""The alerts and the dashboard in a real Prometheus that has scraped real runs."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from acceptance.exporter import Export, Exporter
+from acceptance.host import Host
+from acceptance.prometheus import Prometheus
+from deployed import dashboard, expressions, readable
+from harness import Backfill, Worker, wait_for
+
+Watch = Callable[[Exporter], Prometheus]
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[Watch]:
+    """Starts a Prometheus that scrapes an exporter, and ends with the test."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("there is no prometheus (Debian: apt install prometheus)")
+    started: list[Prometheus] = []
+
+    def start(exporter: Exporter) -> Prometheus:
+        started.append(Prometheus.start(program, tmp_path, urlsplit(exporter.url).netloc))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+def names_in(texts: list[str]) -> set[str]:
+    """The names of metrics in expressions, as they stand there."""
+    return set(re.findall(r"\bbackfill_\w+", " ".join(texts)))
+
+
+def filling(shown: list[str]) -> list[str]:
+    """The expressions that come to something whatever happens: not those that ask what is wrong now."""
+    return [each for each in shown if not re.search(r'state="(wait|unknown)"', each)]
+
+
+def test_every_expression_is_read_and_is_about_something_that_is_scraped(
+    backfill: Backfill, worker: Worker, inhabited: Host, export: Export, prometheus: Watch
+) -> None:
+    watching = prometheus(export(backfill))
+    wait_for(lambda: watching.result("backfill_source_up"), what="the first scrape: pages are timed from then on")
+    backfill("rate", "1000/s")
+    backfill.json("run", "--apply", "--limit", "50")
+    backfill.json("run", "--apply", "--rescore-all", "--detach", "--limit", "1", "--page-delay-ms", "600000")
+    inhabited.execute("UPDATE backfill.run SET expected = 2000")  # as where an operator was asked
+    shown = [readable(each) for each in expressions(dashboard())]
+
+    wait_for(lambda: len(watching.result("backfill_run_expected_items")) == 2, what="both runs to be scraped")
+    wait_for(lambda: {each["health"] for each in watching.alerts()} == {"ok"}, what="all alerts to be evaluated")
+    wait_for(lambda: all(map(watching.result, filling(shown))), what="the dashboard's panels to have something")
+
+    alerted = [each["query"] for each in watching.alerts()]
+    for each in set(shown).difference(filling(shown)):
+        watching.result(each)  # fails where it can't be read
+    assert names_in([*shown, *alerted]) <= watching.names()
