@@ -1,6 +1,6 @@
 """An installation as ops make it: a folder like a clone on a server, with a filled .env, and `docker compose` in it.
 
-It is for the demo's host, and has a project name, an image name, passwords and a port of its own, so that any number of
+It is for the demo's host, and has a project name, an image name, passwords and ports of its own, so that any number of
 them stand beside a real one on the same engine.
 """
 
@@ -68,6 +68,8 @@ class Installation:
                 "REDIS_PASSWORD": secrets.token_hex(16),
                 "FLOWER_BASIC_AUTH": f"ops:{secrets.token_hex(16)}",
                 "FLOWER_LISTEN": f"127.0.0.1:{_free_port()}",
+                "BACKFILL_METRICS_TOKEN": secrets.token_hex(16),
+                "METRICS_LISTEN": f"127.0.0.1:{_free_port()}",
             },
         )
         return made.set(**settings)

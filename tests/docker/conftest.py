@@ -44,7 +44,7 @@ def engine() -> None:
 @pytest.fixture(scope="session")
 def installation(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An installation of this checkout with its image built, and nothing running."""
-    made = Installation.make(tmp_path_factory.mktemp("installation"), **SETTINGS)
+    made = Installation.make(tmp_path_factory.mktemp("installation"), COMPOSE_PROFILES="demo,metrics", **SETTINGS)
     made.compose("build", "worker", seconds=300)
     yield made
     made.remove()

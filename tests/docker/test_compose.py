@@ -14,7 +14,8 @@ from sandbox.installation import Installation, InstallationError, docker
 
 pytestmark = pytest.mark.docker
 
-OURS = ("worker", "beat", "flower")
+ALWAYS = ("redis", "worker", "beat", "flower")
+OURS = ("worker", "beat", "flower", "metrics")
 STAY_UP = ("redis", *OURS)
 ELIGIBLE = 7_156
 """Of the demo's 20,000 leads."""
@@ -22,7 +23,7 @@ ELIGIBLE = 7_156
 
 @pytest.fixture(scope="module")
 def up(installation: Installation) -> Iterator[Installation]:
-    """The demo, up, with two workers that answer."""
+    """The demo and the exporter, up, with two workers that answer."""
     installation.compose("up", "--detach", "--scale=worker=2")
     wait_for(lambda: installation.workers_online() == 2, what="two workers to answer", seconds=60)
     yield installation
@@ -58,17 +59,28 @@ def standing_still(container: Mapping[str, Any]) -> Iterator[None]:
         docker("kill", "--signal=CONT", container["Id"])
 
 
-def flower_answers(installation: Installation, path: str, login: str | None = None) -> int:
-    """The status with which Flower answers; 0: not at all."""
-    headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
-    connection = HTTPConnection(installation.variables["FLOWER_LISTEN"], timeout=5)
+def get(address: str, path: str, authorization: str = "") -> tuple[int, str]:
+    """Ask for a path: the status, or 0 where nobody answers, and the body."""
+    connection = HTTPConnection(address, timeout=15)
     try:
-        connection.request("GET", path, headers=headers)
-        return connection.getresponse().status
+        connection.request("GET", path, headers={"Authorization": authorization} if authorization else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
     except (ConnectionError, HTTPException):
-        return 0
+        return 0, ""
     finally:
         connection.close()
+
+
+def flower_answers(installation: Installation, path: str, login: str | None = None) -> int:
+    """The status with which Flower answers; 0: not at all."""
+    authorization = f"Basic {base64.b64encode(login.encode()).decode()}" if login else ""
+    return get(installation.variables["FLOWER_LISTEN"], path, authorization)[0]
+
+
+def metrics(installation: Installation, token: str) -> tuple[int, str]:
+    """What the exporter answers to who shows a token."""
+    return get(installation.variables["METRICS_LISTEN"], "/metrics", f"Bearer {token}")
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_PASSWORD", "FLOWER_BASIC_AUTH"])
@@ -83,7 +95,7 @@ def test_nothing_starts_before_the_secrets_are_set(installation: Installation, n
 def test_without_the_demo_there_is_no_database(installation: Installation) -> None:
     services = installation.compose("--env-file=.env", "--profile=", "config", "--services")
 
-    assert sorted(services.split()) == sorted(STAY_UP)
+    assert sorted(services.split()) == sorted(ALWAYS)
 
 
 def test_the_operators_command_does_the_whole_run(up: Installation) -> None:
@@ -113,7 +125,7 @@ def test_workers_are_added_while_others_work(up: Installation) -> None:
     wait_for(lambda: up.workers_online() == 3, what="three workers to answer")
 
 
-def test_only_flower_listens_and_only_on_this_machine(up: Installation) -> None:
+def test_flower_and_the_exporter_listen_on_this_machine_only_and_nothing_else_does(up: Installation) -> None:
     ports = [
         (each["Config"]["Labels"]["com.docker.compose.service"], binding["HostIp"])
         for each in up.containers()
@@ -121,7 +133,7 @@ def test_only_flower_listens_and_only_on_this_machine(up: Installation) -> None:
         for binding in bindings or ()
     ]
 
-    assert ports == [("flower", "127.0.0.1")]
+    assert sorted(ports) == [("flower", "127.0.0.1"), ("metrics", "127.0.0.1")]
 
 
 def test_flower_wants_its_login(up: Installation) -> None:
@@ -130,6 +142,23 @@ def test_flower_wants_its_login(up: Installation) -> None:
     assert flower_answers(up, "/workers") == 401
     assert flower_answers(up, "/workers", "ops:guessed") == 401
     assert flower_answers(up, "/workers", up.variables["FLOWER_BASIC_AUTH"]) == 200
+
+
+def test_the_exporter_wants_its_token(up: Installation) -> None:
+    token = up.variables["BACKFILL_METRICS_TOKEN"]
+    wait_for(lambda: metrics(up, token)[0] == 200, what="the exporter to answer")
+
+    assert metrics(up, "")[0] == 401
+    assert metrics(up, "a-token-that-is-guessed")[0] == 401
+    assert "\nbackfill_workers " in metrics(up, token)[1]
+
+
+@pytest.mark.parametrize("token", ["", "too-short"])
+def test_the_exporter_does_not_start_without_a_token_that_can_t_be_guessed(up: Installation, token: str) -> None:
+    done = up.try_compose("run", "--rm", "-T", "--no-deps", f"--env=BACKFILL_METRICS_TOKEN={token}", "metrics")
+
+    assert done.returncode == 2
+    assert "BACKFILL_METRICS_TOKEN" in done.stderr
 
 
 def test_redis_wants_its_password_and_loses_nothing(up: Installation) -> None:
@@ -163,8 +192,17 @@ def test_a_container_may_do_no_more_than_it_has_to(up: Installation, service: st
     assert done.stdout == "10001\n"
     assert "Read-only file system" in done.stderr
     assert container["HostConfig"]["CapDrop"] == ["ALL"]
-    assert container["HostConfig"]["Memory"] > 0
-    assert container["HostConfig"]["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "5"}
+    assert container["HostConfig"]["PidsLimit"] == 200
+
+
+def test_everything_restarts_by_itself_has_a_bound_on_its_memory_and_rotates_its_logs(up: Installation) -> None:
+    found = {each["Config"]["Labels"]["com.docker.compose.service"]: each["HostConfig"] for each in up.containers()}
+
+    assert found.keys() == {"postgres", *STAY_UP}
+    assert {each["RestartPolicy"]["Name"] for each in found.values()} == {"unless-stopped"}
+    assert [name for name, each in found.items() if not each["Memory"]] == []
+    rotated = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "5"}}
+    assert [name for name, each in found.items() if each["LogConfig"] != rotated] == []
 
 
 def test_a_worker_whose_loop_stands_is_unhealthy(up: Installation) -> None:
