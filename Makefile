@@ -3,7 +3,7 @@ PYTHON ?= python3
 SETUP = @$(PYTHON) sandbox/bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-package test-browser screenshots test-docker bench scaling docs reference lint format clean
+.PHONY: help demo test test-package test-browser screenshots test-docker bench scaling docs reference lint hooks format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,10 @@ lint: ## linters, types and layers
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+hooks: ## let git do what `make lint` does before each commit (pre-commit)
+	$(SETUP) lint
+	@.venv/bin/pre-commit install
 
 format: ## format the code
 	$(SETUP) lint

@@ -123,10 +123,6 @@ def completed(alone: Backfill, words: str) -> list[str]:
     return [line.removeprefix("plain,") for line in alone.set(**asked)().stdout.splitlines()]
 
 
-def test_the_pythons_that_are_named_begin_with_the_oldest_that_is_taken() -> None:
-    assert PYTHONS[0] == PROJECT["requires-python"].removeprefix(">=")
-
-
 def test_the_wheel_has_every_file_that_runs_and_no_other(distributions: Distributions) -> None:
     with ZipFile(distributions.wheel) as wheel:
         files = {name for name in wheel.namelist() if ".dist-info/" not in name}

@@ -1,6 +1,7 @@
-"""What stands twice, once in Python's world and once in Docker's, says the same."""
+"""What stands twice, here and in Docker's or another tool's world, says the same."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from backfill_tasks import __version__
@@ -31,3 +32,20 @@ def test_the_example_of_env_gives_nothing_a_value() -> None:
         ("REDIS_PASSWORD", ""),
         ("FLOWER_BASIC_AUTH", ""),
     ]
+
+
+def test_the_hooks_before_a_commit_are_what_make_lint_does() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+
+    target = re.findall(r"^lint:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[0]
+
+    assert re.findall(r"^ +entry: (.*)$", hooks, re.MULTILINE) == re.findall(r"^\t(\.venv/.*)$", target, re.MULTILINE)
+
+
+def test_the_pythons_of_the_package_begin_with_the_oldest_that_it_takes() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    named = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
+
+    assert named[0] == project["requires-python"].removeprefix(">=")
