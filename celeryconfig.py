@@ -7,6 +7,7 @@ lists it.
 import tempfile
 from pathlib import Path
 
+from backfill_tasks.engine.model import MESSAGE_FORMAT
 from backfill_tasks.settings import load
 
 _settings = load()
@@ -78,9 +79,9 @@ accept_content = ["json"]
 # Commands to workers (is one online? what does it hold?) reach those of this environment only, where a Redis is shared.
 control_exchange = _settings.queue
 
-# The name carries the version of the message's format: an old worker never meets a newer message, it stays in the
-# newer queue for a newer worker.
-task_default_queue = f"{_settings.queue}.v2"
+# The name carries the version of the message's format: a newer message stays in the newer queue for a newer worker. One
+# that an old worker meets all the same is put there (backfill_tasks.tasks).
+task_default_queue = _settings.queue_of_format(MESSAGE_FORMAT)
 
 # Outcomes are in the ledger and in the events below; nobody reads results.
 task_ignore_result = True

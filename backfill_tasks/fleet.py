@@ -47,14 +47,24 @@ def workers() -> dict[str, str | None]:
 
 
 def messages_on_their_way() -> set[str]:
-    """The task ids of all messages that wait in the queue or that a living worker holds, for whatever reason."""
+    """The task ids of all messages that wait for a living worker or that one holds, for whatever reason.
+
+    Workers of another version have a queue of their own. A message that waits there will be taken as long as one of
+    them lives; when the last is gone, it is lost.
+    """
     return _queued() | _held()
 
 
 def _queued() -> set[str]:
+    queues = {app.conf.task_default_queue, *_listened_to()}
     with app.connection_for_read() as connection, connection.channel() as channel:
-        messages = channel.client.lrange(app.conf.task_default_queue, 0, -1)
+        messages = [message for queue in queues for message in channel.client.lrange(queue, 0, -1)]
     return {json.loads(message)["headers"]["id"] for message in messages}
+
+
+def _listened_to() -> set[str]:
+    answers = app.control.inspect(timeout=_PATIENCE).active_queues() or {}
+    return {queue["name"] for queues in answers.values() for queue in queues}
 
 
 def _held() -> set[str]:

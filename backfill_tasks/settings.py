@@ -305,6 +305,10 @@ class Settings:
     metrics_token: str | None
     metrics_login: str | None
 
+    def queue_of_format(self, version: int) -> str:
+        """The name of the queue in which messages of a format wait: of that one, and of no other."""
+        return f"{self.queue}.v{version}"
+
     def required_database_url(self) -> str:
         """The database's URL.
 

@@ -1,6 +1,7 @@
 """The tasks: a page, and the watchdog. Thin: parse, call, say what came of it."""
 
 import logging
+from dataclasses import asdict
 from functools import cache, partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.backfill import Raced
 from backfill_tasks.engine.chain import Step
 from backfill_tasks.engine.database import is_transient, reason
-from backfill_tasks.engine.model import PageMessage, RunId
+from backfill_tasks.engine.model import MESSAGE_FORMAT, PageMessage
 from backfill_tasks.fleet import messages_on_their_way
 from backfill_tasks.wiring import Parts, assemble
 
@@ -23,6 +24,9 @@ logger = get_task_logger(__name__)
 
 #: The longest wait before a page is tried again, in seconds; the waits double up to it: 1, 2, 4 … 60.
 _LONGEST_WAIT = 60
+
+#: The header of a message that names its format.
+_FORMAT = "backfill_format"
 
 
 class LaneStopped(Exception):  # noqa: N818  a lane's end, shown by Flower as the task's failure
@@ -35,15 +39,10 @@ class LaneStopped(Exception):  # noqa: N818  a lane's end, shown by Flower as th
 def send(message: PageMessage, delay: float) -> None:
     """Put a page's message on its way; in Flower `kwargs:lane=2 kwargs:page=7` finds it."""
     page.apply_async(
-        kwargs={
-            "run": message.run,
-            "lane": message.lane,
-            "page": message.page,
-            "generation": message.generation,
-            "waits": message.waits,
-        },
+        kwargs=asdict(message),
         task_id=message.task_id,
         countdown=delay or None,
+        headers={_FORMAT: MESSAGE_FORMAT},
     )
 
 
@@ -61,9 +60,15 @@ def _assemble_early(**_: object) -> None:
 
 
 @app.task(bind=True, name="backfill.page", max_retries=None)  # type: ignore[untyped-decorator]
-def page(self: Task, *, run: str, lane: int, page: int, generation: int, waits: int = 0) -> dict[str, Any]:
-    """One page of a lane, and the message of the next. Safe to deliver any number of times."""
-    message = PageMessage(RunId(run), lane, page, generation, waits)
+def page(self: Task, **fields: Any) -> dict[str, Any]:
+    """One page of a lane, and the message of the next. Safe to deliver any number of times.
+
+    The fields are those of a PageMessage. A message of a newer format is not looked into but left to a newer worker.
+    """
+    version = (self.request.headers or {}).get(_FORMAT, MESSAGE_FORMAT)
+    if version > MESSAGE_FORMAT:
+        return _leave_to_newer(self, fields, version)
+    message = PageMessage(**fields)
     try:
         step = _parts().chain.step(message)
     except Raced:
@@ -71,15 +76,29 @@ def page(self: Task, *, run: str, lane: int, page: int, generation: int, waits: 
     except DBAPIError as error:
         if is_transient(error):
             raise _try_again(self, message, reason(error)) from None
-        step = _parts().chain.stop(message, f"page {page}: {reason(error)}")
+        step = _parts().chain.stop(message, f"page {message.page}: {reason(error)}")
     if step.outcome == "stopped":
         raise LaneStopped(step.reason)
     summary = _summary(step)
     # A page that waits asks again every few seconds, for hours if it must: the log has it once.
-    level = logging.DEBUG if waits and step.outcome == "put off" else logging.INFO
+    level = logging.DEBUG if message.waits and step.outcome == "put off" else logging.INFO
     said = " ".join(f"{key}={value}" for key, value in summary.items())
     logger.log(level, "page %s: %s %s", step.outcome, message, said)
     return {"outcome": step.outcome, **summary}
+
+
+def _leave_to_newer(task: Task, fields: dict[str, Any], version: int) -> dict[str, Any]:
+    """Put a message as it is into the queue of its format, where newer workers find it.
+
+    It waits for a second first: an old worker that was told to listen there too does not send it in circles at speed.
+    """
+    queue = settings.load().queue_of_format(version)
+    task.apply_async(kwargs=fields, task_id=task.request.id, queue=queue, countdown=1, headers=task.request.headers)
+    logger.warning("page left to a newer worker: %s goes to %s", task.request.id, queue)
+    return {
+        "outcome": "left to a newer worker",
+        "reason": f"its format is {version}, this worker knows {MESSAGE_FORMAT}",
+    }
 
 
 def _try_again(task: Task, message: PageMessage, why: str) -> Exception:

@@ -68,6 +68,11 @@ class BrokerContainer(Published, RedisContainer):  # type: ignore[misc]
         queues = self.client.keys("backfill.v*")
         return {name: self.client.llen(name) for name in queues}
 
+    def hand_over(self, source: str, target: str) -> None:
+        """Put all messages of a queue into another."""
+        while self.client.rpoplpush(source, target):
+            pass
+
 
 class BackfillWorkerContainer(CeleryWorkerContainer):
     """A container of our image, which is a worker without more: no command, no volume with an app in it."""

@@ -117,6 +117,11 @@ class Quarantined:
     error: str
 
 
+#: The version of the message's format, to be raised with every change of PageMessage's fields or of what they mean. It
+#: travels with each message and is part of the queue's name.
+MESSAGE_FORMAT = 2
+
+
 @dataclass(frozen=True)
 class PageMessage:
     """Which page a task is to do: the only thing that travels through the broker.

@@ -61,12 +61,14 @@ def image(installation: Installation) -> str:
 
 @pytest.fixture(scope="session")
 def newer_image(image: str, docker_client: docker.DockerClient) -> Iterator[str]:
-    """The name of an image of a next release, whose messages have a newer format."""
-    config = "/opt/backfill/lib/python3*/site-packages/celeryconfig.py"
+    """The name of an image of a next release, whose messages have a newer format: a field more."""
+    model = "/opt/backfill/lib/python3*/site-packages/backfill_tasks/engine/model.py"
+    field = '0,/^    waits: int = 0$/s//&\\n    novelty: str = "new"/'
     dockerfile = f"""
         FROM {image}
         USER root
-        RUN sed -i 's/[.]v[0-9]*"$/.v999"/' {config} && grep -q '[.]v999"$' {config}
+        RUN sed -i -e 's/^MESSAGE_FORMAT = .*/MESSAGE_FORMAT = 999/' -e '{field}' {model} \\
+         && grep -q '= 999$' {model} && grep -q novelty {model}
         USER backfill
     """
     name = f"{image}:newer"

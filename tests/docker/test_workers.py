@@ -10,6 +10,8 @@ from containers import BackfillWorker, HostDatabase
 from harness import wait_for
 from pytest_celery import CeleryTestSetup
 
+from backfill_tasks.engine.model import MESSAGE_FORMAT
+
 pytestmark = pytest.mark.docker
 
 Command = Callable[..., dict[str, Any]]
@@ -100,6 +102,20 @@ def test_an_old_worker_leaves_a_newer_message_to_a_newer_worker(
     assert old.container.exec_run(old.container.attrs["Config"]["Healthcheck"]["Test"][1:]).exit_code == 0
     assert celery_setup.broker.container.waiting() == {"backfill.v999": 2}
 
+    newer: BackfillWorker = request.getfixturevalue("newer_worker")
+
+    assert_done_once(host, newer, run)
+    assert old.pages() == 0
+
+
+def test_an_old_worker_that_is_handed_a_newer_message_leaves_it_to_a_newer_worker(
+    celery_setup: CeleryTestSetup, host: HostDatabase, newer_command: Command, request: pytest.FixtureRequest
+) -> None:
+    old, broker = celery_setup.worker, celery_setup.broker.container
+    run = newer_command("run", "--apply", "--detach", "--limit=50")["run_id"]
+
+    broker.hand_over("backfill.v999", f"backfill.v{MESSAGE_FORMAT}")
+    wait_for(lambda: broker.waiting() == {"backfill.v999": 2}, what="the old worker to leave both messages")
     newer: BackfillWorker = request.getfixturevalue("newer_worker")
 
     assert_done_once(host, newer, run)

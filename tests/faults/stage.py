@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.database import connect, parse_url
-from backfill_tasks.engine.model import PageMessage, RunId
+from backfill_tasks.engine.model import MESSAGE_FORMAT, PageMessage, RunId
 from backfill_tasks.engine.verification import Verification, Verifier
 from backfill_tasks.lead_scoring import LeadScoring
 from sandbox.host.sample import Sample
@@ -187,6 +187,10 @@ class Stage:
         values = {"run": message.run, "lane": message.lane, "page": message.page, "generation": message.generation}
         self._send("backfill.page", times, kwargs=values, task_id=message.task_id)
 
+    def deliver_newer(self, version: int, task_id: str, **fields: Any) -> None:
+        """Put a page's message of a format into the queue that no worker knows yet."""
+        self._send("backfill.page", 1, kwargs=fields, task_id=task_id, headers={"backfill_format": version})
+
     def send_watchdog(self) -> None:
         """Let the watchdog look, as beat does."""
         self._send("backfill.watchdog", 1)
@@ -216,7 +220,10 @@ class Stage:
 
     @property
     def queue(self) -> str:
-        return f"{self.backfill.environment['BACKFILL_QUEUE']}.v2"
+        return self.queue_of_format(MESSAGE_FORMAT)
+
+    def queue_of_format(self, version: int) -> str:
+        return f"{self.backfill.environment['BACKFILL_QUEUE']}.v{version}"
 
     @contextmanager
     def redis(self) -> Iterator["redis.Redis"]:
