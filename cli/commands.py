@@ -135,6 +135,9 @@ def config(context: click.Context) -> None:
 def runs(session: Session, *, most: int, as_json: bool) -> None:
     """List the runs, newest first.
 
+    A run's id begins with the date and time of its start, in UTC; `backfill events` says
+    who started it.
+
     \b
     Examples:
       backfill runs
@@ -155,20 +158,7 @@ def runs(session: Session, *, most: int, as_json: bool) -> None:
     if not found:
         click.echo("There is no run yet: `backfill run --apply` starts one.")
         return
-    rows = [
-        (
-            run.id,
-            run.parameters.backfill,
-            run.state,
-            f"{run.started_at:%Y-%m-%d %H:%M}Z",
-            render.duration(run.seconds),
-            f"{run.counts.get('read', 0):,}",
-            f"{run.counts.get('quarantined', 0):,}",
-            run.started_by,
-        )
-        for run in found
-    ]
-    click.echo(render.table(("run", "backfill", "state", "started", "duration", "read", "quarantined", "by"), rows))
+    click.echo(render.runs(found))
 
 
 @click.command()

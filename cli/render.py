@@ -275,6 +275,23 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
+def runs(found: Iterable[Run]) -> str:
+    """One line a run; the last column, its backfill, gives way where a line is full."""
+    rows = [
+        (
+            run.id,
+            run.state,
+            duration(run.seconds),
+            f"{run.counts.get('read', 0):,}",
+            f"{run.counts.get('quarantined', 0):,}",
+            run.parameters.backfill,
+        )
+        for run in found
+    ]
+    lines = table(("run", "state", "duration", "read", "quarantined", "backfill"), rows).splitlines()
+    return "\n".join(_shortened(line, WIDTH) for line in lines)
+
+
 def progress(backfill: Backfill, run: Run) -> str:
     """How far a run is, on one line."""
     read = run.counts.get("read", 0)

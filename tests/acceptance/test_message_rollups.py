@@ -319,7 +319,7 @@ class TestBesideLeadScoring:
     def test_runs_says_which_is_which(self, alone: Backfill, runs: dict[str, str]) -> None:
         lines = alone("runs").stdout.splitlines()
 
-        named = [tuple(line.split()[:2]) for line in lines[1:]]
+        named = [(words[0], words[-1]) for words in map(str.split, lines[1:])]
         assert named == [(runs["lead-scoring"], "lead-scoring"), (runs[NAME], NAME)]
 
     def test_a_checkpoint_of_the_other_is_refused_by_name(self, alone: Backfill) -> None:

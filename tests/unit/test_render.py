@@ -388,3 +388,21 @@ class TestParts:
     @pytest.mark.parametrize(("number", "words"), [(0, "0 lanes"), (1, "1 lane"), (2, "2 lanes")])
     def test_lanes_are_counted_in_words(self, number: int, words: str) -> None:
         assert render.lanes_in_words(number) == words
+
+
+def test_the_list_of_runs_fits_whatever_they_are() -> None:
+    rollups = replace(run().parameters, backfill="message-rollups")
+    longest = [run(lane(), state="cancelled", parameters=rollups), run(lane(counts={"read": 9_876_543_210}))]
+
+    text = render.runs(longest)
+
+    assert too_wide(text) == []
+    assert [line.split()[0] for line in text.splitlines()] == ["run", *(each.id for each in longest)]
+
+
+def test_the_list_of_runs_says_what_an_ordinary_run_is_of() -> None:
+    rollups = replace(run().parameters, backfill="message-rollups")
+
+    text = render.runs([run(lane(), state="complete", parameters=rollups)])
+
+    assert text.endswith("  message-rollups")
