@@ -1,10 +1,12 @@
 """The documentation says what the code says."""
 
+import re
 import runpy
 from collections.abc import Callable
 from inspect import cleandoc
 from pathlib import Path
 
+import click
 import pytest
 
 from backfill_tasks import __version__
@@ -27,6 +29,44 @@ def test_every_command_shows_examples(name: str) -> None:
     heads = [number for number, line in enumerate(lines) if line in ("Example:", "Examples:")]
     assert heads, f"`backfill {name} --help` has no example"
     assert lines[heads[0] + 1].startswith(f"  backfill {name}")
+
+
+@pytest.mark.parametrize("name", list(backfill.commands))
+def test_every_option_and_argument_of_a_command_is_explained(name: str) -> None:
+    command = backfill.commands[name]
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    arguments = [each.name or "" for each in command.params if isinstance(each, click.Argument)]
+
+    said = cleandoc(command.help or "").lower()
+
+    assert [each.name for each in options if not each.help] == []
+    assert [each for each in arguments if each not in said] == []
+
+
+def test_no_help_is_wider_than_80_columns() -> None:
+    blocks = re.findall(r"```text\n(.*?)```", PAGES()["commands.md"], re.DOTALL)
+
+    assert len(blocks) == 1 + len(backfill.commands)
+    assert [line for block in blocks for line in block.splitlines() if len(line) > 80] == []
+
+
+def test_every_link_of_the_readme_leads_to_a_file_and_its_heading() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    def leads(link: str) -> bool:
+        path, _, heading = link.partition("#")
+        target = ROOT / path if path else ROOT / "README.md"
+        return target.exists() and (not heading or heading in slugs(target.read_text(encoding="utf-8")))
+
+    links = re.findall(r"\]\(([^)]+)\)", readme)
+    assert links
+    assert [link for link in links if not leads(link)] == []
+
+
+def slugs(markdown: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.*)$", markdown, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
 def test_the_changelog_begins_with_this_version() -> None:
