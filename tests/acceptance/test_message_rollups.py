@@ -132,7 +132,7 @@ def test_a_run_that_was_left_off_is_resumed_without_its_name(backfill: Backfill,
 
 
 def test_a_run_is_paused_and_goes_on(backfill: Backfill, worker: Worker, damaged: Host) -> None:
-    run = backfill.json("run", NAME, "--apply", "--detach", "--limit", "20", "--page-delay-ms", "50")["run_id"]
+    run = backfill.json("run", NAME, "--apply", "--detach", "--limit", "20", "--page-delay-ms", "1000")["run_id"]
     damaged.wait_for_pages(2)
     backfill("pause", run)
     paused = backfill.json("status", run)
