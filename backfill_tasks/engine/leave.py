@@ -25,10 +25,12 @@ class NoLeave:
     """The page may not start now, and why.
 
     `wait`: ask again in a while. `budget`: what the run may do is done. `held`: the run is not running any more.
+    `kind`: what is waited for, in a word or two that are always the same; the reason has what was measured.
     """
 
     why: Literal["wait", "budget", "held"]
     reason: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ class Gate:
         running, because it is not its next page that is asked for.
         """
         pace, options = fence.parameters.pace, fence.parameters.options
-        reason = self.pressure.reason_to_wait(connection, backfill.indicators(pace))
-        if reason is not None:
-            return NoLeave("wait", reason)
+        reading = self.pressure.reason_to_wait(connection, backfill.indicators(pace))
+        if reading is not None:
+            return NoLeave("wait", reading.reason, reading.indicator)
         bounded = bool(backfill.jobs) and pace.bounds_jobs
         if not (bounded or fence.single_batch or backfill.numbers(options)):
             return Leave(size, PageContext(options, fence.started_at))
@@ -82,7 +84,6 @@ def _bounded(
     if pace.max_pending is not None:
         size = min(size, pace.max_pending - backfill.pending(connection, pace.max_pending))
         if size < 1:
-            return NoLeave(
-                "wait", f"no room in the host's queue: {pace.max_pending:,} jobs wait, ours and due live ones"
-            )
+            full = f"no room in the host's queue: {pace.max_pending:,} jobs wait, ours and due live ones"
+            return NoLeave("wait", full, "max pending")
     return Leave(size, context)

@@ -107,8 +107,8 @@ class Pages:
                 return Refused(refusal, fence.lane)
             backfill = self.backfills.get(fence.parameters.backfill)
             if backfill is None:  # a worker that has not been upgraded yet; another may take it the next time
-                unknown = NoLeave("wait", f"a worker is too old for {fence.parameters.backfill}: upgrade all workers")
-                return self._without_leave(connection, message, fence, unknown)
+                why = f"a worker is too old for {fence.parameters.backfill}: upgrade all workers"
+                return self._without_leave(connection, message, fence, NoLeave("wait", why, "old worker"))
             size = min(fence.lane.size or fence.parameters.limit, fence.parameters.limit)
             leave = self.gate.ask(connection, message.run, fence, backfill, size=size)
             if isinstance(leave, NoLeave):
@@ -152,7 +152,7 @@ class Pages:
     ) -> Refused | PutOff:
         match leave.why:
             case "wait":
-                again = ledger.put_off(connection, message, self.wait_seconds, leave.reason)
+                again = ledger.put_off(connection, message, self.wait_seconds, leave.kind, leave.reason)
                 return PutOff(again, self.wait_seconds, leave.reason)
             case "budget":
                 ledger.set_state(connection, message.run, "paused", reason=leave.reason, who=ledger.who())

@@ -32,8 +32,8 @@ class Pressure:
     _held: tuple[tuple[Indicator, ...], float, list[Reading]] = ((), 0.0, [])
     _broken: set[str] = field(default_factory=set)
 
-    def reason_to_wait(self, connection: Connection, own: Sequence[Indicator] = ()) -> str | None:
-        """Why no page should start now, in words with what was measured; None if one may.
+    def reason_to_wait(self, connection: Connection, own: Sequence[Indicator] = ()) -> Reading | None:
+        """What says that no page should start now, with its reason in words; None if one may.
 
         Args:
             connection: in a transaction; nothing that is asked leaves a trace in it.
@@ -44,7 +44,7 @@ class Pressure:
         if wanted != known or time.monotonic() >= until:
             readings = self.readings(connection, wanted)
             self._held = (wanted, time.monotonic() + self.fresh_seconds, readings)
-        return next((each.reason for each in readings if each.answer == "wait"), None)
+        return next((each for each in readings if each.answer == "wait"), None)
 
     def readings(self, connection: Connection, indicators: Sequence[Indicator]) -> list[Reading]:
         """What each of these says, in their order. One that can't answer says *unknown*, and that is logged once.

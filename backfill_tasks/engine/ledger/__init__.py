@@ -1,5 +1,6 @@
 """The ledger in PostgreSQL: runs, lanes, pages, quarantine, events. Each function is one step of a transaction."""
 
+from backfill_tasks.engine.ledger.history import Bucket, Hold, Span, holds, pauses, time_of, timeline
 from backfill_tasks.engine.ledger.pages import Fence, Tally, fail_lane, fence, hold_back, put_off, record, take_turn
 from backfill_tasks.engine.ledger.quarantine import (
     Place,
@@ -39,11 +40,14 @@ from backfill_tasks.engine.ledger.runs import (
 )
 
 __all__ = [
+    "Bucket",
     "Event",
     "Fence",
     "Forgotten",
+    "Hold",
     "NewRun",
     "Place",
+    "Span",
     "StandingLane",
     "Tally",
     "Unfinished",
@@ -58,10 +62,12 @@ __all__ = [
     "hold_back",
     "hold_quarantined",
     "hold_starts",
+    "holds",
     "keep_in_quarantine",
     "newest_run",
     "newest_runs",
     "note",
+    "pauses",
     "put_off",
     "quarantined",
     "raise_generations",
@@ -74,6 +80,8 @@ __all__ = [
     "set_state",
     "standing",
     "take_turn",
+    "time_of",
+    "timeline",
     "tune",
     "unended",
     "unfinished",

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -136,22 +137,12 @@ def record(
         set_state(connection, message.run, "paused", reason="single batch done", who=who())
 
 
-def put_off(connection: Connection, message: PageMessage, seconds: float, reason: str) -> PageMessage:
+def put_off(connection: Connection, message: PageMessage, seconds: float, kind: str, reason: str) -> PageMessage:
     """Note that the page of a lane that is held waits for leave, and why; answers the message that asks again."""
-    connection.execute(
-        statement(
-            "UPDATE backfill.lane SET held_until = clock_timestamp() + :seconds * interval '1 second',"
-            " reason = :reason, waits = :waits WHERE run_id = :run AND number = :lane"
-        ),
-        {
-            "run": message.run,
-            "lane": message.lane,
-            "seconds": seconds,
-            "reason": reason,
-            "waits": message.waits + 1,
-        },
-    )
-    return replace(message, waits=message.waits + 1)
+    again = replace(message, waits=message.waits + 1)
+    values = {**_hold(message, seconds, reason), "kind": kind, "waits": again.waits}
+    connection.execute(sql_file("put_off"), values)
+    return again
 
 
 def hold_back(connection: Connection, message: PageMessage, seconds: float, reason: str) -> None:
@@ -159,22 +150,18 @@ def hold_back(connection: Connection, message: PageMessage, seconds: float, reas
 
     The next try is half as large: what made it fail may be others' load.
     """
-    connection.execute(
-        statement(
-            "UPDATE backfill.lane SET held_until = now() + :seconds * interval '1 second', reason = :reason,"
-            " size = greatest(1, least(size, (run.parameters ->> 'limit')::int) / 2)"
-            " FROM backfill.run WHERE run.id = run_id AND run_id = :run AND number = :lane"
-            " AND generation = :generation AND page = :page - 1 AND lane.state = 'running'"
-        ),
-        {
-            "run": message.run,
-            "lane": message.lane,
-            "page": message.page,
-            "generation": message.generation,
-            "seconds": seconds,
-            "reason": reason,
-        },
-    )
+    connection.execute(sql_file("hold_back"), _hold(message, seconds, reason))
+
+
+def _hold(message: PageMessage, seconds: float, reason: str) -> dict[str, Any]:
+    return {
+        "run": message.run,
+        "lane": message.lane,
+        "page": message.page,
+        "generation": message.generation,
+        "seconds": seconds,
+        "reason": reason,
+    }
 
 
 def fail_lane(connection: Connection, message: PageMessage, reason: str) -> bool:
