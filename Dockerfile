@@ -6,8 +6,8 @@ WORKDIR /src
 # constraints.txt: nothing is compiled. The image gets no pip.
 COPY constraints.txt pyproject.toml ./
 RUN python -m venv --without-pip /opt/backfill \
- && python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-    >dependencies.txt \
+ && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*project['dependencies'], *project['optional-dependencies']['report'], sep='\n')" >dependencies.txt \
  && pip install --no-cache-dir --only-binary=:all: --constraint constraints.txt hatchling \
  && pip --python /opt/backfill/bin/python install --no-cache-dir --only-binary=:all: --constraint constraints.txt \
     --requirement dependencies.txt

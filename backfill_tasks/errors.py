@@ -27,3 +27,7 @@ class HostError(BackfillError):
 
 class CheckpointError(BackfillError):
     """A checkpoint file can't be read or written, or does not say what a checkpoint says."""
+
+
+class ExtraError(BackfillError):
+    """Packages are missing that only this command needs, and that are installed on request only."""

@@ -16,6 +16,7 @@ from cli.control import cancel, events, pause, resume, retry, tune
 from cli.doctor import doctor
 from cli.metrics import metrics
 from cli.rate import rate
+from cli.report import report
 from cli.run import run
 from cli.session import Session, one_line_errors
 
@@ -55,7 +56,7 @@ def backfill(context: click.Context) -> None:
 #: In the order in which an operator comes to need them.
 _IN_ORDER = (
     doctor, init, config,
-    run, watch, status, runs, events, verify,
+    run, watch, status, runs, events, verify, report,
     pause, resume, tune, rate, retry, cancel, pressure, metrics,
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Text for the operator: 80 columns, no colours, the same in a terminal and in a pipe."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from textwrap import fill
 from types import MappingProxyType
 
@@ -39,14 +39,18 @@ def classes(backfill: Backfill, run: Run) -> tuple[str, ...]:
     return (*shown, *backfill.passed_over) if run.mode == "dry-run" else shown
 
 
-def counts(backfill: Backfill, run: Run) -> list[str]:
-    """The counts, a line each, with what they mean."""
-    meanings = {
+def meanings_of(backfill: Backfill) -> dict[str, str]:
+    """What the classes of its items mean."""
+    return {
         **backfill.classes,
         "quarantined": "failed on their own, kept with their error",
         **backfill.passed_over,
     }
-    found = run.counts
+
+
+def counts(backfill: Backfill, run: Run) -> list[str]:
+    """The counts, a line each, with what they mean."""
+    meanings, found = meanings_of(backfill), run.counts
     lines = [f"  {backfill.items + ' read':<16}{found.get('read', 0):>11,}"]
     lines += [
         f"    {name.replace('_', ' '):<14}{found.get(name, 0):>11,}   {meanings[name]}"
@@ -178,15 +182,25 @@ _CHANGES = frozenset({"tuned", "rate"})
 
 def event(happened: Event) -> list[str]:
     """What happened to a run: a line, and where there is more to say others under it."""
-    head = f"{happened.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}  {happened.name}, by {happened.who}"
-    said = _tuned(happened) if happened.name in _CHANGES else _said(happened)
-    return [_shortened(head, WIDTH), *(line for each in said for line in wrapped(each, indent=21).splitlines())]
+    head = f"{moment(happened.at)}  {happened.name}, by {happened.who}"
+    said = (wrapped(each, indent=21) for each in details(happened))
+    return [_shortened(head, WIDTH), *(line for each in said for line in each.splitlines())]
+
+
+def moment(at: datetime) -> str:
+    """A moment to the second, in UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def details(happened: Event) -> list[str]:
+    """What there is to say of an event beside its name, a line each."""
+    return _tuned(happened) if happened.name in _CHANGES else _said(happened)
 
 
 def _tuned(happened: Event) -> list[str]:
     """Each parameter that was changed: old -> new."""
     return [
-        f"{_words(name)} {_value(old, empty='none')} -> {_value(new, empty='none')}"
+        f"{words(name)} {in_words(old, empty='none')} -> {in_words(new, empty='none')}"
         for name, (old, new) in happened.detail.items()
     ]
 
@@ -206,15 +220,16 @@ def _said(happened: Event) -> list[str]:
 
 
 def _pair(name: str, value: object) -> str:
-    return f"{_words(name)} {_value(value)}"
+    return f"{words(name)} {in_words(value)}"
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """A name as one reads it."""
     return name.replace("_", " ")
 
 
-def _value(value: object, *, empty: str = "") -> str:
-    """A detail's value in words."""
+def in_words(value: object, *, empty: str = "") -> str:
+    """A parameter's or a detail's value in words; `empty` where there is none."""
     match value:
         case None:
             return empty

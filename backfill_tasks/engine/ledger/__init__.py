@@ -1,6 +1,16 @@
 """The ledger in PostgreSQL: runs, lanes, pages, quarantine, events. Each function is one step of a transaction."""
 
-from backfill_tasks.engine.ledger.history import Bucket, Hold, Span, holds, pauses, time_of, timeline
+from backfill_tasks.engine.ledger.history import (
+    Bucket,
+    History,
+    Hold,
+    Span,
+    holds,
+    pauses,
+    read_history,
+    time_of,
+    timeline,
+)
 from backfill_tasks.engine.ledger.pages import Fence, Tally, fail_lane, fence, hold_back, put_off, record, take_turn
 from backfill_tasks.engine.ledger.quarantine import (
     Place,
@@ -44,6 +54,7 @@ __all__ = [
     "Event",
     "Fence",
     "Forgotten",
+    "History",
     "Hold",
     "NewRun",
     "Place",
@@ -71,6 +82,7 @@ __all__ = [
     "put_off",
     "quarantined",
     "raise_generations",
+    "read_history",
     "read_run",
     "record",
     "release",

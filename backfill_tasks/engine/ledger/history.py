@@ -1,15 +1,16 @@
 """How a run went over its time: what its pages did, when it paused, when pages were put off and why."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from backfill_tasks.engine.ledger.reading import Event
+from backfill_tasks.engine.ledger.quarantine import count_quarantined, quarantined
+from backfill_tasks.engine.ledger.reading import Event, events, read_run
 from backfill_tasks.engine.ledger.rows import sql_file
-from backfill_tasks.engine.model import Run
+from backfill_tasks.engine.model import Quarantined, Run, RunId
 
 #: A run's time is looked at in so many stretches at the most (a plot is hardly finer), and in no more than leave each
 #: this many pages on average: a stretch that is shorter than a page would say nothing.
@@ -72,6 +73,45 @@ class Hold:
     stretches: tuple[Span, ...]
 
 
+@dataclass(frozen=True)
+class History:
+    """All that the ledger tells of a run, as of one moment.
+
+    `quarantined` are the first items that are in quarantine; `in_quarantine`, how many there are.
+    """
+
+    run: Run
+    timeline: Sequence[Bucket]
+    holds: Sequence[Hold]
+    events: Sequence[Event]
+    quarantined: Sequence[Quarantined]
+    in_quarantine: int
+
+    @property
+    def pauses(self) -> list[Span]:
+        """When the run stood."""
+        return pauses(self.run, self.events)
+
+
+def read_history(connection: Connection, run: RunId, *, most: int) -> History | None:
+    """A run's history with up to so many of its quarantined items; None if there is no such run.
+
+    The transaction becomes one that reads, and that sees one moment however much goes on meanwhile: it must be new.
+    """
+    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    found = read_run(connection, run)
+    if found is None:
+        return None
+    return History(
+        found,
+        timeline(connection, found),
+        holds(connection, found),
+        events(connection, run),
+        quarantined(connection, run, most=most),
+        count_quarantined(connection, run),
+    )
+
+
 def time_of(run: Run) -> Span:
     """A run's time: from its start to its end, or to the moment it was read."""
     ended = run.finished_at or run.seen_at
@@ -120,11 +160,11 @@ def holds(connection: Connection, run: Run) -> list[Hold]:
     ]
 
 
-def pauses(run: Run, events: Iterable[Event]) -> list[Span]:
+def pauses(run: Run, happened: Iterable[Event]) -> list[Span]:
     """When a run stood because it was paused or had failed, out of its events in order."""
     found: list[Span] = []
     since: datetime | None = None
-    for each in events:
+    for each in happened:
         if each.name in _STOPS and since is None:
             since = each.at
         elif each.name in _ENDS and since is not None:
