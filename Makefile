@@ -20,11 +20,11 @@ test-package: ## wheel and sdist, installed on every Python that is here
 	$(SETUP) package
 	@exec .venv/bin/python -m pytest -m package tests/test_package.py $(ARGS)
 
-test-browser: ## Flower in a real browser (Debian: apt install chromium)
+test-browser: ## Flower and reports in a real browser (Debian: apt install chromium)
 	$(SETUP) browser
 	@exec .venv/bin/python -m pytest -m browser tests/browser $(ARGS)
 
-screenshots: ## take the pictures of Flower in docs/images again
+screenshots: ## take the pictures in docs/images again
 	$(SETUP) browser
 	@SCREENSHOTS=docs/images exec .venv/bin/python -m pytest -m browser tests/browser $(ARGS)
 

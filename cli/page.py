@@ -17,10 +17,9 @@ from cli import plots, render
 
 def as_html(backfill: Backfill, history: History) -> str:
     """The page: it refers to nothing outside of itself and runs nothing, whatever stands in the ledger."""
-    run = history.run
-    plot = plots.draw(
-        ledger.time_of(run), history.timeline, holds=history.holds, pauses=history.pauses, items=backfill.items
-    )
+    run, pauses = history.run, history.pauses
+    time = ledger.time_of(run)
+    plot = plots.draw(time, history.timeline, holds=history.holds, pauses=pauses, items=backfill.items)
     return _template().render(
         run=run,
         items=backfill.items,
@@ -30,6 +29,7 @@ def as_html(backfill: Backfill, history: History) -> str:
         plot=None if plot is None else Markup(plot),  # noqa: S704  what is text in it was escaped where it was drawn
         bucket=history.timeline[0].span,
         holds=history.holds,
+        pauses=pauses,
         events=[(each, render.details(each)) for each in history.events],
         quarantined=history.quarantined,
         more=history.in_quarantine - len(history.quarantined),

@@ -15,7 +15,7 @@ from backfill_tasks.engine.model import Quarantined, Run, RunId
 #: A run's time is looked at in so many stretches at the most (a plot is hardly finer), and in no more than leave each
 #: this many pages on average: a stretch that is shorter than a page would say nothing.
 _MOST_BUCKETS = 400
-_PAGES_EACH = 4
+_PAGES_EACH = 2
 
 #: The shortest time that a run is taken to have lasted.
 _LEAST = timedelta(milliseconds=1)
