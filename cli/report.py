@@ -1,5 +1,6 @@
 """The command `report`: what happened in a run, for whoever asks afterwards."""
 
+import logging
 from pathlib import Path
 
 import click
@@ -33,6 +34,7 @@ def report(session: Session, run: str | None, *, output: str | None) -> None:
       backfill report
       backfill report 261124-091500-a1b2 -o report.html
     """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that it can't write to
     try:
         from cli.page import as_html  # noqa: PLC0415  it takes a second, and libraries that no other command needs
     except ImportError as error:

@@ -95,6 +95,13 @@ def test_has_no_secret(alone: Backfill) -> None:
 
 
 @pytest.mark.usefixtures("run")
+def test_needs_no_home(alone: Backfill) -> None:
+    done = alone.set(HOME="/proc/no-home")("report", "-o", "-")
+
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.usefixtures("run")
 def test_without_its_libraries_says_what_to_install(alone: Backfill, tmp_path: Path) -> None:
     package = tmp_path / "hidden" / "matplotlib"
     package.mkdir(parents=True)
