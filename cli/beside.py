@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.engine.database import begin_read_only
+from backfill_tasks.engine.database import begin_read_only, connect
 from backfill_tasks.engine.model import Lane, PageMessage, Run
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.errors import BackfillError
@@ -42,7 +43,7 @@ class Aside:
 def look(session: Session, run: Run) -> Aside:
     """Look once."""
     try:
-        outcome = _outcome(session, run)
+        outcome = _outcome(session, session.parts.engine, run)
     except (DBAPIError, BackfillError):
         outcome = None
     try:
@@ -56,8 +57,10 @@ class Asides:
     """Looks again and again while a run is followed; nobody waits for it."""
 
     def __init__(self, session: Session, run: Run) -> None:
+        # Of its own: a connection that is lost to one who looks would else be taken from all others before they know.
+        engine = connect(session.parts.address)
         self._outcome = Poll(
-            "jobs", lambda: _outcome(session, run), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
+            "jobs", lambda: _outcome(session, engine, run), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
         )
         self._places = Poll("messages", lambda: _places(session), every=_WORKERS_SECONDS, lasts=_LASTS_SECONDS)
 
@@ -74,11 +77,11 @@ class Asides:
         return Aside(outcome, _holdups(run, places))
 
 
-def _outcome(session: Session, run: Run) -> Outcome | None:
-    parts = session.parts
-    with parts.engine.begin() as connection:
+def _outcome(session: Session, engine: Engine, run: Run) -> Outcome | None:
+    backfill = session.parts.backfills[run.parameters.backfill]
+    with engine.begin() as connection:
         begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)
-        return parts.backfills[run.parameters.backfill].outcome(connection, run.parameters.options, run.started_at)
+        return backfill.outcome(connection, run.parameters.options, run.started_at)
 
 
 def _places(session: Session) -> Places:
