@@ -160,7 +160,8 @@ class Faults(RuleBasedStateMachine):
 
     def _resume(self, *, dies_after: int | None = None, single_batch: bool = False) -> None:
         before = self._read()
-        lost = {lane.number for lane in before.lanes if self.runs.chain.live.read(self._run, lane.number) is None}
+        placed = {lane.number for lane in before.lanes if lane.page}
+        lost = {number for number in placed if self.runs.chain.live.read(self._run, number) is None}
         done = {lane.number for lane in before.lanes if lane.state == "done"}
         self.batch_ends_at = None
         answered = self._act(lambda: self.runs.resume(self._run, single_batch=single_batch), dies_after=dies_after)
