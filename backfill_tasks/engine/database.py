@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, Engine, TextClause, create_engine, text
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine, TextClause, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -101,15 +102,23 @@ def connect(address: Address) -> Engine:
     pool: dict[str, Any] = (
         {"poolclass": NullPool} if address.pooled else {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 16}
     )
-    return create_engine(
+    engine = create_engine(
         "postgresql+psycopg://",
         connect_args={**address.conninfo, "prepare_threshold": None},
         # A page that has waited for its turn must see what was committed meanwhile, whatever the host's default is.
         isolation_level="READ COMMITTED",
-        # Every transaction is begun with `begin()`, which ends it: none is left open to be rolled back.
+        # Every transaction is begun with `begin()`, which ends it. See _end_transaction for those that were cut short.
         pool_reset_on_return=None,
         **pool,
     )
+    event.listen(engine, "reset", _end_transaction)
+    return engine
+
+
+def _end_transaction(connection: Any, _record: Any, _state: Any) -> None:
+    """Roll back what a time limit or a signal has cut short in the midst of its commit: nobody is to go on in it."""
+    if not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE:
+        connection.rollback()
 
 
 @contextmanager
