@@ -17,8 +17,8 @@ from cli.session import Session
 #: How often the host's queue and the workers are asked, in seconds, and how long an answer is good for.
 _HOST_SECONDS, _WORKERS_SECONDS, _LASTS_SECONDS = 5.0, 3.0, 300.0
 
-#: How much of the time the database may be asked about the host's jobs: the more there are, the longer it takes. Less than
-#: the hundredth by which the latency of others is judged.
+#: How much of the time the database may be asked about the host's jobs: the more there are, the longer it takes.
+#: Less than the hundredth by which the latency of others is judged.
 _SHARE = 0.005
 
 #: A lane that has moved within so many seconds is not asked after.
