@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -42,14 +43,14 @@ class Aside:
 
 
 def look(session: Session, run: Run) -> Aside:
-    """Look once."""
+    """Look once. What can't be asked is left out: the ledger has the run."""
     try:
         outcome = _outcome(session, session.parts.engine, run)
     except (DBAPIError, BackfillError):
         outcome = None
     try:
         places = _places(session) if any(_stands(run, lane) for lane in run.lanes) else {}
-    except BackfillError:
+    except (RedisError, BackfillError):
         places = {}
     return Aside(outcome, _holdups(run, places))
 

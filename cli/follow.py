@@ -122,7 +122,7 @@ def _screen(backfill: Backfill, run: Run, aside: Aside, speed: "_Speed") -> list
     if aside.outcome is not None:
         lines += render.outcome(backfill, run, aside.outcome)
     lines += render.lanes(run, aside.holdups)
-    return lines if run.lanes and any(aside.holdups) else [*lines, *render.standing(run)]
+    return lines if aside.holdups else [*lines, *render.standing(run)]
 
 
 def _bar(backfill: Backfill, run: Run, speed: "_Speed") -> list[str]:

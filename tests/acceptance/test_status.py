@@ -151,6 +151,15 @@ def test_status_says_of_a_lane_that_no_worker_has_taken_its_page(alone: Backfill
     assert "waits in the queue: no worker process is free for it" in done.stdout
 
 
+def test_status_is_told_where_redis_is_away(alone: Backfill, inhabited: Host, run: str) -> None:
+    inhabited.execute("UPDATE backfill.lane SET moved_at = now() - interval '5 seconds'")
+
+    done = alone.set(REDIS_URL="redis://127.0.0.1:1/0")("status", run)
+
+    assert f"Run {run} · lead-scoring · apply · running" in done.stdout
+    assert "Redis can't be reached" in done.stderr
+
+
 def test_pause_says_how_to_go_on(alone: Backfill, run: str) -> None:
     done = alone("pause", run)
 
