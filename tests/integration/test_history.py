@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import pytest
 from integration.site import Row, Site
+from unit import runs
 
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.ledger import Bucket, Event, Hold, Span
-from backfill_tasks.engine.model import Parameters, Run, RunId
+from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.pace import Pace
 
 START = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
@@ -256,21 +257,7 @@ def events(*names: str) -> Iterator[Event]:
 
 
 def a_run(ended: datetime) -> Run:
-    return Run(
-        id=RunId("r"),
-        mode="apply",
-        state="running",
-        reason=None,
-        parameters=Parameters("lead-scoring", 500, 2),
-        single_batch=False,
-        started_at=START,
-        finished_at=None,
-        seen_at=ended,
-        started_by="me@here",
-        ordinal=0,
-        expected=None,
-        lanes=(),
-    )
+    return runs.run_of(started_at=START, seen_at=ended)
 
 
 class TestPauses:
