@@ -1,4 +1,5 @@
-# One image for all services: the command says which it is, and without one it is a worker.
+# One image for all services but the command's: what it runs says which it is, and without a command it is a worker.
+# The command's has the same layers, and one more: what draws a report.
 
 FROM python:3.13-slim AS build
 WORKDIR /src
@@ -7,7 +8,7 @@ WORKDIR /src
 COPY constraints.txt pyproject.toml ./
 RUN python -m venv --without-pip /opt/backfill \
  && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], *project['optional-dependencies']['report'], sep='\n')" >dependencies.txt \
+print(*project['dependencies'], sep='\n')" >dependencies.txt \
  && pip install --no-cache-dir --only-binary=:all: --constraint constraints.txt hatchling \
  && pip --python /opt/backfill/bin/python install --no-cache-dir --only-binary=:all: --constraint constraints.txt \
     --requirement dependencies.txt
@@ -17,7 +18,7 @@ COPY cli cli
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && pip --python /opt/backfill/bin/python install --no-cache-dir --no-deps dist/*.whl
 
-FROM python:3.13-slim
+FROM python:3.13-slim AS worker
 LABEL org.opencontainers.image.title="backfill" \
       org.opencontainers.image.description="Walk a live PostgreSQL database page by page through Celery, each page exactly once" \
       org.opencontainers.image.version="0.1.0" \
@@ -37,3 +38,15 @@ USER backfill
 HEALTHCHECK --interval=30s --timeout=15s --start-period=30s --retries=3 \
     CMD ["sh", "-c", "exec celery -A backfill_tasks inspect ping --timeout=5 --destination=celery@$HOSTNAME"]
 CMD ["celery", "-A", "backfill_tasks", "worker", "--concurrency=2", "--loglevel=info"]
+
+FROM python:3.13-slim AS plots
+WORKDIR /src
+COPY constraints.txt pyproject.toml ./
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*project['optional-dependencies']['report'], sep='\n')" >dependencies.txt \
+ && pip install --no-cache-dir --only-binary=:all: --constraint constraints.txt --target /opt/plots \
+    --requirement dependencies.txt
+
+FROM worker AS cli
+COPY --from=plots /opt/plots /opt/plots
+ENV PYTHONPATH=/opt/plots

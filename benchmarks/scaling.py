@@ -116,8 +116,8 @@ def _fleet(leads: int) -> Iterator[Fleet]:
     with tempfile.TemporaryDirectory(prefix="backfill-scaling-") as directory:
         installation = Installation.make(Path(directory))
         try:
-            logger.info("building the image")
-            installation.compose("build", "worker", seconds=600)
+            logger.info("building the images")
+            installation.compose("build", seconds=600)
             logger.info("filling a database of %d leads", leads)
             installation.compose("up", "--detach", "--wait", "postgres", "redis")
             sample = ["python", "-m", "sandbox.host", f"--leads={leads}"]

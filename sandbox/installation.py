@@ -83,8 +83,13 @@ class Installation:
 
     @property
     def image(self) -> str:
-        """The image's name."""
+        """The name of the image of all services but the command's."""
         return self.variables["IMAGE"]
+
+    @property
+    def command_image(self) -> str:
+        """The name of the command's image."""
+        return f"{self.image}-cli"
 
     def compose(self, *arguments: str, seconds: float = 120) -> str:
         """`docker compose …`; what it printed.
@@ -128,9 +133,9 @@ class Installation:
         return found
 
     def remove(self) -> None:
-        """Remove its containers, its volumes, its network and its image, as far as they are there."""
+        """Remove its containers, its volumes, its network and its images, as far as they are there."""
         self.try_compose("--profile=*", "down", "--volumes", "--remove-orphans", "--timeout=1")
-        _run(["docker", "image", "rm", "--force", self.image])
+        _run(["docker", "image", "rm", "--force", self.command_image, self.image])
 
 
 def docker(*arguments: str) -> str:

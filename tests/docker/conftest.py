@@ -43,9 +43,9 @@ def engine() -> None:
 
 @pytest.fixture(scope="session")
 def installation(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation of this checkout with its image built, and nothing running."""
+    """An installation of this checkout with its images built, and nothing running."""
     made = Installation.make(tmp_path_factory.mktemp("installation"), COMPOSE_PROFILES="demo,metrics", **SETTINGS)
-    made.compose("build", "worker", seconds=300)
+    made.compose("build", seconds=300)
     yield made
     made.remove()
 
@@ -55,7 +55,7 @@ def installation(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="session")
 def image(installation: Installation) -> str:
-    """The name of the project's image."""
+    """The name of the workers' image."""
     return installation.image
 
 

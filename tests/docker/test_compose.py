@@ -15,6 +15,8 @@ from sandbox.installation import Installation, InstallationError, docker
 pytestmark = pytest.mark.docker
 
 ALWAYS = ("redis", "worker", "beat", "flower")
+COMMAND = "cli"
+"""Is built with the others, and not up."""
 OURS = ("worker", "beat", "flower", "metrics")
 STAY_UP = ("redis", *OURS)
 ELIGIBLE = 7_156
@@ -95,7 +97,7 @@ def test_nothing_starts_before_the_secrets_are_set(installation: Installation, n
 def test_without_the_demo_there_is_no_database(installation: Installation) -> None:
     services = installation.compose("--env-file=.env", "--profile=", "config", "--services")
 
-    assert sorted(services.split()) == sorted(ALWAYS)
+    assert sorted(services.split()) == sorted([*ALWAYS, COMMAND])
 
 
 def test_the_operators_command_does_the_whole_run(up: Installation) -> None:
@@ -104,6 +106,27 @@ def test_the_operators_command_does_the_whole_run(up: Installation) -> None:
     assert run["state"] == "complete"
     assert run["counts"]["read"] == ELIGIBLE
     assert up.json("verify")["clean"]
+
+
+def test_the_command_draws_a_report(up: Installation) -> None:
+    run = up.json("run", "--apply")["run_id"]
+
+    page = up.cli("report", run, "-o", "-")
+
+    assert page.startswith("<!DOCTYPE html>")
+    assert run in page
+    assert "<svg" in page
+
+
+def test_only_the_commands_image_can_draw(installation: Installation) -> None:
+    find = "import importlib.util; print(importlib.util.find_spec('matplotlib') is not None)"
+
+    can_draw = [
+        docker("run", "--rm", "--entrypoint=python", image, "-c", find).strip()
+        for image in (installation.image, installation.command_image)
+    ]
+
+    assert can_draw == ["False", "True"]
 
 
 def test_a_crash_of_every_service_in_mid_run_is_got_over_without_an_operator(up: Installation) -> None:
