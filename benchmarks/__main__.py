@@ -23,8 +23,13 @@ from sandbox.servers import ServerError, servers
 _RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 #: A server as one has it in production, every commit on the disk, and with room for what is measured: no checkpoint
-#: begins in the middle of it.
-_SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "24GB", "checkpoint_timeout": "30min"}
+#: begins in the middle of it, and the files of its log, once made, are there to be written over.
+_SETTINGS = {
+    "shared_buffers": "1GB",
+    "min_wal_size": "6GB",
+    "max_wal_size": "24GB",
+    "checkpoint_timeout": "30min",
+}
 
 
 def main() -> int:

@@ -205,7 +205,7 @@ def waits(bench: Bench) -> list[Line]:
 
 
 def beside_webhooks(bench: Bench) -> list[Line]:
-    """The time of a webhook's transaction without a backfill and beside one at full speed."""
+    """The time of a webhook's transaction by itself, beside a backfill, and beside what else could be done."""
     with bench.host() as host:
         return webhooks.measure(host, bench.redis_url, limit=bench.limit, repetitions=bench.repetitions)
 

@@ -1,15 +1,17 @@
-"""How long a webhook's transaction takes: without a backfill, and beside one at full speed.
+"""How long a webhook's transaction takes: by itself, beside a backfill, and beside whatever else could be done instead.
 
 Modelled: processes that write as the host does when a message comes in, to leads all over the tables that the backfill
 walks: insert the message, update the lead, insert a live job, commit, on the disk. The load is open: messages come at
 their own times, however long the writes take, so a time counts from when the message came, and a writer that is late
-makes those behind it late. The backfill is at full speed: nothing spreads or bounds its jobs.
+makes those behind it late.
+
+Two backfills: the one that an operator gets without an option, which keeps to the room in the host's queue; and one at
+full speed, with nothing that spreads or bounds its jobs.
 
 Not modelled: a network, and a database server of its own. Here the backfill's workers, the writers and PostgreSQL share
 the machine's cores, and a transaction whose next step finds no core free waits for one, for up to a scheduler's slice.
-Any process that computes does that to it, whatever it computes. So there is a control: the same writers beside as many
-processes as the backfill has lanes, which loop and touch nothing, neither the database nor the disk. What the backfill
-adds to that is its own: its locks, its log that a commit has to flush, the pages that it puts out of memory.
+So there are controls: processes that compute and touch neither the database nor the disk; the page statement in a plain
+loop, which is what every backfill in pages has to do; and one upsert a lead, as a script does it.
 """
 
 import logging
@@ -18,20 +20,22 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.synchronize import Barrier, Event
 from threading import BrokenBarrierError
 
 import psycopg
 
-from benchmarks import tool
+from benchmarks import loops, tool
 from benchmarks.host import Host
 from benchmarks.report import Line
 from benchmarks.simulator import quantile
-from benchmarks.walk import BenchmarkError
+from benchmarks.tool import Tool
+from benchmarks.walk import BenchmarkError, Walk
 
 logger = logging.getLogger("benchmarks")
 
@@ -40,12 +44,15 @@ _WRITERS = 4
 #: of them for a 99th percentile.
 _RATE = 25.0
 
-#: By lanes: the 99th percentile beside the backfill against the one without.
-_TARGETS = {2: 1.3}
+#: The 99th percentile beside a backfill against the one without.
+_TARGET = 1.3
 
 _WARM_SECONDS = 2.0
 _ALONE_SECONDS = 6.0
 _BUSY_SECONDS = 8.0
+_DEFAULTS_SECONDS = 20.0
+_SETTLE_SECONDS = 3.0
+_ONE_BY_ONE_LEADS = 25_000
 _TOGETHER_SECONDS = 60.0
 
 _LEADS = 'SELECT id, "clientId" FROM "Lead" ORDER BY id'
@@ -75,55 +82,89 @@ _COMPUTE = "import sys, time; end = time.monotonic() + float(sys.argv[1])\nwhile
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """From when to when something was beside the writers, and how many leads a second it did; None: it does none."""
+
+    began: float
+    ended: float
+    leads_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class Company:
+    """What goes on beside the writers.
+
+    Attributes:
+        name: as the lines call it.
+        keep: is beside them for a while, with a tool whose worker is ready; answers when that was.
+        children: how many processes that worker has.
+        settings: of the tool.
+        target: how many times as long as by themselves the slowest hundredth may take.
+    """
+
+    name: str
+    keep: Callable[[Tool], Stretch]
+    children: int = 1
+    settings: Mapping[str, str] = field(default_factory=lambda: tool.FULL_SPEED)
+    target: float | None = None
+
+
+@dataclass(frozen=True)
 class Turn:
     """How long transactions took in one turn, in milliseconds, sorted.
 
     Attributes:
-        alone: those of some seconds before, between and after the other two.
-        busy: those beside as many busy processes as the backfill had lanes.
-        backfill: those that were due while it ran.
-        leads_per_second: how fast it was.
+        alone: those of some seconds before and after.
+        beside: those that were due while the company was there.
+        leads_per_second: how fast that was.
     """
 
     alone: Sequence[float]
-    busy: Sequence[float]
-    backfill: Sequence[float]
-    leads_per_second: float
+    beside: Sequence[float]
+    leads_per_second: float | None
 
 
 def measure(host: Host, redis_url: str, *, limit: int, repetitions: int) -> list[Line]:
-    """Beside a backfill of two lanes and one of one lane, in turns, each on a fresh copy of the host database."""
-    found: dict[int, list[Turn]] = {2: [], 1: []}
+    """In turns with each company, each turn on a fresh copy of the host database."""
+    companies = _companies(limit)
+    # Not counted. A server that has just started makes the files of its log while it is measured, and commits wait for
+    # each; one that has been at work writes over old ones.
+    _take_turn(host, redis_url, companies[1])
+    found: dict[str, list[Turn]] = {each.name: [] for each in companies}
     for number in range(1, repetitions + 1):
-        for lanes, turns in found.items():
-            turns.append(_take_turn(host, redis_url, lanes=lanes, limit=limit))
-            (ratio,) = _ratios([turns[-1].backfill], [turns[-1].alone])
-            logger.info("%d/%d  %-8s%6.2f times as long", number, repetitions, _names(lanes)[0], ratio)
+        for company in companies:
+            turn = _take_turn(host, redis_url, company)
+            found[company.name].append(turn)
+            logger.info("%d/%d  %-20s%6.2f times as long", number, repetitions, company.name, _ratio(turn))
     return [
-        *_times("no backfill", [turn.alone for turns in found.values() for turn in turns]),
-        *(line for lanes, turns in found.items() for line in _figures(lanes, turns)),
-        *(line for lanes, turns in found.items() for line in _comparisons(lanes, turns)),
+        *_times("no company", [turn.alone for turns in found.values() for turn in turns]),
+        *(line for name, turns in found.items() for line in _figures(name, turns)),
+        *(
+            Line(f"p99, {each.name} / none", [_ratio(turn) for turn in found[each.name]], each.target, "less")
+            for each in companies
+        ),
     ]
 
 
-def _figures(lanes: int, turns: Sequence[Turn]) -> list[Line]:
-    walking, computing = _names(lanes)
-    return [
-        *_times(computing, [turn.busy for turn in turns]),
-        *_times(walking, [turn.backfill for turn in turns]),
-        Line(f"{walking}: transactions", [len(turn.backfill) for turn in turns], unit=""),
-        Line(f"{walking}: leads", [turn.leads_per_second for turn in turns], unit="/s"),
-    ]
+def _companies(limit: int) -> Sequence[Company]:
+    return (
+        Company("defaults", _keep_defaults, children=2, settings={}, target=_TARGET),
+        Company("2 lanes", partial(_keep_lanes, lanes=2, limit=limit), children=2, target=_TARGET),
+        Company("1 lane", partial(_keep_lanes, lanes=1, limit=limit)),
+        Company("bare page, 2 lanes", partial(_keep_bare, lanes=2, limit=limit)),
+        Company("bare page, 1 lane", partial(_keep_bare, lanes=1, limit=limit)),
+        Company("one upsert a lead", partial(_keep_one_by_one, limit=limit)),
+        Company("2 busy processes", partial(_keep_busy, processes=2)),
+        Company("1 busy process", partial(_keep_busy, processes=1)),
+    )
 
 
-def _comparisons(lanes: int, turns: Sequence[Turn]) -> list[Line]:
-    walking, computing = _names(lanes)
-    alone, busy, backfill = zip(*((turn.alone, turn.busy, turn.backfill) for turn in turns), strict=True)
-    return [
-        Line(f"p99, {walking} / none", _ratios(backfill, alone), _TARGETS.get(lanes), "less"),
-        Line(f"p99, {computing} / none", _ratios(busy, alone)),
-        Line(f"p99, {walking} / {computing}", _ratios(backfill, busy)),
-    ]
+def _figures(name: str, turns: Sequence[Turn]) -> Iterator[Line]:
+    yield from _times(name, [turn.beside for turn in turns])
+    yield Line(f"{name}: transactions", [len(turn.beside) for turn in turns], unit="")
+    rates = [turn.leads_per_second for turn in turns if turn.leads_per_second is not None]
+    if rates:
+        yield Line(f"{name}: leads", rates, unit="/s")
 
 
 def _times(name: str, turns: Sequence[Sequence[float]]) -> list[Line]:
@@ -134,58 +175,75 @@ def _times(name: str, turns: Sequence[Sequence[float]]) -> list[Line]:
     ]
 
 
-def _ratios(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> list[float]:
-    """The 99th percentile of one against the other's, turn by turn."""
-    return [quantile(a, 0.99) / quantile(b, 0.99) for a, b in zip(one, other, strict=True)]
+def _ratio(turn: Turn) -> float:
+    """The 99th percentile beside the company against the one of the same turn without."""
+    return quantile(turn.beside, 0.99) / quantile(turn.alone, 0.99)
 
 
-def _names(lanes: int) -> tuple[str, str]:
-    """The backfill and its control, as the lines call them."""
-    return f"{lanes} lane{'s' * (lanes > 1)}", f"{lanes} busy process{'es' * (lanes > 1)}"
-
-
-def _take_turn(host: Host, redis_url: str, *, lanes: int, limit: int) -> Turn:
+def _take_turn(host: Host, redis_url: str, company: Company) -> Turn:
     """The same writers all along: what else the machine does meanwhile weighs on all that is compared."""
-    with host.copy() as url, tool.started(url, redis_url, children=lanes) as started, _writing(url) as end:
-        time.sleep(_WARM_SECONDS)
-        alone = [_pass(_ALONE_SECONDS)]
-        with _processes_that_compute(lanes):
-            busy = _pass(_BUSY_SECONDS)
-        alone.append(_pass(_ALONE_SECONDS))
-        walk = started.run(lanes=lanes, limit=limit)
-        alone.append(_pass(_ALONE_SECONDS))
+    with (
+        host.copy() as url,
+        tool.started(url, redis_url, children=company.children, settings=company.settings) as started,
+        _writing(url) as end,
+    ):
+        _pass(_WARM_SECONDS)
+        before = _pass(_ALONE_SECONDS)
+        beside = company.keep(started)
+        after = _pass(_ALONE_SECONDS)
         times = end()
-        with psycopg.connect(url) as connection:
-            ((began, ended),) = connection.execute(_SPAN).fetchall()
-    return Turn(
-        alone=_within(times, *alone),
-        busy=_within(times, busy),
-        backfill=_within(times, (began, ended)),
-        leads_per_second=walk.rate,
-    )
+    return Turn(_within(times, before, after), _within(times, beside), beside.leads_per_second)
 
 
-def _pass(seconds: float) -> tuple[float, float]:
-    """Let some seconds pass; from when to when."""
-    began = time.time()
-    time.sleep(seconds)
-    return began, time.time()
+def _keep_defaults(started: Tool) -> Stretch:
+    """A run with no option, once it has begun: the writers' jobs fill the host's queue, and it waits for room."""
+    with started.under_way():
+        _pass(_SETTLE_SECONDS)
+        return _pass(_DEFAULTS_SECONDS)
 
 
-def _within(times: Sequence[tuple[float, float]], *spans: tuple[float, float]) -> list[float]:
-    """What the transactions took that were due in one of these spans, sorted."""
-    return sorted(took for due, took in times if any(began <= due <= ended for began, ended in spans))
+def _keep_lanes(started: Tool, *, lanes: int, limit: int) -> Stretch:
+    """A whole run at full speed, from its row in the ledger to its finish."""
+    walk = started.run(lanes=lanes, limit=limit)
+    with psycopg.connect(started.database_url) as connection:
+        ((began, ended),) = connection.execute(_SPAN).fetchall()
+    return Stretch(began, ended, walk.rate)
 
 
-@contextmanager
-def _processes_that_compute(number: int) -> Iterator[None]:
-    """So many processes that keep a core busy each, as long as the block lasts."""
+def _keep_bare(started: Tool, *, lanes: int, limit: int) -> Stretch:
+    return _just_ended(loops.bare(started.database_url, lanes=lanes, limit=limit))
+
+
+def _keep_one_by_one(started: Tool, *, limit: int) -> Stretch:
+    return _just_ended(loops.one_by_one(started.database_url, leads=_ONE_BY_ONE_LEADS, limit=limit))
+
+
+def _just_ended(walk: Walk) -> Stretch:
+    """Its own seconds only: not those in which its processes started."""
+    now = time.time()
+    return Stretch(now - walk.seconds, now, walk.rate)
+
+
+def _keep_busy(_started: Tool, *, processes: int) -> Stretch:
+    """Processes that keep a core busy each, and touch nothing."""
     command = [sys.executable, "-c", _COMPUTE, str(2 * _BUSY_SECONDS)]
     with ExitStack() as started:
-        for _ in range(number):
+        for _ in range(processes):
             process = started.enter_context(subprocess.Popen(command, stdin=subprocess.DEVNULL))  # noqa: S603 (ours)
             started.callback(process.kill)
-        yield
+        return _pass(_BUSY_SECONDS)
+
+
+def _pass(seconds: float) -> Stretch:
+    """Let some seconds pass."""
+    began = time.time()
+    time.sleep(seconds)
+    return Stretch(began, time.time())
+
+
+def _within(times: Sequence[tuple[float, float]], *stretches: Stretch) -> list[float]:
+    """What the transactions took that were due in one of these stretches, sorted."""
+    return sorted(took for due, took in times if any(each.began <= due <= each.ended for each in stretches))
 
 
 @contextmanager
