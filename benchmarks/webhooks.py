@@ -6,7 +6,8 @@ their own times, however long the writes take, so a time counts from when the me
 makes those behind it late.
 
 Two backfills: the one that an operator gets without an option, which keeps to the room in the host's queue; and one at
-full speed, with nothing that spreads or bounds its jobs.
+full speed, with nothing that spreads or bounds its jobs. The writers' own jobs fill that queue, so the first waits for
+room and does next to no pages: it shows what waiting costs, and has no target.
 
 Not modelled: a network, and a database server of its own. Here the backfill's workers, the writers and PostgreSQL share
 the machine's cores, and a transaction whose next step finds no core free waits for one, for up to a scheduler's slice.
@@ -128,7 +129,7 @@ def measure(host: Host, redis_url: str, *, limit: int, repetitions: int) -> list
     """In turns with each company, each turn on a fresh copy of the host database."""
     companies = _companies(limit)
     # Not counted. A server that has just started makes the files of its log while it is measured, and commits wait for
-    # each; one that has been at work writes over old ones.
+    # each; one that has been at work writes over old ones. Two lanes write the most.
     _take_turn(host, redis_url, companies[1])
     found: dict[str, list[Turn]] = {each.name: [] for each in companies}
     for number in range(1, repetitions + 1):
@@ -148,7 +149,7 @@ def measure(host: Host, redis_url: str, *, limit: int, repetitions: int) -> list
 
 def _companies(limit: int) -> Sequence[Company]:
     return (
-        Company("defaults", _keep_defaults, children=2, settings={}, target=_TARGET),
+        Company("defaults", _keep_defaults, children=2, settings={}),
         Company("2 lanes", partial(_keep_lanes, lanes=2, limit=limit), children=2, target=_TARGET),
         Company("1 lane", partial(_keep_lanes, lanes=1, limit=limit)),
         Company("bare page, 2 lanes", partial(_keep_bare, lanes=2, limit=limit)),
@@ -196,7 +197,7 @@ def _take_turn(host: Host, redis_url: str, company: Company) -> Turn:
 
 
 def _keep_defaults(started: Tool) -> Stretch:
-    """A run with no option, once it has begun: the writers' jobs fill the host's queue, and it waits for room."""
+    """A run with no option, once it has begun."""
     with started.under_way():
         _pass(_SETTLE_SECONDS)
         return _pass(_DEFAULTS_SECONDS)
