@@ -225,6 +225,13 @@ VARIABLES = (
         number(1, 600_000),
     ),
     Variable(
+        "BACKFILL_BUSY_LIMIT",
+        "50",
+        "pressure: while others are at work in the host's database, one page at a time, of so many leads at the most;"
+        " none: not asked",
+        whole_number(1, 10_000, off=True),
+    ),
+    Variable(
         "BACKFILL_LOCK_TIMEOUT_MS",
         "500",
         "longest that a page waits for a lock; below PostgreSQL's deadlock_timeout, so that the host never loses",
@@ -295,6 +302,7 @@ class Settings:
     max_active_percent: float | None
     max_transaction_age: float | None
     max_page_ms: float | None
+    busy_limit: int | None
     lock_timeout_ms: int
     statement_timeout_ms: int
     page_retries: int

@@ -75,5 +75,6 @@ def _indicators(settings: Settings) -> list[indicators.Indicator]:
         indicators.LockWaits(settings.max_lock_waits),
         indicators.ActiveSessions(settings.max_active_percent),
         indicators.OldestTransaction(settings.max_transaction_age),
+        indicators.OthersAtWork(settings.busy_limit),
         indicators.PageDuration(settings.max_page_ms),
     ]

@@ -37,6 +37,7 @@ UNBOUNDED = {
     "BACKFILL_MAX_ACTIVE_PERCENT": "none",
     "BACKFILL_MAX_TRANSACTION_AGE": "none",
     "BACKFILL_MAX_PAGE_MS": "none",
+    "BACKFILL_BUSY_LIMIT": "none",
 }
 
 

@@ -1,7 +1,8 @@
 """Indicators: each measures one thing and says whether a page may start now. Those of PostgreSQL itself are here."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, ClassVar, Literal
 
 from sqlalchemy import Connection, Row, text
@@ -16,6 +17,7 @@ class Reading:
 
     `reason` is empty for *go*; for *wait* it is what an operator reads where a run stands, for *unknown* what it would
     take to know. `measured` is the same as `value` for machines, in the indicator's `unit`; None for *unknown*.
+    `limit`: the most items that a page may have all the same; None: as many as it would.
     """
 
     indicator: str
@@ -24,6 +26,7 @@ class Reading:
     threshold: str
     reason: str = ""
     measured: float | None = None
+    limit: int | None = None
 
 
 class Indicator(ABC):
@@ -82,7 +85,7 @@ class _Statistics(Indicator):
         ).one()
         if not row.may_see_all:
             return self.unknown(f"this role may not see other sessions: GRANT pg_read_all_stats TO {row.role}")
-        return self.judge(row, float("inf") if self.most is None else self.most)
+        return self.judge(row, inf if self.most is None else self.most)
 
     @abstractmethod
     def judge(self, row: Row[Any], most: float) -> Reading:
@@ -160,6 +163,40 @@ class OldestTransaction(_Statistics):
 
 
 @dataclass(frozen=True)
+class OthersAtWork(_Statistics):
+    """How many sessions of others have done something in this database in the last ten seconds. Our own do not count.
+
+    Beside any, pages start, but one at a time, and with `most` items at the most: what a page writes and locks comes in
+    one go, and the more that is, the longer a transaction of the host's waits that comes meanwhile. Where it can't be
+    seen whether anybody is at work, somebody is.
+    """
+
+    name: ClassVar[str] = "others at work"
+    unit: ClassVar[Unit] = "sessions"
+    columns: ClassVar[str] = "count(*) AS at_work"
+    # Ten seconds are longer than a host in use is still: pages do not change their size all the time.
+    source: ClassVar[str] = (
+        "pg_stat_activity WHERE backend_type = 'client backend' AND datname = current_database()"
+        " AND application_name <> current_setting('application_name')"
+        " AND (state = 'active' OR state_change > clock_timestamp() - interval '10 seconds')"
+    )
+
+    @property
+    def threshold(self) -> str:
+        """What a page may have beside any."""
+        return "off" if self.most is None else f"any: {self.most:g} a page"
+
+    def judge(self, row: Row[Any], most: float) -> Reading:
+        """Any is somebody who may be waiting."""
+        found = self.compare(row.at_work, inf, str(row.at_work), "")
+        return replace(found, limit=int(most)) if row.at_work and most < inf else found
+
+    def unknown(self, reason: str) -> Reading:
+        """Somebody may be at work."""
+        return replace(super().unknown(reason), limit=None if self.most is None else int(self.most))
+
+
+@dataclass(frozen=True)
 class PageDuration(Indicator):
     """What the slowest of the lanes' last pages took. After one that took too long, all rest as long as it took.
 
@@ -182,5 +219,5 @@ class PageDuration(Indicator):
             " WHERE moved_at + page_seconds * interval '1 second' > clock_timestamp()"
         )
         took = 1000 * (connection.execute(query).scalar() or 0.0)
-        most = float("inf") if self.most is None else self.most
+        most = inf if self.most is None else self.most
         return self.compare(took, most, f"{took:,.0f} ms", f"the last page took {took:,.0f} ms, over {self.threshold}")

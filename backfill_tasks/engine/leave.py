@@ -54,15 +54,16 @@ class Gate:
         """Ask for the lane that the fence holds, whose page may have `size` items; asked in the page's transaction.
 
         A page whose size depends on what all others have done waits for its turn, and has it until its transaction
-        ends: so no bound is passed, however many lanes, workers and runs there are. `ended`: the run need not be
-        running, because it is not its next page that is asked for.
+        ends: so no bound is passed, however many lanes, workers and runs there are. So does a page that is kept small.
+        `ended`: the run need not be running, because it is not its next page that is asked for.
         """
         pace, options = fence.parameters.pace, fence.parameters.options
-        reading = self.pressure.reason_to_wait(connection, backfill.indicators(pace))
-        if reading is not None:
-            return NoLeave("wait", reading.reason, reading.indicator)
+        verdict = self.pressure.ask(connection, backfill.indicators(pace))
+        if verdict.wait is not None:
+            return NoLeave("wait", verdict.wait.reason, verdict.wait.indicator)
+        size = min(size, verdict.limit or size)
         bounded = bool(backfill.jobs) and pace.bounds_jobs
-        if not (bounded or fence.single_batch or backfill.numbers(options)):
+        if not (bounded or verdict.limit or fence.single_batch or backfill.numbers(options)):
             return Leave(size, PageContext(options, fence.started_at))
         tally = ledger.take_turn(
             connection, backfill.name, run, backfill.jobs, lock_ms=self.lock_ms, patience_ms=self.statement_ms

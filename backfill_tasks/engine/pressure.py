@@ -19,9 +19,22 @@ _PATIENCE_MS = 100
 _TIME_OUT = text("SELECT set_config('statement_timeout', :patience, true)")
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What all indicators say together.
+
+    Attributes:
+        wait: the first that says that no page should start now, with its reason in words; None if one may.
+        limit: the most items that a page may have, which then is to be the only one at work; None: as many as it would.
+    """
+
+    wait: Reading | None
+    limit: int | None
+
+
 @dataclass
 class Pressure:
-    """Asks before a page whether it may start.
+    """Asks before a page whether it may start, and how large it may be.
 
     Readings hold for `fresh_seconds` in this process: at full speed a page costs no more for being watched over, and
     what is measured (ages, counts) does not change so fast that it mattered.
@@ -32,8 +45,8 @@ class Pressure:
     _held: tuple[tuple[Indicator, ...], float, list[Reading]] = ((), 0.0, [])
     _broken: set[str] = field(default_factory=set)
 
-    def reason_to_wait(self, connection: Connection, own: Sequence[Indicator] = ()) -> Reading | None:
-        """What says that no page should start now, with its reason in words; None if one may.
+    def ask(self, connection: Connection, own: Sequence[Indicator] = ()) -> Verdict:
+        """What the indicators say of a page that is to start now.
 
         Args:
             connection: in a transaction; nothing that is asked leaves a trace in it.
@@ -44,7 +57,10 @@ class Pressure:
         if wanted != known or time.monotonic() >= until:
             readings = self.readings(connection, wanted)
             self._held = (wanted, time.monotonic() + self.fresh_seconds, readings)
-        return next((each for each in readings if each.answer == "wait"), None)
+        return Verdict(
+            wait=next((each for each in readings if each.answer == "wait"), None),
+            limit=min((each.limit for each in readings if each.limit is not None), default=None),
+        )
 
     def readings(self, connection: Connection, indicators: Sequence[Indicator]) -> list[Reading]:
         """What each of these says, in their order. One that can't answer says *unknown*, and that is logged once.

@@ -215,7 +215,7 @@ class TestPressure:
         shown = alone.set(BACKFILL_MAX_LOCK_WAITS="5")("pressure").stdout
 
         for name in ("live queue", "replication lag", "lock waits", "active sessions", "oldest transaction",
-                     "page duration"):  # fmt: skip
+                     "others at work", "page duration"):  # fmt: skip
             assert name in shown
         assert max(map(len, shown.splitlines())) <= WIDTH
 

@@ -22,14 +22,16 @@ from backfill_tasks.engine.indicators import (
     Indicator,
     LockWaits,
     OldestTransaction,
+    OthersAtWork,
     PageDuration,
     Reading,
     ReplicationLag,
 )
 from backfill_tasks.engine.pace import Pace
+from backfill_tasks.lead_scoring import LeadScoring
 from backfill_tasks.lead_scoring.queue import LiveQueueAge
 
-STATISTICS = (ReplicationLag, LockWaits, ActiveSessions, OldestTransaction)
+STATISTICS = (ReplicationLag, LockWaits, ActiveSessions, OldestTransaction, OthersAtWork)
 
 
 def live_queue(most: float) -> LiveQueueAge:
@@ -165,6 +167,60 @@ class TestReplicationLag:
         assert (reading.answer, reading.value) == ("go", "no standby")
 
 
+class TestOthersAtWork:
+    @pytest.fixture
+    def quiet_site(self, own_site: Site) -> Site:
+        """One whose other session, the test's own, passes for one of ours."""
+        own_site.host.do("SET application_name = 'backfill'")
+        return own_site
+
+    def test_keeps_pages_small_beside_a_session_that_is_at_work(self, quiet_site: Site) -> None:
+        with quiet_site.host.session() as other:
+            other.execute("SELECT 1")
+
+            reading = read(quiet_site, OthersAtWork(50))
+
+        assert (reading.answer, reading.value, reading.threshold) == ("go", "1", "any: 50 a page")
+        assert reading.limit == 50
+
+    def test_lets_pages_be_as_large_as_they_would_beside_our_own(self, quiet_site: Site) -> None:
+        reading = read(quiet_site, OthersAtWork(50))
+
+        assert (reading.answer, reading.value, reading.limit) == ("go", "0", None)
+
+    def test_does_not_count_a_session_that_has_been_still_for_a_while(self, quiet_site: Site) -> None:
+        with quiet_site.host.session() as other:
+            other.execute("SELECT 1")
+
+            wait_for(lambda: read(quiet_site, OthersAtWork(50)).limit is None, what="the session to count no more")
+
+    def test_a_page_beside_one_is_as_small(self, quiet_site: Site) -> None:
+        quiet_site.host.add_leads("lead-1", "lead-2", "lead-3")
+        with quiet_site.host.session() as other:
+            other.execute("SELECT 1")
+
+            step = quiet_site.with_settings(BACKFILL_BUSY_LIMIT="2")
+            step.start(limit=3)
+            step.deliver()
+
+        assert quiet_site.host.enqueued() == ["lead-1", "lead-2"]
+
+    def test_a_page_beside_one_waits_until_no_other_page_is_at_work(
+        self, quiet_site: Site, aside: ThreadPoolExecutor
+    ) -> None:
+        quiet_site.host.add_leads("lead-1")
+        site = quiet_site.with_settings(BACKFILL_BUSY_LIMIT="2")
+        run = site.start()
+        with site.host.session() as other, quiet_site.engine.begin() as page:
+            other.execute("SELECT 1")
+            ledger.take_turn(page, LeadScoring.name, run.id, (), lock_ms=1_000, patience_ms=1_000)
+
+            second = aside.submit(site.deliver)
+
+            site.host.wait_until_blocked()
+        assert second.result().outcome == "committed"
+
+
 class TestPageDuration:
     def page_took(self, site: Site, *, seconds: float, ago: float) -> None:
         """One page was done, so long ago, in so many seconds."""
@@ -244,7 +300,10 @@ class TestRights:
             other.execute("SELECT 1")
             connection.exec_driver_sql(f"SET LOCAL ROLE {weak_role}")
 
-            assert own_site.parts.pressure.reason_to_wait(connection, [OldestTransaction(0)]) is None
+            assert own_site.parts.pressure.ask(connection, [OldestTransaction(0)]).wait is None
+
+    def test_where_nobody_can_be_seen_at_work_pages_are_small(self, own_site: Site, weak_role: str) -> None:
+        assert read(own_site, OthersAtWork(50), f"SET LOCAL ROLE {weak_role}").limit == 50
 
 
 # ---------------------------------------------------------------- the host's queue
@@ -457,16 +516,16 @@ class TestReadings:
         with site.host.session() as other, site.engine.begin() as connection:
             pressure = site.with_settings(BACKFILL_PRESSURE_SECONDS="600").parts.pressure
             pressure.fresh_seconds = 600
-            assert pressure.reason_to_wait(connection, [OldestTransaction(0)]) is None
+            assert pressure.ask(connection, [OldestTransaction(0)]).wait is None
             other.execute("SELECT 1")
 
-            assert pressure.reason_to_wait(connection, [OldestTransaction(0)]) is None
+            assert pressure.ask(connection, [OldestTransaction(0)]).wait is None
 
     def test_of_an_indicator_that_is_off_are_not_taken(self, site: Site) -> None:
         with site.host.session() as other, site.engine.begin() as connection:
             other.execute("SELECT 1")
 
-            assert site.parts.pressure.reason_to_wait(connection, [OldestTransaction(None), live_queue(0)]) is None
+            assert site.parts.pressure.ask(connection, [OldestTransaction(None), live_queue(0)]).wait is None
 
     def test_change_nothing(self, site: Site) -> None:
         every = [kind(0) for kind in STATISTICS] + [PageDuration(1), live_queue(1)]
