@@ -60,6 +60,10 @@ class Indicator(ABC):
         return Reading(self.name, "unknown", "-", self.threshold, reason)
 
 
+#: Sessions of this database that are not our own, as a condition on pg_stat_activity.
+_OTHERS = "datname = current_database() AND application_name <> current_setting('application_name')"
+
+
 @dataclass(frozen=True)
 class _Statistics(Indicator):
     """An indicator of the server's own statistics, which a role sees of its own sessions only unless it may see all."""
@@ -114,10 +118,7 @@ class LockWaits(_Statistics):
     name: ClassVar[str] = "lock waits"
     unit: ClassVar[Unit] = "sessions"
     columns: ClassVar[str] = "count(*) AS waiting"
-    source: ClassVar[str] = (
-        "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        " AND application_name <> current_setting('application_name')"
-    )
+    source: ClassVar[str] = f"pg_stat_activity WHERE wait_event_type = 'Lock' AND {_OTHERS}"
 
     def judge(self, row: Row[Any], most: float) -> Reading:
         """Any that waits is somebody's transaction."""
@@ -176,8 +177,7 @@ class OthersAtWork(_Statistics):
     columns: ClassVar[str] = "count(*) AS at_work"
     # Ten seconds are longer than a host in use is still: pages do not change their size all the time.
     source: ClassVar[str] = (
-        "pg_stat_activity WHERE backend_type = 'client backend' AND datname = current_database()"
-        " AND application_name <> current_setting('application_name')"
+        f"pg_stat_activity WHERE backend_type = 'client backend' AND {_OTHERS}"
         " AND (state = 'active' OR state_change > clock_timestamp() - interval '10 seconds')"
     )
 
@@ -186,14 +186,17 @@ class OthersAtWork(_Statistics):
         """What a page may have beside any."""
         return "off" if self.most is None else f"any: {self.most:g} a page"
 
-    def judge(self, row: Row[Any], most: float) -> Reading:
+    def judge(self, row: Row[Any], _most: float) -> Reading:
         """Any is somebody who may be waiting."""
         found = self.compare(row.at_work, inf, str(row.at_work), "")
-        return replace(found, limit=int(most)) if row.at_work and most < inf else found
+        return self._with_limit(found) if row.at_work else found
 
     def unknown(self, reason: str) -> Reading:
         """Somebody may be at work."""
-        return replace(super().unknown(reason), limit=None if self.most is None else int(self.most))
+        return self._with_limit(super().unknown(reason))
+
+    def _with_limit(self, reading: Reading) -> Reading:
+        return reading if self.most is None else replace(reading, limit=int(self.most))
 
 
 @dataclass(frozen=True)

@@ -199,9 +199,9 @@ class TestOthersAtWork:
         with quiet_site.host.session() as other:
             other.execute("SELECT 1")
 
-            step = quiet_site.with_settings(BACKFILL_BUSY_LIMIT="2")
-            step.start(limit=3)
-            step.deliver()
+            site = quiet_site.with_settings(BACKFILL_BUSY_LIMIT="2")
+            site.start(limit=3)
+            site.deliver()
 
         assert quiet_site.host.enqueued() == ["lead-1", "lead-2"]
 
