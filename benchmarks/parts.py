@@ -204,10 +204,12 @@ def waits(bench: Bench) -> list[Line]:
         return queue.measure(host, bench.redis_url)
 
 
-def beside_webhooks(bench: Bench) -> list[Line]:
+def beside_webhooks(bench: Bench, *, spare_cores: bool) -> list[Line]:
     """The time of a webhook's transaction by itself, beside a backfill, and beside what else could be done."""
     with bench.host() as host:
-        return webhooks.measure(host, bench.redis_url, limit=bench.limit, repetitions=bench.repetitions)
+        return webhooks.measure(
+            host, bench.redis_url, limit=bench.limit, repetitions=bench.repetitions, spare_cores=spare_cores
+        )
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,16 @@ PARTS = {
     "rate": Part("The fleet's rate, 100 pages waiting", paced, large=True),
     "sparse": Part("2,000,000 leads, 100 eligible", sparse, large=True),
     "queue": Part("Live jobs' wait in the host's queue, eight hours", waits, large=True),
-    "webhooks": Part("Webhooks' transactions beside a backfill", beside_webhooks, large=True),
+    "webhooks": Part(
+        "Webhooks' transactions beside a backfill, with cores to spare",
+        partial(beside_webhooks, spare_cores=True),
+        large=True,
+    ),
+    "webhooks-shared": Part(
+        "Webhooks' transactions beside a backfill, all cores shared",
+        partial(beside_webhooks, spare_cores=False),
+        large=True,
+    ),
 }
 
 

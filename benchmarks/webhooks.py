@@ -1,33 +1,25 @@
 """How long a webhook's transaction takes: by itself, beside a backfill, and beside whatever else could be done instead.
 
-Modelled: processes that write as the host does when a message comes in, to leads all over the tables that the backfill
-walks: insert the message, update the lead, insert a live job, commit, on the disk. The load is open: messages come at
-their own times, however long the writes take, so a time counts from when the message came, and a writer that is late
-makes those behind it late.
-
 Two backfills: the one that an operator gets without an option, which keeps to the room in the host's queue; and one at
 full speed, with nothing that spreads or bounds its jobs. The writers' own jobs fill that queue, so the first waits for
 room and does next to no pages: it shows what waiting costs, and has no target.
 
 Not modelled: a network, and a database server of its own. Here the backfill's workers, the writers and PostgreSQL share
 the machine's cores, and a transaction whose next step finds no core free waits for one, for up to a scheduler's slice.
-So there are controls: processes that compute and touch neither the database nor the disk; the page statement in a plain
-loop, which is what every backfill in pages has to do; and one upsert a lead, as a script does it.
+So it is measured on the shared cores, and as with cores to spare for the writers (`benchmarks.writers`); and there are
+controls: processes that compute and touch neither the database nor the disk, which cost nothing where there are cores
+to spare; the page statement in a plain loop, which is what every backfill in pages has to do; and one upsert a lead, as
+a script does it.
 """
 
 import logging
-import multiprocessing
-import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.synchronize import Barrier, Event
-from threading import BrokenBarrierError
 
 import psycopg
 
@@ -36,14 +28,10 @@ from benchmarks.host import Host
 from benchmarks.report import Line
 from benchmarks.simulator import quantile
 from benchmarks.tool import Tool
-from benchmarks.walk import BenchmarkError, Walk
+from benchmarks.walk import Walk
+from benchmarks.writers import can_spare_cores, writing
 
 logger = logging.getLogger("benchmarks")
-
-_WRITERS = 4
-#: Transactions a second of each writer, which is far more than a host's webhooks: a run of seconds has to meet enough
-#: of them for a 99th percentile.
-_RATE = 25.0
 
 #: With what the tool itself does beside others at work: that is what is measured here.
 _FULL_SPEED = {name: value for name, value in tool.FULL_SPEED.items() if name != "BACKFILL_BUSY_LIMIT"}
@@ -57,27 +45,6 @@ _BUSY_SECONDS = 8.0
 _DEFAULTS_SECONDS = 20.0
 _SETTLE_SECONDS = 3.0
 _ONE_BY_ONE_LEADS = 25_000
-_TOGETHER_SECONDS = 60.0
-
-_LEADS = 'SELECT id, "clientId" FROM "Lead" ORDER BY id'
-
-_WRITE = (
-    """
-    INSERT INTO "Message" (id, body, direction, "leadId", "sentAt")
-    VALUES (%(id)s, 'Hello again, and thank you', 'inbound', %(lead)s, now() AT TIME ZONE 'UTC')
-    """,
-    """
-    UPDATE "Lead"
-    SET "lastMessageAt" = now() AT TIME ZONE 'UTC', "lastInboundAt" = now() AT TIME ZONE 'UTC',
-      "lastMessageDirection" = 'inbound', "updatedAt" = now() AT TIME ZONE 'UTC'
-    WHERE id = %(lead)s
-    """,
-    """
-    INSERT INTO "BackgroundJob" (id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "updatedAt")
-    VALUES (%(id)s, 'EMAIL_INBOUND_POST_PROCESS', 'PENDING', %(id)s, %(client)s, %(lead)s, %(id)s,
-      now() AT TIME ZONE 'UTC')
-    """,
-)
 
 _SPAN = "SELECT extract(epoch FROM started_at)::float, extract(epoch FROM finished_at)::float FROM backfill.run"
 
@@ -128,16 +95,22 @@ class Turn:
     leads_per_second: float | None
 
 
-def measure(host: Host, redis_url: str, *, limit: int, repetitions: int) -> list[Line]:
-    """In turns with each company, each turn on a fresh copy of the host database."""
-    companies = _companies(limit)
+def measure(host: Host, redis_url: str, *, limit: int, repetitions: int, spare_cores: bool) -> list[Line]:
+    """In turns with each company, each turn on a fresh copy of the host database.
+
+    `spare_cores`: as with cores to spare for the writers; left out, with a line that says so, where that can't be had.
+    """
+    if spare_cores and not can_spare_cores(host.server_url):
+        logger.info("left out: it takes root, and a PostgreSQL on this machine, to let the writers go first")
+        return []
     # Not counted. A server that has just started makes the files of its log while it is measured, and commits wait for
-    # each; one that has been at work writes over old ones. Two lanes write the most.
-    _take_turn(host, redis_url, companies[1])
+    # each; one that has been at work writes over old ones. Two bare lanes write the most.
+    _take_turn(host, redis_url, Company("", partial(_keep_bare, lanes=2, limit=limit)), spare_cores=spare_cores)
+    companies = _companies(limit)
     found: dict[str, list[Turn]] = {each.name: [] for each in companies}
     for number in range(1, repetitions + 1):
         for company in companies:
-            turn = _take_turn(host, redis_url, company)
+            turn = _take_turn(host, redis_url, company, spare_cores=spare_cores)
             found[company.name].append(turn)
             logger.info("%d/%d  %-20s%6.2f times as long", number, repetitions, company.name, _ratio(turn))
     return [
@@ -184,12 +157,12 @@ def _ratio(turn: Turn) -> float:
     return quantile(turn.beside, 0.99) / quantile(turn.alone, 0.99)
 
 
-def _take_turn(host: Host, redis_url: str, company: Company) -> Turn:
+def _take_turn(host: Host, redis_url: str, company: Company, *, spare_cores: bool) -> Turn:
     """The same writers all along: what else the machine does meanwhile weighs on all that is compared."""
     with (
         host.copy() as url,
         tool.started(url, redis_url, children=company.children, settings=company.settings) as started,
-        _writing(url) as end,
+        writing(url, spare_cores=spare_cores) as end,
     ):
         _pass(_WARM_SECONDS)
         before = _pass(_ALONE_SECONDS)
@@ -248,55 +221,3 @@ def _pass(seconds: float) -> Stretch:
 def _within(times: Sequence[tuple[float, float]], *stretches: Stretch) -> list[float]:
     """What the transactions took that were due in one of these stretches, sorted."""
     return sorted(took for due, took in times if any(each.began <= due <= each.ended for each in stretches))
-
-
-@contextmanager
-def _writing(database_url: str) -> Iterator[Callable[[], list[tuple[float, float]]]]:
-    """Writers at work. What is handed out ends them: when each transaction was due, and the milliseconds it took."""
-    context = multiprocessing.get_context("spawn")
-    together, stopped = context.Barrier(_WRITERS + 1), context.Event()
-    with ProcessPoolExecutor(_WRITERS, context, initializer=_remember, initargs=(together, stopped)) as pool:
-        writers = [pool.submit(_write, database_url, number) for number in range(_WRITERS)]
-
-        def end() -> list[tuple[float, float]]:
-            stopped.set()
-            return [each for writer in writers for each in writer.result()]
-
-        try:
-            together.wait(_TOGETHER_SECONDS)
-            yield end
-        except BrokenBarrierError:
-            raise BenchmarkError("the writers are not ready: the machine has too much to do") from None
-        finally:
-            stopped.set()
-
-
-def _remember(together: Barrier, stopped: Event) -> None:
-    """Keep what the writers begin and end by: it can only be inherited, not sent."""
-    global _together, _stopped
-    _together, _stopped = together, stopped
-
-
-def _write(database_url: str, writer: int) -> list[tuple[float, float]]:
-    """Write until it is enough: when each transaction was due, and how many milliseconds later it was committed."""
-    chance = random.Random(writer)  # noqa: S311 (nothing is kept secret)
-    times: list[tuple[float, float]] = []
-    with psycopg.connect(database_url) as connection:
-        leads = connection.execute(_LEADS).fetchall()
-        connection.commit()
-        _together.wait(_TOGETHER_SECONDS)
-        began = time.time() + writer / _WRITERS / _RATE
-        while not _stopped.is_set():
-            due = began + len(times) / _RATE
-            time.sleep(max(0.0, due - time.time()))
-            lead, client = chance.choice(leads)
-            values = {"id": f"webhook-{writer}-{len(times)}", "lead": lead, "client": client}
-            for statement in _WRITE:
-                connection.execute(statement, values)
-            connection.commit()
-            times.append((due, 1000 * (time.time() - due)))
-    return times
-
-
-_together: Barrier
-_stopped: Event
