@@ -103,10 +103,11 @@ def measure(host: Host, redis_url: str, *, limit: int, repetitions: int, spare_c
     if spare_cores and not can_spare_cores(host.server_url):
         logger.info("left out: it takes root, and a PostgreSQL on this machine, to let the writers go first")
         return []
+    full_speed = Company("2 lanes", partial(_keep_lanes, lanes=2, limit=limit), children=2, target=_TARGET)
     # Not counted. A server that has just started makes the files of its log while it is measured, and commits wait for
-    # each; one that has been at work writes over old ones. Two bare lanes write the most.
-    _take_turn(host, redis_url, Company("", partial(_keep_bare, lanes=2, limit=limit)), spare_cores=spare_cores)
-    companies = _companies(limit)
+    # each; one that has been at work writes over old ones. A whole run writes the most.
+    _take_turn(host, redis_url, full_speed, spare_cores=spare_cores)
+    companies = _companies(full_speed, limit)
     found: dict[str, list[Turn]] = {each.name: [] for each in companies}
     for number in range(1, repetitions + 1):
         for company in companies:
@@ -123,10 +124,10 @@ def measure(host: Host, redis_url: str, *, limit: int, repetitions: int, spare_c
     ]
 
 
-def _companies(limit: int) -> Sequence[Company]:
+def _companies(full_speed: Company, limit: int) -> Sequence[Company]:
     return (
         Company("defaults", _keep_defaults, children=2, settings={}),
-        Company("2 lanes", partial(_keep_lanes, lanes=2, limit=limit), children=2, target=_TARGET),
+        full_speed,
         Company("1 lane", partial(_keep_lanes, lanes=1, limit=limit)),
         Company("bare page, 2 lanes", partial(_keep_bare, lanes=2, limit=limit)),
         Company("bare page, 1 lane", partial(_keep_bare, lanes=1, limit=limit)),
