@@ -162,6 +162,16 @@ class Worker:
                 self.kill()
 
 
+def end(process: "subprocess.Popen[Any]") -> None:
+    """Ask a process to end, and end it if it does not."""
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def fetch(url: str, *, method: str = "GET", authorization: str = "") -> tuple[int, str]:
     """What a server of ours answers: the status and the body."""
     request = urllib.request.Request(url, method=method, data=b"" if method == "POST" else None)  # noqa: S310
@@ -222,13 +232,8 @@ class Flower:
         wait_for(lambda: json.loads(self.get(path, login=self.login)[1])["data"], what="Flower to hear a worker")
 
     def stop(self) -> None:
-        """Ask it to end, and end it if it does not."""
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        """End it."""
+        end(self.process)
 
 
 #: Takes the terminal that is its standard input, so that Ctrl-C typed there is a signal, and becomes the command.

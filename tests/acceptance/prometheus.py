@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deployed import RULES
-from harness import wait_for
+from harness import end, wait_for
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,8 @@ class Prometheus:
         return found
 
     def stop(self) -> None:
-        """Ask it to end, and end it if it does not."""
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        """End it."""
+        end(self.process)
 
     def _is_ready(self) -> bool:
         said = self.log.read_text(encoding="utf-8")
