@@ -14,6 +14,8 @@ from backfill_tasks.registry import DEFAULT, KINDS
 from backfill_tasks.settings import Settings
 from cli.pace import is_given, pace_of
 
+MOST_LANES = 64
+
 #: Options that are a run's own parameters, by the name that the run has for them.
 PARAMETERS = {
     "limit": "--limit",

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import settings
 from backfill_tasks.engine import database, ledger, live, schema
-from backfill_tasks.engine.model import PageMessage, Run, RunId
+from backfill_tasks.engine.model import PageMessage, Run, RunId, RunState
 from backfill_tasks.errors import BackfillError, CheckpointError, ConfigurationError, UsageError
 from backfill_tasks.wiring import Parts, assemble
 
@@ -77,6 +77,17 @@ class Session:
         if newest is None:
             raise UsageError("there is no run yet: `backfill run --apply` starts one")
         return self.parts.runs.read(newest)
+
+    def newest(self, states: Sequence[RunState], backfill: str | None = None) -> RunId | None:
+        """The newest run in one of these states, of this backfill or of any; None also where there is no ledger yet.
+
+        Raises:
+            LedgerError: the ledger is newer than this package, or this role may not read it.
+        """
+        with self.parts.engine.begin() as connection:
+            found = schema.version(connection)
+            schema.refuse_newer(found)
+            return ledger.newest_run(connection, states=states, backfill=backfill) if found else None
 
 
 def say(line: str = "") -> None:

@@ -1,0 +1,125 @@
+"""Starting a run: what is checked, counted and asked before it is seeded, and what follows it."""
+
+import sys
+import threading
+from pathlib import Path
+
+from backfill_tasks.engine import checkpoint, ledger, schema
+from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.model import Lane, Run, RunId
+from backfill_tasks.engine.overlap import overlaps, refuse
+from backfill_tasks.engine.runs import cut, lanes_of, new_id
+from backfill_tasks.engine.verification import Verifier
+from backfill_tasks.errors import CheckpointError
+from cli import count, render
+from cli.commands import follow_to_the_end, say_whether_workers_are_online, show
+from cli.follow import signals
+from cli.rate import prepare_rate
+from cli.request import Request
+from cli.session import COMPLETE, Session, say
+
+
+def start(session: Session, request: Request) -> int:
+    """Count, or do, what is asked for, and answer the exit status."""
+    backfill = session.parts.backfills[request.parameters.backfill]
+    apply = request.mode == "apply"
+    if apply:
+        session.require_redis()
+        if request.state_file is not None:
+            checkpoint.require_writable(request.state_file)
+    with session.parts.engine.begin() as connection:
+        backfill.check(connection, request.parameters.options, apply=apply)
+        if apply and schema.version(connection):
+            schema.require_rights(connection)
+    if not apply:
+        return count.dry_run(session, backfill, request, _lanes(session, backfill, request))
+    _look_for_overlaps(session, backfill, request)
+    lanes = _lanes(session, backfill, request)
+    expected = None
+    if not request.yes and sys.stdin.isatty() and sys.stderr.isatty():
+        expected = count.ask(session, backfill, request, lanes)
+    elif not request.single_batch:
+        expected = count.expected(session, backfill, request, lanes)
+    new = ledger.NewRun(new_id(), request.parameters, lanes, request.single_batch, request.ordinal, expected)
+    _prepare_ledger(session)
+    prepare_rate(session, request.rate, lanes=len(lanes))
+    say_whether_workers_are_online()
+    with signals() as stopped:
+        session.parts.runs.start(new, force=request.force)
+        say(f"Run {new.id} started in {render.lanes_in_words(len(lanes))}: {session.parts.address}.")
+        status = after_seeding(session, request, new.id, stopped)
+    if request.canary and not request.detach:
+        _report_canary(session, new.id)
+    return status
+
+
+def _lanes(session: Session, backfill: Backfill, request: Request) -> tuple[Lane, ...]:
+    if request.stretches is not None:
+        return lanes_of(request.stretches)
+    return cut(session.parts.engine, backfill, request.parameters, smallest=request.smallest_lane)
+
+
+def _look_for_overlaps(session: Session, backfill: Backfill, request: Request) -> None:
+    """Refuse what the ledger would refuse in the end, before anything is counted, asked or set."""
+    with session.parts.engine.begin() as connection:
+        found = schema.version(connection)
+        schema.refuse_newer(found)
+        beside = overlaps(connection, backfill, request.parameters.options) if found else []
+    if not request.force:
+        refuse(beside)
+    for each in beside:
+        say(f"Note: {each}; {each.way_out}.")
+
+
+def _prepare_ledger(session: Session) -> None:
+    with session.parts.engine.begin() as connection:
+        applied = schema.migrate(connection)
+    if applied:
+        say(f"The ledger was brought to version {schema.latest()} (schema backfill).")
+
+
+def after_seeding(session: Session, request: Request, run: RunId, stopped: threading.Event) -> int:
+    """Follow the run, unless that is not wanted."""
+    keep = _Checkpoints(request.state_file)
+    if not request.detach:
+        return follow_to_the_end(session, run, stopped=stopped, as_json=request.as_json, on_reading=keep)
+    seeded = session.parts.runs.read(run)
+    keep(seeded)
+    if request.state_file is not None:
+        say(f"{request.state_file} holds the run's start only: nobody follows a detached run to write it again.")
+    if request.as_json:
+        show(session, seeded, as_json=True)
+    say(f"`backfill watch {run}` follows it.")
+    return COMPLETE
+
+
+def _report_canary(session: Session, run: RunId) -> None:
+    """What the one page left in the database, and how to go on."""
+    read = session.parts.runs.read(run)
+    backfill = session.parts.backfills[read.parameters.backfill]
+    found = Verifier(session.parts.engine, backfill, session.settings.statement_timeout_ms).verify(read)
+    say()
+    say(render.verification(backfill, read, found))
+    say(f"This was the canary. If all looks well: backfill resume {run}")
+    say(f"If it does not:                       backfill cancel {run}")
+
+
+class _Checkpoints:
+    """Writes a run's checkpoint file whenever the run has moved. A file that can't be written stops nothing."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._written: tuple[int, str] | None = None
+        self._complained = False
+
+    def __call__(self, run: Run) -> None:
+        place = (run.pages, run.state)
+        if self._path is None or place == self._written:
+            return
+        try:
+            checkpoint.write(self._path, run)
+            self._written = place
+        except CheckpointError as error:
+            if not self._complained:
+                say(f"Note: {error}. The run goes on; its place is in Redis and in the ledger.")
+            self._complained = True
