@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
+from typing import TypeVar
 
 from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine.database import begin_read_only, connect
+from backfill_tasks.engine.indicators import Reading
 from backfill_tasks.engine.model import Lane, PageMessage, Run
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.errors import BackfillError
@@ -15,7 +18,9 @@ from cli.poll import Poll
 from cli.rate import rate_that_holds
 from cli.session import Session
 
-#: How often the host's queue and the workers are asked, in seconds, and how long an answer is good for.
+T = TypeVar("T")
+
+#: How often the host and the workers are asked, in seconds, and how long an answer is good for.
 _HOST_SECONDS, _WORKERS_SECONDS, _LASTS_SECONDS = 5.0, 3.0, 300.0
 
 #: How much of the time the database may be asked about the host's jobs: the more there are, the longer it takes.
@@ -36,10 +41,12 @@ class Aside:
     Attributes:
         outcome: what the host has made of the run's jobs; None: it has none, or they can't be counted just now.
         holdups: why a lane does not move where the ledger does not say it, in words, by its number.
+        small: why pages are smaller than the run would have them, in words; None: they are not.
     """
 
     outcome: Outcome | None = None
     holdups: Mapping[int, str] = field(default_factory=dict)
+    small: str | None = None
 
 
 def look(session: Session, run: Run) -> Aside:
@@ -52,7 +59,11 @@ def look(session: Session, run: Run) -> Aside:
         places = _places(session) if any(_stands(run, lane) for lane in run.lanes) else {}
     except (RedisError, BackfillError):
         places = {}
-    return Aside(outcome, _holdups(run, places))
+    try:
+        limited = _limited(session, session.parts.engine)
+    except DBAPIError:
+        limited = None
+    return Aside(outcome, _holdups(run, places), _small(session, run, limited))
 
 
 class Asides:
@@ -65,18 +76,24 @@ class Asides:
             "jobs", lambda: _outcome(session, engine, run), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
         )
         self._places = Poll("messages", lambda: _places(session), every=_WORKERS_SECONDS, lasts=_LASTS_SECONDS)
+        self._limited = Poll(
+            "page size", lambda: _limited(session, engine), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
+        )
+        self._session = session
 
     def read(self, run: Run) -> Aside:
         """What was seen last."""
-        try:
-            outcome = self._outcome.read()
-        except TimeoutError:
-            outcome = None
-        try:
-            places = self._places.read()
-        except TimeoutError:
-            places = {}
-        return Aside(outcome, _holdups(run, places))
+        limited = _last(self._limited, None)
+        return Aside(
+            _last(self._outcome, None), _holdups(run, _last(self._places, {})), _small(self._session, run, limited)
+        )
+
+
+def _last(poll: Poll[T], otherwise: T) -> T:
+    try:
+        return poll.read()
+    except TimeoutError:
+        return otherwise
 
 
 def _outcome(session: Session, engine: Engine, run: Run) -> Outcome | None:
@@ -84,6 +101,23 @@ def _outcome(session: Session, engine: Engine, run: Run) -> Outcome | None:
     with engine.begin() as connection:
         begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)
         return backfill.outcome(connection, run.parameters.options, run.started_at)
+
+
+def _limited(session: Session, engine: Engine) -> Reading | None:
+    """What keeps pages small just now; None: nothing does."""
+    pressure = session.parts.pressure
+    with engine.begin() as connection:
+        begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)
+        found = pressure.readings(connection, pressure.indicators)
+    return min((each for each in found if each.limit is not None), key=lambda each: each.limit or 0, default=None)
+
+
+def _small(session: Session, run: Run, limited: Reading | None) -> str | None:
+    """Why, if the run would have larger pages: neither its limit nor its room in the host's queue keeps them so."""
+    if limited is None or limited.limit is None or run.state != "running":
+        return None
+    room = run.parameters.pace.max_pending if session.parts.backfills[run.parameters.backfill].jobs else None
+    return limited.reason if limited.limit < min(run.parameters.limit, room or inf) else None
 
 
 def _places(session: Session) -> Places:

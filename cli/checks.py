@@ -42,7 +42,7 @@ def pressure(session: Session, *, as_json: bool) -> None:
     click.echo(render.table(("indicator", "answer", "measured", "threshold"), rows))
     for each in measured:
         if each.reason:
-            click.echo(f"  {each.indicator}: {each.reason}")
+            click.echo(render.wrapped(f"{each.indicator}: {each.reason}", indent=2))
 
 
 def readings(session: Session) -> list[Reading]:

@@ -47,7 +47,11 @@ def show(session: Session, run: Run, *, as_json: bool) -> None:
     if run.counts.get("quarantined"):
         with session.parts.engine.begin() as connection:
             quarantined = ledger.quarantined(connection, run.id, most=_MOST_QUARANTINED)
-    click.echo(render.summary(backfill, run, quarantined=quarantined, found=aside.outcome, holdups=aside.holdups))
+    click.echo(
+        render.summary(
+            backfill, run, quarantined=quarantined, found=aside.outcome, holdups=aside.holdups, small=aside.small
+        )
+    )
 
 
 def follow_to_the_end(

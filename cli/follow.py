@@ -110,6 +110,8 @@ def _display(backfill: Backfill) -> Iterator[Callable[[Run, Aside], None]]:
         if time.monotonic() - said_at >= seconds and run.state == "running":
             said_at, pages = time.monotonic(), run.pages
             lines = [render.progress(backfill, run), *render.troubles(run, aside.holdups)]
+            if aside.small:
+                lines.append(render.wrapped(aside.small, indent=2))
             if aside.outcome is not None:
                 lines.append(render.outcome_in_a_line(backfill, run, aside.outcome))
             say("\n".join(lines))
@@ -118,7 +120,10 @@ def _display(backfill: Backfill) -> Iterator[Callable[[Run, Aside], None]]:
 
 
 def _screen(backfill: Backfill, run: Run, aside: Aside, speed: "_Speed") -> list[str]:
-    lines = [*_bar(backfill, run, speed), *render.counts(backfill, run)]
+    lines = _bar(backfill, run, speed)
+    if aside.small:
+        lines.append(render.wrapped(aside.small, indent=2))
+    lines += render.counts(backfill, run)
     if aside.outcome is not None:
         lines += render.outcome(backfill, run, aside.outcome)
     lines += render.lanes(run, aside.holdups)

@@ -114,13 +114,19 @@ def summary(
     quarantined: Sequence[Quarantined] = (),
     found: Outcome | None = None,
     holdups: Mapping[int, str] = NOTHING,
+    small: str | None = None,
 ) -> str:
-    """What an operator wants to read when a run has ended, or when they ask how it stands."""
+    """What an operator wants to read when a run has ended, or when they ask how it stands.
+
+    `small`: why its pages are smaller than it would have them.
+    """
     lines = [f"Run {run.id} · {run.parameters.backfill} · {run.mode} · {run.state}"]
     if run.reason:
         lines.append(f"  {run.reason}")
     lines += ["", *counts(backfill, run)]
     lines.append(f"  {'pages':<16}{run.pages:>11,}   in {lanes_in_words(len(run.lanes))}")
+    if small:
+        lines.append(wrapped(small, indent=32))
     lines.append(f"  {'duration':<16}{duration(run.seconds):>11}   {run.leads_per_second:,.0f} {backfill.items}/s")
     lines += jobs(backfill, run)
     if found is not None:

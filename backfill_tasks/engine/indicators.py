@@ -15,9 +15,10 @@ Unit = Literal["seconds", "sessions", "ratio"]
 class Reading:
     """What an indicator says: its answer, what it measured and its threshold in words, and why it answers so.
 
-    `reason` is empty for *go*; for *wait* it is what an operator reads where a run stands, for *unknown* what it would
-    take to know. `measured` is the same as `value` for machines, in the indicator's `unit`; None for *unknown*.
-    `limit`: the most items that a page may have all the same; None: as many as it would.
+    `reason` is empty for *go* without a limit; for *wait* it is what an operator reads where a run stands, for
+    *unknown* what it would take to know. `measured` is the same as `value` for machines, in the indicator's `unit`;
+    None for *unknown*. `limit`: the most items that a page may have, which then is the only one at work; None: as many
+    as it would.
     """
 
     indicator: str
@@ -189,14 +190,18 @@ class OthersAtWork(_Statistics):
     def judge(self, row: Row[Any], _most: float) -> Reading:
         """Any is somebody who may be waiting."""
         found = self.compare(row.at_work, inf, str(row.at_work), "")
-        return self._with_limit(found) if row.at_work else found
+        who = "1 session of others is" if row.at_work == 1 else f"{row.at_work} sessions of others are"
+        return self._limited(found, f"{who} at work") if row.at_work else found
 
     def unknown(self, reason: str) -> Reading:
         """Somebody may be at work."""
-        return self._with_limit(super().unknown(reason))
+        return self._limited(super().unknown(reason), reason)
 
-    def _with_limit(self, reading: Reading) -> Reading:
-        return reading if self.most is None else replace(reading, limit=int(self.most))
+    def _limited(self, reading: Reading, reason: str) -> Reading:
+        if self.most is None:
+            return reading
+        small = f"pages of {self.most:g} at the most, one at a time: {reason}"
+        return replace(reading, limit=int(self.most), reason=small)
 
 
 @dataclass(frozen=True)

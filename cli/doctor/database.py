@@ -97,8 +97,9 @@ def ledger(session: Session) -> Iterator[Finding]:
 def sight(session: Session) -> Iterator[Finding]:
     """Every indicator of pressure can be measured."""
     blind = [each for each in readings(session) if each.answer == "unknown"]
-    for reason in dict.fromkeys(each.reason for each in blind):
+    for reason, limit in dict.fromkeys((each.reason, each.limit) for each in blind):
         names = ", ".join(each.indicator for each in blind if each.reason == reason)
-        yield Finding("look", f"can't be measured: {names}", f"Without it no page waits for it. {reason}")
+        unheeded = "" if limit else "Without it no page waits for it. "
+        yield Finding("look", f"can't be measured: {names}", unheeded + reason)
     if not blind:
         yield Finding("fine", "every indicator of pressure can be measured")

@@ -1,7 +1,7 @@
 """A host database as a test sees it: what it does to it as the host, and what it looks for in it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -132,6 +132,18 @@ class Host:
         with psycopg.connect(self.url) as connection:
             connection.execute(sql.SQL(f"LOCK TABLE {table} IN {mode} MODE"))
             yield
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Have a session of the host's at work until the end of the block."""
+        at_work = "SELECT FROM pg_stat_activity WHERE pid = %(pid)s AND state = 'active'"
+        with closing(psycopg.connect(self.url, autocommit=True)) as connection:
+            connection.pgconn.send_query(b"SELECT pg_sleep(600)")
+            wait_for(lambda: self.rows(at_work, pid=connection.info.backend_pid), what="the session to be at work")
+            try:
+                yield
+            finally:
+                connection.cancel_safe()
 
     def wait_until_somebody_waits(self) -> None:
         """Wait until a statement waits for a lock."""

@@ -226,9 +226,10 @@ class TestRights:
         execute(backfill, f"GRANT USAGE ON SCHEMA backfill TO {role}")
         execute(backfill, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill TO {role}")
 
-        shown = said(as_role(backfill, role), status=0)
+        shown = said(as_role(backfill.set(BACKFILL_BUSY_LIMIT="50"), role), status=0)
 
         assert "look   can't be measured: replication lag" in shown
+        assert "look   can't be measured: others at work Pages of 50 at the most, one at a time" in shown
         assert f"GRANT pg_read_all_stats TO {role}" in shown
 
     def test_a_role_that_may_not_create_the_ledger_is_told_who_can(self, backfill: Backfill, role: str) -> None:

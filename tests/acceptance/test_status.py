@@ -151,6 +151,25 @@ def test_status_says_of_a_lane_that_no_worker_has_taken_its_page(alone: Backfill
     assert "waits in the queue: no worker process is free for it" in done.stdout
 
 
+def test_status_says_why_pages_are_small(alone: Backfill, inhabited: Host, run: str) -> None:
+    with inhabited.at_work():
+        done = alone.set(BACKFILL_BUSY_LIMIT="50")("status", run)
+
+    assert "pages of 50 at the most, one at a time: 1 session of others is at work" in " ".join(done.stdout.split())
+
+
+def test_status_says_nothing_of_it_where_the_run_s_own_bounds_keep_pages_as_small(
+    alone: Backfill, inhabited: Host
+) -> None:
+    run = alone.json("run", "--apply", "--detach", "--max-pending", "12")["run_id"]
+
+    with inhabited.at_work():
+        done = alone.set(BACKFILL_BUSY_LIMIT="50")("status", run)
+
+    assert f"Run {run} · lead-scoring · apply · running" in done.stdout
+    assert "at the most" not in done.stdout
+
+
 def test_status_is_told_where_redis_is_away(alone: Backfill, inhabited: Host, run: str) -> None:
     inhabited.execute("UPDATE backfill.lane SET moved_at = now() - interval '5 seconds'")
 

@@ -108,3 +108,12 @@ def test_a_run_that_stands_says_so_on_the_screen(alone: Backfill, inhabited: Hos
     terminal = open_terminal(alone, "watch")
 
     terminal.wait_for("no page for 1 h 0 min: no worker, or a low rate? `backfill doctor` looks")
+
+
+def test_small_pages_are_explained_on_the_screen(alone: Backfill, inhabited: Host, open_terminal: OpenTerminal) -> None:
+    alone("run", "--apply", "--detach")
+
+    with inhabited.at_work():
+        terminal = open_terminal(alone.set(BACKFILL_BUSY_LIMIT="50"), "watch")
+
+        terminal.wait_for("pages of 50 at the most, one at a time: 1 session of others is at work")

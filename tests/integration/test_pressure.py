@@ -182,11 +182,12 @@ class TestOthersAtWork:
 
         assert (reading.answer, reading.value, reading.threshold) == ("go", "1", "any: 50 a page")
         assert reading.limit == 50
+        assert reading.reason == "pages of 50 at the most, one at a time: 1 session of others is at work"
 
     def test_lets_pages_be_as_large_as_they_would_beside_our_own(self, quiet_site: Site) -> None:
         reading = read(quiet_site, OthersAtWork(50))
 
-        assert (reading.answer, reading.value, reading.limit) == ("go", "0", None)
+        assert (reading.answer, reading.value, reading.limit, reading.reason) == ("go", "0", None, "")
 
     def test_does_not_count_a_session_that_has_been_still_for_a_while(self, quiet_site: Site) -> None:
         with quiet_site.host.session() as other:
