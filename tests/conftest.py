@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,12 @@ from harness import UNBOUNDED, Backfill, Worker
 
 from sandbox.host.sample import Sample, create_schema, fill
 from sandbox.servers import Servers, create_database, drop_database, servers
+
+
+def pytest_configure() -> None:
+    """What is started here hears Ctrl-C, even where the suite itself was started with `&`, and so does not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -238,7 +238,7 @@ with Redis() as broker, Postgres() as postgres:
         ports = [int(broker), int(postgres)]
         assert all(accepts(port) for port in ports)
         parent.send_signal(how)
-        parent.wait()
+        parent.wait(timeout=60)
 
     wait_for(lambda: not any(accepts(port) for port in ports), what="both servers are gone")
     wait_for(lambda: not any(Path(home).exists() for home in homes), what="their folders are gone")
