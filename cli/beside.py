@@ -60,7 +60,7 @@ def look(session: Session, run: Run) -> Aside:
     except (RedisError, BackfillError):
         places = {}
     try:
-        limited = _limited(session, session.parts.engine)
+        limited = _limited(session, session.parts.engine) if run.state == "running" else None
     except DBAPIError:
         limited = None
     return Aside(outcome, _holdups(run, places), _small(session, run, limited))
@@ -105,11 +105,9 @@ def _outcome(session: Session, engine: Engine, run: Run) -> Outcome | None:
 
 def _limited(session: Session, engine: Engine) -> Reading | None:
     """What keeps pages small just now; None: nothing does."""
-    pressure = session.parts.pressure
     with engine.begin() as connection:
         begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)
-        found = pressure.readings(connection, pressure.indicators)
-    return min((each for each in found if each.limit is not None), key=lambda each: each.limit or 0, default=None)
+        return session.parts.pressure.ask(connection).small
 
 
 def _small(session: Session, run: Run, limited: Reading | None) -> str | None:

@@ -109,9 +109,7 @@ def _display(backfill: Backfill) -> Iterator[Callable[[Run, Aside], None]]:
         seconds = _LINE_SECONDS if run.pages > pages else _WAITING_LINE_SECONDS
         if time.monotonic() - said_at >= seconds and run.state == "running":
             said_at, pages = time.monotonic(), run.pages
-            lines = [render.progress(backfill, run), *render.troubles(run, aside.holdups)]
-            if aside.small:
-                lines.append(render.wrapped(aside.small, indent=2))
+            lines = [render.progress(backfill, run), *render.troubles(run, aside.holdups), *_small(aside)]
             if aside.outcome is not None:
                 lines.append(render.outcome_in_a_line(backfill, run, aside.outcome))
             say("\n".join(lines))
@@ -120,14 +118,15 @@ def _display(backfill: Backfill) -> Iterator[Callable[[Run, Aside], None]]:
 
 
 def _screen(backfill: Backfill, run: Run, aside: Aside, speed: "_Speed") -> list[str]:
-    lines = _bar(backfill, run, speed)
-    if aside.small:
-        lines.append(render.wrapped(aside.small, indent=2))
-    lines += render.counts(backfill, run)
+    lines = [*_bar(backfill, run, speed), *_small(aside), *render.counts(backfill, run)]
     if aside.outcome is not None:
         lines += render.outcome(backfill, run, aside.outcome)
     lines += render.lanes(run, aside.holdups)
     return lines if aside.holdups else [*lines, *render.standing(run)]
+
+
+def _small(aside: Aside) -> list[str]:
+    return [render.wrapped(aside.small, indent=2)] if aside.small else []
 
 
 def _bar(backfill: Backfill, run: Run, speed: "_Speed") -> list[str]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -25,11 +26,16 @@ class Verdict:
 
     Attributes:
         wait: the first that says that no page should start now, with its reason in words; None if one may.
-        limit: the most items that a page may have, which then is to be the only one at work; None: as many as it would.
+        small: the one with the lowest limit on a page, with its reason in words; None if none has any.
     """
 
     wait: Reading | None
-    limit: int | None
+    small: Reading | None
+
+    @property
+    def limit(self) -> int | None:
+        """The most items that a page may have, which then is to be the only one at work; None: as many as it would."""
+        return None if self.small is None else self.small.limit
 
 
 @dataclass
@@ -59,7 +65,7 @@ class Pressure:
             self._held = (wanted, time.monotonic() + self.fresh_seconds, readings)
         return Verdict(
             wait=next((each for each in readings if each.answer == "wait"), None),
-            limit=min((each.limit for each in readings if each.limit is not None), default=None),
+            small=min((each for each in readings if each.limit), key=lambda each: each.limit or inf, default=None),
         )
 
     def readings(self, connection: Connection, indicators: Sequence[Indicator]) -> list[Reading]:

@@ -98,7 +98,7 @@ def sight(session: Session) -> Iterator[Finding]:
     """Every indicator of pressure can be measured."""
     blind = [each for each in readings(session) if each.answer == "unknown"]
     for reason, limit in dict.fromkeys((each.reason, each.limit) for each in blind):
-        names = ", ".join(each.indicator for each in blind if each.reason == reason)
+        names = ", ".join(each.indicator for each in blind if (each.reason, each.limit) == (reason, limit))
         unheeded = "" if limit else "Without it no page waits for it. "
         yield Finding("look", f"can't be measured: {names}", unheeded + reason)
     if not blind:
