@@ -1,14 +1,20 @@
 """Indicators: each measures one thing and says whether a page may start now. Those of PostgreSQL itself are here."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, ClassVar, Literal
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import TextClause, bindparam
+
+from backfill_tasks.engine.database import load_sql, statement
 
 Answer = Literal["go", "wait", "unknown"]
 Unit = Literal["seconds", "sessions", "ratio"]
+
+#: The row of a query: column by name.
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,26 @@ class Reading:
     limit: int | None = None
 
 
-class Indicator(ABC):
-    """One thing that is measured before pages start. Reads only, and in some milliseconds at most.
+@dataclass(frozen=True)
+class Query:
+    """What is asked of PostgreSQL: a SELECT of exactly one row, and the values of its parameters.
 
-    `read` gets a connection inside a transaction. Whatever it raises counts as *unknown*, and stops nothing.
+    Columns come back as JSON has them. What several indicators ask with equal queries is asked once.
+    """
+
+    text: TextClause
+    values: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def statement(self) -> TextClause:
+        """With its values, by names that no other query has."""
+        return self.text.bindparams(*(bindparam(name, value, unique=True) for name, value in self.values))
+
+
+class Indicator(ABC):
+    """One thing that is measured before pages start: a query that takes a millisecond or two, and what its row means.
+
+    An error of the query, and whatever `judge` raises, count as *unknown* and stop nothing.
     """
 
     name: ClassVar[str]
@@ -46,9 +68,14 @@ class Indicator(ABC):
     def threshold(self) -> str:
         """The threshold in words; "off" where the indicator is not asked."""
 
+    @property
     @abstractmethod
-    def read(self, connection: Connection) -> Reading:
-        """Measure, and answer."""
+    def query(self) -> Query:
+        """What is measured."""
+
+    @abstractmethod
+    def judge(self, row: Row) -> Reading:
+        """What it means."""
 
     def compare(self, value: float, most: float, shown: str, reason: str) -> Reading:
         """*wait* for this reason if a value is over the most that is allowed, else *go*."""
@@ -61,40 +88,32 @@ class Indicator(ABC):
         return Reading(self.name, "unknown", "-", self.threshold, reason)
 
 
-#: Sessions of this database that are not our own, as a condition on pg_stat_activity.
-_OTHERS = "datname = current_database() AND application_name <> current_setting('application_name')"
-
-
 @dataclass(frozen=True)
 class _Statistics(Indicator):
     """An indicator of the server's own statistics, which a role sees of its own sessions only unless it may see all."""
 
     most: float | None
     suffix: ClassVar[str] = ""
-    #: What is measured, as a part of a SELECT: its columns, and what stands behind them.
-    columns: ClassVar[str]
-    source: ClassVar[str]
 
     @property
     def threshold(self) -> str:
         """The most that is allowed, with its unit."""
         return "off" if self.most is None else f"{self.most:g}{self.suffix}"
 
-    def read(self, connection: Connection) -> Reading:
-        """Measure, if this role may see what there is to see."""
-        row = connection.execute(
-            text(
-                "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS may_see_all,"  # noqa: S608  constants
-                f" quote_ident(current_user) AS role, {self.columns} FROM {self.source}"
-            )
-        ).one()
-        if not row.may_see_all:
-            return self.unknown(f"this role may not see other sessions: GRANT pg_read_all_stats TO {row.role}")
-        return self.judge(row, inf if self.most is None else self.most)
+    @property
+    def query(self) -> Query:
+        """Of the server's sessions, unless it is another."""
+        return Query(statement(load_sql("backfill_tasks.engine", "sql/sessions.sql")))
+
+    def judge(self, row: Row) -> Reading:
+        """What the statistics mean, if this role may see what there is to see."""
+        if not row["may_see_all"]:
+            return self.unknown(f"this role may not see other sessions: GRANT pg_read_all_stats TO {row['role']}")
+        return self.seen(row, inf if self.most is None else self.most)
 
     @abstractmethod
-    def judge(self, row: Row[Any], most: float) -> Reading:
-        """What the measured columns mean."""
+    def seen(self, row: Row, most: float) -> Reading:
+        """What the statistics mean, all of which can be seen."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +122,16 @@ class ReplicationLag(_Statistics):
 
     name: ClassVar[str] = "replication lag"
     suffix: ClassVar[str] = " s"
-    columns: ClassVar[str] = "count(*) AS standbys, coalesce(max(extract(epoch FROM replay_lag)), 0) AS lag"
-    source: ClassVar[str] = "pg_stat_replication"
 
-    def judge(self, row: Row[Any], most: float) -> Reading:
+    @property
+    def query(self) -> Query:
+        """Of the server's standbys."""
+        return Query(statement(load_sql("backfill_tasks.engine", "sql/standbys.sql")))
+
+    def seen(self, row: Row, most: float) -> Reading:
         """A server without a standby has no lag."""
-        shown = f"{row.lag:.1f} s" if row.standbys else "no standby"
-        return self.compare(float(row.lag), most, shown, f"a standby is {shown} behind, over {self.threshold}")
+        shown = f"{row['lag']:.1f} s" if row["standbys"] else "no standby"
+        return self.compare(row["lag"], most, shown, f"a standby is {shown} behind, over {self.threshold}")
 
 
 @dataclass(frozen=True)
@@ -118,14 +140,12 @@ class LockWaits(_Statistics):
 
     name: ClassVar[str] = "lock waits"
     unit: ClassVar[Unit] = "sessions"
-    columns: ClassVar[str] = "count(*) AS waiting"
-    source: ClassVar[str] = f"pg_stat_activity WHERE wait_event_type = 'Lock' AND {_OTHERS}"
 
-    def judge(self, row: Row[Any], most: float) -> Reading:
+    def seen(self, row: Row, most: float) -> Reading:
         """Any that waits is somebody's transaction."""
-        who = "1 session waits" if row.waiting == 1 else f"{row.waiting} sessions wait"
-        reason = f"{who} for a lock, over {self.threshold}"
-        return self.compare(row.waiting, most, str(row.waiting), reason)
+        waiting = row["waiting"]
+        who = "1 session waits" if waiting == 1 else f"{waiting} sessions wait"
+        return self.compare(waiting, most, str(waiting), f"{who} for a lock, over {self.threshold}")
 
 
 @dataclass(frozen=True)
@@ -136,14 +156,12 @@ class ActiveSessions(_Statistics):
     suffix: ClassVar[str] = " %"
     unit: ClassVar[Unit] = "ratio"
     per_unit: ClassVar[float] = 100
-    columns: ClassVar[str] = "count(*) AS active, current_setting('max_connections')::int AS connections"
-    source: ClassVar[str] = "pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle'"
 
-    def judge(self, row: Row[Any], most: float) -> Reading:
+    def seen(self, row: Row, most: float) -> Reading:
         """The share counts, the number is shown."""
-        shown = f"{row.active} of {row.connections}"
+        shown = f"{row['active']} of {row['connections']}"
         reason = f"{shown} connections are at work, over {self.threshold}"
-        return self.compare(100 * row.active / row.connections, most, shown, reason)
+        return self.compare(100 * row["active"] / row["connections"], most, shown, reason)
 
 
 @dataclass(frozen=True)
@@ -152,16 +170,13 @@ class OldestTransaction(_Statistics):
 
     name: ClassVar[str] = "oldest transaction"
     suffix: ClassVar[str] = " s"
-    columns: ClassVar[str] = "coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) AS age"
-    source: ClassVar[str] = (
-        "pg_stat_activity WHERE backend_type = 'client backend' AND datname = current_database()"
-        " AND pid <> pg_backend_pid()"
-    )
 
-    def judge(self, row: Row[Any], most: float) -> Reading:
+    def seen(self, row: Row, most: float) -> Reading:
         """Its age, in seconds."""
-        shown = f"{row.age:,.1f} s"
-        return self.compare(float(row.age), most, shown, f"a transaction is open for {shown}, over {self.threshold}")
+        shown = f"{row['oldest_seconds']:,.1f} s"
+        return self.compare(
+            row["oldest_seconds"], most, shown, f"a transaction is open for {shown}, over {self.threshold}"
+        )
 
 
 @dataclass(frozen=True)
@@ -175,23 +190,18 @@ class OthersAtWork(_Statistics):
 
     name: ClassVar[str] = "others at work"
     unit: ClassVar[Unit] = "sessions"
-    columns: ClassVar[str] = "count(*) AS at_work"
-    # Ten seconds are longer than a host in use is still: pages do not change their size all the time.
-    source: ClassVar[str] = (
-        f"pg_stat_activity WHERE backend_type = 'client backend' AND {_OTHERS}"
-        " AND (state = 'active' OR state_change > clock_timestamp() - interval '10 seconds')"
-    )
 
     @property
     def threshold(self) -> str:
         """What a page may have beside any."""
         return "off" if self.most is None else f"any: {self.most:g} a page"
 
-    def judge(self, row: Row[Any], _most: float) -> Reading:
+    def seen(self, row: Row, _most: float) -> Reading:
         """Any is somebody who may be waiting."""
-        found = self.compare(row.at_work, inf, str(row.at_work), "")
-        who = "1 session of others is" if row.at_work == 1 else f"{row.at_work} sessions of others are"
-        return self._limited(found, f"{who} at work") if row.at_work else found
+        at_work = row["others_at_work"]
+        found = self.compare(at_work, inf, str(at_work), "")
+        who = "1 session of others is" if at_work == 1 else f"{at_work} sessions of others are"
+        return self._limited(found, f"{who} at work") if at_work else found
 
     def unknown(self, reason: str) -> Reading:
         """Somebody may be at work."""
@@ -220,12 +230,17 @@ class PageDuration(Indicator):
         """In milliseconds."""
         return "off" if self.most is None else f"{self.most:g} ms"
 
-    def read(self, connection: Connection) -> Reading:
+    @property
+    def query(self) -> Query:
         """The slowest page that has not been rested from."""
-        query = text(
-            "SELECT max(page_seconds) FROM backfill.lane"
+        text = (
+            "SELECT coalesce(max(page_seconds), 0) AS seconds FROM backfill.lane"
             " WHERE moved_at + page_seconds * interval '1 second' > clock_timestamp()"
         )
-        took = 1000 * (connection.execute(query).scalar() or 0.0)
+        return Query(statement(text))
+
+    def judge(self, row: Row) -> Reading:
+        """Compare it with what a page may take."""
+        took = 1000 * row["seconds"]
         most = inf if self.most is None else self.most
         return self.compare(took, most, f"{took:,.0f} ms", f"the last page took {took:,.0f} ms, over {self.threshold}")

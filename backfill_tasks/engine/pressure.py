@@ -2,22 +2,23 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import inf
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Select, func, literal_column, select
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine.database import reason
-from backfill_tasks.engine.indicators import Indicator, Reading
+from backfill_tasks.engine.indicators import Indicator, Query, Reading, Row
 
 logger = logging.getLogger(__name__)
 
 #: The longest that an indicator may take, in milliseconds: they are asked before a page, and nobody waits for them.
 _PATIENCE_MS = 100
-_TIME_OUT = text("SELECT set_config('statement_timeout', :patience, true)")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Pressure:
     indicators: Sequence[Indicator]
     fresh_seconds: float
     _held: tuple[tuple[Indicator, ...], float, list[Reading]] = ((), 0.0, [])
+    #: The names of those that could not answer the last time, and of those of which that has been logged.
     _broken: set[str] = field(default_factory=set)
+    _logged: set[str] = field(default_factory=set)
 
     def ask(self, connection: Connection, own: Sequence[Indicator] = ()) -> Verdict:
         """What the indicators say of a page that is to start now.
@@ -71,36 +74,63 @@ class Pressure:
     def readings(self, connection: Connection, indicators: Sequence[Indicator]) -> list[Reading]:
         """What each of these says, in their order. One that can't answer says *unknown*, and that is logged once.
 
+        All are asked in one statement, but those that could not answer the last time, which are asked one by one.
+
         Raises:
             DBAPIError: the connection was lost: there is nobody left to ask.
         """
-        found: list[Reading] = []
-        while len(found) < len(indicators):
-            # All in one savepoint, which is rolled back: with it go the time-out, and the error of one that fails.
-            with _aside(connection):
-                try:
-                    for indicator in indicators[len(found) :]:
-                        found.append(indicator.read(connection))  # noqa: PERF401  what is found stays when the next fails
-                except Exception as error:  # an indicator stops nothing, whatever it raises
-                    if isinstance(error, DBAPIError) and error.connection_invalidated:
-                        raise
-                    found.append(self._unknown(indicators[len(found)], error))
-        return found
+        rows: dict[Query, Row] = {}
+        try:
+            rows = _rows(connection, (each.query for each in indicators if each.name not in self._broken))
+        except DBAPIError as error:  # which of them it was shows when each is asked for itself
+            if error.connection_invalidated:
+                raise
+        return [self._reading(connection, each, rows) for each in indicators]
+
+    def _reading(self, connection: Connection, indicator: Indicator, rows: dict[Query, Row]) -> Reading:
+        query = indicator.query
+        try:
+            if query not in rows:
+                rows |= _rows(connection, [query])
+            reading = indicator.judge(rows[query])
+        except Exception as error:  # an indicator stops nothing, whatever it raises
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise
+            return self._unknown(indicator, error)
+        self._broken.discard(indicator.name)
+        return reading
 
     def _unknown(self, indicator: Indicator, error: Exception) -> Reading:
         why = reason(error) if isinstance(error, DBAPIError) else f"{type(error).__name__}: {error}"
-        if indicator.name not in self._broken:
+        if indicator.name not in self._logged:
             logger.warning("an indicator can't answer and is passed over: %s: %s", indicator.name, why)
-            self._broken.add(indicator.name)
+        self._logged.add(indicator.name)
+        self._broken.add(indicator.name)
         return indicator.unknown(why)
+
+
+def _rows(connection: Connection, queries: Iterable[Query]) -> dict[Query, Row]:
+    """The rows of all these queries, in one statement: what a page waits for are the ways to the server and back."""
+    distinct = tuple(dict.fromkeys(queries))
+    if not distinct:
+        return {}
+    with _aside(connection):
+        return dict(zip(distinct, connection.execute(_together(distinct)).one(), strict=True))
+
+
+@lru_cache(maxsize=8)
+def _together(queries: tuple[Query, ...]) -> Select[Any]:
+    """Each query as a column that holds its row. It takes a while to put together, and is nearly always the same."""
+    rows = [query.statement.columns().subquery(f"row_{number}") for number, query in enumerate(queries)]
+    return select(*(select(func.to_jsonb(literal_column(row.name))).select_from(row).scalar_subquery() for row in rows))
 
 
 @contextmanager
 def _aside(connection: Connection) -> Iterator[None]:
-    """A part of a transaction with a time-out of its own, none of which stays."""
-    nested = connection.begin_nested()
+    """A part of a transaction with a time-out of its own. Neither that stays, nor the error of a statement."""
+    connection.exec_driver_sql(f"SAVEPOINT aside; SET LOCAL statement_timeout = '{_PATIENCE_MS}ms'")
     try:
-        connection.execute(_TIME_OUT, {"patience": f"{_PATIENCE_MS}ms"})
         yield
     finally:
-        nested.rollback()
+        if not connection.invalidated:
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT aside; RELEASE SAVEPOINT aside")

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sqlalchemy import Connection
-
-from backfill_tasks.engine.indicators import Indicator, Reading
+from backfill_tasks.engine.indicators import Indicator, Query, Reading, Row
 from backfill_tasks.host import sql
 
 #: How many due jobs are looked at to find a live one: a millisecond or two by index, and 50 times what the runner of
@@ -39,16 +37,20 @@ class LiveQueueAge(Indicator):
         """In seconds."""
         return f"{self.most:g} s" if self.most else "off"
 
-    def read(self, connection: Connection) -> Reading:
+    @property
+    def query(self) -> Query:
+        """The first due jobs."""
+        text = sql.file(self.schema, "lead_scoring/live_wait.sql")
+        return Query(text, (("key_prefix", self.key_prefix), ("rows", _ROWS)))
+
+    def judge(self, row: Row) -> Reading:
         """Where so many of our own jobs are due that no live one can be seen, the last of those stands for it."""
-        values = {"key_prefix": self.key_prefix, "rows": _ROWS}
-        row = connection.execute(sql.file(self.schema, "lead_scoring/live_wait.sql"), values).one()
         most = self.most or float("inf")
-        if row.behind_ours is not None:
-            shown = f"{row.behind_ours:,.0f} s"
+        if row["behind_ours"] is not None:
+            shown = f"{row['behind_ours']:,.0f} s"
             reason = f"{_ROWS:,} of our own jobs have been due for over {self.threshold}: the queue must catch up first"
-            return self.compare(row.behind_ours, most, shown, reason)
-        if row.waited is None:
+            return self.compare(row["behind_ours"], most, shown, reason)
+        if row["waited"] is None:
             return self.compare(0, most, "none waits", "")
-        shown = f"{row.waited:,.0f} s"
-        return self.compare(row.waited, most, shown, f"a live job has waited for {shown}, over {self.threshold}")
+        shown = f"{row['waited']:,.0f} s"
+        return self.compare(row["waited"], most, shown, f"a live job has waited for {shown}, over {self.threshold}")

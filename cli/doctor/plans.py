@@ -63,7 +63,7 @@ def _asked(backfill: Backfill, connection: Connection, upper: str) -> list[Calla
     return [
         lambda: backfill.page(connection, window, context),
         lambda: backfill.pending(connection, _PENDING),
-        *(partial(each.read, connection) for each in backfill.indicators(Pace(max_live_wait=1.0))),
+        *(partial(connection.execute, each.query.statement) for each in backfill.indicators(Pace(max_live_wait=1.0))),
     ]
 
 

@@ -16,6 +16,7 @@ from backfill_tasks.engine import ledger
 from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.engine.model import Parameters, Run
 from backfill_tasks.engine.page import PAGE_ROWS
+from backfill_tasks.engine.pressure import Pressure
 from backfill_tasks.engine.runs import cut, new_id
 from backfill_tasks.engine.survey import Survey
 from backfill_tasks.lead_scoring import LeadScoring
@@ -287,7 +288,7 @@ class TestWhatIsAskedBeforeAPage:
         with page_of(large_site) as connection:
             connection.exec_driver_sql(DUE_JOBS, {"key": KEY_PREFIX, "number": 12_000})
             with explained(large_site.engine) as plans:
-                LiveQueueAge("public", KEY_PREFIX, 180).read(connection)
+                Pressure((), 0).readings(connection, [LiveQueueAge("public", KEY_PREFIX, 180)])
             (plan, *_) = plans
 
         assert plan.whole == []

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
 from harness import wait_for
 from integration.site import OUR_KEY, Site
-from sqlalchemy import Connection
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.database import is_transient
+from backfill_tasks.engine.database import is_transient, statement
 from backfill_tasks.engine.indicators import (
     ActiveSessions,
     Indicator,
@@ -24,8 +24,10 @@ from backfill_tasks.engine.indicators import (
     OldestTransaction,
     OthersAtWork,
     PageDuration,
+    Query,
     Reading,
     ReplicationLag,
+    Row,
 )
 from backfill_tasks.engine.pace import Pace
 from backfill_tasks.lead_scoring import LeadScoring
@@ -45,6 +47,19 @@ def read(site: Site, indicator: Indicator, *prepare: str) -> Reading:
             connection.exec_driver_sql(statement)
         (reading,) = site.parts.pressure.readings(connection, [indicator])
     return reading
+
+
+def statements(site: Site, indicators: Sequence[Indicator]) -> list[str]:
+    """What is sent to ask these, in order."""
+    found: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        found.append(statement)
+
+    with site.engine.begin() as connection:
+        event.listen(connection, "before_cursor_execute", note)
+        site.parts.pressure.readings(connection, indicators)
+    return found
 
 
 # ---------------------------------------------------------------- PostgreSQL
@@ -420,20 +435,21 @@ class TestLiveQueueAge:
 
 @dataclass(frozen=True)
 class Breaking(Indicator):
-    """Breaks in one of the ways in which an indicator can: `query` is run; without one, it raises."""
+    """Breaks in one of the ways in which an indicator can: by what it asks, or, as it asks nothing bad, by itself."""
 
-    query: str | None = None
+    sql: str = "SELECT 1 AS one"
     name: ClassVar[str] = "breaking"
 
     @property
     def threshold(self) -> str:
         return "1"
 
-    def read(self, connection: Connection) -> Reading:
-        if self.query is None:
-            raise ZeroDivisionError("division by zero")
-        connection.exec_driver_sql(self.query)
-        return self.compare(0, 1, "0", "")
+    @property
+    def query(self) -> Query:
+        return Query(statement(self.sql))
+
+    def judge(self, row: Row) -> Reading:
+        return self.compare(1 / (row.get("one", 1) - 1), 1, "0", "")
 
 
 RAISES = Breaking()
@@ -521,6 +537,37 @@ class TestReadings:
             other.execute("SELECT 1")
 
             assert pressure.ask(connection, [OldestTransaction(0)]).wait is None
+
+    def test_cost_three_ways_to_the_server_however_many_there_are(self, site: Site) -> None:
+        every = [kind(100) for kind in STATISTICS] + [PageDuration(2_000), live_queue(180)]
+
+        assert len(statements(site, every)) == 3
+
+    def test_of_one_that_broke_are_taken_apart_from_those_that_did_not(self, site: Site) -> None:
+        wanted = [SQL_ERROR, PageDuration(2_000), live_queue(180)]
+        read(site, SQL_ERROR)
+
+        together, alone = (each for each in statements(site, wanted) if each.startswith("SELECT"))
+
+        assert ("page_seconds" in together, "no_such_column" in together) == (True, False)
+        assert ("page_seconds" in alone, "no_such_column" in alone) == (False, True)
+
+    def test_of_one_that_works_again_are_taken_with_all_others(self, own_site: Site) -> None:
+        mended = Breaking("SELECT one FROM mended")
+        read(own_site, mended)
+        own_site.host.do("CREATE TABLE mended AS SELECT 2 AS one")
+        assert read(own_site, mended).answer == "go"
+
+        assert len(statements(own_site, [mended, PageDuration(2_000), live_queue(180)])) == 3
+
+    def test_of_the_same_question_with_other_values_are_each_their_own(self, site: Site) -> None:
+        ours, theirs = live_queue(180), LiveQueueAge("public", "other:", 180)
+        site.host.add_leads("lead-1")
+        site.host.add_job("lead-1", "PENDING", dedupeKey="other:lead-1")
+        with site.engine.begin() as connection:
+            readings = site.parts.pressure.readings(connection, [ours, theirs])
+
+        assert [each.answer for each in readings] == ["wait", "go"]
 
     def test_of_an_indicator_that_is_off_are_not_taken(self, site: Site) -> None:
         with site.host.session() as other, site.engine.begin() as connection:

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 
 from backfill_tasks.engine.database import connect, parse_url
 from backfill_tasks.engine.indicators import Reading, ReplicationLag
+from backfill_tasks.engine.pressure import Pressure
 from sandbox.servers import Postgres
 
 
@@ -38,7 +39,7 @@ def engine(primary: Postgres) -> Iterator[Engine]:
 
 def lag(engine: Engine) -> Reading:
     with engine.begin() as connection:
-        return ReplicationLag(0.5).read(connection)
+        return Pressure((), 0).readings(connection, [ReplicationLag(0.5)])[0]
 
 
 def write(engine: Engine) -> None:
