@@ -1,8 +1,10 @@
 """A worker that is asked to end in mid-run: it ends well, and another takes over what it had."""
 
+import os
 import signal
 
 from faults.stage import Stage
+from harness import Worker, wait_for
 
 
 def test_a_worker_that_is_stopped_leaves_its_lanes_to_another(stage: Stage) -> None:
@@ -29,3 +31,25 @@ def test_a_worker_that_is_stopped_ends_the_page_at_work(stage: Stage) -> None:
     assert stage.lane()["page"] >= 3
     stage.staff(2)
     stage.assert_done_once(run.end())
+
+
+def test_a_worker_that_is_stopped_when_it_has_just_handed_pages_out_ends_soon(own_shared_stage: Stage) -> None:
+    stage = own_shared_stage
+    (stopped,) = stage.keep_workers(1)
+    suspend_children(stopped)
+    run = stage.follow()
+    wait_for(lambda: len(stage.taken(stage.the_run())) == 2, what="a page of each lane to be taken")
+
+    stopped.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: not stage.backfill.json("rate")["workers"], what="it to listen to nobody any more")
+    os.killpg(stopped.process.pid, signal.SIGCONT)
+
+    assert stopped.process.wait(timeout=15) == 0
+    stage.staff(1)
+    stage.assert_done_once(run.end())
+
+
+def suspend_children(worker: Worker) -> None:
+    """Suspend all processes of a worker but the one that hands out pages."""
+    os.killpg(worker.process.pid, signal.SIGSTOP)
+    worker.process.send_signal(signal.SIGCONT)
