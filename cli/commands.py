@@ -38,7 +38,8 @@ def show(session: Session, run: Run, *, as_json: bool) -> None:
     aside = look(session, run) if run.mode == "apply" else Aside()
     if as_json:
         content = run.as_json(render.classes(backfill, run), backfill.jobs)
-        content["host"] = aside.outcome and aside.outcome.as_json()
+        content["host"] = aside.outcome and aside.outcome.as_json(run.jobs_to_come(backfill.jobs))
+        content["small_pages"] = aside.small
         for lane in content["lanes"]:
             lane["reason"] = lane["reason"] or aside.holdups.get(lane["number"])
         click.echo(json.dumps(content, ensure_ascii=False))

@@ -100,8 +100,7 @@ def outcome_in_a_line(backfill: Backfill, run: Run, found: Outcome) -> str:
 
 def last_result(backfill: Backfill, run: Run, found: Outcome) -> str:
     """When the last item will have its result, or that this is not known."""
-    to_come = run.jobs_to_come(backfill.jobs)
-    left = None if to_come is None else found.seconds_left(to_come)
+    left = found.seconds_left(run.jobs_to_come(backfill.jobs))
     if left is None:
         return "the end is not yet known"
     return f"the last one in about {duration(left)}" if left else "all of them are done"

@@ -269,6 +269,7 @@ class Run:
             "reason": self.reason,
             "mode": self.mode,
             "parameters": self.parameters.as_json(),
+            "expected": self.expected,
             "counts": {name: self.counts.get(name, 0) for name in classes},
             "jobs": number,
             "cost": None if price is None else round(number * price, 6),

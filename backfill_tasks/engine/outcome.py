@@ -35,8 +35,10 @@ class Outcome:
         """For how long the oldest due job has waited; None: none is due."""
         return None if self.oldest_due_at is None else (self.seen_at - self.oldest_due_at).total_seconds()
 
-    def seconds_left(self, to_come: int) -> float | None:
-        """In how long the host will have done these jobs and `to_come` more; None: it can't be told."""
+    def seconds_left(self, to_come: int | None) -> float | None:
+        """In how long the host will have done these jobs and `to_come` more (None: unknown); None: it can't be told."""
+        if to_come is None:
+            return None
         left = self.unended + to_come
         if not left:
             return 0.0
@@ -45,11 +47,13 @@ class Outcome:
         due = 0.0 if self.last_due_at is None else (self.last_due_at - self.seen_at).total_seconds()
         return max(60 * left / self.per_minute, due)
 
-    def as_json(self) -> dict[str, object]:
-        """As `status --json` has it."""
+    def as_json(self, to_come: int | None) -> dict[str, object]:
+        """As `status --json` has it; `to_come`: how many more jobs the run will enqueue, None: unknown."""
+        left = self.seconds_left(to_come)
         return {
             "jobs": dict(self.jobs),
             "done": self.done,
             "oldest_due_at": self.oldest_due_at and self.oldest_due_at.isoformat(timespec="milliseconds"),
             "per_minute": self.per_minute,
+            "seconds_left": None if left is None else round(left),
         }

@@ -158,6 +158,13 @@ def test_status_says_why_pages_are_small(alone: Backfill, inhabited: Host, run: 
     assert "pages of 50 at the most, one at a time: 1 session of others is at work" in " ".join(done.stdout.split())
 
 
+def test_a_script_reads_why_pages_are_small(alone: Backfill, inhabited: Host, run: str) -> None:
+    with inhabited.at_work():
+        said = alone.set(BACKFILL_BUSY_LIMIT="50").json("status", run)["small_pages"]
+
+    assert said == "pages of 50 at the most, one at a time: 1 session of others is at work"
+
+
 def test_status_says_nothing_of_it_where_the_run_s_own_bounds_keep_pages_as_small(
     alone: Backfill, inhabited: Host
 ) -> None:

@@ -112,6 +112,7 @@ class TestRun:
             "reason": None,
             "mode": "apply",
             "parameters": PARAMETERS.as_json(),
+            "expected": None,
             "counts": {"read": 2, "inserted": 0, "quarantined": 0},
             "jobs": 0,
             "cost": None,

@@ -1,0 +1,71 @@
+"""What `--json` prints is what the documentation says that it prints."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from acceptance.commands import backfill_against
+from acceptance.host import make_host
+from harness import Backfill
+
+from sandbox.servers import Redis
+
+PAGE = (Path(__file__).parents[2] / "docs/reference/json.md").read_text(encoding="utf-8")
+
+
+def documented(heading: str) -> set[str]:
+    """The fields in the table below a heading."""
+    section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE))
+
+
+def fields_of(content: Mapping[str, Any]) -> set[str]:
+    """The names of an object's fields, and of those of the objects in its lists."""
+    listed = (each for value in content.values() if isinstance(value, list) for each in value if isinstance(each, dict))
+    return {*content, *(name for each in listed for name in each)}
+
+
+@pytest.fixture(scope="module")
+def backfill(
+    make_database: Callable[..., str], deserted_broker: Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Backfill:
+    """The command, and a host whose newest run no worker has begun with; no test changes it."""
+    host = make_host(make_database(), 100)
+    command = backfill_against(tmp_path_factory.mktemp("json"), host.url, deserted_broker.url)
+    command("run", "--apply", "--detach")
+    return command
+
+
+@pytest.fixture(scope="module")
+def run(backfill: Backfill) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = backfill.json("status")
+    return found
+
+
+def test_a_run_has_the_fields_that_are_documented(run: Mapping[str, Any]) -> None:
+    assert set(run) == documented("A run")
+
+
+def test_a_lane_has_the_fields_that_are_documented(run: Mapping[str, Any]) -> None:
+    assert set(run["lanes"][0]) == documented("A lane")
+
+
+def test_what_the_host_has_made_of_it_has_the_fields_that_are_documented(run: Mapping[str, Any]) -> None:
+    assert set(run["host"]) == documented("What the host has made of its jobs")
+
+
+def test_a_run_in_a_list_has_all_but_what_is_marked(run: Mapping[str, Any], backfill: Backfill) -> None:
+    marked = set(re.findall(r"^\| `(\w+)` \*", PAGE, re.MULTILINE))
+
+    (listed,) = backfill.json("runs")["runs"]
+
+    assert set(listed) == set(run) - marked
+
+
+@pytest.mark.parametrize("command", ["verify", "events", "pressure", "rate"])
+def test_all_fields_of_other_commands_are_documented(run: Mapping[str, Any], backfill: Backfill, command: str) -> None:
+    (row,) = re.findall(rf"^\| `backfill {command}` \| (.*) \|$", PAGE, re.MULTILINE)
+
+    assert fields_of(backfill.json(command)) <= set(re.findall(r"`(\w+)`", row))
