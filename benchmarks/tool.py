@@ -53,9 +53,9 @@ class Tool:
         return Walk(found["counts"]["read"], found["seconds"])
 
     @contextmanager
-    def under_way(self) -> Iterator[None]:
-        """A run with the options' defaults, which goes on during the block and is cancelled after it."""
-        run = json.loads(self._command("run", "--apply", "--json", "--detach"))["run_id"]
+    def under_way(self, *options: str) -> Iterator[None]:
+        """A run with these options, which goes on during the block and is cancelled after it."""
+        run = json.loads(self._command("run", "--apply", "--json", "--detach", *options))["run_id"]
         yield
         with psycopg.connect(self.database_url) as connection:
             row = connection.execute("SELECT state, reason FROM backfill.run WHERE id = %s", [run]).fetchone()
@@ -63,6 +63,13 @@ class Tool:
             self._command("cancel", run)
         elif row is None or row[0] != "complete":
             raise BenchmarkError(f"the run ended on its own: {row}")
+
+    def leads_read(self) -> int:
+        """How many leads its runs have read so far."""
+        with psycopg.connect(self.database_url) as connection:
+            query = "SELECT coalesce(sum((counts ->> 'read')::int), 0) FROM backfill.lane"
+            ((number,),) = connection.execute(query).fetchall()
+        return int(number)
 
     def page_seconds(self) -> list[float]:
         """What each page took, as the ledger has it, in the order of the pages."""

@@ -1,8 +1,8 @@
 """How long a webhook's transaction takes: by itself, beside a backfill, and beside whatever else could be done instead.
 
-Two backfills: the one that an operator gets without an option, which keeps to the room in the host's queue; and one at
-full speed, with nothing that spreads or bounds its jobs. The writers' own jobs fill that queue, so the first waits for
-room and does next to no pages: it shows what waiting costs, and has no target.
+Three backfills: the one that an operator gets without an option, which keeps to the room in the host's queue; one at
+full speed, with nothing that spreads or bounds its jobs; and one that rests between pages. The writers' own jobs fill
+that queue, so the first waits for room and does next to no pages: it shows what waiting costs, and has no target.
 
 Not modelled: a network, and a database server of its own. Here the backfill's workers, the writers and PostgreSQL share
 the machine's cores, and a transaction whose next step finds no core free waits for one, for up to a scheduler's slice.
@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import psycopg
@@ -43,10 +43,14 @@ _WARM_SECONDS = 2.0
 _ALONE_SECONDS = 6.0
 _BUSY_SECONDS = 8.0
 _DEFAULTS_SECONDS = 20.0
+_APART_SECONDS = 40.0
 _SETTLE_SECONDS = 3.0
 _ONE_BY_ONE_LEADS = 25_000
 
 _SPAN = "SELECT extract(epoch FROM started_at)::float, extract(epoch FROM finished_at)::float FROM backfill.run"
+
+#: How long each of two lanes rests after a page, so that pages are at work for less than a hundredth of the time.
+_APART_MS = 2_000
 
 #: Computes and touches nothing; ends by itself where nobody is left to end it.
 _COMPUTE = "import sys, time; end = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
@@ -128,6 +132,7 @@ def _companies(full_speed: Company, limit: int) -> Sequence[Company]:
     return (
         Company("defaults", _keep_defaults, children=2, settings={}),
         full_speed,
+        Company("2 lanes, 2 s apart", partial(_keep_apart, limit=limit), children=2, target=_TARGET),
         Company("1 lane", partial(_keep_lanes, lanes=1, limit=limit)),
         Company("bare page, 2 lanes", partial(_keep_bare, lanes=2, limit=limit)),
         Company("bare page, 1 lane", partial(_keep_bare, lanes=1, limit=limit)),
@@ -186,6 +191,15 @@ def _keep_lanes(started: Tool, *, lanes: int, limit: int) -> Stretch:
     with psycopg.connect(started.database_url) as connection:
         ((began, ended),) = connection.execute(_SPAN).fetchall()
     return Stretch(began, ended, walk.rate)
+
+
+def _keep_apart(started: Tool, *, limit: int) -> Stretch:
+    """A run whose two lanes rest between pages: what is left to do where the host has no core to spare."""
+    with started.under_way("--lanes=2", f"--limit={limit}", f"--page-delay-ms={_APART_MS}"):
+        _pass(_SETTLE_SECONDS)
+        before = started.leads_read()
+        stretch = _pass(_APART_SECONDS)
+        return replace(stretch, leads_per_second=(started.leads_read() - before) / _APART_SECONDS)
 
 
 def _keep_bare(started: Tool, *, lanes: int, limit: int) -> Stretch:
