@@ -10,7 +10,7 @@ import pytest
 from integration.site import Site
 from pgbouncer import pgbouncer
 
-from backfill_tasks.engine.database import parse_url
+from backfill_tasks.engine.database import connect, parse_url
 from backfill_tasks.engine.pooler import between
 
 
@@ -57,3 +57,13 @@ def test_while_others_use_it_too(site: Site, tmp_path: Path, mode: str) -> None:
 def test_it_says_so_where_a_second_connection_waits_for_ever(site: Site, tmp_path: Path) -> None:
     with pgbouncer(site.url, tmp_path, mode="session", size=1) as url:
         assert between(parse_url(url), patience=0.2) == "a pooler"
+
+
+def test_pressure_is_measured_through_a_transaction_pooler(site: Site, tmp_path: Path) -> None:
+    pressure = site.parts.pressure
+    with pgbouncer(site.url, tmp_path, mode="transaction") as url, traffic(url):
+        engine = connect(parse_url(f"{url}?pgbouncer=true"))
+        with engine.begin() as connection:
+            readings = pressure.readings(connection, pressure.indicators)
+
+    assert "unknown" not in {each.answer for each in readings}
