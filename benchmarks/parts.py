@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import latency, loops, memory, queue, rate, tool, webhooks
+from benchmarks import latency, loops, memory, pressure, queue, rate, tool, webhooks
 from benchmarks.host import Host, filled
 from benchmarks.report import Line
 from benchmarks.walk import BenchmarkError, Walk
@@ -204,6 +204,12 @@ def waits(bench: Bench) -> list[Line]:
         return queue.measure(host, bench.redis_url)
 
 
+def asking(bench: Bench) -> list[Line]:
+    """How long a page waits while all indicators are asked."""
+    with bench.host() as host:
+        return pressure.measure(host, bench.redis_url, limit=bench.limit)
+
+
 def beside_webhooks(bench: Bench, *, spare_cores: bool) -> list[Line]:
     """The time of a webhook's transaction by itself, beside a backfill, and beside what else could be done."""
     with bench.host() as host:
@@ -226,6 +232,7 @@ PARTS = {
     "far": Part("Database 2 ms away each way, pages of 500", far),
     "drift": Part("Page time along the table", drift),
     "memory": Part("Memory over a run, pages of 20", flat),
+    "pressure": Part("Asking all indicators before a page", asking),
     "drift-large": Part("Page time along a table of 2,000,000 leads", drift_large, large=True),
     "rate": Part("The fleet's rate, 100 pages waiting", paced, large=True),
     "sparse": Part("2,000,000 leads, 100 eligible", sparse, large=True),

@@ -43,6 +43,10 @@ class Tool:
     database_url: str
     environment: Mapping[str, str] = field(repr=False)
 
+    def init(self) -> None:
+        """Create the ledger, where something is to be asked before the first run makes it."""
+        self._command("init")
+
     def run(self, *, lanes: int, limit: int) -> Walk:
         """Do a whole run and wait for its end. Its time is its own: from its row in the ledger to its finish."""
         found: dict[str, Any] = json.loads(
