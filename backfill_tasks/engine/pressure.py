@@ -82,31 +82,36 @@ class Pressure:
         rows: dict[Query, Row] = {}
         try:
             rows = _rows(connection, (each.query for each in indicators if each.name not in self._broken))
-        except DBAPIError as error:  # which of them it was shows when each is asked for itself
-            if error.connection_invalidated:
+        except Exception as error:  # which of them it was shows when each is asked for itself
+            if _is_lost(error):
                 raise
         return [self._reading(connection, each, rows) for each in indicators]
 
     def _reading(self, connection: Connection, indicator: Indicator, rows: dict[Query, Row]) -> Reading:
-        query = indicator.query
         try:
+            query = indicator.query
             if query not in rows:
                 rows |= _rows(connection, [query])
             reading = indicator.judge(rows[query])
         except Exception as error:  # an indicator stops nothing, whatever it raises
-            if isinstance(error, DBAPIError) and error.connection_invalidated:
+            if _is_lost(error):
                 raise
             return self._unknown(indicator, error)
         self._broken.discard(indicator.name)
         return reading
 
     def _unknown(self, indicator: Indicator, error: Exception) -> Reading:
-        why = reason(error) if isinstance(error, DBAPIError) else f"{type(error).__name__}: {error}"
+        first, *_ = str(error).splitlines() or [""]
+        why = reason(error) if isinstance(error, DBAPIError) else f"{type(error).__name__}: {first}"
         if indicator.name not in self._logged:
             logger.warning("an indicator can't answer and is passed over: %s: %s", indicator.name, why)
         self._logged.add(indicator.name)
         self._broken.add(indicator.name)
         return indicator.unknown(why)
+
+
+def _is_lost(error: Exception) -> bool:
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def _rows(connection: Connection, queries: Iterable[Query]) -> dict[Query, Row]:

@@ -457,7 +457,8 @@ SQL_ERROR = Breaking("SELECT no_such_column FROM backfill.run")
 TIME_OUT = Breaking("SELECT pg_sleep(10)")
 SETTLED = Breaking("SET LOCAL statement_timeout = '1ms'")
 LOST = Breaking("SELECT pg_terminate_backend(pg_backend_pid())")
-BREAKING = (RAISES, SQL_ERROR, TIME_OUT)
+WITHOUT_VALUE = Breaking("SELECT :nothing AS one")
+BREAKING = (RAISES, SQL_ERROR, TIME_OUT, WITHOUT_VALUE)
 
 
 class TestAnIndicatorThatBreaks:
@@ -477,6 +478,10 @@ class TestAnIndicatorThatBreaks:
             (RAISES, "ZeroDivisionError: division by zero"),
             (SQL_ERROR, 'column "no_such_column" does not exist (42703)'),
             (TIME_OUT, "canceling statement due to statement timeout (57014)"),
+            (
+                WITHOUT_VALUE,
+                "StatementError: (sqlalchemy.exc.InvalidRequestError) A value is required for bind parameter 'nothing'",
+            ),
         ],
     )
     def test_is_unknown_and_says_why(self, site: Site, indicator: Indicator, why: str) -> None:
