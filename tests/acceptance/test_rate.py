@@ -52,7 +52,7 @@ def test_each_queue_has_its_own(alone: Backfill) -> None:
     assert alone.set(BACKFILL_QUEUE="another").json("rate")["rate"] == "none"
 
 
-@pytest.mark.parametrize("rate", ["0", "fast", ""])
+@pytest.mark.parametrize("rate", ["0", "0/s", "fast", "20/d", "nan", "", "1e3/s", "20 / s"])
 def test_what_is_no_rate_is_refused(alone: Backfill, rate: str) -> None:
     done = alone("rate", rate)
 
