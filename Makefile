@@ -3,7 +3,7 @@ PYTHON ?= python3
 SETUP = @$(PYTHON) sandbox/bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-package test-browser screenshots test-docker bench scaling docs reference lint hooks format clean
+.PHONY: help demo test test-package test-browser screenshots test-docker bench scaling chaos docs reference lint hooks format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,10 @@ bench: ## measure the speed (ARGS="--help": its options)
 scaling: ## measure 1, 2 and 4 workers in compose; needs Docker (ARGS="--rate 20/s": the fleet's rate too)
 	$(SETUP) servers
 	@exec .venv/bin/python -m benchmarks.scaling $(ARGS)
+
+chaos: ## random faults against a real fleet (ARGS="--seed 7", "--schedules 50" or "--short")
+	$(SETUP) servers
+	@exec .venv/bin/python -m chaos $(ARGS)
 
 docs: ## build the documentation into build/docs; a warning or a dead link fails
 	$(SETUP) docs

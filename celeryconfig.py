@@ -4,46 +4,50 @@ Read by `celery -A backfill_tasks …`. What the environment sets comes through 
 lists it.
 """
 
-import tempfile
-from pathlib import Path
-
+from backfill_tasks.engine import live
 from backfill_tasks.engine.model import MESSAGE_FORMAT
+from backfill_tasks.redis_address import parse
 from backfill_tasks.settings import load
 
 _settings = load()
-
-
-def _celery_url(url: str) -> str:
-    """Redis' own form of a socket's URL, in kombu's."""
-    return url.replace("unix://", "redis+socket://", 1)
-
+_redis = parse(_settings.redis_url)
 
 # ---- broker
 
-broker_url = _celery_url(_settings.redis_url)
+# The same Redis, database, login and TLS as the cursors' (backfill_tasks/redis_address.py).
+broker_url = _redis.broker_url
+
+# Celery doesn't verify the server of a rediss:// URL unless it is told to.
+broker_use_ssl = _redis.broker_tls
 
 broker_transport_options = {
     # A message whose worker is gone comes back after this time. The watchdog is far quicker; this is the net below it.
     # It must stay far above what a task may wait and take, or the message is delivered twice.
     "visibility_timeout": _settings.visibility_timeout,
-    # Without one, a publish to a Redis that has stopped answering waits for ever. For so long beat and a worker stand
-    # still whose Redis is gone without a goodbye, as a container is that comes back at another address.
-    "socket_timeout": 10,
-    "socket_connect_timeout": 10,
-    "socket_keepalive": True,
-    "health_check_interval": 25,
+    # Every interval seconds a worker tells Redis again of messages whose acknowledgement it didn't take; at every 50th
+    # time it looks for messages that have outlived the time-out above.
+    "unacked_restore_interval": 2,
+    "unacked_restore_throttle": 50,
+    # Time-outs and keepalives: nothing waits for ever on a Redis that has gone without a goodbye.
+    **live.SOCKETS,
+    # BRPOP and pub/sub wait without a time-out: kombu drops the first after 1 s and one to two of these intervals in
+    # silence, the second after two to three.
+    "health_check_interval": 5,
 }
 
 # A Redis that is away for an hour must not end the workers: they wait, at the start as well as later.
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 
+# A Redis that answers but refuses (a replica, a full memory, a failed save) passes too.
+broker_channel_error_retry = True
+
 # The next page is sent by the page before it: a publish that fails is tried again for about a minute.
 task_publish_retry_policy = {
-    "max_retries": 15,
+    "max_retries": 20,
     "interval_start": 0.1,
     "interval_step": 0.5,
-    "interval_max": 5,
+    "interval_max": 3,
 }
 
 # ---- delivery: at least once, and the fence makes it exactly once
@@ -56,6 +60,9 @@ task_reject_on_worker_lost = True
 
 # One message in the hands of each child, none in store: a slow page holds up nobody's.
 worker_prefetch_multiplier = 1
+
+# A child that is killed while the worker starts is replaced; Celery's own pool would end the worker.
+worker_pool = "backfill_tasks.pool:TaskPool"
 
 # After a lost connection the page at work goes on to its commit; its message comes back, and the fence drops it.
 worker_cancel_long_running_tasks_on_connection_loss = False
@@ -111,17 +118,13 @@ beat_schedule = {
     "watchdog": {
         "task": "backfill.watchdog",
         "schedule": _settings.watchdog_seconds,
-        # One that nobody took in time is not made up for: the next does the same. It may have to wait behind pages
-        # that wait for the fleet's rate, so it is given time; a few that come together find nothing to do.
-        "options": {"expires": 40 * _settings.watchdog_seconds},
+        # Not the pages' queue: the watchdog must not wait behind pages (backfill_tasks.watchdog).
+        "options": {"queue": _settings.watchdog_queue},
     }
 }
 
-# Beat keeps its times in a file, which nobody needs to keep: a working directory that is read-only will do.
-beat_schedule_filename = str(Path(tempfile.gettempdir()) / f"backfill-beat-{_settings.queue}")
-
-# It is written each time that something was sent: its age says whether beat is alive, to a health check.
-beat_sync_every = 1
+# Beat keeps its times in memory: Celery's own scheduler unpickles a file.
+beat_scheduler = "backfill_tasks.beat:Scheduler"
 
 # ---- logs: one line an event
 

@@ -6,24 +6,40 @@ they are still there.
 """
 
 from collections import deque
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 from celery.bootsteps import RUN
+from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.request import Request
-from celery.worker.state import task_ready, task_reserved
+from celery.worker.state import (
+    active_requests,
+    maybe_shutdown,
+    requests,
+    reserved_requests,
+    task_ready,
+    task_reserved,
+)
 from redis.exceptions import RedisError
 
 from backfill_tasks import settings
+from backfill_tasks.dead_letters import shown
 from backfill_tasks.engine import live
+from backfill_tasks.engine.model import MESSAGE_FORMAT, PageMessage
 from backfill_tasks.engine.rate import FleetRate, Known, Rate
+from backfill_tasks.envelope import require_task
 from backfill_tasks.errors import BackfillError
+from backfill_tasks.impatience import disconnect
 
 logger = get_logger(__name__)
 
 PAGE = "backfill.page"
+
+#: The header of a message that names its format.
+FORMAT = "backfill_format"
 
 #: How often a worker asks which rate holds, in seconds, and how old its knowledge may be when a page is let go by it.
 #: Both together are well below the two seconds in which a change has to hold.
@@ -35,6 +51,10 @@ _TIMEOUT = 0.25
 
 #: How long an event waits for others, in seconds: who looks at Flower does not notice.
 _EVENT_SECONDS = 0.1
+
+#: A connection that lasts for so long was a good one; the longest wait after one that did not. In seconds.
+_LASTING_SECONDS = 5.0
+_LONGEST_PAUSE = 4.0
 
 #: Redis is away or refuses, or what it has under the rate's key is none.
 _NO_ANSWER = (RedisError, BackfillError, ValueError)
@@ -147,6 +167,46 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
     """Celery's consumer with the fleet's bucket for pages. Its other tasks have Celery's own."""
 
     _events_are_due = False
+    _failed_at = -_LASTING_SECONDS
+    _pause = 0.0
+
+    def on_close(self) -> None:
+        """Forget the requests that go back to the broker; pages at work go on.
+
+        Celery means to, but looks for Request objects among the ids of `requests`, and so keeps them for ever.
+        """
+        for request in [*reserved_requests]:
+            if request not in active_requests:
+                requests.pop(request.id, None)
+        super().on_close()
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Wait after a connection that wasn't complete yet."""
+        super().on_connection_error_before_connected(exc)
+        self._wait_longer()
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Wait after a connection that broke, and end what belongs to it."""
+        disconnect(begins=True)
+        with catch_warnings():
+            simplefilter("ignore", CPendingDeprecationWarning)  # of a setting that celeryconfig.py makes
+            super().on_connection_error_after_connected(exc)
+        self._wait_longer()
+
+    def connect(self) -> Any:
+        """Connect, however long it takes."""
+        disconnect(begins=False)
+        return super().connect()
+
+    def _wait_longer(self) -> None:
+        """Wait a little longer each time that a new connection fails at once: Redis answers and refuses."""
+        lasted = monotonic() - self._failed_at - self._pause
+        self._failed_at = monotonic()
+        self._pause = 0.0 if lasted > _LASTING_SECONDS else min(self._pause * 2 or 0.5, _LONGEST_PAUSE)
+        until = monotonic() + self._pause
+        while monotonic() < until:
+            maybe_shutdown()
+            sleep(0.1)
 
     def on_send_event_buffered(self) -> None:
         """Send the events of a moment together: a page has three, and Celery would send each for itself."""
@@ -181,6 +241,44 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         before: Rate = bucket.set(rate)
         self._give_out(bucket)
         return before
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Any:
+        """What takes each task: Celery's own, behind a check, because Celery trusts what a message says."""
+        handle = super().create_task_handler(*args, **options)
+        # Celery's own tasks are those of its canvas, which nobody here sends.
+        signatures = {name: task.__header__ for name, task in self.app.tasks.items() if not name.startswith("celery.")}
+
+        def take(message: Any) -> None:
+            try:
+                name, arguments = require_task(message, signatures)
+                if name == PAGE and (message.headers.get(FORMAT) or MESSAGE_FORMAT) <= MESSAGE_FORMAT:
+                    PageMessage.parse(arguments)
+                handle(message)
+            except (RedisError, OSError):
+                raise
+            except Exception as error:  # noqa: BLE001  whatever it holds, it must not end the worker
+                self._park(message, error)
+
+        return take
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002  Celery's signature
+        """Park what Celery would drop: it is no task."""
+        self._park(message, "it is no task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
+        """Park what Celery would drop: no task has this name."""
+        self._park(message, f"no task has this name: {exc}")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
+        """Park what Celery would drop: its headers make no sense."""
+        self._park(message, exc)
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Park what Celery would drop: its body can't be read."""
+        self._park(message, exc)
+
+    def _park(self, message: Any, why: Exception | str) -> None:
+        message.channel.park(message, shown(str(why) or repr(why)))
 
     def _schedule_bucket_request(self, bucket: Any) -> None:
         """Called when a task has come. Celery sets one more timer for each, and its loop drowns in them."""

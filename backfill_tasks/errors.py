@@ -25,9 +25,17 @@ class HostError(BackfillError):
     """The host's tables are missing, or this role may not do with them what the backfill must."""
 
 
+class UnverifiedError(BackfillError):
+    """A verification couldn't see all that it had to see, and so it calls the run neither clean nor wrong."""
+
+
 class CheckpointError(BackfillError):
     """A checkpoint file can't be read or written, or does not say what a checkpoint says."""
 
 
 class ExtraError(BackfillError):
     """Packages are missing that only this command needs, and that are installed on request only."""
+
+
+class MalformedError(BackfillError):
+    """A message from the broker isn't one that this application sends; the text names the part that is wrong."""

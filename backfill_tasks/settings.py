@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
+from backfill_tasks import redis_address
 from backfill_tasks.errors import ConfigurationError
 
 _NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
@@ -19,14 +20,24 @@ _RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?", re.ASCII)
 _MOST_RATE = 1_000_000
 _SHORTEST_TOKEN = 16
 
-_REDIS_FORM = (
-    "it must look like redis://:password@host:6379/0 (or rediss://…, unix:///path); in the password percent-encode the"
-    " characters / ? # @ % and :"
-)
+#: The most digits of a whole number that are read, and the most of a wrong value that a message repeats.
+_MOST_DIGITS = _MOST_REPEATED = 40
+
+#: Variables by which Celery replaces what celeryconfig.py says. Its options (-b, --config) and BROKER_URL set them too.
+_BROKERS = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+_CELERYS_OWN = (*_BROKERS, "CELERY_RESULT_BACKEND", "CELERY_CONFIG_MODULE", "CELERY_LOADER")
 
 
 def _text(value: str) -> str:
     return value
+
+
+def _quoted(value: str) -> str:
+    return repr(value) if len(value) <= _MOST_REPEATED else f"{value[:_MOST_REPEATED]!r}… ({len(value):,} characters)"
+
+
+def _optional(value: str) -> str | None:
+    return value or None
 
 
 def whole_number(least: int, most: int, *, off: bool = False) -> Callable[[str], int | None]:
@@ -35,8 +46,10 @@ def whole_number(least: int, most: int, *, off: bool = False) -> Callable[[str],
     def parse(value: str) -> int | None:
         if off and value == "none":
             return None
-        if not (value.isascii() and value.isdecimal() and least <= int(value) <= most):
-            raise ValueError(f"{value!r} is not a whole number from {least} to {most}{', or none' if off else ''}")
+        digits = value.isascii() and value.isdecimal() and len(value) <= _MOST_DIGITS
+        if not (digits and least <= int(value) <= most):
+            or_none = ", or none" if off else ""
+            raise ValueError(f"{_quoted(value)} is not a whole number from {least} to {most}{or_none}")
         return int(value)
 
     return parse
@@ -49,7 +62,7 @@ def number(least: float, most: float, *, off: bool = True) -> Callable[[str], fl
         if off and value == "none":
             return None
         if not _NUMBER.fullmatch(value) or not least <= float(value) <= most:
-            raise ValueError(f"{value!r} is not a number from {least:g} to {most:g}{', or none' if off else ''}")
+            raise ValueError(f"{_quoted(value)} is not a number from {least:g} to {most:g}{', or none' if off else ''}")
         return float(value)
 
     return parse
@@ -72,24 +85,13 @@ def _login(value: str) -> str | None:
 
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", value):
-        raise ValueError(f"{value!r} is not a name of letters, digits, dots, hyphens and underscores")
+        raise ValueError(f"{_quoted(value)} is not a name of letters, digits, dots, hyphens and underscores")
     return value
 
 
 def _redis_url(value: str) -> str:
     """Nothing of the value is repeated in an error: any part of it may be one of a password."""
-    parts = urlsplit(value)
-    try:
-        _ = parts.port
-    except ValueError:
-        raise ValueError(_REDIS_FORM) from None
-    if re.search(r"%(?![0-9A-Fa-f]{2})", value):
-        raise ValueError(_REDIS_FORM)
-    if parts.scheme == "unix" and parts.path:
-        return value
-    database = re.fullmatch(r"/?|/\d+", parts.path, re.ASCII)
-    if parts.scheme not in {"redis", "rediss"} or not parts.hostname or not database or parts.netloc.count("@") > 1:
-        raise ValueError(_REDIS_FORM)
+    redis_address.parse(value)
     return value
 
 
@@ -99,7 +101,7 @@ def rate_limit(value: str) -> str | None:
         return None
     match = _RATE.fullmatch(value)
     if match is None or not 0 < float(match["count"]) <= _MOST_RATE:
-        raise ValueError(f"{value!r} is not a rate: write 20/s, 600/m or 0.5/s, or none for no limit")
+        raise ValueError(f"{_quoted(value)} is not a rate: write 20/s, 600/m or 0.5/s, or none for no limit")
     return value
 
 
@@ -107,6 +109,29 @@ def rate_limit(value: str) -> str | None:
 jobs_per_minute = number(0.001, 1_000_000)
 max_pending = whole_number(1, 100_000_000, off=True)
 max_live_wait = number(0, 604_800, off=False)
+
+#: What may stand after the host, by the scheme: a database's name or number, or the path of a socket.
+_DATABASE_NAME = re.compile(r"(/[\w.~%-]*)?", re.ASCII)
+_DATABASE_NUMBER = re.compile(r"(/\d{0,6})?", re.ASCII)
+_SOCKET_PATH = re.compile(r"(/[\w.~%-]+){2,}", re.ASCII)
+_PATHS: Mapping[str, re.Pattern[str]] = {
+    "postgres": _DATABASE_NAME,
+    "postgresql": _DATABASE_NAME,
+    "redis": _DATABASE_NUMBER,
+    "rediss": _DATABASE_NUMBER,
+    "unix": _SOCKET_PATH,
+    "socket": _SOCKET_PATH,
+    "redis+socket": _SOCKET_PATH,
+}
+
+#: One host or several, with ports. A user and a password in front of them show that they are hosts.
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[\w.%-]+)(:\d{1,5})?"
+_HOSTS = re.compile(rf"({_HOST}(,{_HOST})*)?", re.ASCII)
+#: A host by its looks alone, and one by its looks with a port or a database: `redis://hunter2` may be a password's URL.
+_SURELY_A_HOST = re.compile(
+    r"(localhost|\d{1,3}(\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\]|([a-z0-9-]+\.)+[a-z]{2,})(:\d{1,5})?", re.ASCII
+)
+_MAYBE_A_HOST = re.compile(r"[a-z0-9_-]+(:\d{1,5})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -137,6 +162,13 @@ class Variable:
 
 VARIABLES = (
     Variable("DATABASE_URL", None, "the host's PostgreSQL; Prisma's own URL works as it is", secret=True),
+    Variable(
+        "BACKFILL_REPLICA_URL",
+        "",
+        "a standby of that PostgreSQL, which `backfill verify --replica` reads from",
+        _optional,
+        secret=True,
+    ),
     Variable(
         "REDIS_URL",
         "redis://127.0.0.1:6379/0",
@@ -251,11 +283,11 @@ VARIABLES = (
     ),
     Variable(
         "BACKFILL_STANDING_SECONDS",
-        "60",
+        "8",
         "a lane that has not moved for so long, and that no worker holds, is seeded again by the watchdog",
         whole_number(1, 86400),
     ),
-    Variable("BACKFILL_WATCHDOG_SECONDS", "15", "how often beat sends the watchdog", whole_number(1, 3600)),
+    Variable("BACKFILL_WATCHDOG_SECONDS", "3", "how often beat sends the watchdog", whole_number(1, 3600)),
     Variable(
         "BACKFILL_VISIBILITY_TIMEOUT",
         "3600",
@@ -287,6 +319,7 @@ class Settings:
     """The settings of this process. Times are in the unit that the variable's name or meaning says."""
 
     database_url: str | None
+    replica_url: str | None
     redis_url: str
     rate_limit: str | None
     lanes: int
@@ -316,6 +349,11 @@ class Settings:
     def queue_of_format(self, version: int) -> str:
         """The name of the queue in which messages of a format wait: of that one, and of no other."""
         return f"{self.queue}.v{version}"
+
+    @property
+    def watchdog_queue(self) -> str:
+        """The name of the queue in which beat asks the workers to look after the lanes."""
+        return f"{self.queue}.watchdog"
 
     def required_database_url(self) -> str:
         """The database's URL.
@@ -363,6 +401,7 @@ def load(source: Mapping[str, str] | None = None) -> Settings:
     """
     variables = environment() if source is None else source
     refuse_unknown(variables)
+    _refuse_second_configuration(variables)
     values = {variable.field: value(variable, variables) for variable in VARIABLES}
     return Settings(**values)  # type: ignore[arg-type]  # each variable's parser returns its field's type
 
@@ -389,15 +428,46 @@ def refuse_unknown(variables: Mapping[str, str]) -> None:
             raise ConfigurationError(f"there is no setting {name}: is it {near}? `backfill config` lists all")
 
 
+def _refuse_second_configuration(variables: Mapping[str, str]) -> None:
+    """Raise ConfigurationError for a variable by which Celery alone would take another Redis or another configuration.
+
+    Celery reads them over celeryconfig.py: the messages would go where neither the cursors nor the commands look.
+    """
+    redis_url = value(next(each for each in VARIABLES if each.name == "REDIS_URL"), variables)
+    for name in _CELERYS_OWN:
+        given = variables.get(name, "").strip()
+        if not given or (name in _BROKERS and given == redis_url):
+            continue
+        instead = "REDIS_URL alone names the Redis" if name in _BROKERS else "celeryconfig.py alone configures Celery"
+        raise ConfigurationError(f"{name} is set, and Celery would follow it: {instead}; unset {name}")
+
+
 def masked(url: str) -> str:
-    """A URL as it may be shown: the password and everything in the query replaced."""
+    """Return a URL with its password and query masked, and each part that may be a password out of its place.
+
+    A part is shown where its neighbours prove what it is: a user beside its password, a host beside a password, a port
+    or a database, a database beside a host. A URL whose host isn't proved shows its scheme alone. A URL whose parts
+    aren't where the grammar has them shows nothing: `postgresql:PASSWORD` is a path.
+    """
     try:
         parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return "***"
-    if not parts.scheme or "@" in parts.path + parts.query + parts.fragment or parts.netloc.count("@") > 1:
+    login, at, host = parts.netloc.rpartition("@")
+    path = _PATHS.get(parts.scheme)
+    if path is None or not url.lower().startswith(f"{parts.scheme}://") or not path.fullmatch(parts.path):
         return "***"
-    user = f"{parts.username or ''}:***@" if parts.password else f"{parts.username}@" if parts.username else ""
-    query = "***" if parts.query else ""
-    return urlunsplit((parts.scheme, f"{user}{parts.hostname or ''}{port}", parts.path, query, ""))
+    if "@" in login + parts.query or "#" in url or "\\" in url or not url.isprintable() or not _HOSTS.fullmatch(host):
+        return "***"
+    user, _, password = login.partition(":")
+    if not (not host if path is _SOCKET_PATH else password or _is_a_host(host, parts.path)):
+        return f"{parts.scheme}://***"
+    shown = f"{user}:***@" if password else "***@" if at else ""
+    return f"{parts.scheme}://{shown}{host}{parts.path}{'?***' if parts.query else ''}"
+
+
+def _is_a_host(text: str, path: str) -> bool:
+    """Whether a text without a password in front of it is a host's name or address, and not a password itself."""
+    if _SURELY_A_HOST.fullmatch(text):
+        return True
+    return _MAYBE_A_HOST.fullmatch(text) is not None and (":" in text or path.strip("/") != "")

@@ -48,7 +48,7 @@ def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
         ConfigurationError: the database's URL is missing or can't be read.
     """
     address = parse_url(settings.required_database_url())
-    engine = connect(address)
+    engine = connect(address, statement_ms=settings.statement_timeout_ms)
     known = backfills(address.schema, Drain(settings.drain_seconds or 0.0, settings.drain_lead_seconds))
     cursors = LiveCursors(live.connect(settings.redis_url, patience=patience))
     pressure = Pressure(_indicators(settings), min(_FRESH_SECONDS, settings.pressure_seconds))

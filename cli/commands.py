@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable, Collection
 from textwrap import fill, indent
 
@@ -11,16 +10,21 @@ import click
 from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.database import parse_url
 from backfill_tasks.engine.model import Run, RunId
-from backfill_tasks.engine.verification import Verifier
+from backfill_tasks.engine.replica import Server
+from backfill_tasks.engine.verification import Verification, Verifier
 from backfill_tasks.errors import ConfigurationError
 from backfill_tasks.settings import VARIABLES, environment, refuse_unknown, value
-from cli import render
-from cli.beside import Aside, Asides, look
-from cli.follow import Detached, follow, signals
+from cli import render, replica
+from cli.beside import Aside, Asides, diagnosed, look
+from cli.follow import Detached, follow, patiently
 from cli.session import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, WRONG_USAGE, Session, say
+from cli.signals import Stopped, signals
 
 #: How many quarantined items are listed with their errors.
 _MOST_QUARANTINED = 10
+
+#: How long `verify --replica` waits for a standby that is behind.
+_CATCH_UP_SECONDS = 30.0
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
@@ -36,40 +40,43 @@ def show(session: Session, run: Run, *, as_json: bool) -> None:
     """Print a run's summary, or its JSON object, on standard output."""
     backfill = session.parts.backfills[run.parameters.backfill]
     aside = look(session, run) if run.mode == "apply" else Aside()
+    (run,) = diagnosed(session, [run])
     if as_json:
         content = run.as_json(render.classes(backfill, run), backfill.jobs)
         content["host"] = aside.outcome and aside.outcome.as_json(run.jobs_to_come(backfill.jobs))
         content["small_pages"] = aside.small
-        for lane in content["lanes"]:
-            lane["reason"] = lane["reason"] or aside.holdups.get(lane["number"])
         click.echo(json.dumps(content, ensure_ascii=False))
         return
     quarantined = []
     if run.counts.get("quarantined"):
         with session.parts.engine.begin() as connection:
             quarantined = ledger.quarantined(connection, run.id, most=_MOST_QUARANTINED)
-    click.echo(
-        render.summary(
-            backfill, run, quarantined=quarantined, found=aside.outcome, holdups=aside.holdups, small=aside.small
-        )
-    )
+    click.echo(render.summary(backfill, run, quarantined=quarantined, found=aside.outcome, small=aside.small))
 
 
 def follow_to_the_end(
     session: Session,
     run: RunId,
     *,
-    stopped: threading.Event,
+    stopped: Stopped,
     as_json: bool,
     on_reading: Callable[[Run], None] = lambda _: None,
 ) -> int:
     """Follow a run, show how it ended, and answer the exit status."""
     parts = session.parts
-    seeded = parts.runs.read(run)
-    backfill = parts.backfills[seeded.parameters.backfill]
-    asides = Asides(session, seeded)
     try:
-        ended = follow(backfill, lambda: parts.runs.read(run), stopped, each=on_reading, beside=asides.read)
+        seeded = patiently(lambda: parts.runs.read(run), stopped)
+        backfill = parts.backfills[seeded.parameters.backfill]
+        asides = Asides(session, seeded)
+        ended = follow(
+            backfill,
+            lambda: parts.runs.read(run),
+            stopped,
+            each=on_reading,
+            beside=asides.read,
+            diagnosed=asides.diagnosed,
+        )
+        patiently(lambda: show(session, ended, as_json=as_json), stopped)
     except Detached:
         say("Detached: the run goes on.")
         say(f"  backfill watch {run}    looks again")
@@ -77,7 +84,6 @@ def follow_to_the_end(
         if as_json:
             show(session, parts.runs.read(run), as_json=True)
         return NOT_COMPLETE
-    show(session, ended, as_json=as_json)
     return exit_status(ended)
 
 
@@ -125,12 +131,22 @@ def config(context: click.Context) -> None:
         try:
             value(variable, variables)
             if variable.name == "DATABASE_URL" and given:
-                parse_url(given)
+                _say_notes(given)
+            if variable.name == replica.SETTING and given:
+                with replica.named_in_errors():
+                    _say_notes(given)
         except ConfigurationError as error:
             click.echo(f"    WRONG: {error}")
             wrong += 1
     refuse_unknown(variables)
     context.exit(WRONG_USAGE if wrong else COMPLETE)
+
+
+def _say_notes(url: str) -> None:
+    """Print what became of a database URL's parameters."""
+    for note in parse_url(url).notes:
+        mark = "look: " if note.warning else ""
+        click.echo(render.wrapped(f"{mark}{note}", indent=6, first="    "))
 
 
 @click.command()
@@ -152,7 +168,7 @@ def runs(session: Session, *, most: int, as_json: bool) -> None:
     parts = session.parts
     with parts.engine.begin() as connection:
         ids = ledger.newest_runs(connection, most)
-    found = [parts.runs.read(run) for run in ids]
+    found = diagnosed(session, [parts.runs.read(run) for run in ids])
     if as_json:
         objects = []
         for run in found:
@@ -180,8 +196,6 @@ def status(session: Session, run: str | None, *, as_json: bool) -> None:
     """
     found = session.run(run)
     show(session, found, as_json=as_json)
-    if found.state == "running" and not as_json:
-        say_whether_workers_are_online(pages=found.pages)
 
 
 @click.command()
@@ -204,8 +218,6 @@ def watch(context: click.Context, run: str | None, *, as_json: bool) -> None:
     """
     session: Session = context.obj
     found = session.run(run)
-    if found.state == "running":
-        say_whether_workers_are_online(pages=found.pages)
     with signals() as stopped:
         ended = follow_to_the_end(session, found.id, stopped=stopped, as_json=as_json)
     context.exit(ended)
@@ -213,40 +225,69 @@ def watch(context: click.Context, run: str | None, *, as_json: bool) -> None:
 
 @click.command()
 @click.argument("run", required=False)
+@click.option("--full", is_flag=True, help="Read whole tables instead of indexes: slow, but sees past a damaged index.")
+@click.option("--replica", "on_replica", is_flag=True, help="Read from the standby of BACKFILL_REPLICA_URL.")
 @_as_json
 @click.pass_context
-def verify(context: click.Context, run: str | None, *, as_json: bool) -> None:
+def verify(context: click.Context, run: str | None, *, full: bool, on_replica: bool, as_json: bool) -> None:
     """Ask the database whether a run (default: the newest) tells the truth.
 
     Looks for leads that the run has passed, that should have a result and have none
     (a job or a score; roll-ups as new as their messages), and holds the ledger's
     counts against each other and against the rows in the database. Changes nothing.
-    Exits with 1 if anything is wrong.
+
+    \b
+    Exit status: 0 clean, or nothing to look at yet; 1 leads are missing, or a
+    count is contradicted; 3 leads are in quarantine, their job ended without a
+    score, or those that the run has passed can't be seen: they are gone, or the
+    standby does not have them yet.
 
     \b
     Examples:
       backfill verify
       backfill verify 261124-091500-a1b2 --json
+      backfill verify --full --replica
     """
     session: Session = context.obj
     found = session.run(run)
     parts = session.parts
     backfill = parts.backfills[found.parameters.backfill]
-    verification = Verifier(parts.engine, backfill, session.settings.statement_timeout_ms).verify(found)
+    server, found, verification = _verify(session, found, full=full, on_replica=on_replica)
     if as_json:
         content = {
             "run_id": found.id,
+            "state": found.state,
+            "full": full,
+            **server.as_json(),
             "clean": verification.clean,
+            "looked_at": verification.looked_at,
             "missing": verification.missing,
+            "left_alone": verification.left_alone,
+            "hidden": verification.hidden,
             "arrived": verification.arrived,
             "quarantined": verification.quarantined,
+            "unresolved": verification.unresolved,
+            "waiting": verification.waiting,
             "counts": {name: {"ledger": said, "database": there} for name, (said, there) in verification.found.items()},
             "contradictions": verification.contradictions,
         }
         click.echo(json.dumps(content, ensure_ascii=False))
     else:
-        click.echo(render.verification(backfill, found, verification))
-    context.exit(COMPLETE if verification.clean else FAILED)
+        click.echo(render.verification(backfill, found, verification, server=server))
+    if verification.wrong:
+        context.exit(FAILED)
+    context.exit(COMPLETE if verification.clean or not found.has_passed_any else QUARANTINED)
+
+
+def _verify(session: Session, run: Run, *, full: bool, on_replica: bool) -> tuple[Server, Run, Verification]:
+    """Verify a run on the primary, or on the standby and as the standby's ledger has it."""
+    parts, statement_ms = session.parts, session.settings.statement_timeout_ms
+    backfill = parts.backfills[run.parameters.backfill]
+    if not on_replica:
+        return Server(), run, Verifier(parts.engine, backfill, statement_ms, full).verify(run)
+    with replica.connected(session.settings, parts.engine) as standby:
+        server, seen = standby.catch_up(run, seconds=_CATCH_UP_SECONDS)
+        return server, seen, Verifier(standby.engine, backfill, statement_ms, full).verify(seen)
 
 
 def say_whether_workers_are_online(*, pages: int = 0) -> None:

@@ -11,14 +11,18 @@ from backfill_tasks.engine import ledger
 from backfill_tasks.engine.model import TUNABLE, RunId
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
+from backfill_tasks.escaping import one_line
 from cli import render
 from cli.commands import say_what_redis_had_lost, say_whether_workers_are_online
-from cli.pace import MOST_LEADS, TEN_MINUTES_MS, is_given, pace_options, refuse_job_options
+from cli.pace import TEN_MINUTES_MS, PageSize, is_given, pace_options, refuse_job_options
 from cli.rate import prepare_rate, set_rate
 from cli.session import COMPLETE, QUARANTINED, Session, say
 
 #: Items that fail again are shown one by one, up to so many.
 _MOST_SHOWN = 20
+
+#: How many characters of a reason are shown, and of all that the database says where that is asked for.
+_LONGEST_REASON, _LONGEST_WHOLE_REASON = 400, 10_000
 
 
 @click.command()
@@ -66,6 +70,7 @@ def resume(session: Session, run: str) -> None:
     """
     session.require_ledger(to_write=True)
     found = session.run(run)
+    session.require_host(found)
     session.require_redis()
     prepare_rate(session, None, lanes=len(found.lanes))
     say_what_redis_had_lost(session.parts.runs.resume(found.id))
@@ -92,7 +97,7 @@ def cancel(session: Session, run: str) -> None:
 
 @click.command()
 @click.argument("run")
-@click.option("--limit", type=click.IntRange(1, MOST_LEADS), metavar="N", help="Page size, in leads.")
+@click.option("--limit", type=PageSize(), metavar="N", help="Page size, in leads.")
 @click.option(
     "--page-delay-ms", type=click.IntRange(0, TEN_MINUTES_MS), metavar="N", help="Pause between the pages of a lane."
 )
@@ -130,25 +135,29 @@ def _value(value: Any) -> str:
 
 @click.command()
 @click.argument("run")
+@click.option("--verbose", is_flag=True, help="Print all that the database says, values of the lead's row included.")
 @click.pass_context
-def retry(context: click.Context, run: str) -> None:
+def retry(context: click.Context, run: str, *, verbose: bool) -> None:
     """Try the quarantined leads of a run again, each for itself; those that go through are the run's.
 
     Exits with 3 if any is left in quarantine.
 
     \b
-    Example:
+    Examples:
       backfill retry 261124-091500-a1b2
+      backfill retry 261124-091500-a1b2 --verbose
     """
     session: Session = context.obj
     found = session.run(run)
+    session.require_host(found)
     outcomes: Counter[str] = Counter()
     for each in session.parts.retrier.retry(found.id):
         outcomes[each.outcome] += 1
         if each.outcome == "held":
-            say(f"Held at {each.item}: {each.reason}. Later: backfill retry {found.id}")
+            say(f"Held at {one_line(each.item)}: {one_line(each.reason)}. Later: backfill retry {found.id}")
         elif each.outcome == "failed again" and outcomes[each.outcome] <= _MOST_SHOWN:
-            click.echo(f"  {each.item}  failed again: {each.reason}")
+            why, most = (each.whole_reason, _LONGEST_WHOLE_REASON) if verbose else (each.reason, _LONGEST_REASON)
+            click.echo(render.with_reason(each.item, f"failed again: {why}", indent=2, most=most))
     with session.parts.engine.begin() as connection:
         left = ledger.count_quarantined(connection, found.id)
     done, failed = outcomes["went through"], outcomes["failed again"]

@@ -11,9 +11,10 @@ from backfill_tasks.engine.runs import new_id
 from backfill_tasks.engine.survey import Survey
 from cli import render
 from cli.commands import exit_status, show
-from cli.follow import Detached, follow, signals
+from cli.follow import Detached, follow
 from cli.request import Request
 from cli.session import NOT_COMPLETE, Session, say
+from cli.signals import signals
 
 #: How often a count is looked at, and after how many seconds it is spoken of.
 _LOOK_SECONDS, _SILENT_SECONDS = 0.02, 2.0

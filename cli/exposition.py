@@ -11,8 +11,9 @@ from backfill_tasks.engine.indicators import Answer, Reading, Unit
 from backfill_tasks.engine.metrics import BUCKETS, WatchedRun
 from backfill_tasks.engine.model import LaneState, RunState
 from backfill_tasks.engine.rate import Rate
+from cli.stalls import Stall
 
-Source = Literal["ledger", "host", "redis", "workers"]
+Source = Literal["ledger", "host", "redis", "workers", "lanes"]
 _Family = GaugeMetricFamily | CounterMetricFamily
 
 #: Every metric with its meaning; docs/reference/metrics.md says more.
@@ -26,6 +27,7 @@ MEANINGS: Mapping[str, str] = {
     "backfill_lanes": "Lanes of the run by their state",
     "backfill_lanes_held": "Lanes whose next page waits for a reason that the ledger has",
     "backfill_lane_idle_seconds": "How long the lane has not moved though nothing in the ledger holds it back",
+    "backfill_lane_stalled_seconds": "How long the lane has not moved, with the kind of its reason",
     "backfill_lanes_seeded_total": "How often lanes of the run have been seeded, the first time included",
     "backfill_pages_total": "Pages done",
     "backfill_items_read_total": "Items read",
@@ -38,6 +40,7 @@ MEANINGS: Mapping[str, str] = {
     "backfill_pressure_ratio": "What the indicator measured",
     "backfill_jobs_ahead": "Jobs in the host's queue before one that this backfill would add",
     "backfill_queue_messages": "Messages in the queue that no worker has taken",
+    "backfill_dead_letters": "Messages that no worker could do, kept until an operator clears them",
     "backfill_rate_limit_pages_per_second": "The rate of all workers together, where there is a limit",
     "backfill_workers": "Workers that are online",
     "backfill_rate_waiting_pages": "Pages that wait in a worker for the fleet's rate",
@@ -54,7 +57,9 @@ class Readings:
     page_times: Mapping[str, tuple[Sequence[int], float]] = field(default_factory=dict)
     pressure: Sequence[tuple[Reading, Unit]] = ()
     ahead: Mapping[str, int] = field(default_factory=dict)
+    stalls: Sequence[Stall] = ()
     queued: int | None = None
+    dead_letters: int | None = None
     rate: Rate | None = None
     workers: Mapping[str, int] | None = None
 
@@ -66,12 +71,16 @@ def families(found: Readings) -> Iterator[Metric]:
         yield _gauge("backfill_scrape_duration_seconds", [], [([], found.seconds)])
     yield from _of_runs(found.runs)
     yield from _of_lanes(found.runs)
+    stalled = [((each.run, each.backfill, str(each.lane), each.kind), each.seconds) for each in found.stalls]
+    yield _gauge("backfill_lane_stalled_seconds", [*_OF_RUN, "lane", "reason"], stalled)
     yield from _of_items(found.runs)
     yield _page_durations(found.page_times)
     yield from _pressure(found.pressure)
     yield _gauge("backfill_jobs_ahead", ["backfill"], (((name,), jobs) for name, jobs in found.ahead.items()))
     if found.queued is not None:
         yield _gauge("backfill_queue_messages", [], [([], found.queued)])
+    if found.dead_letters is not None:
+        yield _gauge("backfill_dead_letters", [], [([], found.dead_letters)])
     if found.rate is not None and found.rate.interval:
         yield _gauge("backfill_rate_limit_pages_per_second", [], [([], 1 / found.rate.interval)])
     if found.workers is not None:

@@ -1,13 +1,11 @@
 """Following a run to its end: live progress, or a line now and then where there is no terminal. Ctrl-C detaches."""
 
-import signal
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.live import Live
@@ -15,11 +13,15 @@ from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine.backfill import Backfill
-from backfill_tasks.engine.database import is_transient
+from backfill_tasks.engine.database import is_transient, reason
 from backfill_tasks.engine.model import Run
+from backfill_tasks.escaping import visible
 from cli import render
 from cli.beside import Aside
 from cli.session import say
+from cli.signals import Stopped
+
+T = TypeVar("T")
 
 _LOOK_SECONDS = 0.25
 
@@ -28,6 +30,7 @@ _SPEED_SECONDS, _ENOUGH_SECONDS = 60.0, 3.0
 
 _LINE_SECONDS = 10.0
 _WAITING_LINE_SECONDS = 60.0
+_NEW_REASON_SECONDS = 2.0
 
 
 class Detached(Exception):  # noqa: N818  not an error: the operator's wish
@@ -37,10 +40,11 @@ class Detached(Exception):  # noqa: N818  not an error: the operator's wish
 def follow(
     backfill: Backfill,
     read: Callable[[], Run],
-    stopped: threading.Event,
+    stopped: Stopped,
     *,
     each: Callable[[Run], None] = lambda _: None,
     beside: Callable[[Run], Aside] = lambda _: Aside(),
+    diagnosed: Callable[[Run], Run] = lambda run: run,
 ) -> Run:
     """Show a run until it is no longer running, and answer how it ended.
 
@@ -49,67 +53,65 @@ def follow(
     Args:
         backfill: what the run walks.
         read: asks how it stands.
-        stopped: ends the look, not the run; see `signals`.
+        stopped: ends the look, not the run; see `cli.signals`.
         each: called with every reading, the last included.
         beside: what else there is to see of it just now, at once.
+        diagnosed: puts the reasons into the lanes that don't move, at once.
 
     Raises:
-        Detached: `stopped` was set.
+        Detached: a signal came.
     """
-    away = False
     with _display(backfill) as show:
         while True:
-            try:
-                run = read()
-            except DBAPIError as error:
-                if not is_transient(error):
-                    raise
-                if not away:
-                    say("The database does not answer; the run goes on. Looking again.")
-                away = True
-            else:
-                away = False
-                each(run)
-                show(run, beside(run))
-                if run.state != "running":
-                    return run
+            run = patiently(read, stopped)
+            each(run)
+            show(diagnosed(run), beside(run))
+            if run.state != "running":
+                return run
             if stopped.wait(_LOOK_SECONDS):
                 raise Detached
 
 
-@contextmanager
-def signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set in place of ending the process, so that nothing is cut short."""
-    stopped = threading.Event()
+def patiently(read: Callable[[], T], stopped: Stopped) -> T:
+    """Read; while the database can't be asked, say so once, and try again.
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopped.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    Raises:
+        Detached: a signal came.
+    """
+    away = False
+    while True:
+        try:
+            return read()
+        except DBAPIError as error:
+            if not is_transient(error):
+                raise
+            if not away:
+                say(render.wrapped(f"The database does not answer: {reason(error)}.", indent=0))
+                say("The run goes on where workers reach it. Looking again.")
+            away = True
+        if stopped.wait(_LOOK_SECONDS):
+            raise Detached
 
 
 @contextmanager
 def _display(backfill: Backfill) -> Iterator[Callable[[Run, Aside], None]]:
     speed = _Speed()
     if sys.stderr.isatty():
-        console = Console(stderr=True, highlight=False)
+        console = Console(file=sys.__stderr__, highlight=False)
         with Live(console=console, refresh_per_second=8, transient=True) as live:
-            yield lambda run, aside: live.update(Text("\n".join(_screen(backfill, run, aside, speed))))
+            yield lambda run, aside: live.update(Text(visible("\n".join(_screen(backfill, run, aside, speed)))))
         return
-    said_at, pages = time.monotonic(), -1
+    said_at, pages, kinds = time.monotonic(), -1, _kinds(None)
 
     def line(run: Run, aside: Aside) -> None:
-        nonlocal said_at, pages
-        # A run that waits, for hours if it must, says so once a minute.
+        nonlocal said_at, pages, kinds
+        # A run that waits, for hours if it must, says so once a minute; why a lane stalls, as soon as that is known.
         seconds = _LINE_SECONDS if run.pages > pages else _WAITING_LINE_SECONDS
+        if _kinds(run) - kinds:
+            seconds = _NEW_REASON_SECONDS
         if time.monotonic() - said_at >= seconds and run.state == "running":
-            said_at, pages = time.monotonic(), run.pages
-            lines = [render.progress(backfill, run), *render.troubles(run, aside.holdups), *_small(aside)]
+            said_at, pages, kinds = time.monotonic(), run.pages, _kinds(run)
+            lines = [render.progress(backfill, run), *render.troubles(run), *_small(aside)]
             if aside.outcome is not None:
                 lines.append(render.outcome_in_a_line(backfill, run, aside.outcome))
             say("\n".join(lines))
@@ -121,8 +123,14 @@ def _screen(backfill: Backfill, run: Run, aside: Aside, speed: "_Speed") -> list
     lines = [*_bar(backfill, run, speed), *_small(aside), *render.counts(backfill, run)]
     if aside.outcome is not None:
         lines += render.outcome(backfill, run, aside.outcome)
-    lines += render.lanes(run, aside.holdups)
-    return lines if aside.holdups else [*lines, *render.standing(run)]
+    return lines + render.lanes(run)
+
+
+def _kinds(run: Run | None) -> set[tuple[int, str]]:
+    """The kinds of reasons of lanes that have not moved for so long that their reason must be said, by lane."""
+    if run is None:
+        return set()
+    return {(lane.number, lane.reason_kind) for lane in run.lanes if lane.reason_kind and render.is_still(run, lane)}
 
 
 def _small(aside: Aside) -> list[str]:

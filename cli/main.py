@@ -10,9 +10,11 @@ import click
 
 from backfill_tasks import __version__
 from backfill_tasks.errors import UsageError
+from cli import streams
 from cli.checks import pressure
 from cli.commands import config, init, runs, status, verify, watch
 from cli.control import cancel, events, pause, resume, retry, tune
+from cli.dead_letters import dead_letters
 from cli.doctor import doctor
 from cli.metrics import metrics
 from cli.rate import rate
@@ -22,7 +24,7 @@ from cli.session import Session, one_line_errors
 
 
 class _Commands(click.Group):
-    """Ends a command quietly on Ctrl-C and on SIGTERM; from the moment a run is seeded, see follow.signals."""
+    """Ends a command quietly on Ctrl-C and on SIGTERM; from the moment a run is seeded, see cli.signals."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's own signature
         """In the order in which they were added."""
@@ -57,7 +59,7 @@ def backfill(context: click.Context) -> None:
 _IN_ORDER = (
     doctor, init, config,
     run, watch, status, runs, events, verify, report,
-    pause, resume, tune, rate, retry, cancel, pressure, metrics,
+    pause, resume, tune, rate, retry, cancel, dead_letters, pressure, metrics,
 )  # fmt: skip
 
 for command in _IN_ORDER:
@@ -74,6 +76,7 @@ def _require_text(words: Sequence[str]) -> None:
 def main() -> None:
     """Run the command line; ends the process with its exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    streams.escape()
     with one_line_errors():
         _require_text(sys.argv)
         status_code = backfill.main(standalone_mode=False)

@@ -3,6 +3,7 @@
 import base64
 import hmac
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from redis import Redis
 
+from backfill_tasks.dead_letters import DeadLetters
 from backfill_tasks.engine import live, schema
 from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.engine.metrics import PageTimes, watched_runs
@@ -28,9 +30,10 @@ from backfill_tasks.errors import UsageError
 from backfill_tasks.settings import Settings
 from backfill_tasks.wiring import Parts, assemble
 from cli.exposition import Readings, Source, families
-from cli.follow import signals
 from cli.poll import Poll
 from cli.session import Session, say
+from cli.signals import signals
+from cli.stalls import Stall, Stalls
 
 #: How long readings hold, in seconds: two Prometheus servers, or an impatient one, cost no more than one.
 _FRESH_SECONDS = 1.0
@@ -48,6 +51,9 @@ _MOST_AHEAD = 10_000
 
 #: How often the workers are asked, beside the scrapes (all answers take a second to come in), and how long they hold.
 _ASK_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
+
+#: How often lanes that don't move are looked for, beside the scrapes.
+_STALLS_SECONDS = 2.0
 
 Start = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -89,6 +95,7 @@ class Exporter(Collector):
     redis: Redis
     queue: str
     workers: Poll[dict[str, int]]
+    stalls: Poll[list[Stall]]
     _times: PageTimes = field(default_factory=PageTimes)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _look: Look | None = None
@@ -111,6 +118,8 @@ class Exporter(Collector):
         began = time.monotonic()
         with self._source(found, "workers"):
             found.workers = self.workers.read()
+        with self._source(found, "lanes"):
+            found.stalls = self.stalls.read()
         with self._source(found, "redis"):
             self._read_redis(found)
         with self._source(found, "ledger"):
@@ -157,6 +166,7 @@ class Exporter(Collector):
 
     def _read_redis(self, found: Readings) -> None:
         found.queued = int(str(self.redis.llen(self.queue)))
+        found.dead_letters = DeadLetters(self.redis, self.settings.queue).count()
         found.rate = FleetRate(self.redis, self.settings.queue).read() or Rate.parse(self.settings.rate_limit)
 
 
@@ -174,8 +184,10 @@ def exporter(settings: Settings) -> Exporter:
         return {worker: len(pages) for worker, pages in waiting_for_the_rate().items()}
 
     workers = Poll("workers", ask, every=_ASK_SECONDS, lasts=_ANSWER_SECONDS)
+    parts = assemble(settings, send, patience=0)
+    stalls = Poll("lanes", Stalls(settings, parts).ask, every=_STALLS_SECONDS, lasts=_ANSWER_SECONDS)
     redis = live.connect(settings.redis_url, patience=0, timeout=_REDIS_SECONDS)
-    return Exporter(settings, assemble(settings, send, patience=0), redis, app.conf.task_default_queue, workers)
+    return Exporter(settings, parts, redis, app.conf.task_default_queue, workers, stalls)
 
 
 @dataclass(frozen=True)
@@ -217,6 +229,15 @@ class _Silent(WSGIRequestHandler):
         """Say nothing."""
 
 
+class _Server(ThreadingWSGIServer):
+    """A server to which a connection that times out or is cut is no event worth a traceback."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Leave a broken connection unsaid; the standard library's traceback is for anything else."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65_535), default=9808, show_default=True, help="0: any that is free.")
 @click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
@@ -242,7 +263,7 @@ def metrics(session: Session, *, port: int, address: str) -> None:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(exporter(settings))
     door = Door(make_wsgi_app(registry), settings.metrics_token, settings.metrics_login)
-    server_class: type[ThreadingWSGIServer] = type("_Server", (ThreadingWSGIServer,), {"address_family": family})
+    server_class: type[ThreadingWSGIServer] = type("_Server", (_Server,), {"address_family": family})
     try:
         server: ThreadingWSGIServer = make_server(numeric, port, door, server_class, _Silent)
     except OSError as error:

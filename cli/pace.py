@@ -22,6 +22,25 @@ OF_JOBS = frozenset(("jobs_per_minute", "max_pending", "max_jobs", "max_live_wai
 Command = Callable[..., Any]
 
 
+class PageSize(click.IntRange):
+    """How many leads a page may have."""
+
+    def __init__(self) -> None:
+        super().__init__(1, MOST_LEADS)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the number."""
+        number = click.INT.convert(value, param, ctx)
+        if number > MOST_LEADS:
+            self.fail(
+                f"{number:,} leads are too many for one page, which holds their locks until it commits:"
+                f" {MOST_LEADS:,} at most; leave --limit away for pages that take a fifth of a second",
+                param,
+                ctx,
+            )
+        return int(super().convert(value, param, ctx))
+
+
 class Bound(click.ParamType[Any]):
     """A value that is read as its setting is; `none` takes the bound away."""
 
@@ -103,7 +122,7 @@ def pace_of(context: click.Context, options: dict[str, Any], settings: Settings,
         given = is_given(context, "target_page_ms")
         return Pace(target_page_ms=options["target_page_ms"] if given else settings.target_page_ms)
     spread_by_delay = is_given(context, "delay_ms")
-    if spread_by_delay and is_given(context, "jobs_per_minute"):
+    if spread_by_delay and options["jobs_per_minute"] is not None:
         raise UsageError("--delay-ms and --jobs-per-minute both say when jobs are due: leave one away")
     defaults = Pace(
         jobs_per_minute=None if spread_by_delay else settings.jobs_per_minute,

@@ -1,24 +1,24 @@
 """Text for the operator: 80 columns, no colours, the same in a terminal and in a pipe."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
+from shlex import quote
 from textwrap import fill
-from types import MappingProxyType
 
 from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.ledger import Event
-from backfill_tasks.engine.model import Quarantined, Run
+from backfill_tasks.engine.model import Lane, Quarantined, Run
 from backfill_tasks.engine.outcome import Outcome
+from backfill_tasks.engine.replica import Server
 from backfill_tasks.engine.verification import Verification
+from backfill_tasks.escaping import one_line
 from backfill_tasks.registry import DEFAULT
 
 WIDTH = 80
 
-#: No lane is held up by anything that the ledger does not know of.
-NOTHING: Mapping[int, str] = MappingProxyType({})
-
-#: A run in which no lane has moved for so long is said to stand.
-STILL_SECONDS = 20.0
+#: A lane that has not moved for so many seconds is said to stand, with the reason.
+STILL_SECONDS = 5.0
 
 
 def duration(seconds: float) -> str:
@@ -65,27 +65,51 @@ def counts(backfill: Backfill, run: Run) -> list[str]:
     return lines
 
 
-def lanes(run: Run, holdups: Mapping[int, str] = NOTHING) -> list[str]:
-    """The lanes, a line each, and beneath one that is held up or stopped the reason: the ledger's, or one of these."""
+def lanes(run: Run) -> list[str]:
+    """The lanes, a line each, and beneath those that are held up or stopped the reason, once where it is the same."""
     lines = ["  lane  state     pages       read  cursor"]
-    for lane in run.lanes:
-        read = lane.counts.get("read", 0)
-        cursor = _shortened(lane.cursor or "-", 43)
-        lines.append(f"  {lane.number:>4}  {run.state_of(lane):<9}{lane.page:>6,}{read:>11,}  {cursor}")
-        reason = lane.reason or holdups.get(lane.number)
-        if reason:
-            lines.append(wrapped(_shortened(reason, 400), indent=8))
+    for alike in _by_reason(run.lanes):
+        lines += [_lane(run, lane) for lane in alike]
+        reason, kind = alike[0].reason, alike[0].reason_kind
+        # That the run is paused stands above.
+        if reason and kind != run.state:
+            which = f"{_numbers(alike)}: " if len(alike) > 1 else ""
+            lines.append(wrapped(f"{which}{_shortened(reason, 600)}", indent=8))
     return lines
+
+
+def _lane(run: Run, lane: Lane) -> str:
+    cursor = _shortened(lane.cursor or "-", 43)
+    return f"  {lane.number:>4}  {run.state_of(lane):<9}{lane.page:>6,}{lane.counts.get('read', 0):>11,}  {cursor}"
+
+
+def _by_reason(lanes: Iterable[Lane]) -> list[list[Lane]]:
+    """Lanes of the same reason, or none, and of numbers that follow each other, together."""
+    return [
+        [lane for _, lane in alike]
+        for _, alike in groupby(enumerate(lanes), key=lambda each: (each[1].reason, each[1].number - each[0]))
+    ]
+
+
+def _numbers(alike: Sequence[Lane]) -> str:
+    """Lane 3, lanes 3 to 5."""
+    first, last = alike[0].number, alike[-1].number
+    return f"lane {first}" if first == last else f"lanes {first} to {last}"
 
 
 def outcome(backfill: Backfill, run: Run, found: Outcome) -> list[str]:
     """What the host has made of a run's jobs, and when it will have done them all."""
-    scored = found.done + run.counts.get("disqualified", 0)
-    lines = [f"  {'done by the host':<16}{scored:>11,}   {backfill.items} have their score from this run"]
+    if not found.known:
+        return [f"  {'done by the host':<16}{'not known':>11}   the run began before its jobs were kept by run"]
+    lines = [f"  {'done by the host':<16}{found.done:>11,}   {backfill.items} have their score from this run's jobs"]
     for status, number in found.jobs.items():
         waits = status == "PENDING" and found.oldest_seconds is not None
         since = f"   the oldest due one for {duration(found.oldest_seconds or 0)}" if waits else ""
         lines.append(f"    {status:<14}{number:>11,}{since}")
+    if found.never_due:
+        lines.append(
+            f"    {'never due':<14}{found.never_due:>11,}   PENDING, and due in over 100 years: set their runAt"
+        )
     per_minute = "-" if found.per_minute is None else f"{found.per_minute:,.1f}/min"
     lines.append(f"    {'drain':<14}{per_minute:>11}   {last_result(backfill, run, found)}")
     return lines
@@ -93,17 +117,23 @@ def outcome(backfill: Backfill, run: Run, found: Outcome) -> list[str]:
 
 def outcome_in_a_line(backfill: Backfill, run: Run, found: Outcome) -> str:
     """The same on one line."""
-    scored = found.done + run.counts.get("disqualified", 0)
+    if not found.known:
+        return "  host: not known, the run began before its jobs were kept by run"
     last = last_result(backfill, run, found)
-    return _shortened(f"  host: {scored:,} scored · {found.unended:,} jobs wait · {last}", WIDTH)
+    return _shortened(f"  host: {found.done:,} scored · {found.unended:,} jobs wait · {last}", WIDTH)
 
 
 def last_result(backfill: Backfill, run: Run, found: Outcome) -> str:
     """When the last item will have its result, or that this is not known."""
     left = found.seconds_left(run.jobs_to_come(backfill.jobs))
+    if left is None and found.never_due:
+        return f"no end: {found.never_due:,} never come due"
     if left is None:
         return "the end is not yet known"
-    return f"the last one in about {duration(left)}" if left else "all of them are done"
+    if left:
+        return f"the last one in about {duration(left)}"
+    lacking = found.without_result
+    return f"none waits, {lacking:,} ended without a score" if lacking else "all of them are done"
 
 
 def summary(
@@ -112,7 +142,6 @@ def summary(
     *,
     quarantined: Sequence[Quarantined] = (),
     found: Outcome | None = None,
-    holdups: Mapping[int, str] = NOTHING,
     small: str | None = None,
 ) -> str:
     """What an operator wants to read when a run has ended, or when they ask how it stands.
@@ -121,7 +150,7 @@ def summary(
     """
     lines = [f"Run {run.id} · {run.parameters.backfill} · {run.mode} · {run.state}"]
     if run.reason:
-        lines.append(f"  {run.reason}")
+        lines.append(f"  {one_line(run.reason)}")
     lines += ["", *counts(backfill, run)]
     lines.append(f"  {'pages':<16}{run.pages:>11,}   in {lanes_in_words(len(run.lanes))}")
     if small:
@@ -131,10 +160,10 @@ def summary(
     if found is not None:
         lines += ["", *outcome(backfill, run, found)]
     if run.lanes:
-        lines += ["", *lanes(run, holdups)]
+        lines += ["", *lanes(run)]
     if quarantined:
         lines += ["", "  quarantined"]
-        lines += [f"    {each.item}  {_shortened(each.error, 400)}" for each in quarantined]
+        lines += [with_reason(each.item, each.error, indent=4) for each in quarantined]
         more = run.counts.get("quarantined", 0) - len(quarantined)
         if more > 0:
             lines.append(f"    … and {more:,} more")
@@ -149,7 +178,8 @@ def next_steps(run: Run) -> list[str]:
         return ["Nothing was changed. To do it: the same command with --apply.", *rest]
     match run.state:
         case "complete":
-            return [f"Next: backfill verify {run.id}"]
+            retry = f"Next: backfill retry {run.id}   tries those in quarantine again"
+            return [*([retry] if run.counts.get("quarantined") else []), f"Next: backfill verify {run.id}"]
         case "running":
             return [f"Next: backfill watch {run.id}", f"      backfill cancel {run.id}   ends it for good"]
         case "paused":
@@ -161,9 +191,20 @@ def next_steps(run: Run) -> list[str]:
 
 
 def _anew(run: Run) -> str:
-    """The command that starts another run of the same backfill."""
+    """Return the command that starts another run of the same backfill, over the same leads."""
     name = "" if run.parameters.backfill == DEFAULT else f"{run.parameters.backfill} "
-    return f"backfill run {name}--apply"
+    again = " --rescore-all" if run.parameters.options.get("rescore_all") else ""
+    scope = [("--client-id", each) for each in run.parameters.options.get("client_ids") or ()]
+    scope += [("--cursor", run.parameters.cursor)] if run.parameters.cursor is not None else []
+    return f"backfill run {name}--apply{again}" + "".join(
+        f" {option} {quote(one_line(value))}" for option, value in scope
+    )
+
+
+def _next(command: str, why: str) -> list[str]:
+    """Return a command with what it is good for; where both don't fit on a line, on two: a command is copied whole."""
+    line = f"Next: {command}   {why}"
+    return [line] if len(line) <= WIDTH else [f"Next: {command}", f"      {why}"]
 
 
 def jobs(backfill: Backfill, run: Run) -> list[str]:
@@ -187,7 +228,7 @@ _CHANGES = frozenset({"tuned", "rate"})
 
 def event(happened: Event) -> list[str]:
     """What happened to a run: a line, and where there is more to say others under it."""
-    head = f"{moment(happened.at)}  {happened.name}, by {happened.who}"
+    head = f"{moment(happened.at)}  {happened.name}, by {one_line(happened.who)}"
     said = (wrapped(each, indent=21) for each in details(happened))
     return [_shortened(head, WIDTH), *(line for each in said for line in each.splitlines())]
 
@@ -250,8 +291,21 @@ def in_words(value: object, *, empty: str = "") -> str:
 
 
 def wrapped(said: str, *, indent: int, first: str | None = None) -> str:
-    """Text in lines of 80 columns, so far from the left; `first` stands before the first line, of that width."""
-    return fill(said, WIDTH, initial_indent=" " * indent if first is None else first, subsequent_indent=" " * indent)
+    """Text in lines of 80 columns, so far from the left; `first` stands before the first line, of that width.
+
+    An option is never broken at its hyphens, so that a command can be copied.
+    """
+    margin = " " * indent
+    return fill(
+        said, WIDTH, initial_indent=margin if first is None else first, subsequent_indent=margin, break_on_hyphens=False
+    )
+
+
+def with_reason(item: str, reason: str, *, indent: int, most: int = 400) -> str:
+    """Return an item and its reason: on one line of 80 columns, or the reason below the item."""
+    head, said = f"{' ' * indent}{one_line(item)}", _shortened(reason, most)
+    whole = f"{head}  {said}"
+    return whole if len(whole) <= WIDTH else f"{head}\n{wrapped(said, indent=indent + 4)}"
 
 
 def _next_steps_of_a_paused_run(run: Run) -> list[str]:
@@ -262,28 +316,93 @@ def _next_steps_of_a_paused_run(run: Run) -> list[str]:
     return [f"Next: {resume}   goes on where it stopped"]
 
 
-def verification(backfill: Backfill, run: Run, found: Verification, *, most: int = 20) -> str:
+def verification(
+    backfill: Backfill, run: Run, found: Verification, *, server: Server | None = None, most: int = 20
+) -> str:
     """What the verification found, and which items."""
     lines = [f"Verification of run {run.id} · {run.state}", ""]
     if run.state != "complete":
         lines.append("  The run is not complete: only what its lanes have passed is looked at.")
+    if server is not None and server.replayed is not None:
+        lines += _server(server)
+    lines.append(f"  {backfill.items + ' looked at':<20}{found.looked_at:>11,}")
     lines.append(f"  {backfill.items} without a result  {len(found.missing):>11,}")
-    lines += [f"    {item}" for item in found.missing[:most]]
-    if len(found.missing) > most:
-        lines.append(f"    … and {len(found.missing) - most:,} more; --json lists all")
+    lines += _items(found.missing, most)
+    if found.hidden:
+        lines.append(f"  {'hidden by an index':<20}{len(found.hidden):>11,}   a run would pass them over again")
+        lines += _items(found.hidden, most)
+    if found.left_alone:
+        lines.append(f"  {'a run leaves alone':<20}{len(found.left_alone):>11,}   {backfill.left_alone}")
+        lines += _items(found.left_alone, most)
     for name, (counted, there) in found.found.items():
         lines.append(f"  {name.replace('_', ' '):<20}{counted:>11,} counted{there:>11,} in the database")
         if there < counted:
             lines.append(f"    {counted - there:,} were changed or deleted since, by the host or a later run")
-    if found.quarantined:
-        lines.append(f"  {'in quarantine':<20}{found.quarantined:>11,}")
+    lines += _without_a_result(backfill, found, most)
+    if found.waiting:
+        lines.append(f"  {'still to be done':<20}{found.waiting:>11,}   their jobs wait for the host, or are at work")
     if found.arrived:
         lines.append(f"  {'arrived since':<20}{found.arrived:>11,}   too late to be this run's: the host's own")
-    lines += [f"  WRONG: {each}" for each in found.contradictions[:most]]
-    lines += ["", "Clean: nothing is missing, and no count is contradicted." if found.clean else "NOT CLEAN."]
-    if found.missing:
-        lines.append(f"Next: {_anew(run)}   does what is missing")
+    lines += [f"  WRONG: {one_line(each)}" for each in found.contradictions[:most]]
+    lines += ["", _verdict(backfill, run, found), *_remedies(run, found)]
     return "\n".join(lines)
+
+
+def _server(standby: Server) -> list[str]:
+    """Return which standby was read, and what isn't known of it."""
+    lines = [wrapped(one_line(str(standby)), indent=22, first=f"  {'read from':<20}")]
+    if not standby.related:
+        unknown = "whether it follows DATABASE_URL's server is not known: this role may not call pg_control_system()"
+        lines.append(wrapped(unknown, indent=22))
+    return lines
+
+
+def _without_a_result(backfill: Backfill, found: Verification, most: int) -> list[str]:
+    """Return what is in quarantine, and whose jobs have ended without a result."""
+    lines = []
+    if found.quarantined:
+        lines.append(f"  {'in quarantine':<20}{found.quarantined:>11,}   failed on their own, kept with their error")
+    for name, meaning in backfill.unresolved.items():
+        items = found.unresolved.get(name, ())
+        if items:
+            lines += [f"  {words(name):<20}{len(items):>11,}   {meaning}", *_items(items, most)]
+    return lines
+
+
+def _items(items: Sequence[str], most: int) -> list[str]:
+    """Return the first ids, a line each, and how many more there are."""
+    more = [f"    … and {len(items) - most:,} more; --json lists all"] if len(items) > most else []
+    return [*(f"    {one_line(item)}" for item in items[:most]), *more]
+
+
+def _verdict(backfill: Backfill, run: Run, found: Verification) -> str:
+    """The verification's last word. Only what was looked at, and has nothing open, is called clean."""
+    if found.clean:
+        return "Clean: nothing is missing, and no count is contradicted."
+    if found.wrong:
+        return "NOT CLEAN."
+    if not run.has_passed_any:
+        return f"Nothing to verify: the run has passed no {backfill.items}."
+    if not found.looked_at:
+        return f"NOT VERIFIED: none of the {backfill.items} that the run has passed can be seen any more."
+    unresolved = found.quarantined + sum(map(len, found.unresolved.values()))
+    return f"NOT CLEAN. Nothing is missing, but some {backfill.items} have no result: {unresolved:,}."
+
+
+def _remedies(run: Run, found: Verification) -> list[str]:
+    """Return the commands that mend what the verification found."""
+    lines = []
+    if found.quarantined:
+        lines.append(f"Next: backfill retry {run.id}   tries those in quarantine again")
+    if found.hidden:
+        lines.append('Next: "A damaged index" in docs/runbook.md, before any other run')
+    if len(found.missing) > len(found.left_alone):
+        lines += _next(_anew(run), "does what is missing")
+    elif any(found.unresolved.values()):
+        lines += _next(_anew(run), "enqueues the others again")
+    if found.left_alone:
+        lines.append('Next: "What a run leaves alone" in docs/runbook.md has the SQL for the rest')
+    return lines
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -321,23 +440,22 @@ def progress(backfill: Backfill, run: Run) -> str:
     return f"{run.state}: {read:,}{of} · {run.pages:,} pages · {rate} · {done}/{len(run.lanes)} lanes"
 
 
-def troubles(run: Run, holdups: Mapping[int, str] = NOTHING) -> list[str]:
-    """What holds a run up, or has stopped a part of it, a line each; empty if all goes well."""
-    found = ((lane.number, lane.reason or holdups.get(lane.number)) for lane in run.lanes)
-    reasons = [_shortened(f"  lane {number}: {reason}", WIDTH) for number, reason in found if reason]
-    return reasons or standing(run)
+def troubles(run: Run) -> list[str]:
+    """What holds lanes of a run back, or has stopped them, and since when they stand; empty if all goes well."""
+    troubled = [lane for lane in run.lanes if lane.reason or is_still(run, lane)]
+    return [_trouble(run, alike) for alike in _by_reason(troubled)]
 
 
-def standing(run: Run) -> list[str]:
-    """That no lane of a run has moved for a while, and nothing is known to hold them."""
-    if not is_standing(run) or any(lane.reason for lane in run.lanes):
-        return []
-    return [f"  no page for {duration(run.still_seconds)}: no worker, or a low rate? `backfill doctor` looks"]
+def _trouble(run: Run, alike: Sequence[Lane]) -> str:
+    still = max((run.still_seconds(lane) for lane in alike if is_still(run, lane)), default=None)
+    since = "" if still is None else f", no page for {duration(still)}"
+    reason = _shortened(alike[0].reason or "looking for the reason", 600)
+    return wrapped(f"{_numbers(alike)}{since}: {reason}", indent=4, first="  ")
 
 
-def is_standing(run: Run) -> bool:
-    """Whether a run should move and has not done so for a while."""
-    return run.state == "running" and run.still_seconds > STILL_SECONDS
+def is_still(run: Run, lane: Lane) -> bool:
+    """Whether a lane of a running run has not moved for a while."""
+    return run.state == lane.state == "running" and run.still_seconds(lane) > STILL_SECONDS
 
 
 def lanes_in_words(number: int) -> str:
@@ -346,4 +464,6 @@ def lanes_in_words(number: int) -> str:
 
 
 def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    """A field on one line: escaped, and cut where it is longer than `most`."""
+    shown = one_line(text)
+    return shown if len(shown) <= most else shown[: most - 1] + "…"

@@ -1,12 +1,15 @@
 """The command `report`: what happened in a run, for whoever asks afterwards."""
 
 import logging
+import os
+import stat
 from pathlib import Path
 
 import click
 
 from backfill_tasks.engine import ledger
 from backfill_tasks.errors import ExtraError, UsageError
+from backfill_tasks.escaping import visible
 from cli.session import Session
 
 #: How many quarantined items a page lists with their errors.
@@ -51,7 +54,16 @@ def report(session: Session, run: str | None, *, output: str | None) -> None:
         return
     path = Path(output or f"report-{found}.html")
     try:
-        path.write_text(page, encoding="utf-8")
+        _write_private(path, page)
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror}; see --output") from None
     click.echo(f"Report of run {found}: {path}")
+
+
+def _write_private(path: Path, page: str) -> None:
+    """Write a file that only this user can read: it lists ids and errors. An existing file loses others' rights too."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  a Path opens no descriptor
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            os.fchmod(file.fileno(), 0o600)
+        file.write(visible(page))

@@ -8,11 +8,11 @@ from backfill_tasks.engine.model import TUNABLE, UNFINISHED, RunId
 from backfill_tasks.errors import CheckpointError, UsageError
 from backfill_tasks.registry import DEFAULT, KINDS
 from cli.commands import say_what_redis_had_lost, say_whether_workers_are_online
-from cli.follow import signals
 from cli.pace import MOST_LEADS, OF_JOBS, TEN_MINUTES_MS
 from cli.rate import prepare_rate
 from cli.request import MOST_LANES, PARAMETERS, Request
 from cli.session import Session, say
+from cli.signals import signals
 from cli.start import after_seeding, start
 
 
@@ -33,7 +33,6 @@ def resume(session: Session, request: Request) -> int:
         case None:
             if request.state_file is not None:
                 say(f"There is no {request.state_file}: going on with the newest unfinished run.")
-            session.require_ledger()
             run = session.newest(UNFINISHED, request.parameters.backfill if request.named else None)
     if run is None and isinstance(found, checkpoint.Checkpoint):
         _refuse_differences(request, found.run, found.parameters.as_json())
@@ -46,7 +45,8 @@ def resume(session: Session, request: Request) -> int:
         return start(session, restored)
     if run is None:
         of = f" of {request.parameters.backfill}" if request.named else ""
-        raise UsageError(f"there is no unfinished run{of} to resume: `backfill runs` lists them")
+        way_on = "" if request.state_file else "; to go on from the script's file, name it: --state-file FILE"
+        raise UsageError(f"there is no unfinished run{of} to resume: `backfill runs` lists them{way_on}")
     return _go_on(session, request, run)
 
 
@@ -56,6 +56,7 @@ def _go_on(session: Session, request: Request, run: RunId) -> int:
     if request.state_file is not None:
         checkpoint.require_writable(request.state_file)
     own = session.parts.runs.read(run)
+    session.require_host(own)
     _refuse_differences(request, run, own.parameters.as_json())
     prepare_rate(session, request.rate, lanes=len(own.lanes))
     say_whether_workers_are_online(pages=own.pages)

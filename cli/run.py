@@ -1,5 +1,6 @@
 """The command `run`: count what would happen, or do it, or go on with what was begun."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import click
 
 from backfill_tasks.registry import KINDS
 from backfill_tasks.settings import number
-from cli.pace import MOST_LEADS, TEN_MINUTES_MS, Bound, pace_options
+from cli.pace import TEN_MINUTES_MS, Bound, PageSize, pace_options
 from cli.request import MOST_LANES, parse
 from cli.resume import resume
 from cli.session import Session, say
@@ -17,7 +18,12 @@ _DAY_MS = 86_400_000
 _LEAST_COST, _MOST_COST = 0.000_001, 1_000_000
 
 
-@click.command()
+def _as_ours(name: str) -> str:
+    """Read an option's name as the old script wrote it: dryRun is dry-run."""
+    return re.sub(r"(?<=[a-z])([A-Z])", r"-\1", name).lower() if re.fullmatch(r"[a-z]+([A-Z][a-z]*)+", name) else name
+
+
+@click.command(context_settings={"token_normalize_func": _as_ours})
 @click.argument("name", metavar="[NAME]", type=click.Choice(list(KINDS)), required=False)
 @click.option("--dry-run", is_flag=True, help="Count what would happen, all of it, writing nothing (the default).")
 @click.option("--apply", is_flag=True, help="Do it.")
@@ -29,9 +35,7 @@ _LEAST_COST, _MOST_COST = 0.000_001, 1_000_000
     metavar="ID",
     help="Only this workspace; repeatable.",
 )
-@click.option(
-    "--limit", type=click.IntRange(1, MOST_LEADS), default=500, show_default=True, help="Page size, in leads."
-)
+@click.option("--limit", type=PageSize(), default=500, show_default=True, help="Page size, in leads.")
 @click.option("--cursor", metavar="ID", help="Start after this lead.")
 @click.option("--rescore-all", is_flag=True, help="Lead scoring: scored leads too (default: unscored only).")
 @click.option(
@@ -42,8 +46,16 @@ _LEAST_COST, _MOST_COST = 0.000_001, 1_000_000
     help="Lead scoring: the n-th job of the run is due n times this after its start.",
 )
 @click.option("--run-until-done", is_flag=True, help="All pages (the default).")
-@click.option("--single-batch", is_flag=True, help="Exactly one page; --resume goes on after it.")
-@click.option("--canary", is_flag=True, help="One page, a report of what it did, and a pause until you resume.")
+@click.option(
+    "--single-batch",
+    is_flag=True,
+    help="Do one page that reads something, then pause. Up to 1,000 empty pages of a lane are passed to find it.",
+)
+@click.option(
+    "--canary",
+    is_flag=True,
+    help="The same, at the start of a new run: verify that page and pause until you resume.",
+)
 @pace_options
 @click.option(
     "--cost-per-job",
@@ -78,7 +90,8 @@ def run(context: click.Context, /, **options: Any) -> None:
     \b
     lead-scoring     (the default) enqueue the scoring of every lead that has none
     message-rollups  bring each lead's lastInboundAt, lastOutboundAt,
-                     lastMessageAt and lastMessageDirection up to its messages
+                     lastZrgOutboundAt, lastMessageAt and lastMessageDirection
+                     up to its messages
 
     Without --apply this is a dry run: it counts every page through the same selection
     and changes nothing, neither in the database nor in Redis.

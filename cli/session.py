@@ -16,7 +16,14 @@ from sqlalchemy.exc import DBAPIError
 from backfill_tasks import settings
 from backfill_tasks.engine import database, ledger, live, schema
 from backfill_tasks.engine.model import PageMessage, Run, RunId, RunState
-from backfill_tasks.errors import BackfillError, CheckpointError, ConfigurationError, UsageError
+from backfill_tasks.errors import (
+    BackfillError,
+    CheckpointError,
+    ConfigurationError,
+    UnverifiedError,
+    UsageError,
+)
+from backfill_tasks.escaping import one_line
 from backfill_tasks.wiring import Parts, assemble
 
 #: Exit statuses.
@@ -62,6 +69,11 @@ class Session:
             schema.require(connection)
             if to_write:
                 schema.require_rights(connection)
+
+    def require_host(self, run: Run) -> None:
+        """Raise HostError unless this role sees, and may do, all that a run takes."""
+        with self.parts.engine.begin() as connection:
+            self.parts.backfills[run.parameters.backfill].check_host(connection, apply=True)
 
     def run(self, run: str | None) -> Run:
         """The run with this id, or the newest.
@@ -111,13 +123,14 @@ def one_line_errors() -> Iterator[None]:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f"; see `{context.command_path} --help`" if context else ""
-        say(f"backfill: {error.format_message().rstrip('.')}{hint}")
+        say(f"backfill: {one_line(error.format_message().rstrip('.'))}{hint}")
         sys.exit(WRONG_USAGE)
     except BackfillError as error:
-        say(f"backfill: {error}")
-        sys.exit(WRONG_USAGE if isinstance(error, UsageError | ConfigurationError | CheckpointError) else FAILED)
+        say(f"backfill: {one_line(str(error))}")
+        sys.exit(_status(error))
     except DBAPIError as error:
-        say(f"backfill: the database refused: {database.reason(error)}{_advice(error)}")
+        failed = "failed" if database.is_transient(error) else "refused"
+        say(f"backfill: the database {failed}: {database.reason(error)}{_advice(error)}")
         sys.exit(FAILED)
     except (RedisError, OperationalError) as error:
         say(f"backfill: Redis failed: {error}; see REDIS_URL, then go on with `backfill run --resume`")
@@ -132,9 +145,13 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(FAILED)
 
 
+def _status(error: BackfillError) -> int:
+    if isinstance(error, UnverifiedError):
+        return QUARANTINED
+    return WRONG_USAGE if isinstance(error, UsageError | ConfigurationError | CheckpointError) else FAILED
+
+
 def _advice(error: DBAPIError) -> str:
     if database.sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
-        return ""
-    return (
-        "; have a DBA grant it: the end of `backfill init --sql` says what the ledger needs, the README what the host"
-    )
+        return database.advice(error)
+    return "; `backfill doctor` says what to have a DBA grant"

@@ -1,22 +1,25 @@
 """Starting a run: what is checked, counted and asked before it is seeded, and what follows it."""
 
 import sys
-import threading
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from backfill_tasks.engine import checkpoint, ledger, schema
 from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.connection import driver
+from backfill_tasks.engine.encoding import unstorable
 from backfill_tasks.engine.model import Lane, Run, RunId
 from backfill_tasks.engine.overlap import overlaps, refuse
 from backfill_tasks.engine.runs import cut, lanes_of, new_id
 from backfill_tasks.engine.verification import Verifier
-from backfill_tasks.errors import CheckpointError
+from backfill_tasks.errors import CheckpointError, UsageError
 from cli import count, render
 from cli.commands import follow_to_the_end, say_whether_workers_are_online, show
-from cli.follow import signals
 from cli.rate import prepare_rate
 from cli.request import Request
 from cli.session import COMPLETE, Session, say
+from cli.signals import Stopped, signals
 
 
 def start(session: Session, request: Request) -> int:
@@ -28,6 +31,7 @@ def start(session: Session, request: Request) -> int:
         if request.state_file is not None:
             checkpoint.require_writable(request.state_file)
     with session.parts.engine.begin() as connection:
+        _require_storable(connection, request)
         backfill.check(connection, request.parameters.options, apply=apply)
         if apply and schema.version(connection):
             schema.require_rights(connection)
@@ -51,6 +55,15 @@ def start(session: Session, request: Request) -> int:
     if request.canary and not request.detach:
         _report_canary(session, new.id)
     return status
+
+
+def _require_storable(connection: Connection, request: Request) -> None:
+    """Refuse a place in the ids with a character that the database lacks: it has none, and we'd have to guess one."""
+    ends = [end for each in request.stretches or () for end in (each.lower, each.upper)]
+    encoding = driver(connection).server_encoding
+    foreign = unstorable(encoding, [request.parameters.cursor, *ends])
+    if foreign is not None:
+        raise UsageError(f"no lead of this database can be {foreign!r}: it is in {encoding}; look at --cursor")
 
 
 def _lanes(session: Session, backfill: Backfill, request: Request) -> tuple[Lane, ...]:
@@ -78,7 +91,7 @@ def _prepare_ledger(session: Session) -> None:
         say(f"The ledger was brought to version {schema.latest()} (schema backfill).")
 
 
-def after_seeding(session: Session, request: Request, run: RunId, stopped: threading.Event) -> int:
+def after_seeding(session: Session, request: Request, run: RunId, stopped: Stopped) -> int:
     """Follow the run, unless that is not wanted."""
     keep = _Checkpoints(request.state_file)
     if not request.detach:
@@ -94,12 +107,25 @@ def after_seeding(session: Session, request: Request, run: RunId, stopped: threa
 
 
 def _report_canary(session: Session, run: RunId) -> None:
-    """What the one page left in the database, and how to go on."""
+    """Say what the canary left in the database, and how to go on."""
     read = session.parts.runs.read(run)
     backfill = session.parts.backfills[read.parameters.backfill]
     found = Verifier(session.parts.engine, backfill, session.settings.statement_timeout_ms).verify(read)
     say()
     say(render.verification(backfill, read, found))
+    if not read.counts.get("read"):
+        say(f"This canary read no {backfill.items}, so it shows nothing of what the run would do.")
+        if read.state == "complete":
+            say(f"It has walked everything: there is nothing to do for {backfill.name}.")
+            return
+        say(f"To look further: backfill run {backfill.name} --resume --single-batch")
+        say(f"To end it:       backfill cancel {run}")
+        return
+    if not found.clean:
+        say("This was the canary, and it was not clean: look into it before you go on.")
+        say(f"To go on all the same: backfill resume {run}")
+        say(f"To end it:             backfill cancel {run}")
+        return
     say(f"This was the canary. If all looks well: backfill resume {run}")
     say(f"If it does not:                       backfill cancel {run}")
 

@@ -137,6 +137,10 @@ class Server(ABC):
         """End the server as a crash does: no goodbye to clients, nothing written that was not yet written."""
         self._end(self.crash_signal)
 
+    def shut_down(self) -> None:
+        """Stop the server cleanly and keep its port and data for the next start."""
+        self._end(self.stop_signal)
+
     def restart(self) -> None:
         """Stop the server cleanly if it is running, and start it with the same port and data."""
         self._end(self.stop_signal)

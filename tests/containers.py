@@ -35,7 +35,7 @@ class HostDatabase:
 
     def wait_until_complete(self, run: str) -> None:
         complete = "SELECT FROM backfill.run WHERE id = %s AND state = 'complete'"
-        wait_for(lambda: self.rows(complete, run), what=f"run {run} to be complete", seconds=60)
+        wait_for(lambda: self.rows(complete, run), what=f"run {run} to be complete")
 
 
 class Published:

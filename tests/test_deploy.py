@@ -69,7 +69,7 @@ def test_alerts_and_dashboard_name_metrics_that_there_are() -> None:
     alerted = metrics_in("".join(re.findall(r"expr: ([^#]*?)\n *(?:for|labels):", RULES.read_text(encoding="utf-8"))))
 
     assert named | alerted <= MEANINGS.keys()
-    assert "backfill_lane_idle_seconds" in alerted
+    assert "backfill_lane_stalled_seconds" in alerted
     assert "backfill_page_duration_seconds" in named
 
 

@@ -2,14 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import ClassVar
 
 from sqlalchemy import Connection
 
 from backfill_tasks.engine.indicators import Indicator
-from backfill_tasks.engine.model import Options, PageResult, Window
+from backfill_tasks.engine.model import Bounds, Options, PageResult, Run, Window
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.engine.pace import Pace
 from backfill_tasks.errors import HostError
@@ -36,18 +37,33 @@ class PageContext:
 
 @dataclass(frozen=True)
 class Stretch:
-    """What `verify` found in one window: ids without a result, and how many came too late to be this run's."""
+    """What `verify` found.
+
+    Attributes:
+        cursor: the last id that was looked at.
+        missing: ids that nothing was done for.
+        arrived: how many came too late to be this run's.
+        looked_at: how many rows were looked at, whether they take part or not.
+        unresolved: ids whose job has ended without a result, by the names of `Backfill.unresolved`.
+        waiting: how many still wait for the host.
+        left_alone: ids of `missing` that another run would leave as they are.
+    """
 
     cursor: str
     missing: Sequence[str]
     arrived: int
+    looked_at: int
+    unresolved: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    waiting: int = 0
+    left_alone: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class PageClaim:
     """What the ledger says that one page did, to be held against the database.
 
-    `times`: when it was done, and when items of it that had been quarantined went through.
+    `times`: when it was done, and when items of it that had been quarantined went through. `beside`: the counts of
+    other runs' pages that have one of these times too.
     """
 
     lane: int
@@ -56,6 +72,11 @@ class PageClaim:
     cursor: str
     times: Sequence[datetime]
     counts: dict[str, int]
+    beside: Sequence[dict[str, int]] = ()
+
+    def most(self, name: str) -> int:
+        """How many rows of a class can carry the page's times: its own, and those of the pages beside it."""
+        return sum(counts.get(name, 0) for counts in (self.counts, *self.beside))
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,11 @@ class Backfill(ABC):
     #: The classes whose items put a new job into a queue of the host's. None for a backfill that has no jobs: no bound
     #: on jobs can hold it back.
     jobs: ClassVar[Sequence[str]] = ()
+    #: How a job can end without a result, and what each means, in the order in which they are shown.
+    unresolved: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    #: What is the matter with items that are missing and that another run would leave as they are.
+    left_alone: ClassVar[str] = ""
 
     @abstractmethod
     def check_options(self, options: Options) -> None:
@@ -143,8 +169,16 @@ class Backfill(ABC):
         """Look for items of the window that should have a result and have none; writes nothing."""
 
     @abstractmethod
+    def verify_full(self, connection: Connection, stretches: Sequence[Bounds], context: PageContext) -> Stretch:
+        """Return what `verify` returns, for all these stretches (one at least) and in a form that needs no index."""
+
+    @abstractmethod
     def recount(self, connection: Connection, claim: PageClaim) -> dict[str, int]:
         """Count in the database what a page says that it did, for those classes that leave a trace there."""
+
+    def recount_full(self, connection: Connection, claims: Sequence[PageClaim]) -> Sequence[dict[str, int]]:
+        """Return what `recount` returns of each of these pages, in a form that needs no index."""
+        return [self.recount(connection, claim) for claim in claims]
 
     @abstractmethod
     def before(self, connection: Connection, item: str) -> str | None:
@@ -157,15 +191,20 @@ class Backfill(ABC):
         """
         return f"all {self.items}"
 
-    def pending(self, connection: Connection, most: int) -> int:  # noqa: ARG002  without jobs, none is pending
-        """How many jobs stand in the host's queue before one that is added now, counted up to `most`.
+    def pending(self, connection: Connection, most: int, context: PageContext | None = None) -> int:  # noqa: ARG002
+        """Return how many jobs stand in the host's queue before one that is added now, counted up to `most`.
 
-        All of this backfill's own that are not done, and those of others that go first.
+        This backfill's own that come due before the run's next one (without a context: before now), and those of
+        others that go first. A backfill without jobs has none.
         """
         return 0
 
-    def outcome(self, connection: Connection, options: Options, started_at: datetime) -> Outcome | None:  # noqa: ARG002
-        """What the host has made of the jobs of a run that began then; None for a backfill that has no jobs.
+    def oldest_due_seconds(self, connection: Connection) -> float | None:  # noqa: ARG002  without jobs, none is due
+        """Return for how long the oldest due job of any kind has waited in the host's queue; None: none is due."""
+        return None
+
+    def outcome(self, connection: Connection, run: Run) -> Outcome | None:  # noqa: ARG002  without jobs, there is none
+        """Return what the host has made of a run's own jobs; None for a backfill that has no jobs.
 
         What it reads grows with the run: it is asked now and then, and not by pages.
         """

@@ -121,7 +121,9 @@ class Chain:
             self.send(following, done.delay_ms / 1000)
             sent = following.page
         self.live.advance(message, done.result.cursor, sent=sent)
-        if done.lane_done:
+        if done.next_lane is not None:
+            self.reseed(message.run, [done.next_lane])  # if this process dies before, the watchdog does it
+        elif done.lane_done:
             self.finish(message.run)
 
     def _take_over(self, message: PageMessage, lane: Lane) -> None:

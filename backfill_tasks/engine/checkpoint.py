@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from backfill_tasks.engine.encoding import is_text
 from backfill_tasks.engine.model import Bounds, Parameters, Run, RunId
 from backfill_tasks.errors import CheckpointError
+from backfill_tasks.escaping import visible
 
 _VERSION = 2
 
 #: Numbers below this one fit into the ledger's bigint.
 _NUMBERS = 2**63
+
+#: A checkpoint of the most lanes takes a tenth of it.
+_MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ def write(path: Path, run: Run) -> None:
         ],
         "written_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    # An id can have bytes that aren't UTF-8: JSON has an escape for each (engine/encoding.py).
+    text = visible(json.dumps(content, indent=2, ensure_ascii=False)) + "\n"
     try:
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
@@ -81,13 +88,43 @@ def write(path: Path, run: Run) -> None:
 
 def require_writable(path: Path) -> None:
     """Raise CheckpointError unless a checkpoint can be written to this path."""
-    if path.is_dir():
-        raise CheckpointError(f"the checkpoint can't be written to {path}: it is a directory")
+    if not path.parent.is_dir():
+        raise CheckpointError(
+            f"the checkpoint can't be written to {path}: create its folder first: mkdir -p {path.parent}"
+        )
     try:
+        found = _mode(path)
+        if found is not None and not stat.S_ISREG(found):
+            kind = "a directory" if stat.S_ISDIR(found) else "not a regular file"
+            raise CheckpointError(f"the checkpoint can't be written to {path}: it is {kind}")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
         raise CheckpointError(f"the checkpoint can't be written to {path}: {error.strerror}") from None
+
+
+def _mode(path: Path) -> int | None:
+    """Return the mode of what a path leads to, or None where nothing is there."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _text(path: Path) -> str:
+    """Read a file of at most 1 MB. A FIFO or a device is refused without waiting for its other side.
+
+    Raises:
+        CheckpointError: it is no regular file, or larger.
+        OSError: it can't be read.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123  a Path opens no descriptor
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise _damaged(path, "it is not a regular file")
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise _damaged(path, "it is larger than 1 MB")
+    return content.decode("utf-8")
 
 
 def read(path: Path) -> Checkpoint | OldCheckpoint | None:
@@ -97,7 +134,7 @@ def read(path: Path) -> Checkpoint | OldCheckpoint | None:
         CheckpointError: it can't be read, or is not a checkpoint; nothing in it is guessed at.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(_text(path))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -129,7 +166,15 @@ def _damaged(path: Path, why: str) -> CheckpointError:
 
 
 def _old(content: Mapping[str, Any]) -> OldCheckpoint:
-    return OldCheckpoint(_id(content, "cursor"), _require(content["runAtIndex"], int, "runAtIndex"))
+    ordinal = _require(content["runAtIndex"], int, "runAtIndex")
+    totals = content.get("totals")
+    enqueued = totals.get("enqueued") if isinstance(totals, dict) else None
+    if ordinal == 0 and enqueued:
+        raise CheckpointError(
+            "this checkpoint is from a dry run of the old script: it counts jobs that were never written, and to go on"
+            " from it would skip their leads; leave --resume and --state-file away to start from the beginning"
+        )
+    return OldCheckpoint(_id(content, "cursor"), ordinal)
 
 
 def _current(content: Mapping[str, Any]) -> Checkpoint:
@@ -170,11 +215,11 @@ def _left(lane: Mapping[str, Any]) -> Bounds | None:
 
 
 def _id(content: Mapping[str, Any], name: str) -> str | None:
-    """An id that the database can hold, or None where there is none yet."""
+    """An id that a database can hold, or None where there is none yet. Lone surrogates may stand for bytes."""
     if content[name] is None:
         return None
     value = str(_require(content[name], str, name))
-    if not value or "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+    if not value or "\x00" in value or not is_text(value):
         raise ValueError(f"{name} is {value!r}")
     return value
 

@@ -1,56 +1,104 @@
 """The connection to the host's PostgreSQL: Prisma's URL, the pool, and which errors pass by themselves."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
-from typing import Any
-from urllib.parse import parse_qsl
+from typing import Any, Literal
+from urllib.parse import unquote, unquote_plus
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, TextClause, create_engine, event, text
+from sqlalchemy import Connection, Engine, ExceptionContext, TextClause, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from backfill_tasks.engine import prisma
+from backfill_tasks.engine.connection import BoundedConnection, begin, driver
+from backfill_tasks.engine.refusal import own_words, refusal, repeats_no_value
 from backfill_tasks.errors import ConfigurationError, UnreachableError
-
-#: Parameters of Prisma's connection URLs that libpq does not know and that mean nothing to it
-#: (https://www.prisma.io/docs/orm/overview/databases/postgresql#arguments).
-_PRISMA_ONLY = frozenset({
-    "connection_limit", "pgbouncer", "pool_timeout", "schema", "single_use_connections", "socket_timeout",
-    "sslaccept", "sslidentity", "sslpassword", "statement_cache_size",
-})  # fmt: skip
 
 _UNENCODED = (
     "DATABASE_URL can't be read: write postgresql://user:password@host:5432/database, and in user and password"
     " percent-encode the characters / ? # @ % and :"
 )
 
-#: SQLSTATE classes and codes of errors that pass by themselves (PostgreSQL's Appendix A): connection, rollback
-#: (deadlock, serialization), resources, operator intervention, a lock or a time-out.
-_TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57", "58"})
-_TRANSIENT_CODES = frozenset({"25P03", "55P03"})
+#: What libpq is told unless the URL says otherwise: packets that vanish are noticed within about 15 seconds.
+_LIMITS: Mapping[str, str] = {
+    "connect_timeout": "10",
+    "keepalives": "1",
+    "keepalives_idle": "5",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+_DEFAULTS: Mapping[str, str] = {"application_name": "backfill", **_LIMITS}
 
-#: SQLSTATE classes of errors that no retry and no smaller page can cure: features, authorization, catalogs,
-#: syntax and access rules.
-_PERMANENT_CLASSES = frozenset({"0A", "28", "3D", "3F", "42"})
+#: Until the first transaction begins; see engine/encoding.py.
+_OURS: Mapping[str, str] = {"client_encoding": "UTF8"}
+
+Kind = Literal["outage", "contention", "permanent", "item"]
+"""What a database error says of the statement.
+
+`outage`: the server can't serve anybody's writes now, or this session is gone; waiting cures it, however long it takes.
+`contention`: another session or a time limit was in the way; a later attempt may succeed. `permanent`: no retry and no
+smaller page helps. `item`: one of the page's items causes it.
+"""
+
+#: SQLSTATE classes (PostgreSQL's Appendix A): connection; login and database, which the server checks only at the start
+#: of a session, so that a worker meets them while a server is replaced or a password is changed; resources; operator
+#: intervention; input and output.
+_OUTAGE_CLASSES = frozenset({"08", "28", "3D", "53", "57", "58"})
+#: A server or session that is read-only: a standby, a full disk, default_transaction_read_only.
+_READ_ONLY = "25006"
+#: A statement that was cancelled, as the statement time-out does it.
+_CANCELLED = "57014"
+
+#: Rollback (deadlock, serialization); an object that isn't in the state needed, such as a lock that can't be had.
+_CONTENTION_CLASSES = frozenset({"40", "55"})
+_CONTENTION_CODES = frozenset({_CANCELLED, "25P02", "25P03", "25P04"})
+
+#: How a standby ends a read that would keep it from replaying what the primary wrote: it cancels the statement, or ends
+#: the session, or resolves a deadlock with the replay.
+_RECOVERY_CONFLICTS = frozenset({"40001", "40P01"})
+
+#: The server has ended the session, or left it in a state that can't be trusted.
+_SPOILS_THE_SESSION = frozenset({"25P02", "25P03", "25P04"})
+
+#: Features, catalogs, syntax and access rules.
+_PERMANENT_CLASSES = frozenset({"0A", "3F", "42"})
+
+#: An internal error, under which poolers report their own trouble; no server says it in these words.
+_INTERNAL = "XX000"
+_POOLER_TROUBLE = re.compile(
+    r"server (closed|conn crashed)|query_wait_timeout|pooler|max client|max_client|no more connections|check ?out",
+    re.IGNORECASE,
+)
+
+#: The server's function that refuses to assign transaction ids, for fear of a wraparound. Messages are translated;
+#: names of functions aren't.
+_NO_TRANSACTION_IDS = frozenset({"GetNewTransactionId", "GetNewMultiXactId"})
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the host's database is. `schema` is the one of the host's tables; `pooled`: behind a transaction pooler."""
+    """Where the host's database is. `schema` is the one of the host's tables; `pooled`: behind a transaction pooler.
+
+    `notes` say what became of parameters that libpq doesn't have or reads differently.
+    """
 
     conninfo: dict[str, Any]
     schema: str
     pooled: bool
+    notes: Sequence[prisma.Note] = ()
 
     def __str__(self) -> str:
-        port = self.conninfo.get("port", "5432")
-        return f"{self.conninfo.get('dbname', '?')} on {self.conninfo.get('host', 'localhost')}:{port}"
+        host, port = self.conninfo.get("host"), self.conninfo.get("port", "5432")
+        # A name without a host may be a password out of its place: postgresql:///PASSWORD.
+        return f"{self.conninfo.get('dbname', '?')} on {host}:{port}" if host else f"localhost:{port}"
 
 
 def parse_url(url: str) -> Address:
@@ -60,6 +108,11 @@ def parse_url(url: str) -> Address:
         ConfigurationError: it is not one. The text repeats nothing of it, because any part may be one of a password.
     """
     scheme, separator, rest = url.partition("://")
+    if scheme in {"prisma", "prisma+postgres"} and separator:
+        raise ConfigurationError(
+            f"DATABASE_URL can't be used: only Prisma's own client speaks {scheme}://; set the database's own URL,"
+            " postgresql://…, which Prisma calls directUrl"
+        )
     if scheme not in {"postgres", "postgresql"} or not separator:
         raise ConfigurationError("DATABASE_URL can't be read: it must begin with postgresql://")
     if any("\ud800" <= character <= "\udfff" for character in url):
@@ -69,8 +122,8 @@ def parse_url(url: str) -> Address:
     if authority.count("@") > 1 or "@" in path + query or "#" in url:
         raise ConfigurationError(_UNENCODED)
     parameters = [parameter for parameter in query.split("&") if parameter]
-    prisma = dict(parse_qsl(query, keep_blank_values=True))
-    known = "&".join(each for each in parameters if each.partition("=")[0] not in _PRISMA_ONLY)
+    translation = prisma.translate(_decoded(parameters))
+    known = "&".join(each for each in parameters if each.partition("=")[0] not in translation.changes)
     try:
         conninfo = conninfo_to_dict(f"{scheme}://{rest}" + (f"?{known}" if known else ""))
     except psycopg.ProgrammingError as error:
@@ -79,11 +132,35 @@ def parse_url(url: str) -> Address:
         raise ConfigurationError(_UNENCODED)
     if not conninfo.get("dbname"):
         raise ConfigurationError("DATABASE_URL names no database: write postgresql://user:password@host:5432/DATABASE")
+    given = {name: value for name, value in conninfo.items() if not _is_for_ever(name, value)}
+    changed = {name: value for name, value in translation.changes.items() if value is not None}
     return Address(
-        conninfo={"application_name": "backfill", "connect_timeout": "10", **conninfo},
-        schema=prisma.get("schema") or "public",
-        pooled=prisma.get("pgbouncer") == "true",
+        conninfo={**_DEFAULTS, **given, **changed, **_OURS},
+        schema=translation.schema,
+        pooled=translation.pooled,
+        notes=translation.notes,
     )
+
+
+def _decoded(parameters: Sequence[str]) -> dict[str, str]:
+    """Return a URL's parameters, percent-decoded; in a schema's name, which only Prisma reads, a plus is a space.
+
+    Raises:
+        ConfigurationError: one has two values.
+    """
+    decoded: dict[str, str] = {}
+    for parameter in parameters:
+        name, separator, value = parameter.partition("=")
+        text = unquote_plus(value) if name == "schema" else unquote(value)
+        if separator and decoded.setdefault(name, text) != text:
+            shown = name if re.fullmatch(r"\w{1,40}", name) else "a parameter"
+            raise ConfigurationError(f"DATABASE_URL has {shown} twice, with two values: remove one")
+    return decoded
+
+
+def _is_for_ever(name: str, value: Any) -> bool:
+    """Whether a URL's limit is none: libpq reads 0 as "no limit", or as the system's, which is hours."""
+    return name in _LIMITS and re.fullmatch(r"-\d+|0+", str(value).strip()) is not None
 
 
 def _why_unreadable(said: str) -> str:
@@ -92,11 +169,12 @@ def _why_unreadable(said: str) -> str:
     return f"DATABASE_URL has a parameter that PostgreSQL does not know: {parameter[1]}" if parameter else _UNENCODED
 
 
-def connect(address: Address) -> Engine:
-    """An engine of one connection a process, which is opened when first used: safe to make before a fork.
+def connect(address: Address, *, statement_ms: int = 15_000) -> Engine:
+    """Return an engine of one connection a process, which opens when first used: safe to make before a fork.
 
     Statements are never prepared: a transaction pooler has no place for them, and a plan made for this page's bounds
-    beats one made for any.
+    beats one made for any. A statement that takes longer than `statement_ms` is ended by the server, and one that the
+    server leaves unanswered for a little longer by the client.
     """
     # Behind a transaction pooler the pooler pools; a connection of our own kept open would only use up a place in it.
     pool: dict[str, Any] = (
@@ -104,15 +182,21 @@ def connect(address: Address) -> Engine:
     )
     engine = create_engine(
         "postgresql+psycopg://",
-        connect_args={**address.conninfo, "prepare_threshold": None},
-        # A page that has waited for its turn must see what was committed meanwhile, whatever the host's default is.
-        isolation_level="READ COMMITTED",
+        creator=partial(BoundedConnection.open, address.conninfo, statement_ms=statement_ms),
         # Every transaction is begun with `begin()`, which ends it. See _end_transaction for those that were cut short.
         pool_reset_on_return=None,
         **pool,
     )
+    event.listen(engine, "begin", begin)
+    event.listen(engine, "handle_error", _drop_session)
     event.listen(engine, "reset", _end_transaction)
     return engine
+
+
+def _drop_session(context: ExceptionContext) -> None:
+    """Let no other transaction use a session after an error that may come from the session: the next one is new."""
+    if _kind(context.original_exception) == "outage" or _code(context.original_exception) in _SPOILS_THE_SESSION:
+        context.is_disconnect = True
 
 
 def _end_transaction(connection: Any, _record: Any, _state: Any) -> None:
@@ -133,7 +217,8 @@ def reachable(address: Address) -> Iterator[None]:
     except DBAPIError as error:
         if not error.connection_invalidated and sqlstate(error) is not None:
             raise
-        raise UnreachableError(f"PostgreSQL can't be reached ({address}): {reason(error)}; see DATABASE_URL") from None
+        why = f"{reason(error)}{prisma.advice(str(error.orig))}"
+        raise UnreachableError(f"PostgreSQL can't be reached ({address}): {why}; see DATABASE_URL") from None
 
 
 def sqlstate(error: DBAPIError) -> str | None:
@@ -141,18 +226,70 @@ def sqlstate(error: DBAPIError) -> str | None:
     return getattr(error.orig, "sqlstate", None)
 
 
-def is_transient(error: DBAPIError) -> bool:
-    """Whether the same statement may go through a little later."""
-    code = sqlstate(error)
+def _code(error: BaseException | None) -> str | None:
+    return getattr(error, "sqlstate", None)
+
+
+def _kind(error: BaseException | None) -> Kind:
+    """Classify an error of the driver's. Every decision about database errors rests on this function."""
+    code = _code(error)
     if code is None:
-        return isinstance(error.orig, psycopg.OperationalError)
-    return code[:2] in _TRANSIENT_CLASSES or code in _TRANSIENT_CODES
+        return "outage" if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else "item"
+    if code in _CONTENTION_CODES or code[:2] in _CONTENTION_CLASSES:
+        return "contention"
+    if code == _READ_ONLY or code[:2] in _OUTAGE_CLASSES or _is_of_the_server(code, error):
+        return "outage"
+    return "permanent" if code[:2] in _PERMANENT_CLASSES else "item"
+
+
+def _is_of_the_server(code: str, error: BaseException | None) -> bool:
+    """Whether an error that usually concerns one statement ended the session, or comes from a pooler."""
+    told = getattr(error, "diag", None)
+    return (
+        getattr(told, "severity_nonlocalized", None) in {"FATAL", "PANIC"}
+        or getattr(told, "source_function", None) in _NO_TRANSACTION_IDS
+        or (code == _INTERNAL and _POOLER_TROUBLE.search(str(error)) is not None)
+    )
+
+
+def kind(error: DBAPIError) -> Kind:
+    """Classify a statement's error."""
+    return _kind(error.orig)
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Whether the error passes without anybody's work on this run, so that no number of attempts is enough."""
+    return kind(error) == "outage"
+
+
+def is_transient(error: DBAPIError) -> bool:
+    """Whether the same statement may succeed a little later."""
+    return kind(error) in {"outage", "contention"}
 
 
 def is_permanent(error: DBAPIError) -> bool:
     """Whether no retry and no smaller page can help: rights, tables, syntax."""
-    code = sqlstate(error)
-    return code is not None and code[:2] in _PERMANENT_CLASSES
+    return kind(error) == "permanent"
+
+
+def is_recovery_conflict(error: DBAPIError) -> bool:
+    """Whether a standby gave up a read-only transaction for the sake of its replay."""
+    return _code(error.orig) in _RECOVERY_CONFLICTS
+
+
+def advice(error: DBAPIError) -> str:
+    """Return what an operator does about an error that stopped a command: a clause to append, or nothing."""
+    if _code(error.orig) == _READ_ONLY:
+        return (
+            "; the server accepts no writes now: after a failover see where DATABASE_URL leads, otherwise look for a"
+            " full disk and for default_transaction_read_only; a run that is running goes on by itself"
+        )
+    if is_outage(error):
+        return (
+            "; wait until the database serves this role again, then type the command again; a run that is running goes"
+            " on by itself"
+        )
+    return "; type the command again" if is_transient(error) else ""
 
 
 def is_foreign_key_violation(error: DBAPIError) -> bool:
@@ -161,12 +298,27 @@ def is_foreign_key_violation(error: DBAPIError) -> bool:
 
 
 def reason(error: DBAPIError) -> str:
-    """The database's own words on one line, with the SQLSTATE; never the statement or its parameters."""
-    diagnostics = getattr(error.orig, "diag", None)
-    message = getattr(diagnostics, "message_primary", None) or str(error.orig)
+    """Return why a statement failed, on one line, with the SQLSTATE.
+
+    The database's own words where they can't repeat the value of a row, and otherwise what kind of error it is, and
+    where. Never the statement or its parameters.
+    """
+    if not repeats_no_value(error.orig, of_an_item=kind(error) == "item"):
+        return refusal(error.orig).summary
+    message = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
     lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return _with_sqlstate(lines[0] if lines else "no message", error)
+
+
+def whole_reason(error: DBAPIError) -> str:
+    """Return all that the database said. It may repeat the values of a row: it is for an operator who asks for it."""
+    return _with_sqlstate(own_words(error.orig), error)
+
+
+def _with_sqlstate(words: str, error: DBAPIError) -> str:
+    """Append an error's SQLSTATE."""
     code = sqlstate(error)
-    return f"{lines[0] if lines else 'no message'}{f' ({code})' if code else ''}"
+    return f"{words}{f' ({code})' if code else ''}"
 
 
 @cache
@@ -187,11 +339,12 @@ def begin_read_only(connection: Connection, *, statement_ms: int) -> None:
     The settings end with the transaction, so they hold behind a transaction pooler too. They are the page's own: see
     sql/fence.sql.
     """
+    driver(connection).await_statements_of(statement_ms)
     connection.exec_driver_sql("SET TRANSACTION READ ONLY")
     connection.exec_driver_sql(
         "SELECT set_config('statement_timeout', %(limit)s, true), set_config('lock_timeout', %(limit)s, true),"
         " set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),"
         " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
-        " set_config('jit', 'off', true)",
+        " set_config('jit', 'off', true), set_config('row_security', 'off', true)",
         {"limit": f"{statement_ms}ms"},
     )

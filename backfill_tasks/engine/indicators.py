@@ -23,8 +23,8 @@ class Reading:
 
     `reason` is empty for *go* without a limit; for *wait* it is what an operator reads where a run stands, for
     *unknown* what it would take to know. `measured` is the same as `value` for machines, in the indicator's `unit`;
-    None for *unknown*. `limit`: the most items that a page may have, which then is the only one at work; None: as many
-    as it would.
+    None where it could not be measured, which is *unknown*, or *wait* for an indicator that fails closed. `limit`: the
+    most items that a page may have, which then is the only one at work; None: as many as it would.
     """
 
     indicator: str
@@ -55,13 +55,16 @@ class Query:
 class Indicator(ABC):
     """One thing that is measured before pages start: a query that takes a millisecond or two, and what its row means.
 
-    An error of the query, and whatever `judge` raises, count as *unknown* and stop nothing.
+    An error of the query, and whatever `judge` raises, count as *unknown* and stop nothing; unless the indicator fails
+    closed: then pages wait until it can be measured, or until its threshold is "off".
     """
 
     name: ClassVar[str]
     #: The base unit in which a reading is handed to machines, and how many of what `compare` gets make one.
     unit: ClassVar[Unit] = "seconds"
     per_unit: ClassVar[float] = 1
+    #: Whether pages wait while it can't be measured. True for a guard without which the host could come to harm.
+    fails_closed: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -76,6 +79,22 @@ class Indicator(ABC):
     @abstractmethod
     def judge(self, row: Row) -> Reading:
         """What it means."""
+
+    @property
+    def diagnosis(self) -> Query | None:
+        """What to ask the catalogs when the query has failed, for `unmeasured` to name the fix; None: nothing.
+
+        Asked of an indicator that fails closed, and of no other.
+        """
+        return None
+
+    def unmeasured(self, why: str, diagnosis: Row | None) -> Reading:  # noqa: ARG002  for those that have one
+        """Return the reading of an indicator that failed: *unknown*, or *wait* if it fails closed.
+
+        `why` is the error in words; `diagnosis`, the row that its query of that name answered.
+        """
+        reading = self.unknown(why)
+        return replace(reading, answer="wait") if self.fails_closed and self.threshold != "off" else reading
 
     def compare(self, value: float, most: float, shown: str, reason: str) -> Reading:
         """*wait* for this reason if a value is over the most that is allowed, else *go*."""

@@ -11,6 +11,9 @@ from backfill_tasks.engine.model import RunId
 from backfill_tasks.engine.pace import Pace
 from backfill_tasks.engine.pressure import Pressure
 
+#: For the reason that an operator reads, waiting jobs are counted up to this number: some 10 ms by index.
+_MOST_COUNTED = 10_000
+
 
 @dataclass(frozen=True)
 class Leave:
@@ -83,8 +86,10 @@ def _bounded(
         if size < 1:
             return NoLeave("budget", f"its budget of {pace.max_jobs:,} jobs is used up")
     if pace.max_pending is not None:
-        size = min(size, pace.max_pending - backfill.pending(connection, pace.max_pending))
+        size = min(size, pace.max_pending - backfill.pending(connection, pace.max_pending, context))
         if size < 1:
-            full = f"no room in the host's queue: {pace.max_pending:,} jobs wait, ours and due live ones"
+            waiting = backfill.pending(connection, _MOST_COUNTED, context)
+            shown = f"{waiting:,}" if waiting < _MOST_COUNTED else f"{waiting:,} or more"
+            full = f"no room in the host's queue: {shown} jobs wait, ours and due live ones"
             return NoLeave("wait", full, "max pending")
     return Leave(size, context)

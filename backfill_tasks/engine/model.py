@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal, NewType
 
 from backfill_tasks.engine.pace import BOUNDS, Pace
+from backfill_tasks.engine.refusal import Refusal
+from backfill_tasks.errors import MalformedError
 
 RunId = NewType("RunId", str)
 Mode = Literal["dry-run", "apply"]
@@ -101,25 +103,32 @@ class PageResult:
         counts: items by class.
         numbered: how many of the run's ordinals the page used (see `Backfill.numbers`).
         due_at: when the last of its items falls due, where they are spread (see `PageContext.spacing_ms`).
+        enqueued: ids of the items whose jobs the page wrote: the run's own from then on.
     """
 
     cursor: str
     counts: Mapping[str, int]
     numbered: int = 0
     due_at: datetime | None = None
+    enqueued: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """An item that a page could not handle, and the database's own word why."""
+    """An item that a page couldn't handle, and why, on one line that repeats no value of its row."""
 
     item: str
     error: str
+    refusal: Refusal | None = None
 
 
 #: The version of the message's format, to be raised with every change of PageMessage's fields or of what they mean. It
 #: travels with each message and is part of the queue's name.
 MESSAGE_FORMAT = 2
+
+#: What the ledger's columns and a log line have room for.
+_GREATEST = 2**31 - 1
+_LONGEST_RUN_ID = 100
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,25 @@ class PageMessage:
     page: int
     generation: int
     waits: int = 0
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> "PageMessage":
+        """Read the fields of a message. Anybody who can reach the broker may have written them.
+
+        Raises:
+            MalformedError: they aren't a page's.
+        """
+        names = {each.name for each in fields(cls)}
+        needed = {each.name for each in fields(cls) if each.default is MISSING}
+        if not needed <= values.keys() <= names:
+            raise MalformedError(f"the task's arguments must be {', '.join(sorted(names))}")
+        run = values["run"]
+        if not (isinstance(run, str) and 0 < len(run) <= _LONGEST_RUN_ID and run.isprintable()):
+            raise MalformedError("run is no run's id")
+        for name in sorted(names - {"run"} & values.keys()):
+            if type(values[name]) is not int or not 0 <= values[name] <= _GREATEST:
+                raise MalformedError(f"{name} is not a whole number from 0 to {_GREATEST}")
+        return cls(**values)
 
     @property
     def task_id(self) -> str:
@@ -154,7 +182,8 @@ class Lane:
     """A lane as the ledger has it.
 
     `page` is the last one that was committed, 0 before the first; `size`, what the next may hold (None: the run's
-    limit); `waits`, how often the next has been put off.
+    limit); `waits`, how often the next has been put off; `held_until`, until when it is postponed; `reason_kind`, the
+    reason in a word that never changes, where a diagnosis gave it.
     """
 
     number: int
@@ -168,6 +197,8 @@ class Lane:
     moved_at: datetime
     size: int | None = None
     waits: int = 0
+    held_until: datetime | None = None
+    reason_kind: str | None = None
 
     @property
     def position(self) -> str | None:
@@ -187,6 +218,7 @@ class Lane:
             "cursor": self.cursor,
             "state": state,
             "reason": self.reason,
+            "reason_kind": self.reason_kind,
             "pages": self.page,
             "generation": self.generation,
             "counts": {name: self.counts.get(name, 0) for name in classes},
@@ -238,10 +270,13 @@ class Run:
         return sum(lane.page for lane in self.lanes)
 
     @property
-    def still_seconds(self) -> float:
-        """How long no lane has moved."""
-        moved = max((lane.moved_at for lane in self.lanes), default=self.started_at)
-        return max(0.0, (self.seen_at - moved).total_seconds())
+    def has_passed_any(self) -> bool:
+        """Whether any lane has passed an item, so that there is something to verify."""
+        return any(lane.cursor is not None for lane in self.lanes)
+
+    def still_seconds(self, lane: Lane) -> float:
+        """How long a lane had not moved when the run was read."""
+        return max(0.0, (self.seen_at - lane.moved_at).total_seconds())
 
     def state_of(self, lane: Lane) -> LaneState | RunState:
         """A lane's state as one reads it: a lane that has not come to its end stands as its run does."""

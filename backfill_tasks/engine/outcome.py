@@ -17,9 +17,11 @@ class Outcome:
         unended: how many of them it has still to do.
         done: how many items have their result from it.
         oldest_due_at: since when the oldest due one waits; None: none is due.
-        last_due_at: when the last one falls due; None: none waits.
+        last_due_at: when the last one falls due that ever does; None: none waits.
+        never_due: how many are due in over a hundred years, so that the host never does them.
         per_minute: how many it has ended a minute lately; None: too early to tell.
         seen_at: when this was so.
+        known: False for a run of an older version, which kept no record of its jobs; then the rest says nothing.
     """
 
     jobs: Mapping[str, int]
@@ -29,6 +31,13 @@ class Outcome:
     last_due_at: datetime | None
     per_minute: float | None
     seen_at: datetime
+    known: bool = True
+    never_due: int = 0
+
+    @property
+    def without_result(self) -> int:
+        """How many have ended and left no result."""
+        return sum(self.jobs.values()) - self.unended - self.done
 
     @property
     def oldest_seconds(self) -> float | None:
@@ -37,7 +46,7 @@ class Outcome:
 
     def seconds_left(self, to_come: int | None) -> float | None:
         """In how long the host will have done these jobs and `to_come` more (None: unknown); None: it can't be told."""
-        if to_come is None:
+        if to_come is None or not self.known or self.never_due:
             return None
         left = self.unended + to_come
         if not left:
@@ -51,9 +60,11 @@ class Outcome:
         """As `status --json` has it; `to_come`: how many more jobs the run will enqueue, None: unknown."""
         left = self.seconds_left(to_come)
         return {
-            "jobs": dict(self.jobs),
-            "done": self.done,
+            "known": self.known,
+            "jobs": dict(self.jobs) if self.known else None,
+            "done": self.done if self.known else None,
             "oldest_due_at": self.oldest_due_at and self.oldest_due_at.isoformat(timespec="milliseconds"),
+            "never_due": self.never_due if self.known else None,
             "per_minute": self.per_minute,
             "seconds_left": None if left is None else round(left),
         }

@@ -9,13 +9,15 @@ from typing import Literal
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.engine import ledger
+from backfill_tasks.engine import batch, ledger, schema
 from backfill_tasks.engine.backfill import Backfill, PageContext, Raced
-from backfill_tasks.engine.database import is_foreign_key_violation, is_permanent, is_transient, reason
+from backfill_tasks.engine.database import is_foreign_key_violation, is_permanent, is_transient, reason, sqlstate
 from backfill_tasks.engine.leave import Gate, NoLeave
 from backfill_tasks.engine.live import LiveCursors
 from backfill_tasks.engine.model import Bounds, Lane, PageMessage, PageResult, Quarantined, Window
 from backfill_tasks.engine.pace import next_size
+from backfill_tasks.engine.refusal import refusal
+from backfill_tasks.errors import LedgerError
 
 #: The most rows that a page looks at to find its items. An index scan of 5,000 rows takes some 10 to 30 ms from memory,
 #: so a page of a sparse table stays short, and 2,000,000 rows without an eligible one are 400 pages.
@@ -27,6 +29,8 @@ _RACES = 3
 #: A page that has begun so often without an end has ended its worker so often: it is not tried again.
 MOST_ATTEMPTS = 5
 
+_INSUFFICIENT_PRIVILEGE = "42501"
+
 Refusal = Literal["superseded", "duplicate", "held", "unknown", "deadly"]
 
 #: A smaller page looks at fewer rows too, so that it is a shorter one on a sparse table as well; but never at fewer
@@ -36,13 +40,17 @@ _LEAST_ROWS = 50
 
 @dataclass(frozen=True)
 class Committed:
-    """The page is in the database, once and for good."""
+    """The page is in the database, once and for good.
+
+    `next_lane`: where a single batch goes on, if not in this lane.
+    """
 
     result: PageResult
     quarantined: int
     lane_done: bool
     run_goes_on: bool
     delay_ms: int
+    next_lane: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,29 @@ class Pages:
     def do(self, message: PageMessage) -> Committed | Refused | PutOff:
         """Do a page and commit it, exactly once however often and by however many this is called at a time.
 
-        Items that fail on their own are quarantined and the others go through. A page that gets no leave is put off.
+        Items that fail on their own are quarantined and the others go through. A page that gets no leave is put off. So
+        is one for which this role lacks a right, or from which row-level security hides rows: it goes on by itself when
+        a DBA has mended that.
 
         Raises:
             DBAPIError: passing trouble, or an error that no smaller page can cure; nothing was changed.
             Raced: the host keeps changing the page's rows; nothing was changed.
         """
+        try:
+            return self._with_all_rights(message)
+        except LedgerError as error:  # the ledger can't be read, nor told why the page waits
+            return PutOff(message, self.wait_seconds, str(error))
+
+    def _with_all_rights(self, message: PageMessage) -> Committed | Refused | PutOff:
+        try:
+            return self._whole_or_in_parts(message)
+        except DBAPIError as error:
+            put_off = self._put_off_for_rights(message) if sqlstate(error) == _INSUFFICIENT_PRIVILEGE else None
+            if put_off is None:
+                raise
+            return put_off
+
+    def _whole_or_in_parts(self, message: PageMessage) -> Committed | Refused | PutOff:
         try:
             return self._attempt(message, careful=False)
         except Raced:
@@ -101,6 +126,7 @@ class Pages:
         with self.engine.begin() as connection:
             fence = ledger.fence(connection, message, lock_ms=self.lock_ms, statement_ms=self.statement_ms)
             if fence is None:
+                schema.version(connection)  # a ledger whose rows are hidden is one that can't be read
                 return Refused("unknown")
             refusal = _refusal(fence, message)
             if refusal is not None:
@@ -137,15 +163,31 @@ class Pages:
             )
             # At its ceiling a lane has no size of its own: so a limit that is raised holds from the next page on.
             size_kept = following if following < fence.parameters.limit else None
-            ledger.record(connection, message, fence, result, quarantined, size=size_kept, seconds=took)
+            next_lane = ledger.record(connection, message, fence, result, quarantined, size=size_kept, seconds=took)
         lane_done = result.cursor == fence.lane.bounds.upper
         return Committed(
             result=result,
             quarantined=len(quarantined),
             lane_done=lane_done,
-            run_goes_on=not (lane_done or fence.single_batch),
+            run_goes_on=not (lane_done or (fence.single_batch and batch.ends_with(message.page, result.counts))),
             delay_ms=fence.parameters.page_delay_ms,
+            next_lane=next_lane,
         )
+
+    def _put_off_for_rights(self, message: PageMessage) -> Refused | PutOff | None:
+        """Put a page off that the database refused, and say what its role lacks; None if that is nothing."""
+        self.live.forgive(message)
+        with self.engine.begin() as connection:
+            schema.require(connection)
+            schema.require_rights(connection)
+            fence = ledger.fence(connection, message, lock_ms=self.lock_ms, statement_ms=self.statement_ms)
+            backfill = self.backfills.get(fence.parameters.backfill) if fence else None
+            if fence is None or backfill is None or _refusal(fence, message) is not None:
+                return None
+            for lack in backfill.lacking(connection, apply=True):
+                why = NoLeave("wait", f"{lack.what}: {lack.cure}", "rights")
+                return self._without_leave(connection, message, fence, why)
+        return None
 
     def _without_leave(
         self, connection: Connection, message: PageMessage, fence: ledger.Fence, leave: NoLeave
@@ -163,7 +205,7 @@ def _refusal(fence: ledger.Fence, message: PageMessage) -> Refusal | None:
     lane = fence.lane
     if lane.generation != message.generation:
         return "superseded" if lane.generation > message.generation else "unknown"
-    if fence.run_state != "running":
+    if fence.run_state != "running" or fence.batch_lane not in (None, lane.number):
         return "held"
     if lane.page >= message.page or lane.waits > message.waits:
         return "duplicate"
@@ -211,7 +253,13 @@ def _bisect(
     right = _bisect(connection, backfill, rest, onward, quarantined)
     counts = Counter(left.counts)
     counts.update(right.counts)
-    return PageResult(right.cursor, counts, left.numbered + right.numbered, right.due_at or left.due_at)
+    return PageResult(
+        right.cursor,
+        counts,
+        left.numbered + right.numbered,
+        right.due_at or left.due_at,
+        (*left.enqueued, *right.enqueued),
+    )
 
 
 def _quarantine(
@@ -225,6 +273,6 @@ def _quarantine(
     """Pass the one item that is left of a failing stretch, and keep its error."""
     found = backfill.survey(connection, window, context)
     if found.counts["read"] and error is not None:
-        quarantined.append(Quarantined(found.cursor, reason(error)))
+        quarantined.append(Quarantined(found.cursor, reason(error), refusal(error.orig)))
         return PageResult(found.cursor, {"read": 1, "quarantined": 1})
     return PageResult(found.cursor, {"read": 0})

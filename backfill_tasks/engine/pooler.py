@@ -1,10 +1,11 @@
 """What stands between this process and PostgreSQL: nothing, or a pooler, and which kind."""
 
-import asyncio
+import time
 from typing import Literal
 
 import psycopg
 
+from backfill_tasks.engine.connection import BoundedConnection
 from backfill_tasks.engine.database import Address
 
 Between = Literal["nothing", "a session pooler", "a transaction pooler", "a pooler"]
@@ -27,36 +28,34 @@ def between(address: Address, *, patience: float = _PATIENCE) -> Between:
     within `patience` seconds.
 
     Raises:
-        psycopg.Error: the database can't be reached, or refuses.
+        psycopg.Error: the database can't be reached, refuses, or leaves the first connection unanswered for `patience`
+            seconds.
     """
-    return asyncio.run(_between(address, patience))
+    deadline = time.monotonic() + patience
+    with _connected(address) as one:
+        own = _process(one, deadline)
+        return "nothing" if own == one.info.backend_pid else _kind(address, one, deadline)
 
 
-async def _between(address: Address, patience: float) -> Between:
-    async with await _connected(address) as one:
-        if await _process(one) == one.info.backend_pid:
-            return "nothing"
+def _kind(address: Address, one: BoundedConnection, deadline: float) -> Between:
+    own = _process(one, deadline)
+    with _connected(address) as other:
         try:
-            return await asyncio.wait_for(_kind(address, one), patience)
-        except TimeoutError:
+            others = _process(other, deadline)
+            for _ in range(_ROUNDS):
+                if own == others or _process(one, deadline) != own or _process(other, deadline) != others:
+                    return "a transaction pooler"
+        except psycopg.OperationalError:  # the second connection waits for a place that the first one has
             return "a pooler"
-
-
-async def _kind(address: Address, one: "psycopg.AsyncConnection") -> Between:
-    own = await _process(one)
-    async with await _connected(address) as other:
-        others = await _process(other)
-        for _ in range(_ROUNDS):
-            if own == others or await _process(one) != own or await _process(other) != others:
-                return "a transaction pooler"
     return "a session pooler"
 
 
-async def _connected(address: Address) -> "psycopg.AsyncConnection":
-    return await psycopg.AsyncConnection.connect(**address.conninfo, autocommit=True, prepare_threshold=None)
+def _connected(address: Address) -> BoundedConnection:
+    return BoundedConnection.open(address.conninfo, statement_ms=0)
 
 
-async def _process(connection: "psycopg.AsyncConnection") -> int:
-    """The server process that answers; each time a transaction of its own."""
-    row = await (await connection.execute(_PID)).fetchone()
+def _process(connection: BoundedConnection, deadline: float) -> int:
+    """Return the server process that answers; each time in a transaction of its own."""
+    connection.patience = max(deadline - time.monotonic(), 0.0)
+    row = connection.execute(_PID).fetchone()
     return int(row[0]) if row else 0

@@ -17,8 +17,9 @@ from backfill_tasks.engine.indicators import Indicator, Query, Reading, Row
 
 logger = logging.getLogger(__name__)
 
-#: The longest that an indicator may take, in milliseconds: they are asked before a page, and nobody waits for them.
-_PATIENCE_MS = 100
+#: The longest that an indicator may take, in milliseconds: they are asked before a page, and nobody waits for them. One
+#: that fails closed is asked a second time on its own, with more time: the page can't go on without its answer.
+_PATIENCE_MS, _CLOSED_PATIENCE_MS = 100, 1_000
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Pressure:
 
     indicators: Sequence[Indicator]
     fresh_seconds: float
+    patience_ms: int = _PATIENCE_MS
+    closed_patience_ms: int = _CLOSED_PATIENCE_MS
     _held: tuple[tuple[Indicator, ...], float, list[Reading]] = ((), 0.0, [])
     #: The names of those that could not answer the last time, and of those of which that has been logged.
     _broken: set[str] = field(default_factory=set)
@@ -72,7 +75,7 @@ class Pressure:
         )
 
     def readings(self, connection: Connection, indicators: Sequence[Indicator]) -> list[Reading]:
-        """What each of these says, in their order. One that can't answer says *unknown*, and that is logged once.
+        """What each of these says, in their order. What one says that can't answer is logged once: see `unmeasured`.
 
         All are asked in one statement, but those that could not answer the last time, which are asked one by one.
 
@@ -81,7 +84,8 @@ class Pressure:
         """
         rows: dict[Query, Row] = {}
         try:
-            rows = _rows(connection, (each.query for each in indicators if each.name not in self._broken))
+            asked = [each.query for each in indicators if each.name not in self._broken]
+            rows = _rows(connection, asked, patience_ms=self.patience_ms)
         except Exception as error:  # which of them it was shows when each is asked for itself
             if _is_lost(error):
                 raise
@@ -91,35 +95,48 @@ class Pressure:
         try:
             query = indicator.query
             if query not in rows:
-                rows |= _rows(connection, [query])
+                patience_ms = self.closed_patience_ms if indicator.fails_closed else self.patience_ms
+                rows |= _rows(connection, [query], patience_ms=patience_ms)
             reading = indicator.judge(rows[query])
-        except Exception as error:  # an indicator stops nothing, whatever it raises
+        except Exception as error:  # whatever it raises, the page does not fail of it
             if _is_lost(error):
                 raise
-            return self._unknown(indicator, error)
+            return self._unmeasured(connection, indicator, error)
         self._broken.discard(indicator.name)
         return reading
 
-    def _unknown(self, indicator: Indicator, error: Exception) -> Reading:
+    def _unmeasured(self, connection: Connection, indicator: Indicator, error: Exception) -> Reading:
         first, *_ = str(error).splitlines() or [""]
         why = reason(error) if isinstance(error, DBAPIError) else f"{type(error).__name__}: {first}"
+        reading = indicator.unmeasured(why, self._diagnosis(connection, indicator) if indicator.fails_closed else None)
         if indicator.name not in self._logged:
-            logger.warning("an indicator can't answer and is passed over: %s: %s", indicator.name, why)
+            means = "pages wait until it can" if reading.answer == "wait" else "is passed over"
+            logger.warning("an indicator can't answer and %s: %s: %s", means, indicator.name, why)
         self._logged.add(indicator.name)
         self._broken.add(indicator.name)
-        return indicator.unknown(why)
+        return reading
+
+    def _diagnosis(self, connection: Connection, indicator: Indicator) -> Row | None:
+        """What the catalogs say of an indicator that failed; None if they can't be asked either."""
+        query = indicator.diagnosis
+        try:
+            return None if query is None else _rows(connection, [query], patience_ms=_CLOSED_PATIENCE_MS)[query]
+        except DBAPIError as error:
+            if _is_lost(error):
+                raise
+            return None
 
 
 def _is_lost(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
-def _rows(connection: Connection, queries: Iterable[Query]) -> dict[Query, Row]:
+def _rows(connection: Connection, queries: Iterable[Query], *, patience_ms: int) -> dict[Query, Row]:
     """The rows of all these queries, in one statement: what a page waits for are the ways to the server and back."""
     distinct = tuple(dict.fromkeys(queries))
     if not distinct:
         return {}
-    with _aside(connection):
+    with _aside(connection, patience_ms):
         return dict(zip(distinct, connection.execute(_together(distinct)).one(), strict=True))
 
 
@@ -131,9 +148,9 @@ def _together(queries: tuple[Query, ...]) -> Select[Any]:
 
 
 @contextmanager
-def _aside(connection: Connection) -> Iterator[None]:
+def _aside(connection: Connection, patience_ms: int) -> Iterator[None]:
     """A part of a transaction with a time-out of its own. Neither that stays, nor the error of a statement."""
-    connection.exec_driver_sql(f"SAVEPOINT aside; SET LOCAL statement_timeout = '{_PATIENCE_MS}ms'")
+    connection.exec_driver_sql(f"SAVEPOINT aside; SET LOCAL statement_timeout = '{patience_ms}ms'")
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from backfill_tasks import settings
-from backfill_tasks.engine.live import lua
+from backfill_tasks.engine.live import lua, new_token
 from backfill_tasks.errors import UsageError
 
 _SECONDS: Mapping[str, int] = MappingProxyType({"s": 1, "m": 60, "h": 3600})
@@ -94,7 +94,7 @@ class FleetRate:
 
     def set(self, rate: Rate) -> Rate | None:
         """Let a rate hold from now on, and answer the one before; None where Redis knew none."""
-        before = self._set_rate(keys=[self._key], args=[rate.text, _microseconds(rate.interval)])
+        before = self._set_rate(keys=[self._key], args=[rate.text, _microseconds(rate.interval), new_token()])
         return None if before is None else Rate(before)
 
     def take(self, worker: str, known: Known, *, waited: float) -> Answer:

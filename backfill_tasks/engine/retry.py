@@ -9,18 +9,23 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.backfill import Backfill, PageContext, Raced
-from backfill_tasks.engine.database import is_permanent, is_transient, reason
+from backfill_tasks.engine.database import is_permanent, is_transient, reason, whole_reason
 from backfill_tasks.engine.leave import Gate, NoLeave
 from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Quarantined, RunId, Window
+from backfill_tasks.engine.refusal import refusal
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What became of a quarantined item. `held`: it was not tried, for this reason."""
+    """What became of a quarantined item. `held`: it was not tried, for this reason.
+
+    `whole_reason`: all that the database said, which may repeat the values of the row. It is stored nowhere.
+    """
 
     item: str
     outcome: Literal["went through", "failed again", "held"]
     reason: str = ""
+    whole_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,11 +96,18 @@ class Retrier:
             except (DBAPIError, Raced) as error:
                 if isinstance(error, DBAPIError) and (is_transient(error) or is_permanent(error)):
                     raise
-                why = reason(error) if isinstance(error, DBAPIError) else "the host keeps changing its row"
-                ledger.keep_in_quarantine(connection, run, each.item, why)
-                return Tried(each.item, "failed again", why)
+                failed = _failure(each.item, error)
+                ledger.keep(connection, message, [failed])
+                whole = whole_reason(error) if isinstance(error, DBAPIError) else failed.error
+                return Tried(each.item, "failed again", failed.error, whole)
             ledger.release(connection, run, each.item, place, fence.lane, result)
             return Tried(each.item, "went through")
+
+
+def _failure(item: str, error: DBAPIError | Raced) -> Quarantined:
+    if isinstance(error, Raced):
+        return Quarantined(item, "the host keeps changing its row")
+    return Quarantined(item, reason(error), refusal(error.orig))
 
 
 def _page_of_one(connection: Connection, backfill: Backfill, bounds: Bounds, context: PageContext) -> PageResult:

@@ -27,7 +27,7 @@ def new_id() -> RunId:
 def cut(engine: Engine, backfill: Backfill, parameters: Parameters, *, smallest: int) -> tuple[Lane, ...]:
     """Cut what a run is to walk into its lanes; none if there is nothing. Reads only."""
     with engine.begin() as connection:
-        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY; SET LOCAL row_security = off")
         uppers = backfill.split(
             connection, parameters.options, after=parameters.cursor, lanes=parameters.lanes, smallest=smallest
         )
@@ -55,7 +55,8 @@ class Runs:
         """Write a run to the ledger, place its live cursors, send the first page of every lane.
 
         Of a single batch only the first lane's: the others are there for whoever resumes it. Of two that are started
-        at the same moment, the second finds the first.
+        at the same moment, the second finds the first. From the moment that a page is sent, the workers have the run:
+        no fault of the database's after it is an error of the start.
 
         Raises:
             UsageError: an unfinished run walks items of it too, and it is not to be started by force.
@@ -71,7 +72,8 @@ class Runs:
         lanes = [lane for lane in created.lanes if lane.state == "running"] if created else []
         for lane in lanes[:1] if new.single_batch else lanes:
             self.chain.seed(new.id, lane)
-        self.chain.finish(new.id)
+        if not lanes:
+            self.chain.finish(new.id)
         return new.id
 
     def resume(self, run: RunId, *, single_batch: bool = False) -> list[int]:
@@ -89,11 +91,13 @@ class Runs:
             raise UsageError(f"run {run} is {before.state}: there is nothing to resume")
         unended = [lane for lane in before.lanes if lane.state != "done"]
         lost = [lane.number for lane in unended if lane.page and self.chain.live.read(run, lane.number) is None]
+        seeded = unended[:1] if single_batch else unended
+        batch_lane = seeded[0].number if single_batch and seeded else None
         with self.engine.begin() as connection:
-            ledger.reopen(connection, run, single_batch=single_batch)
+            ledger.reopen(connection, run, single_batch=single_batch, batch_lane=batch_lane)
             ledger.note(connection, run, "resumed", {"old": before.state, "lost_lanes": lost}, who=ledger.who())
-        self.chain.reseed(run, [lane.number for lane in (unended[:1] if single_batch else unended)])
-        self.chain.finish(run)
+        if not self.chain.reseed(run, [lane.number for lane in seeded]):
+            self.chain.finish(run)
         return lost
 
     def tune(self, run: RunId, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -32,11 +32,15 @@ $migration$;
 #: What a run does with the ledger's tables.
 _GRANT = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill"
 
-#: Whether there is a ledger, and this role may read its version.
+#: Whether there is a ledger, this role may read its version, and of which of its tables it does not see all rows.
 _READABLE = """
 SELECT
   quote_ident(current_user) AS role,
-  has_schema_privilege(pg_namespace.oid, 'USAGE') AND has_table_privilege(pg_class.oid, 'SELECT') AS readable
+  has_schema_privilege(pg_namespace.oid, 'USAGE') AND has_table_privilege(pg_class.oid, 'SELECT') AS readable,
+  (
+    SELECT string_agg(quote_ident(relname), ', ' ORDER BY relname) FROM pg_class
+    WHERE relnamespace = pg_namespace.oid AND relkind = 'r' AND row_security_active(oid)
+  ) AS hidden
 FROM pg_namespace
 JOIN pg_class ON pg_class.relnamespace = pg_namespace.oid
 WHERE nspname = 'backfill' AND relname = 'migration'
@@ -47,6 +51,8 @@ _GRANTS = f"""
 -- The role that the backfill connects as needs this, if it is not the one that runs this script:
 --   GRANT USAGE ON SCHEMA backfill TO the_role;
 --   {_GRANT} TO the_role;
+-- and this, where row-level security is switched on for these tables or the host's (for new ones by an event trigger):
+--   ALTER ROLE the_role BYPASSRLS;
 """
 
 #: Two processes that migrate at once take turns on this advisory lock of their transactions ("backfill" in ASCII).
@@ -72,7 +78,11 @@ def as_sql() -> str:
 
 
 def version(connection: Connection) -> int:
-    """The version of the database's ledger; 0 where there is none."""
+    """The version of the database's ledger; 0 where there is none.
+
+    Raises:
+        LedgerError: this role may not read it, or row-level security hides rows of it.
+    """
     found = connection.execute(text(_READABLE)).one_or_none()
     if found is None:
         return 0
@@ -80,6 +90,11 @@ def version(connection: Connection) -> int:
         raise LedgerError(
             "this role may not read the ledger: have a DBA run"
             f" GRANT USAGE ON SCHEMA backfill TO {found.role}; {_GRANT} TO {found.role}"
+        )
+    if found.hidden:
+        raise LedgerError(
+            f"row-level security hides rows of the ledger from this role ({found.hidden}):"
+            f" have a DBA run ALTER ROLE {found.role} BYPASSRLS"
         )
     return int(connection.execute(text("SELECT coalesce(max(version), 0) FROM backfill.migration")).scalar_one())
 
@@ -97,8 +112,10 @@ def migrate(connection: Connection) -> list[int]:
     try:
         if pending:
             connection.exec_driver_sql(_FRAME)
+            version(connection)  # an event trigger may have hidden the new table's rows; refuse before the first INSERT
         for number, sql in pending.items():
             connection.exec_driver_sql(sql)
+            version(connection)
             connection.execute(text("INSERT INTO backfill.migration (version) VALUES (:version)"), {"version": number})
     except DBAPIError as error:
         if not is_permanent(error):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from backfill_tasks.engine import ledger
+from backfill_tasks.engine import batch, ledger
 from backfill_tasks.engine.backfill import Backfill, PageContext
 from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.engine.model import Lane, PageResult, Parameters, Run, RunId, Window
@@ -53,12 +53,13 @@ class Survey:
             if walk.done():
                 walk.result()
         done = all(lane.state == "done" for lane in self.lanes)
+        read = sum(lane.counts.get("read", 0) for lane in self.lanes)
         now = datetime.now(UTC)
         return Run(
             id=self.run,
             mode="dry-run",
             state="running" if not walked else "complete" if done else "paused",
-            reason="single batch done" if walked and not done else None,
+            reason=batch.reason({"read": read}) if walked and not done else None,
             parameters=self.parameters,
             single_batch=self.single_batch,
             started_at=self.started_at,
@@ -79,7 +80,7 @@ class Survey:
                 begin_read_only(connection, statement_ms=self.statement_ms)
                 result = self.backfill.survey(connection, window, context)
             self._replace(index, _moved(lane, result))
-            if self.single_batch:
+            if self.single_batch and batch.ends_with(self.lanes[index].page, result.counts):
                 break
             if self.lanes[index].state == "running":
                 self._stopped.wait(self.parameters.page_delay_ms / 1000)

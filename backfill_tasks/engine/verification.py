@@ -1,16 +1,29 @@
 """The verification: what the ledger says of a run, held against itself and against the database."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.backfill import Backfill, PageClaim, PageContext
-from backfill_tasks.engine.database import begin_read_only
+from backfill_tasks.engine.backfill import Backfill, PageClaim, PageContext, Stretch
+from backfill_tasks.engine.database import begin_read_only, is_recovery_conflict, load_sql, statement
 from backfill_tasks.engine.model import Bounds, Run, Window
 from backfill_tasks.engine.page import PAGE_ROWS
+from backfill_tasks.errors import UnverifiedError
+
+T = TypeVar("T")
+
+#: How long a statement that reads whole tables may take, in milliseconds. Finite: the client waits for an answer only
+#: slightly longer than the server's time-out, and no time-out (0) would let it give up after seconds.
+_FULL_STATEMENT_MS = 86_400_000
+
+#: How often a standby may cancel the same read before the verification gives up.
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -24,6 +37,11 @@ class Verification:
         found: for each class that leaves a trace: what the ledger counts, and what is there now. Less may be there:
             the host deletes and changes rows. More may not.
         contradictions: what the ledger says that can't be true, in words.
+        looked_at: how many rows were looked at.
+        unresolved: ids whose job has ended without a result, by the backfill's names, and are not in quarantine.
+        waiting: how many still wait for the host.
+        left_alone: ids of `missing` that another run would leave as they are.
+        hidden: ids of `missing` that whole tables show and indexes don't: another run wouldn't see them either.
     """
 
     missing: tuple[str, ...]
@@ -31,76 +49,176 @@ class Verification:
     quarantined: int
     found: Mapping[str, tuple[int, int]]
     contradictions: tuple[str, ...]
+    looked_at: int
+    unresolved: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    waiting: int = 0
+    left_alone: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+    @property
+    def wrong(self) -> bool:
+        """Something is missing, or a count is contradicted."""
+        return bool(self.missing or self.contradictions)
 
     @property
     def clean(self) -> bool:
-        """Nothing is missing and no count is wrong."""
-        return not self.missing and not self.contradictions
+        """Rows were looked at, and nothing is wrong, in quarantine, or without a result though its job has ended."""
+        unresolved = any(self.unresolved.values())
+        return bool(self.looked_at) and not (self.wrong or self.quarantined or unresolved)
 
 
 @dataclass(frozen=True)
 class Verifier:
-    """Verifies runs, in short read-only transactions of up to `statement_ms` milliseconds a statement."""
+    """Verifies runs, in short read-only transactions of up to `statement_ms` milliseconds a statement.
+
+    `full`: look for missing items and count rows again by sequential scans, in long statements, so that a damaged index
+    hides none.
+    """
 
     engine: Engine
     backfill: Backfill
     statement_ms: int
+    full: bool = False
 
     def verify(self, run: Run) -> Verification:
-        """Hold a run against the database: what it passed, lane by lane, and what its pages say that they did."""
-        with self.engine.begin() as connection:
-            begin_read_only(connection, statement_ms=self.statement_ms)
-            claims = ledger.claims(connection, run.id)
-            number = ledger.count_quarantined(connection, run.id)
-            quarantined = {each.item for each in ledger.quarantined(connection, run.id, most=number)}
-        missing, arrived = self._missing(run)
-        recounted = [(claim, self._recount(claim)) for claim in claims]
+        """Hold a run against the database: what it passed, lane by lane, and what its pages say that they did.
+
+        Raises:
+            HostError: this role can't see all of the host's rows.
+            UnverifiedError: a standby cancelled the same read again and again.
+        """
+        self._read(lambda connection: self.backfill.check_host(connection, apply=False))
+        said = self._read(lambda connection: _Ledger.read(connection, run), whole=self.full, one_moment=True)
+        stretches = self._look(said.run)
+        missing = _others((each.missing for each in stretches), said.quarantined)
+        recounted = list(zip(said.claims, self._recount(said.claims), strict=True))
         return Verification(
-            missing=tuple(item for item in missing if item not in quarantined),
-            arrived=arrived,
-            quarantined=number,
+            missing=missing,
+            arrived=sum(each.arrived for each in stretches),
+            quarantined=len(said.quarantined),
             found=_found(recounted),
             contradictions=(
-                *_contradictions(run, claims, self.backfill.classes, number),
+                *_contradictions(said.run, said.claims, self.backfill.classes, len(said.quarantined)),
                 *_false_claims(recounted),
             ),
+            looked_at=sum(each.looked_at for each in stretches),
+            unresolved={
+                name: _others((each.unresolved[name] for each in stretches), said.quarantined)
+                for name in self.backfill.unresolved
+            },
+            waiting=sum(each.waiting for each in stretches),
+            left_alone=_others((each.left_alone for each in stretches), said.quarantined),
+            hidden=self._hidden(said.run, missing) if self.full else (),
         )
 
-    def _missing(self, run: Run) -> tuple[list[str], int]:
-        context = PageContext(run.parameters.options, run.started_at)
-        missing: list[str] = []
-        arrived = 0
-        for lane in run.lanes:
-            bounds = None if lane.cursor is None else Bounds(lane.bounds.lower, lane.cursor)
-            while bounds is not None:
-                with self.engine.begin() as connection:
-                    begin_read_only(connection, statement_ms=self.statement_ms)
-                    stretch = self.backfill.verify(connection, Window(bounds, PAGE_ROWS, PAGE_ROWS), context)
-                missing += stretch.missing
-                arrived += stretch.arrived
-                bounds = None if stretch.cursor == bounds.upper else Bounds(stretch.cursor, bounds.upper)
-        return missing, arrived
+    def _hidden(self, run: Run, missing: Sequence[str]) -> tuple[str, ...]:
+        """Return those of these items that the indexes don't show to be missing."""
+        seen = {item for stretch in self._look_by_index(run) for item in stretch.missing} if missing else ()
+        return tuple(item for item in missing if item not in seen)
 
-    def _recount(self, claim: PageClaim) -> dict[str, int]:
-        with self.engine.begin() as connection:
-            begin_read_only(connection, statement_ms=self.statement_ms)
-            return self.backfill.recount(connection, claim)
+    def _look(self, run: Run) -> list[Stretch]:
+        """Look at what every lane has passed."""
+        return self._look_fully(run) if self.full else self._look_by_index(run)
+
+    def _look_by_index(self, run: Run) -> list[Stretch]:
+        context = PageContext(run.parameters.options, run.started_at)
+        found: list[Stretch] = []
+        for passed in _passed(run):
+            bounds: Bounds | None = passed
+            while bounds is not None:
+                window = Window(bounds, PAGE_ROWS, PAGE_ROWS)
+                stretch = self._read(partial(self.backfill.verify, window=window, context=context))
+                found.append(stretch)
+                bounds = None if stretch.cursor == bounds.upper else Bounds(stretch.cursor, bounds.upper)
+        return found
+
+    def _look_fully(self, run: Run) -> list[Stretch]:
+        """Look at all of it in one statement, by sequential scans; that may take up to a day."""
+        context = PageContext(run.parameters.options, run.started_at)
+        passed = _passed(run)
+        if not passed:
+            return []
+        return [self._read(lambda connection: self.backfill.verify_full(connection, passed, context), whole=True)]
+
+    def _recount(self, claims: Sequence[PageClaim]) -> Sequence[dict[str, int]]:
+        """Count what these pages have left behind."""
+        if self.full:
+            return self._read(lambda connection: self.backfill.recount_full(connection, claims), whole=True)
+        return [self._read(partial(self.backfill.recount, claim=claim)) for claim in claims]
+
+    def _read(self, ask: Callable[[Connection], T], *, whole: bool = False, one_moment: bool = False) -> T:
+        """Ask in a read-only transaction, and again where a standby cancels it.
+
+        Args:
+            ask: what to ask.
+            whole: it reads whole tables instead of indexes, however long that takes.
+            one_moment: all its statements see the database as it was at one moment.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                with self.engine.begin() as connection:
+                    if one_moment:
+                        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                    begin_read_only(connection, statement_ms=_FULL_STATEMENT_MS if whole else self.statement_ms)
+                    if whole:
+                        connection.execute(statement(load_sql("backfill_tasks.engine", "sql/without_indexes.sql")))
+                    return ask(connection)
+            except DBAPIError as error:
+                if not is_recovery_conflict(error):
+                    raise
+        raise UnverifiedError(
+            f"NOT VERIFIED: the standby cancelled the same read {_ATTEMPTS} times, because its replay needed what was"
+            " being read: set hot_standby_feedback = on there, or raise its max_standby_streaming_delay, and type the"
+            " command again, or remove --replica"
+        )
+
+
+@dataclass(frozen=True)
+class _Ledger:
+    """What the ledger says of a run, all of it as of one moment: pages may be done and items retried meanwhile."""
+
+    run: Run
+    claims: Sequence[PageClaim]
+    quarantined: Collection[str]
+
+    @classmethod
+    def read(cls, connection: Connection, run: Run) -> "_Ledger":
+        return cls(
+            ledger.read_run(connection, run.id) or run,
+            ledger.claims(connection, run.id),
+            {each.item for each in ledger.quarantined(connection, run.id, most=None)},
+        )
+
+
+def _passed(run: Run) -> list[Bounds]:
+    return [Bounds(lane.bounds.lower, lane.cursor) for lane in run.lanes if lane.cursor is not None]
+
+
+def _others(stretches: Iterable[Iterable[str]], quarantined: Collection[str]) -> tuple[str, ...]:
+    """The ids of all stretches that are not in quarantine."""
+    return tuple(item for items in stretches for item in items if item not in quarantined)
 
 
 def _found(recounted: Sequence[tuple[PageClaim, dict[str, int]]]) -> dict[str, tuple[int, int]]:
+    """For each class: what the pages count, and what of it is there now.
+
+    Rows beyond a page's count are those of pages beside it, or else a false claim.
+    """
     counted: Counter[str] = Counter()
     there: Counter[str] = Counter()
     for claim, counts in recounted:
-        there.update(counts)
-        counted.update({name: claim.counts.get(name, 0) for name in counts})
+        for name, number in counts.items():
+            said = claim.counts.get(name, 0)
+            counted[name] += said
+            there[name] += min(number, said) if claim.beside else number
     return {name: (counted[name], there[name]) for name in counted}
 
 
 def _false_claims(recounted: Sequence[tuple[PageClaim, dict[str, int]]]) -> Iterator[str]:
     for claim, counts in recounted:
         for name, there in counts.items():
-            said = claim.counts.get(name, 0)
-            if there > said:
+            if there > claim.most(name):
+                said = claim.counts.get(name, 0)
                 yield f"lane {claim.lane} page {claim.page}: the ledger counts {said} {name}, the database has {there}"
 
 

@@ -1,7 +1,7 @@
 """What all backfills of the host's leads have in common."""
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection, TextClause
 
 from backfill_tasks.engine.backfill import Backfill, Lack
-from backfill_tasks.engine.model import Options, Window
+from backfill_tasks.engine.model import Bounds, Options, Window
 from backfill_tasks.errors import UsageError
 from backfill_tasks.host import rights, sql
 
@@ -88,6 +88,11 @@ def window_values(window: Window) -> dict[str, Any]:
         "limit": window.limit,
         "rows": window.rows,
     }
+
+
+def stretch_values(stretches: Sequence[Bounds]) -> dict[str, Any]:
+    """Several stretches as the parameters of statements that read whole tables."""
+    return {"lowers": [each.lower for each in stretches], "uppers": [each.upper for each in stretches]}
 
 
 def naive(moment: datetime) -> datetime:

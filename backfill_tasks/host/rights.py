@@ -1,9 +1,16 @@
-"""What a backfill needs of the host's database before it can begin: its tables, and this role's rights on them."""
+"""What a backfill needs of the host's database: its tables, this role's rights on them, and a view of every row."""
 
 from sqlalchemy import Connection, text
 
 from backfill_tasks.engine.backfill import Lack
 from backfill_tasks.host import sql
+
+#: What has a table's name and is none: rows can be hidden in it, and most of it can't be locked.
+_NO_TABLES = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+_KIND = text("SELECT relkind FROM pg_class WHERE oid = to_regclass(:name)")
+
+_RIGHT = text("SELECT has_table_privilege(:name, :right), has_any_column_privilege(:name, :right)")
 
 
 def lacking(connection: Connection, schema: str, table: str, rights: str) -> Lack | None:
@@ -24,11 +31,24 @@ def lacking(connection: Connection, schema: str, table: str, rights: str) -> Lac
             f"there is no table {name}",
             "DATABASE_URL must lead to the host's database, its schema parameter to the host's schema",
         )
+    kind = _NO_TABLES.get(connection.execute(_KIND, {"name": name}).scalar_one())
+    if kind is not None:
+        return Lack(
+            f"{name} is {kind}, and may not show every row: a run needs the host's own table",
+            "DATABASE_URL must lead to the host's database, its schema parameter to the host's schema",
+        )
     for right in rights.split(", "):
-        statement = text("SELECT has_table_privilege(:name, :right)")
-        if not connection.execute(statement, {"name": name, "right": right}).scalar_one():
+        whole, part = connection.execute(_RIGHT, {"name": name, "right": right}).one()
+        if not whole:
+            object_ = f"all columns of {name}" if part else name
             grant = f"GRANT {rights} ON {name} TO {_role(connection)}"
-            return Lack(f"this role may not {right} {name}", f"have a DBA run {grant}")
+            return Lack(f"this role may not {right} {object_}", f"have a DBA run {grant}")
+    # Whatever the policies say: a row that one of them hides would be passed over as if it were not there.
+    if connection.execute(text("SELECT row_security_active(:name)"), {"name": name}).scalar_one():
+        return Lack(
+            f"row-level security hides rows of {name} from this role",
+            f"have a DBA run ALTER ROLE {_role(connection)} BYPASSRLS",
+        )
     return None
 
 

@@ -1,28 +1,73 @@
--- What the host has made of a run's jobs. None of them was due before the run began, and the host sets their time forward
--- only, so the index of status and runAt leads to them: what it reads is what has come into the queue since then.
--- A job can succeed and leave no score, so the scores are counted in the leads.
+-- What the host has made of a run's jobs. A job is the run's whose page wrote it last, whatever the host has done with it
+-- since: so a job that a later run has reset counts for that run, and for no other. What it reads is what the runs have
+-- enqueued since this one began, and of the host's tables one job and at most one lead for each of the run's own, by key.
+--
+-- A host can have times that no client can read. A job that is due in over a hundred years, infinity included, is never
+-- due; one that was due before 1970, -infinity included, has been since 1970.
+WITH wrote AS MATERIALIZED (
+  SELECT page.*
+  FROM backfill.run AS other
+  JOIN backfill.page ON page.run_id = other.id
+  WHERE
+    other.backfill = :backfill
+    AND (other.id = :run OR page.at >= :started_at OR page.released <> '{{}}')
+),
+-- Times of the writing itself: whoever waits for a row of another page writes after it.
+written AS (
+  SELECT each.item, run_id, at + seconds * interval '1 second' AS at
+  FROM wrote CROSS JOIN LATERAL unnest(enqueued) AS each (item)
+  UNION ALL
+  SELECT each.item, run_id, each.at
+  FROM wrote CROSS JOIN LATERAL unnest(released, released_at) AS each (item, at)
+),
+own AS MATERIALIZED (
+  SELECT item
+  FROM (
+    SELECT DISTINCT ON (item COLLATE "C") item, run_id FROM written ORDER BY item COLLATE "C", at DESC
+  ) AS newest
+  WHERE run_id = :run
+),
+job AS MATERIALIZED (
+  SELECT own.item, found.*
+  FROM own
+  CROSS JOIN LATERAL (
+    SELECT
+      coalesce(status::text, 'NULL') AS status,
+      greatest("runAt", timestamp '1970-01-01') AS run_at,
+      "runAt" > now() AT TIME ZONE 'UTC' + interval '100 years' AS never_due,
+      "finishedAt"
+    FROM {host}."BackgroundJob"
+    WHERE "dedupeKey" = :key_prefix || own.item
+    LIMIT 1
+  ) AS found
+)
 SELECT
-  count(*) FILTER (WHERE job.status = 'PENDING') AS pending,
-  count(*) FILTER (WHERE job.status = 'RUNNING') AS running,
-  count(*) FILTER (WHERE job.status = 'SUCCEEDED') AS succeeded,
-  count(*) FILTER (WHERE job.status = 'FAILED') AS failed,
+  -- Whether all pages of the run have kept what they enqueued.
+  NOT EXISTS (
+    SELECT FROM wrote
+    WHERE run_id = :run AND enqueued IS NULL AND EXISTS (
+      SELECT FROM jsonb_each_text(counts) AS counted (class, items)
+      WHERE class IN ('inserted', 'requeued', 'refreshed') AND items::bigint > 0
+    )
+  ) AS known,
+  (SELECT jsonb_object_agg(status, jobs) FROM (SELECT status, count(*) AS jobs FROM job GROUP BY 1) AS by_status) AS jobs,
   count(lead.id) AS scored,
   count(*) FILTER (
-    WHERE job.status IN ('SUCCEEDED', 'FAILED') AND job."finishedAt" > now() AT TIME ZONE 'UTC' - :seconds * interval '1 second'
+    WHERE
+      job.status IN ('SUCCEEDED', 'FAILED')
+      AND job."finishedAt" > now() AT TIME ZONE 'UTC' - :seconds * interval '1 second'
+      AND job."finishedAt" < now() AT TIME ZONE 'UTC' + interval '1 day'
   ) AS ended,
-  min(job."runAt") FILTER (
-    WHERE job.status = 'PENDING' AND job."runAt" <= now() AT TIME ZONE 'UTC'
+  min(job.run_at) FILTER (
+    WHERE job.status = 'PENDING' AND job.run_at <= now() AT TIME ZONE 'UTC'
   ) AT TIME ZONE 'UTC' AS oldest_due_at,
-  max(job."runAt") FILTER (WHERE job.status = 'PENDING') AT TIME ZONE 'UTC' AS last_due_at,
+  max(job.run_at) FILTER (WHERE job.status = 'PENDING' AND NOT job.never_due) AT TIME ZONE 'UTC' AS last_due_at,
+  count(*) FILTER (WHERE job.status = 'PENDING' AND job.never_due) AS never_due,
   now() AS seen_at
-FROM {host}."BackgroundJob" AS job
+FROM job
+-- A job can succeed and leave no score, so the scores are counted in the leads.
 LEFT JOIN {host}."Lead" AS lead
   ON job.status = 'SUCCEEDED'
-  AND lead.id = job."leadId"
+  AND lead.id = job.item
   AND lead."overallScore" IS NOT NULL
-  AND lead."scoredAt" >= CAST(:started_at AS timestamptz) AT TIME ZONE 'UTC'
-WHERE
-  job.status IN ('PENDING', 'RUNNING', 'SUCCEEDED', 'FAILED')
-  AND job."runAt" >= CAST(:started_at AS timestamptz) AT TIME ZONE 'UTC'
-  AND starts_with(job."dedupeKey", :key_prefix)
-  AND (CAST(:client_ids AS text[]) IS NULL OR job."clientId" = ANY (:client_ids))
+  AND (NOT :rescore_all OR lead."scoredAt" >= CAST(:started_at AS timestamptz) AT TIME ZONE 'UTC')

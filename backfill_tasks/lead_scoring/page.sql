@@ -24,14 +24,15 @@ due AS MATERIALIZED (
       ELSE now() AT TIME ZONE 'UTC'
     END AS run_at
   FROM target
-  WHERE target.job_status IS DISTINCT FROM 'RUNNING'
+  WHERE target.class <> 'in_flight'
 ),
--- Jobs that exist and are not at work, held until the page commits. A job that is RUNNING is not even locked.
+-- Jobs that exist and may be reset, locked until the page commits. One whose status has changed since the snapshot is
+-- left out, and so counted as raced. A job that is in flight is not even locked.
 held AS MATERIALIZED (
-  SELECT due.id, due.job_id, due.anchor, due.run_at, job.status::text AS status
+  SELECT due.id, due.class, due.client_id, due.job_id, due.anchor, due.run_at
   FROM due
   JOIN {host}."BackgroundJob" AS job ON job.id = due.job_id
-  WHERE job.status <> 'RUNNING'
+  WHERE job.status::text = due.job_status
   ORDER BY due.id
   FOR NO KEY UPDATE OF job
 ),
@@ -47,12 +48,18 @@ inserted AS (
   WHERE due.job_id IS NULL
   ORDER BY due.id
   ON CONFLICT ("dedupeKey") DO NOTHING
-  RETURNING 1
+  RETURNING "leadId" AS id
 ),
+-- Everything that an INSERT would set: the host does nothing for a job whose clientId is not its lead's, and by the type
+-- it decides what to do at all.
 renewed AS (
   UPDATE {host}."BackgroundJob" AS job
   SET
+    type = 'LEAD_SCORING_POST_PROCESS',
     status = 'PENDING',
+    "clientId" = held.client_id,
+    "leadId" = held.id,
+    "maxAttempts" = :max_attempts,
     attempts = 0,
     "runAt" = held.run_at,
     "messageId" = held.anchor,
@@ -64,7 +71,7 @@ renewed AS (
     "updatedAt" = now() AT TIME ZONE 'UTC'
   FROM held
   WHERE job.id = held.job_id
-  RETURNING held.status
+  RETURNING held.id, held.class
 ),
 -- "updatedAt" stays as it is: the host sorts its inbox by it.
 disqualified AS (
@@ -87,8 +94,11 @@ SELECT
   (SELECT cursor FROM page_end) AS cursor,
   (SELECT count(*) FROM picked) AS read,
   (SELECT count(*) FROM inserted) AS inserted,
-  (SELECT count(*) FROM renewed WHERE status <> 'PENDING') AS requeued,
-  (SELECT count(*) FROM renewed WHERE status = 'PENDING') AS refreshed,
-  (SELECT count(*) FROM target WHERE job_status = 'RUNNING') AS in_flight,
+  (SELECT count(*) FROM renewed WHERE class = 'requeued') AS requeued,
+  (SELECT count(*) FROM renewed WHERE class = 'refreshed') AS refreshed,
+  (SELECT count(*) FROM target WHERE class = 'in_flight') AS in_flight,
   (SELECT count(*) FROM disqualified) AS disqualified,
-  (SELECT max(run_at) FROM due) AS due_at
+  (SELECT max(run_at) FROM due) AS due_at,
+  (
+    SELECT coalesce(array_agg(id), '{{}}') FROM (SELECT id FROM inserted UNION ALL SELECT id FROM renewed) AS written
+  ) AS enqueued

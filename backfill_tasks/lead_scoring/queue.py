@@ -25,12 +25,16 @@ class Drain:
 
 @dataclass(frozen=True)
 class LiveQueueAge(Indicator):
-    """How long the oldest due job that is not ours has waited. `most` in seconds; 0: not asked."""
+    """How long the oldest due job that is not ours has waited. `most` in seconds; 0: not asked.
+
+    It fails closed: without it, our jobs could pile up before the host's own, and no page would notice.
+    """
 
     schema: str
     key_prefix: str
     most: float
     name: ClassVar[str] = "live queue"
+    fails_closed: ClassVar[bool] = True
 
     @property
     def threshold(self) -> str:
@@ -54,3 +58,31 @@ class LiveQueueAge(Indicator):
             return self.compare(0, most, "none waits", "")
         shown = f"{row['waited']:,.0f} s"
         return self.compare(row["waited"], most, shown, f"a live job has waited for {shown}, over {self.threshold}")
+
+    @property
+    def diagnosis(self) -> Query:
+        """Rights on the table, who has locked it, and the index that the query reads by."""
+        text = sql.file(self.schema, "lead_scoring/live_wait_diagnosis.sql")
+        return Query(text, (("name", self._table),))
+
+    def unmeasured(self, why: str, diagnosis: Row | None) -> Reading:
+        """Say what lets it be measured again, and how to go on without it."""
+        without = "to go on without it: backfill tune RUN --max-live-wait 0; " if self.most else ""
+        return super().unmeasured(f"the live queue can't be measured: {why}; {without}{self._fix(diagnosis)}", None)
+
+    @property
+    def _table(self) -> str:
+        return f'{sql.quoted(self.schema)}."BackgroundJob"'
+
+    def _fix(self, found: Row | None) -> str:
+        if found is None or found["readable"] is None:
+            return "`backfill doctor` says what is missing"
+        if not found["readable"]:
+            return f"have a DBA run GRANT SELECT ON {self._table} TO {found['role']}"
+        if found["hidden"]:
+            return f"have a DBA run ALTER ROLE {found['role']} BYPASSRLS"
+        if found["locked_by"] is not None:
+            return f"the session with process id {found['locked_by']} has locked {self._table}: wait for it, or end it"
+        if found["index"] is None:
+            return f'have a DBA run CREATE INDEX CONCURRENTLY ON {self._table} (status, "runAt")'
+        return f"have a DBA run REINDEX INDEX CONCURRENTLY {found['index']}"

@@ -14,10 +14,10 @@ passed AS (
 SELECT
   (SELECT cursor FROM page_end) AS cursor,
   (SELECT count(*) FROM picked) AS read,
-  (SELECT count(*) FROM target WHERE job_id IS NULL) AS inserted,
-  (SELECT count(*) FROM target WHERE job_status IN ('SUCCEEDED', 'FAILED')) AS requeued,
-  (SELECT count(*) FROM target WHERE job_status = 'PENDING') AS refreshed,
-  (SELECT count(*) FROM target WHERE job_status = 'RUNNING') AS in_flight,
+  (SELECT count(*) FROM target WHERE class = 'inserted') AS inserted,
+  (SELECT count(*) FROM target WHERE class = 'requeued') AS requeued,
+  (SELECT count(*) FROM target WHERE class = 'refreshed') AS refreshed,
+  (SELECT count(*) FROM target WHERE class = 'in_flight') AS in_flight,
   (SELECT count(*) FROM picked WHERE disqualified) AS disqualified,
   (SELECT already_scored FROM passed) AS already_scored,
   (SELECT unscored FROM passed) - (SELECT count(*) FROM picked) AS no_inbound

@@ -6,12 +6,19 @@ updated AS (
   SET
     "lastInboundAt" = picked.inbound_at,
     "lastOutboundAt" = picked.outbound_at,
+    "lastZrgOutboundAt" = picked.zrg_at,
     "lastMessageAt" = picked.message_at,
     "lastMessageDirection" = picked.direction
   FROM picked
   WHERE
     lead.id = picked.id
-    AND ROW("lastInboundAt", "lastOutboundAt", "lastMessageAt", "lastMessageDirection") IS NOT DISTINCT FROM picked.was
-  RETURNING 1
+    AND ROW("lastInboundAt", "lastOutboundAt", "lastZrgOutboundAt", "lastMessageAt", "lastMessageDirection")
+      IS NOT DISTINCT FROM picked.was
+  RETURNING picked.client_id
 )
-SELECT cursor, (SELECT count(*) FROM picked) AS read, (SELECT count(*) FROM updated) AS updated FROM page_end
+SELECT
+  cursor,
+  (SELECT count(*) FROM picked) AS read,
+  (SELECT count(*) FROM updated) AS updated,
+  (SELECT coalesce(array_agg(DISTINCT client_id), '{{}}') FROM updated) AS clients
+FROM page_end

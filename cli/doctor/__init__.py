@@ -7,24 +7,27 @@ from sqlalchemy.exc import DBAPIError
 from backfill_tasks.engine.database import reason
 from backfill_tasks.errors import BackfillError
 from cli import render
-from cli.doctor import clocks, database, fleet, plans, surroundings
+from cli.doctor import clocks, database, fleet, letters, plans, room, surroundings
 from cli.doctor.finding import Check, Finding
 from cli.session import COMPLETE, FAILED, Session
 
 #: Behind one of these that is wrong nothing can be asked: it needs what has just been found to be missing.
-_GATES: tuple[Check, ...] = (surroundings.settings, database.server, surroundings.redis)
+_GATES: tuple[Check, ...] = (surroundings.settings, database.url, database.server, surroundings.redis)
 
 _CHECKS: tuple[Check, ...] = (
     surroundings.settings,
+    database.url,
     database.server,
     database.pooler,
     database.host,
     database.ledger,
     plans.page,
     database.sight,
+    room.room,
     clocks.postgresql,
     surroundings.redis,
     clocks.redis,
+    letters.dead,
     fleet.workers,
     fleet.leftovers,
 )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import psycopg
 
 from backfill_tasks.engine import schema
+from backfill_tasks.engine.database import parse_url
 from backfill_tasks.engine.pooler import between
 from cli.checks import readings
 from cli.doctor.finding import Finding
@@ -13,15 +14,43 @@ from cli.session import Session
 #: The oldest server whose statements are used.
 _POSTGRESQL = 13
 
+#: Where the threshold of each indicator that can say *wait* is set.
+_LIMITS = {
+    "live queue": "A run's own: backfill tune RUN --max-live-wait SECONDS; a new run's: BACKFILL_MAX_LIVE_WAIT",
+    "replication lag": "If it stays so: BACKFILL_MAX_REPLICATION_LAG",
+    "lock waits": "If it stays so: BACKFILL_MAX_LOCK_WAITS",
+    "active sessions": "If it stays so: BACKFILL_MAX_ACTIVE_PERCENT",
+    "oldest transaction": "If it stays so: BACKFILL_MAX_TRANSACTION_AGE",
+    "page duration": "It passes by itself; its limit is BACKFILL_MAX_PAGE_MS",
+}
+
+
+def url(session: Session) -> Iterator[Finding]:
+    """DATABASE_URL's parameters mean here what they mean to the host, or it is said where they don't."""
+    notes = parse_url(session.settings.required_database_url()).notes
+    for note in notes:
+        if note.warning:
+            yield Finding("look", f"DATABASE_URL: {note}", "What each parameter becomes: docs/deployment.md")
+    if others := ", ".join(note.parameter for note in notes if not note.warning):
+        yield Finding("fine", f"DATABASE_URL: translated, or without effect here: {others} (see `backfill config`)")
+
 
 def server(session: Session) -> Iterator[Finding]:
     """The database is a primary, and new enough."""
     with session.parts.engine.begin() as connection:
-        version, recovering = connection.exec_driver_sql(
-            "SELECT current_setting('server_version_num')::int / 10000, pg_is_in_recovery()"
+        version, recovering, read_only = connection.exec_driver_sql(
+            "SELECT current_setting('server_version_num')::int / 10000, pg_is_in_recovery(),"
+            " current_setting('transaction_read_only')::boolean"
         ).one()
     if recovering:
         yield Finding("WRONG", f"{session.parts.address} is a standby", "DATABASE_URL must lead to the primary.")
+    elif read_only:
+        yield Finding(
+            "WRONG",
+            f"{session.parts.address} accepts no writes: default_transaction_read_only is on",
+            "A hosted database sets it when its disk is full: make room, then ALTER DATABASE … or ALTER ROLE …"
+            " RESET default_transaction_read_only. Pages wait until then, and go on by themselves.",
+        )
     elif version < _POSTGRESQL:
         yield Finding("WRONG", f"PostgreSQL {version}", f"PostgreSQL {_POSTGRESQL} or later is needed.")
     else:
@@ -95,11 +124,17 @@ def ledger(session: Session) -> Iterator[Finding]:
 
 
 def sight(session: Session) -> Iterator[Finding]:
-    """Every indicator of pressure can be measured."""
-    blind = [each for each in readings(session) if each.answer == "unknown"]
+    """Every indicator of pressure can be measured, and none holds pages back just now."""
+    found = readings(session)
+    for each in found:
+        if each.answer == "wait":
+            can = "says wait" if each.measured is not None else "can't be measured"
+            setting = f". {_LIMITS.get(each.indicator, '')}" if each.measured is not None else ""
+            yield Finding("WRONG", f"no page would start: {each.indicator} {can}", each.reason + setting)
+    blind = [each for each in found if each.answer == "unknown"]
     for reason, limit in dict.fromkeys((each.reason, each.limit) for each in blind):
         names = ", ".join(each.indicator for each in blind if (each.reason, each.limit) == (reason, limit))
         unheeded = "" if limit else "Without it no page waits for it. "
         yield Finding("look", f"can't be measured: {names}", unheeded + reason)
-    if not blind:
+    if not blind and all(each.measured is not None for each in found):
         yield Finding("fine", "every indicator of pressure can be measured")

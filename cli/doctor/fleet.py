@@ -14,7 +14,7 @@ _DAY = 86_400
 
 
 def workers(session: Session) -> Iterator[Finding]:
-    """A worker is online, and all are of this command's version."""
+    """A worker that takes pages is online, and all such workers are of this command's version."""
     from backfill_tasks.fleet import workers as online  # noqa: PLC0415  Celery takes half a second to import
 
     versions = online()

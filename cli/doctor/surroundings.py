@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from redis.exceptions import RedisError
 
+from backfill_tasks import redis_address
 from backfill_tasks.engine import live
 from backfill_tasks.settings import masked
 from cli.doctor.finding import Finding
@@ -28,11 +29,17 @@ def settings(session: Session) -> Iterator[Finding]:
 
 def redis(session: Session) -> Iterator[Finding]:
     """Redis answers, is new enough, and neither forgets nor evicts."""
+    tls = redis_address.parse(session.settings.redis_url).tls
+    if tls and tls.weakness:
+        advice = "Whoever answers at that address gets the password: remove the parameter, and give ssl_ca_certs."
+        yield Finding("look", f"Redis: {tls.weakness}", advice)
     session.require_redis()
     client = live.connect(session.settings.redis_url, patience=1)
     try:
         version = str(client.info("server")["redis_version"])
-        kept, policy = (dict(client.config_get(name)).get(name) for name in ("appendonly", "maxmemory-policy"))
+        # Not CONFIG GET: whoever may use that reads Redis' passwords too.
+        policy = client.info("memory").get("maxmemory_policy")
+        keeps = client.info("persistence").get("aof_enabled")
     except RedisError as error:  # a managed Redis often does not tell
         yield Finding("look", "Redis answers, but does not tell its settings", f"It says: {error}")
         return
@@ -42,9 +49,10 @@ def redis(session: Session) -> Iterator[Finding]:
         yield Finding("fine", f"Redis {version} answers: {masked(session.settings.redis_url)}")
     if policy not in (None, "noeviction"):
         yield Finding("look", f"Redis may evict keys: {policy}", "CONFIG SET maxmemory-policy noeviction")
-    if kept == "no":
+    if keeps == 0:
         yield Finding(
             "look",
             "Redis keeps nothing over a restart",
-            "Nothing is lost for good, the ledger has it all; but lanes stand for a minute. CONFIG SET appendonly yes",
+            "Nothing is lost for good, the ledger has it all; but lanes stand until the watchdog reseeds them."
+            " CONFIG SET appendonly yes",
         )

@@ -102,3 +102,10 @@ FROM (
   FROM sample_plan
   CROSS JOIN LATERAL generate_series(1, messages + tied::INTEGER) AS k
 ) AS message;
+
+UPDATE "Lead" AS lead
+SET "lastZrgOutboundAt" = zrg.at
+FROM (
+  SELECT "leadId" AS id, max("sentAt") AS at FROM "Message" WHERE direction = 'outbound' AND source = 'zrg' GROUP BY 1
+) AS zrg
+WHERE zrg.id = lead.id;

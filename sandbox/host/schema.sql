@@ -57,6 +57,7 @@ CREATE TABLE "Lead" (
   "scoredAt" TIMESTAMP(3),
   "lastInboundAt" TIMESTAMP(3),
   "lastOutboundAt" TIMESTAMP(3),
+  "lastZrgOutboundAt" TIMESTAMP(3),
   "lastMessageAt" TIMESTAMP(3),
   "lastMessageDirection" TEXT,
   "clientId" TEXT NOT NULL,
@@ -115,6 +116,7 @@ CREATE INDEX "Lead_industry_idx" ON "Lead" ("industry");
 CREATE INDEX "Lead_employeeHeadcount_idx" ON "Lead" ("employeeHeadcount");
 CREATE INDEX "Lead_lastInboundAt_idx" ON "Lead" ("lastInboundAt" DESC);
 CREATE INDEX "Lead_lastOutboundAt_idx" ON "Lead" ("lastOutboundAt" DESC);
+CREATE INDEX "Lead_lastZrgOutboundAt_idx" ON "Lead" ("lastZrgOutboundAt" DESC);
 CREATE INDEX "Lead_lastMessageAt_idx" ON "Lead" ("lastMessageAt" DESC);
 CREATE INDEX "Lead_lastMessageDirection_idx" ON "Lead" ("lastMessageDirection");
 CREATE INDEX "Lead_clientId_lastInboundAt_idx" ON "Lead" ("clientId", "lastInboundAt" DESC);

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from subprocess import Popen
 
-from harness import Backfill, fetch, wait_for
+from harness import PATIENCE, Backfill, fetch, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -60,9 +60,20 @@ class Exporter:
         wait_for(has_come, what=f"{name} to be {value}")
         return scrapes[-1]
 
+    def wait_for(self, name: str, **labels: str) -> float:
+        """Scrape until a metric has a sample with these labels, and answer its value."""
+        values: list[float | None] = []
+
+        def has_come() -> bool:
+            values.append(self.scrape()(name, **labels))
+            return values[-1] is not None
+
+        wait_for(has_come, what=f"{name} {labels}")
+        return values[-1] or 0.0
+
     def stop(self) -> int:
         self.process.terminate()
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=PATIENCE)
         return self.process.returncode
 
 

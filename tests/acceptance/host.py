@@ -39,6 +39,7 @@ SET
   "scoreReasoning" = was."scoreReasoning",
   "lastInboundAt" = was."lastInboundAt",
   "lastOutboundAt" = was."lastOutboundAt",
+  "lastZrgOutboundAt" = was."lastZrgOutboundAt",
   "lastMessageAt" = was."lastMessageAt",
   "lastMessageDirection" = was."lastMessageDirection"
 FROM kept."Lead" AS was
@@ -50,6 +51,8 @@ CREATE SCHEMA undo;
 CREATE TABLE undo.job AS TABLE "BackgroundJob";
 CREATE TABLE undo.page AS TABLE backfill.page;
 CREATE TABLE undo.lane AS TABLE backfill.lane;
+CREATE TABLE undo.quarantine AS TABLE backfill.quarantine;
+CREATE TABLE undo.score AS SELECT id, "overallScore", "scoredAt" FROM "Lead";
 """
 
 _UNDO = """
@@ -59,6 +62,13 @@ DELETE FROM "BackgroundJob";
 INSERT INTO "BackgroundJob" TABLE undo.job;
 INSERT INTO backfill.lane TABLE undo.lane;
 INSERT INTO backfill.page TABLE undo.page;
+DELETE FROM backfill.quarantine;
+INSERT INTO backfill.quarantine TABLE undo.quarantine;
+UPDATE "Lead" SET "overallScore" = score."overallScore", "scoredAt" = score."scoredAt"
+FROM undo.score
+WHERE
+  score.id = "Lead".id
+  AND ("Lead"."overallScore", "Lead"."scoredAt") IS DISTINCT FROM (score."overallScore", score."scoredAt");
 DROP SCHEMA undo CASCADE;
 """
 
@@ -121,7 +131,7 @@ class Host:
 
     @contextmanager
     def undone(self) -> Iterator[None]:
-        """Undo at the end of the block what is done in it to the jobs and the ledger."""
+        """Undo at the end of the block what is done in it to jobs, scores and ledger."""
         self.execute(_REMEMBER)
         yield
         self.execute(_UNDO)
@@ -159,6 +169,18 @@ class Host:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name = 'backfill'"
         )
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """The database takes no new connection and has lost those of the tool, as while its server restarts."""
+        server, _, name = self.url.rpartition("/")
+        with psycopg.connect(f"{server}/postgres", autocommit=True) as elsewhere:
+            elsewhere.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+            elsewhere.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            try:
+                yield
+            finally:
+                elsewhere.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
 
     def wait_for_pages(self, number: int) -> None:
         """Wait until the ledger has so many pages."""
@@ -207,18 +229,22 @@ class Host:
 
     def lead_without_job(self) -> str:
         """A lead that a run makes a new job for."""
-        (lead,) = self.column(
+        return self.leads_without_job()[0]
+
+    def leads_without_job(self) -> list[str]:
+        """The leads that a run makes new jobs for, by id."""
+        return self.column(
             """
-            SELECT min(lead.id) FROM "Lead" AS lead
+            SELECT lead.id FROM "Lead" AS lead
             WHERE lead."overallScore" IS NULL
               AND lead."sentimentTag" IS NULL
               AND EXISTS (SELECT FROM "Message" WHERE "leadId" = lead.id AND direction = 'inbound')
               AND NOT EXISTS (
                 SELECT FROM kept."BackgroundJob" AS job WHERE job."dedupeKey" = 'lead_scoring_backfill:' || lead.id
               )
+            ORDER BY lead.id
             """
         )
-        return str(lead)
 
     def due(self, *, after: str = "", workspaces: list[str] | None = None, scored: bool = False) -> set[str]:
         """The leads that a run on the kept database has to change: disqualified, or with no job that is RUNNING."""

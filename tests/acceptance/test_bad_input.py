@@ -463,3 +463,15 @@ def test_a_checkpoint_that_is_not_text_is_refused(tool: Backfill) -> None:
     (tool.directory / FILE).write_bytes(b"\xff\xfe\x00")
 
     assert_refused(tool("run", "--resume", "--apply", "--state-file", FILE))
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL"])
+@pytest.mark.parametrize("command", ["config", "doctor", "run"])
+def test_a_url_that_is_only_a_password_is_not_repeated(alone: Backfill, variable: str, command: str) -> None:
+    for url in ("{}://Xq7kZw9p", "{}:///Xq7kZw9p", "{}:Xq7kZw9p"):
+        scheme = "postgresql" if variable == "DATABASE_URL" else "redis"
+        broken = alone.set(**{variable: url.format(scheme), "PGHOST": "127.0.0.1", "PGPORT": "1"})
+
+        done = broken(*([command, "--apply"] if command == "run" else [command]))
+
+        assert "xq7kzw9p" not in (done.stdout + done.stderr).lower()

@@ -162,7 +162,8 @@ class TestRetry:
 
         assert done.returncode == 3
         assert done.stdout.splitlines() == [
-            f"  {lead}  failed again: no job for this lead (23514)",
+            f"  {lead}",
+            "      failed again: the host's function fault.refuse() raised an error (23514)",
             "1 tried again, 0 went through, 1 left in quarantine.",
         ]
 

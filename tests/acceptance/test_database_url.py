@@ -10,6 +10,7 @@ from acceptance.commands import backfill_against
 from acceptance.host import CLASSES, Host, make_host
 from harness import Backfill, Worker
 from psycopg.conninfo import conninfo_to_dict
+from tls import Certificate, tls_in_front_of
 
 from sandbox.servers import Redis
 
@@ -77,3 +78,51 @@ def test_a_password_of_strange_characters_works_percent_encoded(alone: Backfill,
             connection.execute("DROP ROLE strange")
 
     assert counted["counts"]["read"] == inhabited.sample.eligible
+
+
+def test_config_and_doctor_say_what_became_of_prismas_parameters(alone: Backfill, inhabited: Host) -> None:
+    prisma = alone.set(
+        DATABASE_URL=f"{inhabited.url}?{PRISMA.replace('schema=crm&pgbouncer=true&', '')}&sslidentity=x.p12"
+    )
+
+    listed, checked = prisma("config"), prisma("doctor")
+
+    assert listed.returncode == 0
+    assert "    connection_limit: no effect here: a process holds one connection" in listed.stdout
+    assert "    look: sslaccept: the connection may be unencrypted, and the server is not" in listed.stdout
+    shown = " ".join(checked.stdout.split())
+    assert "look DATABASE_URL: sslaccept: the connection may be unencrypted, and the server is not verified" in shown
+    assert "look DATABASE_URL: sslidentity: libpq can't read PKCS#12" in shown
+    assert "fine DATABASE_URL: translated, or without effect here: connection_limit, pool_timeout," in shown
+    lines = [line for line in (listed.stdout + checked.stdout).splitlines() if " = " not in line]
+    assert [line for line in lines if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("command", ["config", "doctor", "run"])
+def test_a_url_that_contradicts_itself_is_refused_in_one_line(alone: Backfill, inhabited: Host, command: str) -> None:
+    done = alone.set(DATABASE_URL=f"{inhabited.url}?sslaccept=strict&sslmode=disable")(command)
+
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode in {1, 2}
+    assert said.count("DATABASE_URL: sslaccept=strict and sslmode=disable contradict each other: remove one") == 1
+
+
+def test_a_whole_run_goes_through_a_connection_that_prismas_url_says_is_strict(
+    make_database: Callable[..., str], deserted_broker: Redis, tmp_path: Path
+) -> None:
+    host, certificate = make_host(make_database(), 300), Certificate.make(tmp_path)
+    port = str(conninfo_to_dict(host.url)["port"])
+    with tls_in_front_of(int(port), certificate, postgresql=True) as proxy:
+        url = f"{host.url.replace(f':{port}/', f':{proxy.port}/')}?sslaccept=strict"
+        strict = backfill_against(tmp_path, f"{url}&sslcert={certificate.file}", deserted_broker.url)
+        strict = strict.set(BACKFILL_QUEUE="strict")
+        worker = Worker.start(strict)
+        try:
+            done, checked = strict.json("run", "--apply"), strict("doctor").stdout
+        finally:
+            worker.stop()
+        unknown = strict.set(DATABASE_URL=url)("doctor").stdout
+
+    assert done["state"] == "complete"
+    assert "look   DATABASE_URL" not in checked
+    assert "certificate verify failed; no CA that is trusted here signed" in " ".join(unknown.split())

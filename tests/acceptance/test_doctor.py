@@ -178,6 +178,38 @@ class TestPooler:
         assert "look   no pooler is in front, and DATABASE_URL says pgbouncer=true" in shown
 
 
+FULL = """
+UPDATE "BackgroundJob" SET status = 'SUCCEEDED';
+UPDATE "BackgroundJob" SET status = 'PENDING', "runAt" = now() AT TIME ZONE 'UTC' - interval '{age}'
+WHERE id IN (SELECT id FROM "BackgroundJob" WHERE starts_with("dedupeKey", 'lead_scoring_backfill:') LIMIT 12)
+"""
+
+
+@pytest.mark.usefixtures("worker")
+class TestRoom:
+    def test_a_full_queue_that_is_not_drained_is_wrong(self, backfill: Backfill, inhabited: Host) -> None:
+        inhabited.execute(FULL.format(age="1 hour"))
+
+        shown = said(backfill.set(BACKFILL_MAX_PENDING="12"), status=1)
+
+        assert "WRONG  no page would start: no room in the host's queue: 12 jobs wait" in shown
+        assert "The oldest has been due for 1 h 0 min: does the host's runner work?" in shown
+        assert "backfill run --max-pending 24" in shown
+
+    def test_a_full_queue_that_is_drained_is_looked_at_with_the_run_s_own_tune_line(
+        self, backfill: Backfill, inhabited: Host
+    ) -> None:
+        run = backfill.json("run", "--apply", "--single-batch", "--limit", "20", status=4)["run_id"]
+        assert backfill("tune", run, "--max-pending", "10").returncode == 0
+        inhabited.execute("UPDATE backfill.run SET state = 'running'")
+        inhabited.execute(FULL.format(age="5 seconds"))
+
+        shown = said(backfill, status=0)
+
+        assert "look   no room in the host's queue: 12 jobs wait, ours and due live ones; the bound is 10" in shown
+        assert f"backfill tune {run} --max-pending 22" in shown
+
+
 @pytest.fixture
 def role(inhabited: Host) -> Iterator[str]:
     """A role that may log in, and nothing else."""
@@ -237,6 +269,23 @@ class TestRights:
 
         assert "WRONG  the ledger does not exist yet, and this role may not create it" in shown
         assert "`backfill init --sql` prints, or GRANT CREATE ON DATABASE" in shown
+
+
+@pytest.mark.usefixtures("worker")
+class TestPressure:
+    def test_a_live_job_that_has_waited_for_too_long_is_wrong(self, backfill: Backfill, inhabited: Host) -> None:
+        backfill("init")
+        inhabited.execute(JOBS.replace("12000", "1"))
+        inhabited.execute(
+            """UPDATE "BackgroundJob" SET status = 'PENDING', "runAt" = now() AT TIME ZONE 'UTC' - interval '1 hour' """
+            """WHERE id = 'job-1'"""
+        )
+
+        shown = said(backfill.set(BACKFILL_MAX_LIVE_WAIT="180"), status=1)
+
+        assert "WRONG  no page would start: live queue says wait A live job has waited for" in shown
+        assert "backfill tune RUN --max-live-wait SECONDS" in shown
+        assert "WRONG" not in said(backfill.set(BACKFILL_MAX_LIVE_WAIT="0"), status=0)
 
 
 class TestPlans:

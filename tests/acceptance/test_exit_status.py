@@ -11,7 +11,7 @@ def test_1_when_a_lane_can_t_go_on_and_says_why(backfill: Backfill, worker: Work
     done = backfill("run", "--apply")
 
     assert done.returncode == 1
-    assert "no job for this lead (42501)" in done.stdout
+    assert "the host's function fault.refuse() raised an error (42501)" in done.stdout
     assert "backfill resume" in done.stdout.splitlines()[-1]
 
 
@@ -24,7 +24,7 @@ def test_3_when_a_lead_is_quarantined_and_says_which_and_why(
     done = backfill("run", "--apply")
 
     assert done.returncode == 3
-    assert f"{lead}  no job for this lead (23514)" in done.stdout
+    assert f"{lead}\n        the host's function fault.refuse() raised an error (23514)\n" in done.stdout
     assert inhabited.changed() == inhabited.due() - {lead}
 
 

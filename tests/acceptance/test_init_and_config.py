@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from acceptance.commands import assert_refused
 from acceptance.host import Host
-from harness import Backfill
+from harness import PATIENCE, Backfill
 
 NAMES = {
     "DATABASE_URL",
@@ -116,11 +116,12 @@ def test_config_needs_neither_database_nor_redis(alone: Backfill) -> None:
     assert "DATABASE_URL = (not set)" in done.stdout
 
 
-def test_config_marks_a_database_url_that_can_t_be_read(alone: Backfill) -> None:
-    done = alone.set(DATABASE_URL="mysql://app@db.example/host")("config")
+@pytest.mark.parametrize("name", ["DATABASE_URL", "BACKFILL_REPLICA_URL"])
+def test_config_marks_a_database_url_that_can_t_be_read(alone: Backfill, name: str) -> None:
+    done = alone.set(**{name: "mysql://app@db.example/host"})("config")
 
     assert done.returncode == 2
-    assert "WRONG: DATABASE_URL can't be read" in done.stdout
+    assert f"WRONG: {name} can't be read" in done.stdout
 
 
 def test_settings_come_from_a_file_in_the_working_directory(alone: Backfill, inhabited: Host) -> None:
@@ -159,7 +160,7 @@ def test_a_file_that_can_t_be_read_is_refused(alone: Backfill, content: bytes, s
 def test_a_ledger_that_two_make_at_once_is_made_once(alone: Backfill, inhabited: Host) -> None:
     first, second = alone.popen("init"), alone.popen("init")
 
-    outputs = [first.communicate(timeout=60), second.communicate(timeout=60)]
+    outputs = [first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)]
 
     assert (first.returncode, second.returncode) == (0, 0), outputs
     with psycopg.connect(inhabited.url) as connection:

@@ -181,7 +181,7 @@ def test_a_lead_that_the_database_refuses_is_quarantined_and_all_others_go_throu
 
     assert run["counts"]["quarantined"] == 1
     assert lagging(damaged) == [refused]
-    assert backfill("verify").returncode == 0
+    assert backfill("verify").returncode == 3
 
 
 def test_a_quarantined_lead_is_tried_again(backfill: Backfill, worker: Worker, damaged: Host) -> None:

@@ -12,7 +12,7 @@ import pytest
 from acceptance.commands import assert_refused, backfill_against
 from acceptance.exporter import Export, Scrape
 from acceptance.host import Host
-from harness import Backfill, Worker
+from harness import PATIENCE, Backfill, Worker
 
 from sandbox.servers import Redis
 
@@ -103,12 +103,32 @@ def test_jobs_ahead_are_those_that_bound_a_run(alone: Backfill, inhabited: Host,
     not_done = """
         SELECT count(*) FROM "BackgroundJob"
         WHERE status = 'PENDING' AND "runAt" <= now() AT TIME ZONE 'UTC'
-          OR status IN ('PENDING', 'RUNNING') AND starts_with("dedupeKey", 'lead_scoring_backfill:')
+          OR starts_with("dedupeKey", 'lead_scoring_backfill:')
+            AND (status = 'RUNNING' OR status = 'PENDING' AND "runAt" <= now() AT TIME ZONE 'UTC' + interval '60 s')
     """
 
     found = export(alone).scrape()
 
     assert [found("backfill_jobs_ahead", backfill="lead-scoring")] == inhabited.column(not_done)
+
+
+def test_a_lane_that_does_not_move_has_a_reason(alone: Backfill, export: Export) -> None:
+    run = alone.json("run", "--apply", "--detach", "--lanes", "1")["run_id"]
+
+    stall = export(alone).wait_for("backfill_lane_stalled_seconds", run=run, lane="1", reason="no_worker")
+
+    assert stall > 0
+
+
+def test_lanes_whose_ledger_can_t_be_read_have_that_reason(alone: Backfill, inhabited: Host, export: Export) -> None:
+    run = alone.json("run", "--apply", "--detach", "--lanes", "1")["run_id"]
+    exporter = export(alone)
+    before = exporter.wait_for("backfill_lane_stalled_seconds", run=run, reason="no_worker")
+
+    with inhabited.closed():
+        after = exporter.wait_for("backfill_lane_stalled_seconds", run=run, lane="1", reason="database_unreachable")
+
+    assert after > before
 
 
 def test_without_a_ledger_there_is_no_run_and_nothing_is_wrong(alone: Backfill, export: Export) -> None:
@@ -180,6 +200,7 @@ def test_the_reference_lists_what_is_exposed_with_type_and_labels(
     backfill.json("run", "--apply", "--detach", "--limit", "1", "--page-delay-ms", "600000")
     inhabited.execute("UPDATE backfill.run SET expected = 2000")  # as where an operator was asked
     exporter.wait_for_sample("backfill_run_expected_items", 4000)
+    exporter.wait_for("backfill_lane_stalled_seconds", reason="page_delay")
     found = exporter.wait_for_sample("backfill_workers", 1)
 
     listed = re.findall(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*)\|", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE)
@@ -274,3 +295,15 @@ def test_it_starts_before_what_it_reads(tmp_path: Path, deserted_broker: Redis, 
 
     assert found("backfill_source_up", source="redis") == 1
     assert found("backfill_source_up", source="ledger") == 0
+
+
+def test_a_connection_that_says_nothing_ends_without_a_traceback(alone: Backfill, export: Export) -> None:
+    exporter = export(alone)
+    port = int(exporter.url.rsplit(":", 1)[1].partition("/")[0])
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as silent:
+        assert silent.recv(1) == b""  # the server has given it up
+
+    exporter.process.terminate()
+    _, errors = exporter.process.communicate(timeout=PATIENCE)
+
+    assert errors == ""

@@ -3,7 +3,7 @@
 import pytest
 from acceptance.commands import Follow, assert_refused
 from acceptance.host import Host
-from harness import Backfill, Worker
+from harness import PATIENCE, Backfill, Worker
 
 APPLY = ("run", "--apply", "--detach", "--limit", "50")
 
@@ -143,6 +143,6 @@ def test_of_two_that_start_at_the_same_moment_one_is_refused(alone: Backfill, fo
     both = [follow(alone, *APPLY) for _ in range(2)]
 
     for each in both:
-        each.communicate(timeout=60)
+        each.communicate(timeout=PATIENCE)
     assert sorted(each.returncode for each in both) == [0, 2]
     assert len(alone.json("runs")["runs"]) == 1

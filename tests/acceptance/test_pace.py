@@ -28,7 +28,7 @@ def run(by_default: Backfill, worker: Worker, inhabited: Host) -> Iterator[str]:
     """A run with nothing but defaults, from the moment on when it finds no more room."""
     inhabited.execute('DELETE FROM "BackgroundJob"')
     started = by_default.json("run", "--apply", "--detach")["run_id"]
-    wait_for(lambda: by_default.json("status")["lanes"][0]["reason"] is not None, what="the run to wait for room")
+    wait_for(lambda: by_default.json("status")["lanes"][0]["reason_kind"] == "max_pending", what="no more room")
     yield started
     by_default("cancel", started)
 
@@ -37,7 +37,9 @@ def run(by_default: Backfill, worker: Worker, inhabited: Host) -> Iterator[str]:
 class TestDefaults:
     def test_hold_no_more_than_12_jobs_pending_and_say_so(self, by_default: Backfill, inhabited: Host) -> None:
         assert inhabited.column(f'SELECT count(*) FROM "BackgroundJob" WHERE {OURS}') == [12]
-        assert "no room in the host's queue: 12 jobs wait, ours and due live ones" in by_default("status").stdout
+        assert "no room in the host's queue: 12 jobs wait, ours and due live ones" in " ".join(
+            by_default("status").stdout.split()
+        )
 
     def test_go_on_when_the_host_has_done_some(self, inhabited: Host) -> None:
         inhabited.execute(
@@ -51,6 +53,25 @@ class TestDefaults:
             lambda: inhabited.column(f'SELECT count(*) FROM "BackgroundJob" WHERE {OURS}') == [20], what="8 more jobs"
         )
         assert inhabited.column("""SELECT count(*) FROM "BackgroundJob" WHERE status = 'PENDING'""") == [12]
+
+
+#: A workspace whose leads come after 12,000 of another, and of which only the last two ever wrote.
+FAR_DOWN = """
+INSERT INTO "Lead" (id, "clientId", "updatedAt")
+SELECT 'zy-' || lpad(n::text, 6, '0'), (SELECT min(id) FROM "Client"), now() FROM generate_series(1, 12000) AS n;
+INSERT INTO "Client" (id, name, "userId", "updatedAt") VALUES ('small', 'small', 'user', now());
+INSERT INTO "Lead" (id, "clientId", "updatedAt")
+SELECT 'zz-' || n, 'small', now() FROM generate_series(1, 8) AS n;
+INSERT INTO "Message" (id, "leadId", direction, body)
+SELECT 'message-' || n, 'zz-' || n, 'inbound', 'Hello' FROM generate_series(7, 8) AS n;
+"""
+
+
+@pytest.fixture
+def far_down(inhabited: Host) -> Iterator[Host]:
+    inhabited.execute(FAR_DOWN)
+    yield inhabited
+    inhabited.execute("""DELETE FROM "Lead" WHERE id ~ '^z[yz]-'; DELETE FROM "Client" WHERE id = 'small'""")
 
 
 @pytest.mark.usefixtures("worker")
@@ -74,6 +95,25 @@ class TestCanary:
 
         assert backfill("watch", run).returncode == 0
         assert inhabited.changed() == inhabited.due()
+
+    def test_finds_a_small_workspace_far_down_the_table(self, backfill: Backfill, far_down: Host) -> None:
+        done = backfill("run", "--apply", "--canary", "--limit", "1", "--lanes", "4", "--client-id", "small")
+
+        assert done.returncode == 4
+        read = far_down.column("SELECT (counts ->> 'read')::int FROM backfill.page ORDER BY lane, number")
+        assert (len(read) > 3, sum(read)) == (True, 1)
+        assert "Clean: nothing is missing, and no count is contradicted." in done.stderr
+        assert "If all looks well: backfill resume" in done.stderr
+
+    def test_says_that_it_read_nothing(self, backfill: Backfill, far_down: Host) -> None:
+        far_down.execute("""DELETE FROM "Message" WHERE "leadId" LIKE 'zz-%'""")
+
+        done = backfill("run", "--apply", "--canary", "--lanes", "4", "--client-id", "small")
+
+        assert done.returncode == 0
+        assert "This canary read no leads" in done.stderr
+        assert "It has walked everything" in done.stderr
+        assert "looks well" not in done.stderr
 
     @pytest.mark.parametrize(
         "arguments", [["--canary"], ["--apply", "--canary", "--single-batch"], ["--apply", "--canary", "--resume"]]

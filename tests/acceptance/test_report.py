@@ -23,7 +23,7 @@ def test_tells_of_a_page_that_was_put_off_a_pause_and_a_quarantined_lead(backfil
     inhabited.refuse_job_of(lead, sqlstate="23514")
     inhabited.execute('DELETE FROM "BackgroundJob"')
     run = backfill.json("run", "--apply", "--detach", "--max-pending", "12", "--cost-per-job", "0.01")["run_id"]
-    wait_for(lambda: backfill.json("status")["lanes"][0]["reason"] is not None, what="the run to wait for room")
+    wait_for(lambda: backfill.json("status")["lanes"][0]["reason_kind"] == "max_pending", what="no more room")
     backfill("pause", run)
     backfill("tune", run, "--max-pending", "none")
     backfill("resume", run)
@@ -40,7 +40,7 @@ def test_tells_of_a_page_that_was_put_off_a_pause_and_a_quarantined_lead(backfil
     assert "max pending 12 -&gt; none" in page
     assert "paused by command" in page
     assert f"<code>{lead}</code>" in page
-    assert "no job for this lead (23514)" in page
+    assert "the host&#39;s function fault.refuse() raised an error (23514)" in page
 
 
 class TestWhereItIsWritten:
@@ -111,3 +111,14 @@ def test_without_its_libraries_says_what_to_install(alone: Backfill, tmp_path: P
 
     assert_refused(done, status=1)
     assert done.stderr.endswith("(No module named 'matplotlib'): `pip install jinja2 matplotlib`\n")
+
+
+def test_only_its_owner_can_read_the_file_even_where_it_was_open_before(alone: Backfill) -> None:
+    alone.json("run", "--apply", "--detach")
+    file = alone.directory / "report.html"
+    file.touch(mode=0o644)
+
+    done = alone("report", "-o", str(file))
+
+    assert done.returncode == 0, done.stderr
+    assert file.stat().st_mode & 0o777 == 0o600

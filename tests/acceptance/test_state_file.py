@@ -6,7 +6,7 @@ from typing import Any
 
 from acceptance.commands import Follow, assert_refused, empty, enqueued, start_of
 from acceptance.host import Host
-from harness import Backfill, Worker, wait_for
+from harness import PATIENCE, Backfill, Worker, wait_for
 
 from sandbox.servers import Redis
 
@@ -57,7 +57,7 @@ def test_a_file_that_can_t_be_written_any_more_does_not_stop_the_run(
     wait_for((folder / "checkpoint.json").exists, what="the first checkpoint")
     folder.rename(backfill.directory / "elsewhere")
 
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 0, errors
     assert errors.count("Note: the checkpoint can't be written to gone/checkpoint.json") == 1

@@ -107,7 +107,7 @@ def test_a_run_that_stands_says_so_on_the_screen(alone: Backfill, inhabited: Hos
 
     terminal = open_terminal(alone, "watch")
 
-    terminal.wait_for("no page for 1 h 0 min: no worker, or a low rate? `backfill doctor` looks")
+    terminal.wait_for("no worker is online, and its page waits in the queue")
 
 
 def test_small_pages_are_explained_on_the_screen(alone: Backfill, inhabited: Host, open_terminal: OpenTerminal) -> None:
@@ -117,3 +117,13 @@ def test_small_pages_are_explained_on_the_screen(alone: Backfill, inhabited: Hos
         terminal = open_terminal(alone.set(BACKFILL_BUSY_LIMIT="50"), "watch")
 
         terminal.wait_for("pages of 50 at the most, one at a time: 1 session of others is at work")
+
+
+def test_an_escape_sequence_in_a_word_never_reaches_the_terminal(backfill: Backfill) -> None:
+    assert backfill("init").returncode == 0
+
+    done = backfill("status", "\x1b]52;c;cm0gLXJm\x07\nbackfill: all is well")
+
+    assert "\x1b" not in done.stderr
+    assert "\\u001b]52;c;" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

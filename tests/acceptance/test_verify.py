@@ -25,7 +25,7 @@ def complete(
 
 @pytest.fixture
 def finished(complete: Backfill, shared_host: Host, tmp_path: Path) -> Iterator[Host]:
-    """The host database after the run. What a test does to jobs or ledger is undone."""
+    """The host database after the run. What a test does to jobs, scores or ledger is undone."""
     with shared_host.undone():
         yield shared_host
 
@@ -104,6 +104,67 @@ def test_a_page_that_is_missing_is_found(complete: Backfill, finished: Host) -> 
 
 
 def test_a_job_that_the_host_has_finished_since_is_nothing_wrong(complete: Backfill, finished: Host) -> None:
-    finished.execute("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED' WHERE status = 'PENDING'""")
+    finished.execute(
+        """
+        WITH done AS (
+          UPDATE "BackgroundJob" SET status = 'SUCCEEDED' WHERE status = 'PENDING' RETURNING "leadId"
+        )
+        UPDATE "Lead" SET "overallScore" = 2, "scoredAt" = now() AT TIME ZONE 'UTC' WHERE id IN (SELECT * FROM done)
+        """
+    )
 
     assert complete("verify").returncode == 0
+
+
+def test_jobs_that_ended_without_a_score_are_counted_with_the_remedy(complete: Backfill, finished: Host) -> None:
+    failed = finished.column(
+        """
+        UPDATE "BackgroundJob" SET status = 'FAILED'
+        WHERE id IN (SELECT min(id) FROM "BackgroundJob" WHERE starts_with("dedupeKey", 'lead_scoring_backfill:')
+                     AND status = 'PENDING' AND "updatedAt" >= (SELECT min(at) FROM backfill.page))
+        RETURNING "leadId"
+        """
+    )
+
+    done = complete("verify")
+
+    assert done.returncode == 3
+    assert "Clean" not in done.stdout
+    assert failed[0] in done.stdout
+    assert "Next: backfill run --apply" in done.stdout
+    verified = complete.json("verify", status=3)
+    assert (verified["clean"], verified["unresolved"]["failed"]) == (False, failed)
+
+
+def test_leads_in_quarantine_are_counted_with_the_remedy(complete: Backfill, finished: Host) -> None:
+    finished.execute(
+        """
+        WITH one AS (
+          UPDATE backfill.page
+          SET counts = counts || jsonb_build_object('quarantined', 1, 'inserted', (counts ->> 'inserted')::int - 1)
+          WHERE lane = 1 AND number = 1
+          RETURNING run_id, cursor
+        ), lane AS (
+          UPDATE backfill.lane
+          SET counts = counts || jsonb_build_object('quarantined', 1, 'inserted', (counts ->> 'inserted')::int - 1)
+          WHERE number = 1
+        ), job AS (
+          DELETE FROM "BackgroundJob"
+          WHERE "leadId" IN (
+            SELECT min("leadId") FROM "BackgroundJob"
+            WHERE
+              "createdAt" >= (SELECT min(at AT TIME ZONE 'UTC') - interval '1 second' FROM backfill.page)
+              AND starts_with("dedupeKey", 'lead_scoring_backfill:')
+          )
+          RETURNING "leadId"
+        )
+        INSERT INTO backfill.quarantine (run_id, item, lane, page, error)
+        SELECT run_id, "leadId", 1, 1, 'refused' FROM one, job
+        """
+    )
+
+    done = complete("verify")
+
+    assert done.returncode == 3
+    assert "Clean" not in done.stdout
+    assert "Next: backfill retry " in done.stdout

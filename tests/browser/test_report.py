@@ -27,7 +27,7 @@ def report(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
     backfill("resume", run)
     wait_for(lambda: backfill.json("status")["pages"] > 50, what="some more pages")
     backfill("tune", run, "--max-pending", "12")
-    wait_for(lambda: backfill.json("status")["lanes"][0]["reason"], what="the run to wait for room")
+    wait_for(lambda: backfill.json("status")["lanes"][0]["reason_kind"] == "max_pending", what="no more room")
     backfill("tune", run, "--max-pending", "none")
     backfill.json("watch", run)
     path = tmp_path_factory.mktemp("report") / "report.html"

@@ -27,7 +27,7 @@ ELIGIBLE = 7_156
 def up(installation: Installation) -> Iterator[Installation]:
     """The demo and the exporter, up, with two workers that answer."""
     installation.compose("up", "--detach", "--scale=worker=2")
-    wait_for(lambda: installation.workers_online() == 2, what="two workers to answer", seconds=60)
+    wait_for(lambda: installation.workers_online() == 2, what="two workers to answer")
     yield installation
     installation.compose("--profile=*", "down", "--volumes", "--timeout=1")
 
@@ -248,4 +248,4 @@ def test_everything_is_healthy(up: Installation) -> None:
     def healths() -> list[str]:
         return [each["State"]["Health"]["Status"] for each in up.containers()]
 
-    wait_for(lambda: set(healths()) == {"healthy"}, what="all containers to be healthy", seconds=60)
+    wait_for(lambda: set(healths()) == {"healthy"}, what="all containers to be healthy")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import psycopg
 import redis
 from celery import Celery
-from harness import Backfill, Worker, wait_for
+from harness import Backfill, Worker, wait_for, wait_while_moving
 from psycopg.rows import dict_row
 
 from backfill_tasks.engine import ledger
@@ -69,10 +69,12 @@ class Beat:
     """A `celery -A backfill_tasks beat`: it sends the watchdog."""
 
     process: "subprocess.Popen[bytes]"
+    log: Path
 
     @classmethod
     def start(cls, backfill: Backfill) -> "Beat":
-        with (backfill.directory / "beat.log").open("ab") as output:
+        log = backfill.directory / f"beat-{len(list(backfill.directory.glob('beat-*.log'))) + 1}.log"
+        with log.open("wb") as output:
             process = subprocess.Popen(
                 [
                     Path(sys.executable).parent / "celery",
@@ -89,7 +91,12 @@ class Beat:
                 stderr=output,
                 start_new_session=True,
             )
-        return cls(process)
+        return cls(process, log)
+
+    @property
+    def output(self) -> str:
+        """What it has logged so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -105,13 +112,25 @@ class Following:
     """A `backfill run` that was left running, and follows its run."""
 
     process: "subprocess.Popen[str]"
+    progress: Callable[[], object]
 
-    def end(self, *, status: int = 0, seconds: float = 60) -> dict[str, Any]:
-        """Wait for its end, expect an exit status, and answer its object."""
-        output, errors = self.process.communicate(timeout=seconds)
+    def end(self, *, status: int = 0) -> dict[str, Any]:
+        """Wait for its end as long as something moves, expect an exit status, and return its object."""
+        output, errors = self._read()
         assert self.process.returncode == status, f"exit status {self.process.returncode}: {errors}{output}"
         content: dict[str, Any] = json.loads(output)
         return content
+
+    def _read(self) -> tuple[str, str]:
+        def read() -> tuple[str, str] | None:
+            try:
+                return self.process.communicate(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                return None
+
+        found = wait_while_moving(read, what="the run to end", progress=self.progress)
+        assert found is not None
+        return found
 
 
 @dataclass
@@ -128,8 +147,14 @@ class Stage:
 
     def start_worker(self, *, concurrency: int = 2, beat: bool = False) -> Worker:
         """Start a worker with the saboteur in it."""
+        worker = self.launch_worker(concurrency=concurrency, beat=beat)
+        worker.wait_until_ready()
+        return worker
+
+    def launch_worker(self, *, concurrency: int = 2, beat: bool = False) -> Worker:
+        """Start one that may have to wait before it takes messages."""
         path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-        worker = Worker.start(
+        worker = Worker.launch(
             self.backfill,
             concurrency=concurrency,
             beat=beat,
@@ -180,7 +205,16 @@ class Stage:
     def _popen(self, *arguments: str) -> Following:
         process = self.backfill.popen(*arguments, "--json")
         self.followers.append(process)
-        return Following(process)
+        return Following(process, self.progress)
+
+    def progress(self) -> object:
+        """Return what changes while a run gets on: its pages and events, and what the workers have logged."""
+        ledger: object = None  # PostgreSQL may be away, and the ledger may not exist yet
+        with suppress(psycopg.Error):
+            ledger = self.rows(
+                "SELECT (SELECT count(*) FROM backfill.page) AS pages, (SELECT count(*) FROM backfill.event) AS events"
+            )
+        return ledger, sum(worker.log.stat().st_size for worker in self.workers)
 
     def deliver(self, message: PageMessage, *, times: int = 1) -> None:
         """Put a page's message into the queue, as the broker does that delivers it again."""
@@ -317,7 +351,7 @@ class Stage:
             assert counts == {"read": self.sample.eligible, **wanted, "quarantined": 0}
         self.assert_unsplit(run)
         verified = self.verify(RunId(run["run_id"]))
-        assert verified.clean, verified
+        assert not verified.wrong, verified
 
     def verify(self, run: RunId) -> Verification:
         """What `backfill verify` finds, without the time that a process takes to start."""

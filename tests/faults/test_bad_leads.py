@@ -4,6 +4,8 @@ from typing import Any
 
 from faults.stage import CLASSES, Stage
 
+REFUSED = "the host's function fault.refuse() raised an error (P0001)"
+
 
 def test_a_lead_whose_job_a_trigger_refuses_is_quarantined(stage: Stage) -> None:
     bad = stage.owed("job")[70]
@@ -11,7 +13,7 @@ def test_a_lead_whose_job_a_trigger_refuses_is_quarantined(stage: Stage) -> None
 
     run = stage.run(status=3)
 
-    assert_quarantined(stage, run, {bad: "the host refuses this row (P0001)"})
+    assert_quarantined(stage, run, {bad: REFUSED})
 
 
 def test_a_lead_whose_job_breaks_a_constraint_is_quarantined(stage: Stage) -> None:
@@ -36,7 +38,7 @@ def test_a_disqualified_lead_whose_score_a_trigger_refuses_is_quarantined(stage:
 
     run = stage.run(status=3)
 
-    assert_quarantined(stage, run, {bad: "the host refuses this row (P0001)"})
+    assert_quarantined(stage, run, {bad: REFUSED})
 
 
 def test_several_bad_leads_are_each_quarantined(stage: Stage) -> None:
@@ -47,7 +49,7 @@ def test_several_bad_leads_are_each_quarantined(stage: Stage) -> None:
 
     run = stage.run(status=3)
 
-    assert_quarantined(stage, run, dict.fromkeys(bad, "the host refuses this row (P0001)"))
+    assert_quarantined(stage, run, dict.fromkeys(bad, REFUSED))
 
 
 def test_a_page_of_nothing_but_bad_leads_is_passed(stage: Stage) -> None:
@@ -57,7 +59,7 @@ def test_a_page_of_nothing_but_bad_leads_is_passed(stage: Stage) -> None:
 
     run = stage.run(status=3)
 
-    assert_quarantined(stage, run, dict.fromkeys(bad, "the host refuses this row (P0001)"))
+    assert_quarantined(stage, run, dict.fromkeys(bad, REFUSED))
 
 
 def refuse_jobs(stage: Stage, *leads: str) -> None:

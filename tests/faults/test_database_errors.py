@@ -113,10 +113,11 @@ def test_a_server_that_is_away_for_longer_than_all_retries_is_waited_for(
     stage.wait_for_pages(4)
 
     own_postgres.kill()
-    wait_for(lambda: stage.logs().count("raised unexpected") >= 2, what="both lanes to give up")
+    wait_for(lambda: stage.logs().count("page put off for 4 s") >= 2, what="both lanes to be tried for the third time")
     own_postgres.start()
 
     stage.assert_done_once(stage.watch())
+    assert "Traceback" not in stage.logs()
 
 
 def play_deadlock(stage: Stage, *, host_looks_after: str) -> Following:

@@ -23,6 +23,6 @@ def test_a_page_that_kills_its_whole_worker_every_time_stops_its_lane_alone(stag
     for _ in range(5):
         stage.replace_the_killed_worker()
 
-    ended = run.end(status=1, seconds=20)
+    ended = run.end(status=1)
     assert [(lane["state"], lane["reason"]) for lane in ended["lanes"]] == [("failed", REASON), ("done", None)]
     assert ended["lanes"][0]["pages"] == 2

@@ -1,7 +1,13 @@
 """A worker that is killed between any two steps of a page: the run ends by itself, as if nothing had been."""
 
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
 import pytest
 from faults.stage import Stage
+from harness import Worker, wait_for
 
 IN_A_PAGE = (
     "taken up",
@@ -36,3 +42,30 @@ def test_a_whole_worker_that_is_killed_costs_nothing(stage: Stage, step: str, pa
     stage.sabotage.wait_until_reached(step)
     stage.replace_the_killed_worker()
     stage.assert_done_once(run.end())
+
+
+def test_children_that_are_killed_while_the_worker_starts_are_replaced(stage: Stage) -> None:
+    stage.keep_workers(0)
+    worker = stage.launch_worker()
+    killed: set[int] = set()
+
+    def ready() -> bool:
+        for child in children(worker) - killed:
+            killed.add(child)
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        assert worker.process.poll() is None, worker.output
+        return " ready." in worker.output
+
+    wait_for(ready, what=f"the worker to be ready: {worker.log}")
+
+    assert killed
+    stage.assert_done_once(stage.run())
+    assert worker.process.poll() is None
+
+
+def children(worker: Worker) -> set[int]:
+    """The processes that a worker has started and that live."""
+    pid = worker.process.pid
+    found = (task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/children"))
+    return {int(child) for each in found for child in each.split()}

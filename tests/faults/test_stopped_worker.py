@@ -4,7 +4,7 @@ import os
 import signal
 
 from faults.stage import Stage
-from harness import Worker, wait_for
+from harness import PATIENCE, Worker, wait_for
 
 
 def test_a_worker_that_is_stopped_leaves_its_lanes_to_another(stage: Stage) -> None:
@@ -14,7 +14,7 @@ def test_a_worker_that_is_stopped_leaves_its_lanes_to_another(stage: Stage) -> N
 
     stopped.process.send_signal(signal.SIGTERM)
 
-    assert stopped.process.wait(timeout=30) == 0
+    assert stopped.process.wait(timeout=PATIENCE) == 0
     stage.assert_done_once(run.end())
 
 
@@ -27,7 +27,7 @@ def test_a_worker_that_is_stopped_ends_the_page_at_work(stage: Stage) -> None:
     stopped.process.send_signal(signal.SIGTERM)
     stage.sabotage.release("page done")
 
-    assert stopped.process.wait(timeout=30) == 0
+    assert stopped.process.wait(timeout=PATIENCE) == 0
     assert stage.lane()["page"] >= 3
     stage.staff(2)
     stage.assert_done_once(run.end())
@@ -44,7 +44,8 @@ def test_a_worker_that_is_stopped_when_it_has_just_handed_pages_out_ends_soon(ow
     wait_for(lambda: not stage.backfill.json("rate")["workers"], what="it to listen to nobody any more")
     os.killpg(stopped.process.pid, signal.SIGCONT)
 
-    assert stopped.process.wait(timeout=15) == 0
+    assert stopped.process.wait(timeout=PATIENCE) == 0
+    assert "stops without the pages" not in stopped.output
     stage.staff(1)
     stage.assert_done_once(run.end())
 

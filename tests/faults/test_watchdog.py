@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from faults.stage import Action, Following, MakeStage, Stage
+from faults.stage import Action, Beat, Following, MakeStage, Stage
 from harness import Backfill, wait_for
 
 from backfill_tasks.engine.model import RunId
@@ -47,7 +47,7 @@ def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stag
     stage.sabotage.wait_until_reached("watchdog done")
 
     assert (stage.lane()["state"], stage.lane()["generation"]) == ("failed", 2)
-    assert stage.lane()["reason"] == "page 3: the backfill may not (42501)"
+    assert stage.lane()["reason"] == "page 3: the host's function fault.refuse() raised an error (42501)"
 
 
 def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stage) -> None:
@@ -86,6 +86,50 @@ def test_a_lane_whose_page_was_put_off_and_not_sent_anew_is_seeded_again(own_sta
     stage.assert_done_once(run.end())
     assert (stood["page"], stood["waits"], stood["generation"]) == (0, 1, 1)
     assert stage.events("lane seeded again") == [{"lane": 1, "page": 0, "reason": "its task was lost"}]
+
+
+def test_a_lane_is_seeded_again_while_every_worker_process_is_busy(own_stage: MakeStage) -> None:
+    stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="600")
+    stage.start_worker(concurrency=1)
+    stage.sabotage.plan("page recorded", "hold", lane=1, page=2)
+    run = stage.follow("--lanes", "2")
+    stage.sabotage.wait_until_reached("page recorded")
+    wait_for(lambda: stage.queued(stage.the_run()), what="the other lane's page in the queue")
+    lose_what_is_queued(stage)
+    stage.wait_until_standing(2)
+
+    beat = Beat.start(stage.backfill)
+
+    wait_for(lambda: stage.events("lane seeded again"), what="a lane to be seeded again")
+    assert [event["lane"] for event in stage.events("lane seeded again")] == [2]
+    stage.sabotage.clear()
+    stage.assert_done_once(run.end())
+    beat.stop()
+
+
+def test_lanes_that_lost_their_messages_are_seeded_again_at_the_lowest_rate(own_stage: MakeStage) -> None:
+    stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="604800")
+    worker = stage.start_worker()
+    stage.backfill("rate", "1/h")
+    run = stage.follow("--lanes", "2")
+    wait_for(lambda: stage.taken(stage.the_run()), what="the worker to take a page")
+    worker.kill()
+    lose_what_is_queued(stage)
+    stage.staff(1)
+    stage.wait_until_standing(1, 2)
+
+    beat = Beat.start(stage.backfill)
+
+    wait_for(lambda: len(stage.events("lane seeded again")) == 2, what="both lanes to be seeded again")
+    stage.backfill("rate", "none")
+    stage.assert_done_once(run.end())
+    beat.stop()
+
+
+def lose_what_is_queued(stage: Stage) -> None:
+    """Take every message out of Redis, as a Redis does that was emptied."""
+    with stage.redis() as client:
+        client.delete(stage.queue, "unacked", "unacked_index")
 
 
 @contextmanager

@@ -75,6 +75,16 @@ class Host:
         with psycopg.connect(self.url, row_factory=dict_row) as connection:
             yield connection
 
+    @contextmanager
+    def unindexed(self, table: str) -> Iterator[Session]:
+        """A session whose writes no index of this table gets: damaged indexes, which stay that way."""
+        ready = "UPDATE pg_index SET indisready = %s WHERE indrelid = %s::regclass"
+        with psycopg.connect(self.url, autocommit=True) as other:
+            other.execute(ready, (False, f'"{table}"'))
+        with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as session:
+            yield session
+            session.execute(ready, (True, f'"{table}"'))
+
     def add_client(self, client: str) -> None:
         self._insert("Client", [{"id": client, "name": client, "userId": "user", "updatedAt": NOON}])
 
@@ -314,9 +324,10 @@ class Site:
     def read(self, run: RunId) -> Run:
         return self.runs.read(run)
 
-    def verify(self, run: RunId) -> Verification:
+    def verify(self, run: RunId, *, full: bool = False) -> Verification:
         found = self.read(run)
-        return Verifier(self.engine, self.parts.backfills[found.parameters.backfill], STATEMENT_MS).verify(found)
+        backfill = self.parts.backfills[found.parameters.backfill]
+        return Verifier(self.engine, backfill, STATEMENT_MS, full=full).verify(found)
 
     def close(self) -> None:
         self.engine.dispose()

@@ -8,13 +8,25 @@ from integration.site import Site, own_options
 from psycopg import sql
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.engine.database import begin_read_only, is_permanent, reason
+from backfill_tasks.engine.database import begin_read_only, is_permanent, reason, whole_reason
 from backfill_tasks.errors import HostError, UsageError
 from backfill_tasks.lead_scoring import LeadScoring
 from backfill_tasks.message_rollups import MessageRollups
 
 READ = """GRANT SELECT ON "Client", "Message", "Lead", "BackgroundJob" TO {}"""
 WRITE = """GRANT UPDATE ON "Lead" TO {}; GRANT INSERT, UPDATE ON "BackgroundJob" TO {}"""
+
+PARTITIONED = """
+DROP TABLE public."Message" CASCADE;
+CREATE TABLE public."Message" (
+  id text NOT NULL, body text NOT NULL, direction text NOT NULL, source text NOT NULL DEFAULT 'zrg',
+  "leadId" text NOT NULL REFERENCES public."Lead", "sentAt" timestamp(3) NOT NULL, "createdAt" timestamp(3) NOT NULL,
+  PRIMARY KEY (id, "leadId")
+) PARTITION BY HASH ("leadId");
+CREATE TABLE public.message_0 PARTITION OF public."Message" FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE public.message_1 PARTITION OF public."Message" FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+CREATE INDEX ON public."Message" ("leadId", direction, "sentAt");
+"""
 
 
 @pytest.fixture
@@ -49,6 +61,39 @@ class TestHost:
 
         with pytest.raises(HostError, match=r'there is no table "public"\."Message"'):
             check(own_site)
+
+    @pytest.mark.parametrize(
+        ("kind", "statement"),
+        [
+            ("a view", 'CREATE VIEW public."Lead" AS SELECT * FROM "Person" WHERE "overallScore" IS NULL'),
+            ("a materialized view", 'CREATE MATERIALIZED VIEW public."Lead" AS SELECT * FROM "Person"'),
+            ("a foreign table", 'CREATE FOREIGN TABLE public."Lead" (id text) SERVER far'),
+        ],
+    )
+    def test_what_has_a_table_s_name_and_is_none_is_refused(self, own_site: Site, kind: str, statement: str) -> None:
+        own_site.host.do('ALTER TABLE "Lead" RENAME TO "Person"')
+        own_site.host.do("CREATE FOREIGN DATA WRAPPER other")
+        own_site.host.do("CREATE SERVER far FOREIGN DATA WRAPPER other")
+        own_site.host.do(statement)
+
+        with pytest.raises(HostError, match=rf'"public"\."Lead" is {kind}, and may not show every row'):
+            check(own_site)
+
+    def test_a_partitioned_table_is_walked_as_any_other(self, own_site: Site) -> None:
+        own_site.host.connection.execute(PARTITIONED.encode())
+        own_site.host.add_leads("lead-1", "lead-2", "lead-3")
+
+        run = own_site.whole_run()
+
+        assert (run.state, run.counts["inserted"]) == ("complete", 3)
+        assert own_site.verify(run.id).clean
+
+    def test_a_right_on_some_columns_is_told_from_one_on_all(self, own_site: Site, stranger: str) -> None:
+        grant(own_site, READ, stranger)
+        grant(own_site, 'REVOKE SELECT ON "Lead" FROM {}; GRANT SELECT (id, "clientId") ON "Lead" TO {}', stranger)
+
+        with pytest.raises(HostError, match=r'may not SELECT all columns of "public"\."Lead": have a DBA run GRANT'):
+            check(own_site, role=stranger)
 
     def test_a_missing_schema_leads_to_the_url(self, site: Site) -> None:
         with pytest.raises(HostError, match=r'"crm"\."Client": DATABASE_URL .* schema parameter'):
@@ -127,13 +172,14 @@ class TestReadOnly:
 
 
 class TestErrors:
-    def test_a_reason_has_the_first_line_and_neither_detail_nor_values(self, site: Site) -> None:
+    def test_only_the_whole_reason_repeats_what_the_host_s_own_code_says(self, site: Site) -> None:
         statement = "DO $$ BEGIN RAISE EXCEPTION E'no\\nmore' USING ERRCODE = '23514', DETAIL = 'hunter2'; END $$"
 
         with site.engine.connect() as connection, pytest.raises(DBAPIError) as refused:
             connection.exec_driver_sql(statement)
 
-        assert reason(refused.value) == "no (23514)"
+        assert reason(refused.value) == "the host's own code raised an error (23514)"
+        assert whole_reason(refused.value) == "no more · hunter2 (23514)"
 
     def test_a_table_that_is_missing_is_permanent(self, site: Site) -> None:
         with site.engine.connect() as connection, pytest.raises(DBAPIError) as refused:

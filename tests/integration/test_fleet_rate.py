@@ -278,3 +278,16 @@ class TestNonsense:
 
         assert fleet.read() == SLOW
         assert not take(fleet)
+
+    def test_a_list_of_who_waits_that_is_none_is_made_anew(self, slow: FleetRate, redis: Redis, queue: str) -> None:
+        redis.set(f"backfill:rate:{queue}:waiting", "x")
+
+        assert not take(slow)
+        assert redis.type(f"backfill:rate:{queue}:waiting") == "hash"
+
+    def test_junk_among_those_who_wait_is_dropped(self, slow: FleetRate, redis: Redis, queue: str) -> None:
+        redis.hset(f"backfill:rate:{queue}:waiting", mapping={"b": "x", "c": ""})
+        make_due(redis, queue)
+
+        assert take(slow)
+        assert redis.hgetall(f"backfill:rate:{queue}:waiting") == {}

@@ -208,6 +208,54 @@ class TestBeginning:
         assert cursors.begin(replace(first(run), generation=2)) == 2
 
 
+@pytest.mark.usefixtures("junk")
+class TestJunk:
+    """What is no cursor under a lane's key is as good as lost, and is overwritten."""
+
+    JUNK = (
+        {"generation": "x", "page": "y", "cursor": "c", "sent": "z", "attempts": "many", "begun": "1"},
+        {"generation": "1.5", "page": "-", "cursor": "c", "sent": "1e400"},
+        {"cursor": "c"},
+    )
+
+    @pytest.fixture(params=["string", "list", "hash 0", "hash 1", "hash 2"])
+    def junk(self, request: pytest.FixtureRequest, redis: Redis, run: RunId) -> None:
+        key, (kind, _, number) = f"backfill:cursor:{run}:1", request.param.partition(" ")
+        if kind == "string":
+            redis.set(key, "x")
+        elif kind == "list":
+            redis.lpush(key, "x")
+        else:
+            redis.hset(key, mapping=self.JUNK[int(number)])
+
+    def test_it_is_lost(self, cursors: LiveCursors, run: RunId) -> None:
+        assert cursors.read(run, 1) is None
+
+    def test_a_lane_is_placed(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.place(run, LANE)
+
+        assert cursors.read(run, 1) == LiveCursor(generation=1, page=0, cursor=None, sent=1)
+
+    def test_a_page_begins(self, cursors: LiveCursors, run: RunId) -> None:
+        assert [cursors.begin(first(run)) for _ in range(2)] == [1, 2]
+
+    def test_a_page_moves_the_cursor(self, cursors: LiveCursors, run: RunId) -> None:
+        assert cursors.advance(replace(first(run), generation=2), "c", sent=2)
+        assert cursors.read(run, 1) == LiveCursor(generation=2, page=1, cursor="c", sent=2)
+
+    def test_a_page_is_claimed_once(self, cursors: LiveCursors, run: RunId) -> None:
+        second = PageMessage(run, 1, 2, 2)
+
+        assert cursors.claim(second)
+        assert not cursors.claim(second)
+
+    def test_a_page_is_forgiven(self, cursors: LiveCursors, run: RunId) -> None:
+        cursors.begin(first(run))
+        cursors.forgive(first(run))
+
+        assert cursors.begin(first(run)) == 1
+
+
 class TestKeeping:
     """Whatever is written goes by itself some day, also what comes after a run has ended."""
 

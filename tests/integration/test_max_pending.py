@@ -50,6 +50,51 @@ def do(site: Site, message: PageMessage) -> Committed | Refused | PutOff:
     return site.parts.chain.pages.do(message)
 
 
+class TestTheHorizon:
+    """What comes due long after the next job takes up no room until then."""
+
+    @pytest.fixture
+    def parked(self, site: Site) -> Site:
+        """A host with five jobs that an older run has spread over hours."""
+        site.host.add_leads(*leads(5, prefix="parked"))
+        site.whole_run(delay_ms=3_600_000)
+        return site
+
+    def test_jobs_parked_in_the_future_take_up_no_room(self, parked: Site) -> None:
+        parked.host.add_leads(*leads(3))
+        parked.start(limit=5, pace=Pace(max_pending=3), after="lead-")
+
+        parked.deliver()
+
+        assert set(leads(3)) <= set(parked.host.enqueued())
+
+    def test_jobs_that_come_due_within_a_drain_do(self, parked: Site) -> None:
+        parked.host.do("""UPDATE "BackgroundJob" SET "runAt" = now() AT TIME ZONE 'UTC' + interval '30 seconds'""")
+        parked.start(limit=5, pace=Pace(max_pending=3))
+
+        step = parked.deliver()
+
+        assert step.reason == "no room in the host's queue: 5 jobs wait, ours and due live ones"
+
+    def test_jobs_of_the_run_itself_count_however_late_they_come_due(self, site: Site) -> None:
+        site.host.add_leads(*leads(5))
+        site.start(limit=5, pace=Pace(max_pending=3), delay_ms=3_600_000)
+        site.deliver()
+
+        step = site.deliver()
+
+        assert step.reason == "no room in the host's queue: 3 jobs wait, ours and due live ones"
+
+    def test_spaced_jobs_of_the_run_itself_count_too(self, site: Site) -> None:
+        site.host.add_leads(*leads(5))
+        site.start(limit=5, pace=Pace(max_pending=3, jobs_per_minute=0.1))
+        site.deliver()
+
+        step = site.deliver()
+
+        assert step.reason == "no room in the host's queue: 3 jobs wait, ours and due live ones"
+
+
 class TestTheBound:
     def test_a_page_takes_what_room_there_is(self, site: Site) -> None:
         bounded(site, number=10, limit=5, most=3)
@@ -154,7 +199,7 @@ class TestTheBound:
             each.result()
         assert {patient.read(run.id).state for run in runs} == {"complete"}
         assert own_site.host.enqueued() == [*leads(40), *leads(40, prefix="other")]
-        assert [patient.verify(run.id).clean for run in runs] == [True, True]
+        assert [patient.verify(run.id).wrong for run in runs] == [False, False]
         patient.close()
 
     def test_holds_in_a_database_whose_transactions_see_one_moment_only(

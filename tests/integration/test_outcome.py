@@ -1,6 +1,6 @@
 """The other half of the work: what the host has made of a run's jobs."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from integration.site import Site
@@ -25,9 +25,7 @@ def run(site: Site) -> Run:
 
 def outcome(site: Site, run: Run) -> Outcome:
     with site.engine.begin() as connection:
-        found = site.parts.backfills[run.parameters.backfill].outcome(
-            connection, run.parameters.options, run.started_at
-        )
+        found = site.parts.backfills[run.parameters.backfill].outcome(connection, run)
     assert found is not None
     return found
 
@@ -54,6 +52,95 @@ def test_a_job_of_an_earlier_run_that_was_done_before_is_none_of_its_jobs(site: 
     found = outcome(site, site.whole_run())
 
     assert found.jobs == {"PENDING": 1, "RUNNING": 0, "SUCCEEDED": 0, "FAILED": 0}
+
+
+def test_a_run_that_read_nothing_has_no_jobs_and_no_results(site: Site, run: Run) -> None:
+    site.host.do(SUCCEED, "lead-1")
+    for lead in ("lead-1", "lead-2", "lead-3"):
+        site.host.do(SCORE, lead)
+
+    later = site.whole_run()
+    site.host.do("""UPDATE "BackgroundJob" SET "runAt" = now() AT TIME ZONE 'UTC' + interval '1 minute'""")
+
+    assert later.counts["read"] == 0
+    assert sum(outcome(site, later).jobs.values()) == 0
+    assert outcome(site, later).done == 0
+    assert (outcome(site, run).jobs["PENDING"], outcome(site, run).jobs["SUCCEEDED"]) == (2, 1)
+
+
+def test_a_job_belongs_to_the_run_that_wrote_it_last(site: Site, run: Run) -> None:
+    site.host.do(SUCCEED, "lead-1")
+    site.host.do(SCORE, "lead-1")
+    site.host.do("""UPDATE "BackgroundJob" SET status = 'RUNNING' WHERE "leadId" = 'lead-2'""")
+
+    later = site.whole_run()
+
+    assert outcome(site, run).jobs == {"PENDING": 0, "RUNNING": 1, "SUCCEEDED": 1, "FAILED": 0}
+    assert outcome(site, later).jobs == {"PENDING": 1, "RUNNING": 0, "SUCCEEDED": 0, "FAILED": 0}
+
+
+def test_a_job_that_the_host_has_put_back_stays_the_runs(site: Site, run: Run) -> None:
+    site.host.do("""UPDATE "BackgroundJob" SET "runAt" = "runAt" - interval '1 day', attempts = 1""")
+
+    assert outcome(site, run).jobs["PENDING"] == 3
+
+
+def test_a_job_that_was_released_from_quarantine_is_the_runs(strict_site: Site) -> None:
+    strict_site.host.add_leads("lead-1", "lead-2")
+    strict_site.host.refuse_jobs_of("lead-2")
+    run = strict_site.whole_run()
+    strict_site.host.refuse_jobs_of()
+    between = strict_site.whole_run()
+
+    list(strict_site.parts.retrier.retry(run.id))
+
+    assert outcome(strict_site, run).jobs["PENDING"] == 1
+    assert outcome(strict_site, between).jobs["PENDING"] == 1
+
+
+def test_jobs_of_a_page_that_was_cut_in_two_are_the_runs(strict_site: Site) -> None:
+    strict_site.host.add_leads(*(f"lead-{number}" for number in range(8)))
+    strict_site.host.refuse_jobs_of("lead-3", "lead-6")
+
+    assert outcome(strict_site, strict_site.whole_run()).jobs["PENDING"] == 6
+
+
+def test_a_resumed_run_keeps_its_jobs(site: Site) -> None:
+    site.host.add_leads("lead-1", "lead-2", "lead-3")
+    run = site.start(limit=1)
+    site.deliver()
+    site.runs.pause(run.id, "by the test")
+    site.deliver_all()
+
+    site.runs.resume(run.id)
+    site.deliver_all()
+
+    assert outcome(site, site.read(run.id)).jobs["PENDING"] == 3
+
+
+def test_disqualified_leads_are_not_done_by_the_host(site: Site) -> None:
+    site.host.add_leads("lead-1", sentimentTag="Bounce")
+    site.host.add_job("lead-1", "SUCCEEDED", runAt=datetime(2099, 1, 1))  # noqa: DTZ001  as the host has it
+
+    assert outcome(site, site.whole_run()).done == 0
+
+
+def test_of_a_run_from_before_jobs_were_kept_nothing_is_known(site: Site, run: Run) -> None:
+    site.host.do("UPDATE backfill.page SET enqueued = NULL")
+
+    assert not outcome(site, run).known
+
+
+def test_a_status_that_is_unknown_here_is_counted_by_its_name(own_site: Site) -> None:
+    own_site.host.do("""ALTER TYPE "BackgroundJobStatus" ADD VALUE 'CANCELLED'""")
+    own_site.host.add_leads("lead-1")
+    run = own_site.whole_run()
+    own_site.host.do("""UPDATE "BackgroundJob" SET status = 'CANCELLED'""")
+
+    found = outcome(own_site, run)
+
+    assert found.jobs["CANCELLED"] == 1
+    assert (found.unended, found.without_result) == (0, 1)
 
 
 def test_live_jobs_are_not_counted(site: Site, run: Run) -> None:
@@ -117,4 +204,4 @@ def test_a_backfill_without_jobs_has_none(site: Site) -> None:
     run = site.whole_run(backfill="message-rollups")
 
     with site.engine.begin() as connection:
-        assert site.parts.backfills["message-rollups"].outcome(connection, {}, run.started_at) is None
+        assert site.parts.backfills["message-rollups"].outcome(connection, run) is None

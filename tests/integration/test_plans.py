@@ -19,6 +19,7 @@ from backfill_tasks.engine.page import PAGE_ROWS
 from backfill_tasks.engine.pressure import Pressure
 from backfill_tasks.engine.runs import cut, new_id
 from backfill_tasks.engine.survey import Survey
+from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.lead_scoring import LeadScoring
 from backfill_tasks.lead_scoring.backfill import KEY_PREFIX
 from backfill_tasks.lead_scoring.queue import LiveQueueAge
@@ -302,10 +303,12 @@ class TestTheOutcome:
 
         with explained(large_site.engine) as plans, large_site.engine.begin() as connection:
             begin_read_only(connection, statement_ms=STATEMENT_MS)
-            LeadScoring().outcome(connection, run.parameters.options, run.started_at)
+            LeadScoring().outcome(connection, run)
 
         (plan,) = plans
         assert plan.whole == []
+        assert plan.rows("BackgroundJob") <= LIMIT
+        assert plan.rows("Lead") <= LIMIT
 
 
 class TestMessageRollups:
@@ -347,11 +350,31 @@ class TestMessageRollups:
         with explained(large_site.engine) as plans:
             large_site.verify(run.id)
 
-        assert len(plans) == 2
+        (plan,) = plans
+        assert plan.whole == []
+        assert plan.rows("Lead") <= 3 * PAGE_ROWS
+        # Once for now, and once for when the run began.
+        assert plan.rows("Message") <= 2 * PAGE_ROWS * MESSAGES
+
+
+class TestWholeTables:
+    @pytest.mark.parametrize("backfill", [LeadScoring.name, MessageRollups.name])
+    def test_are_read_once_and_without_an_index_whatever_the_statistics_say(
+        self, large_site: Site, backfill: str
+    ) -> None:
+        run = large_site.start(backfill=backfill, limit=PAGE_ROWS, lanes=2)
+        large_site.deliver_all()
+        sizes = {table: large_site.host.values(f'SELECT count(*) FROM "{table}"')[0] for table in TABLES}
+
+        with explained(large_site.engine) as plans:
+            Verifier(large_site.engine, large_site.parts.backfills[backfill], STATEMENT_MS, full=True).verify(run)
+
+        assert plans
         for plan in plans:
-            assert plan.whole == []
-            assert plan.rows("Lead") <= 2 * PAGE_ROWS
-            assert plan.rows("Message") <= PAGE_ROWS * MESSAGES
+            assert {scan.kind for scan in plan.scans} == {"Seq Scan"}
+            # The recount reads leads twice: for the jobs and for the disqualified.
+            assert all(plan.rows(table) <= 2 * size for table, size in sizes.items())
+        large_site.runs.cancel(run.id)
 
 
 class TestTheGuardItself:

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from integration.site import Site
 from pgbouncer import pgbouncer
+from vanishing import vanishing
 
 from backfill_tasks.engine.database import connect, parse_url
 from backfill_tasks.engine.pooler import between
@@ -57,6 +58,23 @@ def test_while_others_use_it_too(site: Site, tmp_path: Path, mode: str) -> None:
 def test_it_says_so_where_a_second_connection_waits_for_ever(site: Site, tmp_path: Path) -> None:
     with pgbouncer(site.url, tmp_path, mode="session", size=1) as url:
         assert between(parse_url(url), patience=0.2) == "a pooler"
+
+
+def test_a_pooler_that_leaves_the_first_connection_waiting_is_not_waited_for(site: Site, tmp_path: Path) -> None:
+    with (
+        pgbouncer(site.url, tmp_path, mode="transaction", size=1) as url,
+        psycopg.connect(url, prepare_threshold=None) as occupant,
+    ):
+        occupant.execute("SELECT 1")  # and its transaction stays open
+        with pytest.raises(psycopg.OperationalError, match="has not answered"):
+            between(parse_url(url), patience=0.5)
+
+
+def test_a_server_that_is_frozen_is_not_waited_for(site: Site) -> None:
+    with vanishing(f"{site.url}?connect_timeout=2") as (proxy, url):
+        proxy.dead = True
+        with pytest.raises(psycopg.OperationalError):
+            between(parse_url(url), patience=0.5)
 
 
 def test_pressure_is_measured_through_a_transaction_pooler(site: Site, tmp_path: Path) -> None:

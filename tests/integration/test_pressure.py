@@ -430,6 +430,131 @@ class TestLiveQueueAge:
         assert [site.deliver().outcome for _ in range(2)] == ["put off", "committed"]
 
 
+class TestALiveQueueThatCantBeMeasured:
+    """The guard fails closed: a page that can't know whether live jobs wait does not go before them."""
+
+    GO_ON = "to go on without it: backfill tune RUN --max-live-wait 0"
+
+    @pytest.fixture
+    def weak_role(self, own_site: Site) -> Iterator[str]:
+        """A role that may read the host's tables."""
+        name = f"weak_{time.time_ns()}"
+        own_site.host.do(f"CREATE ROLE {name}")
+        own_site.host.do(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
+        yield name
+        own_site.host.do(f"DROP OWNED BY {name}")
+        own_site.host.do(f"DROP ROLE {name}")
+
+    def bloat(self, site: Site) -> None:
+        """Leave the index full of jobs that waited once, as a host does whose table no vacuum gets to."""
+        site.host.add_leads("lead-1", overallScore=7)
+        site.host.do('ALTER TABLE "BackgroundJob" SET (autovacuum_enabled = off)')
+        site.host.do(
+            """
+            INSERT INTO "BackgroundJob" (
+              id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "runAt", "updatedAt"
+            )
+            SELECT
+              'job-' || number, 'LEAD_SCORING_POST_PROCESS', 'PENDING', 'key-' || number, 'client-1', 'lead-1',
+              'lead-1/1', now() AT TIME ZONE 'UTC' - interval '1 day', now()
+            FROM generate_series(1, 50000) AS number
+            """
+        )
+        site.host.do("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED'""")
+
+    def test_waits_while_the_table_is_locked_and_names_who_has_locked_it(self, own_site: Site) -> None:
+        with own_site.host.session() as other:
+            other.execute('LOCK TABLE "BackgroundJob" IN ACCESS EXCLUSIVE MODE')
+            pid = other.info.backend_pid
+
+            reading = read(own_site, live_queue(180))
+
+        assert (reading.answer, reading.value, reading.measured) == ("wait", "-", None)
+        assert reading.reason.startswith("the live queue can't be measured: canceling statement due to")
+        assert f"the session with process id {pid} has locked" in reading.reason
+        assert self.GO_ON in reading.reason
+        assert read(own_site, live_queue(180)).answer == "go"
+
+    def test_waits_while_the_index_is_bloated_and_names_the_index_to_rebuild(self, own_site: Site) -> None:
+        pressure = own_site.parts.pressure
+        with own_site.host.session() as old:
+            old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            old.execute('SELECT FROM "BackgroundJob"')
+            self.bloat(own_site)
+            pressure.patience_ms = pressure.closed_patience_ms = 1
+
+            reading = read(own_site, live_queue(180))
+
+        assert reading.answer == "wait"
+        assert "(57014)" in reading.reason
+        cure = 'REINDEX INDEX CONCURRENTLY public."BackgroundJob_status_runAt_idx"'
+        assert cure in reading.reason
+        pressure.patience_ms, pressure.closed_patience_ms = 100, 1_000
+        own_site.host.do(cure)
+        assert read(own_site, live_queue(180)).answer == "go"
+
+    def test_names_the_index_that_is_missing(self, own_site: Site) -> None:
+        own_site.host.do('DROP INDEX "BackgroundJob_status_runAt_idx"')
+        self.bloat(own_site)
+        own_site.parts.pressure.patience_ms = own_site.parts.pressure.closed_patience_ms = 1
+
+        reading = read(own_site, live_queue(180))
+
+        assert reading.answer == "wait"
+        assert 'CREATE INDEX CONCURRENTLY ON "public"."BackgroundJob" (status, "runAt")' in reading.reason
+
+    def test_names_the_right_that_is_missing(self, own_site: Site, weak_role: str) -> None:
+        own_site.host.do(f'REVOKE SELECT ON "BackgroundJob" FROM {weak_role}')
+
+        reading = read(own_site, live_queue(180), f"SET LOCAL ROLE {weak_role}")
+
+        assert reading.answer == "wait"
+        assert f'GRANT SELECT ON "public"."BackgroundJob" TO {weak_role}' in reading.reason
+
+    def test_names_the_exemption_that_is_missing(self, own_site: Site, weak_role: str) -> None:
+        own_site.host.do('ALTER TABLE "BackgroundJob" ENABLE ROW LEVEL SECURITY')
+
+        reading = read(own_site, live_queue(180), f"SET LOCAL ROLE {weak_role}", "SET LOCAL row_security = off")
+
+        assert reading.answer == "wait"
+        assert f"ALTER ROLE {weak_role} BYPASSRLS" in reading.reason
+
+    def test_where_even_the_catalogs_do_not_say_doctor_is_named(self, own_site: Site) -> None:
+        reading = read(own_site, LiveQueueAge("nowhere", OUR_KEY, 180))
+
+        assert reading.answer == "wait"
+        assert "`backfill doctor` says what is missing" in reading.reason
+
+    def test_is_asked_for_longer_than_one_that_stops_nothing(self, own_site: Site) -> None:
+        own_site.parts.pressure.patience_ms = 1
+        own_site.parts.pressure.closed_patience_ms = 15_000
+        with own_site.host.session() as old:
+            old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            old.execute('SELECT FROM "BackgroundJob"')
+            self.bloat(own_site)
+
+            assert read(own_site, live_queue(180)).answer == "go"
+
+    def test_where_it_is_off_it_is_unknown(self, own_site: Site) -> None:
+        assert read(own_site, LiveQueueAge("nowhere", OUR_KEY, 0)).answer == "unknown"
+
+    def test_holds_a_page_back_until_it_can(self, own_site: Site) -> None:
+        own_site.host.add_leads("lead-1")
+        quick = own_site.with_settings(BACKFILL_PRESSURE_SECONDS="0.01")
+        run = quick.start(pace=Pace(max_live_wait=180.0))
+        with own_site.host.session() as other:
+            other.execute('LOCK TABLE "BackgroundJob" IN ACCESS EXCLUSIVE MODE')
+
+            step = quick.deliver()
+
+        assert (step.outcome, "can't be measured" in (step.reason or "")) == ("put off", True)
+        assert own_site.host.values("SELECT reason FROM backfill.lane") == [step.reason]
+        assert own_site.host.values("SELECT kind FROM backfill.hold") == ["live queue"]
+        wait_for(lambda: quick.deliver().outcome == "committed", what="the page to get leave")
+        assert quick.read(run.id).state == "complete"
+        quick.close()
+
+
 # ---------------------------------------------------------------- what breaks
 
 
@@ -450,6 +575,13 @@ class Breaking(Indicator):
 
     def judge(self, row: Row) -> Reading:
         return self.compare(1 / (row.get("one", 1) - 1), 1, "0", "")
+
+
+@dataclass(frozen=True)
+class Guard(Breaking):
+    """Breaks, and fails closed."""
+
+    fails_closed: ClassVar[bool] = True
 
 
 RAISES = Breaking()
@@ -509,6 +641,21 @@ class TestAnIndicatorThatBreaks:
             ).one()
 
         assert tuple(kept) == ("321ms", "12345ms")
+
+    @pytest.mark.parametrize("indicator", [Guard(), Guard("SELECT no_such_column FROM backfill.run")])
+    def test_holds_pages_back_if_it_fails_closed(self, site: Site, indicator: Indicator) -> None:
+        reading = read(site, indicator)
+
+        assert (reading.answer, reading.measured) == ("wait", None)
+        assert reading.reason
+
+    def test_is_logged_as_holding_pages_back_if_it_fails_closed(
+        self, site: Site, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.WARNING):
+            read(site.with_settings(), Guard())
+
+        assert "can't answer and pages wait until it can: breaking: ZeroDivisionError" in caplog.text
 
     def test_stops_no_page(self, broken_site: Site) -> None:
         broken_site.deliver_all()

@@ -1,9 +1,15 @@
 """The verification: finds what is missing and which count is wrong, and nothing else."""
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
 import pytest
-from integration.site import Site
+from harness import wait_for
+from integration.site import NOON, STATEMENT_MS, Site
 
 from backfill_tasks.engine.model import RunId
+from backfill_tasks.engine.verification import Verification, Verifier
 
 
 @pytest.fixture
@@ -45,6 +51,25 @@ class TestClean:
         site.host.add_leads("b", clientId="client-2")
 
         assert site.verify(site.whole_run(client_ids=["client-2"]).id).clean
+
+    @pytest.mark.parametrize("full", [False, True])
+    def test_a_run_is_beside_another_whose_pages_have_the_same_times(self, site: Site, *, full: bool) -> None:
+        site.host.add_client("client-2")
+        site.host.add_leads("a", "d")
+        site.host.add_leads("b", clientId="client-2")
+        site.host.add_leads("c", clientId="client-2", sentimentTag="Blacklist")
+        runs = [site.whole_run(client_ids=[client]).id for client in ("client-1", "client-2")]
+        tamper(site, f"UPDATE backfill.page SET at = '{NOON}'")
+        tamper(site, f"""UPDATE "BackgroundJob" SET "createdAt" = '{NOON}'""")
+        tamper(site, f"""UPDATE "Lead" SET "scoredAt" = '{NOON}' WHERE id = 'c'""")
+
+        found = [site.verify(run, full=full) for run in runs]
+
+        assert [each.contradictions for each in found] == [(), ()]
+        assert [each.found for each in found] == [
+            {"inserted": (2, 2), "disqualified": (0, 0)},
+            {"inserted": (1, 1), "disqualified": (1, 1)},
+        ]
 
     def test_a_run_over_scored_leads_is(self, site: Site) -> None:
         site.host.add_leads("a", "b", overallScore=2)
@@ -100,6 +125,15 @@ class TestTheHostGoesOn:
 
         assert (found.missing, found.arrived) == ((), 1)
 
+    def test_pages_done_since_the_run_was_read_contradict_nothing(self, site: Site) -> None:
+        site.host.add_leads("a", "b", "c")
+        run = site.start(limit=1)
+        site.deliver()
+        read = site.read(run.id)
+        site.deliver_all()
+
+        assert Verifier(site.engine, site.parts.backfills["lead-scoring"], STATEMENT_MS).verify(read).clean
+
     def test_a_later_run_over_the_same_leads_does_not_make_it_wrong(self, site: Site, run: RunId) -> None:
         later = site.whole_run(rescore_all=True).id
 
@@ -132,7 +166,7 @@ class TestMissing:
 
         found = own_site.verify(own_site.whole_run().id)
 
-        assert found.clean
+        assert (found.wrong, found.clean) == (False, False)
         assert found.quarantined == 1
 
     def test_leads_that_no_lane_has_passed_are_not_looked_for(self, site: Site) -> None:
@@ -141,6 +175,66 @@ class TestMissing:
         site.deliver()
 
         assert site.verify(run.id).missing == ()
+
+
+class TestUnresolved:
+    """Leads that nothing is missing of, and that have no result all the same."""
+
+    def test_a_job_that_failed_or_left_no_score_is_told_apart_and_is_not_clean(self, site: Site, run: RunId) -> None:
+        tamper(site, """UPDATE "BackgroundJob" SET status = 'FAILED' WHERE "leadId" IN ('lead-4', 'lead-7')""")
+        tamper(site, """UPDATE "BackgroundJob" SET status = 'SUCCEEDED' WHERE "leadId" = 'lead-5'""")
+
+        found = site.verify(run)
+
+        assert found.unresolved == {"failed": ("lead-4", "lead-7"), "without_score": ("lead-5",), "unknown_status": ()}
+        assert (found.wrong, found.clean, found.waiting) == (False, False, 5)
+
+    def test_a_job_in_a_status_that_this_version_does_not_know_is_told(self, own_site: Site) -> None:
+        own_site.host.do("""ALTER TYPE "BackgroundJobStatus" ADD VALUE 'CANCELLED'""")
+        own_site.host.add_leads("a")
+        run = own_site.whole_run().id
+        own_site.host.do("""UPDATE "BackgroundJob" SET status = 'CANCELLED'""")
+
+        found = own_site.verify(run)
+
+        assert (found.unresolved["unknown_status"], found.clean) == (("a",), False)
+
+    def test_an_old_score_is_no_result_of_a_run_over_scored_leads(self, site: Site) -> None:
+        site.host.add_leads("old", "new", overallScore=2, scoredAt=NOON)
+        run = site.whole_run(rescore_all=True)
+        site.host.do("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED'""")
+        site.host.do("""UPDATE "Lead" SET "scoredAt" = now() AT TIME ZONE 'UTC' WHERE id = 'new'""")
+
+        assert site.verify(run.id).unresolved["without_score"] == ("old",)
+
+    def test_a_lead_in_quarantine_whose_old_job_failed_counts_once(self, own_site: Site) -> None:
+        own_site.host.do('ALTER TABLE "BackgroundJob" ADD CONSTRAINT no_x CHECK ("leadId" <> \'x\' OR attempts > 0)')
+        own_site.host.add_leads("a", "x")
+        own_site.host.add_job("x", "FAILED")
+
+        found = own_site.verify(own_site.whole_run().id)
+
+        assert (found.quarantined, found.unresolved["failed"]) == (1, ())
+
+    def test_what_the_host_has_still_to_do_is_counted_and_clean(self, site: Site, run: RunId) -> None:
+        found = site.verify(run)
+
+        assert (found.waiting, found.clean) == (8, True)
+
+
+class TestNothingSeen:
+    def test_a_run_that_has_passed_nothing_is_not_clean(self, site: Site) -> None:
+        site.host.add_leads("a")
+        run = site.start()
+
+        found = site.verify(run.id)
+
+        assert (found.looked_at, found.wrong, found.clean) == (0, False, False)
+
+    def test_a_run_whose_leads_can_not_be_seen_any_more_is_not_clean(self, site: Site, run: RunId) -> None:
+        tamper(site, 'DELETE FROM "Lead"')
+
+        assert not site.verify(run).clean
 
 
 class TestWrongCounts:
@@ -219,3 +313,90 @@ class TestWrongCounts:
         tamper(site, "UPDATE backfill.page SET cursor = 'a'")
 
         assert not site.verify(run.id).clean
+
+
+class TestFull:
+    def verify(self, site: Site, run: RunId) -> Verification:
+        found = site.read(run)
+        return Verifier(site.engine, site.parts.backfills["lead-scoring"], STATEMENT_MS, full=True).verify(found)
+
+    def test_a_damaged_index_hides_no_lead(self, own_site: Site) -> None:
+        own_site.host.add_leads("a", "c")
+        with own_site.host.unindexed("Lead") as host:
+            host.execute("""INSERT INTO "Lead" (id, "clientId", "createdAt", "updatedAt")
+                SELECT 'b', "clientId", "createdAt", "updatedAt" FROM "Lead" WHERE id = 'a'""")
+            host.execute("""SET session_replication_role = replica""")
+            host.execute("""INSERT INTO "Message" (id, "leadId", direction, body, "sentAt", "createdAt")
+                SELECT 'b/1', 'b', direction, body, "sentAt", "createdAt" FROM "Message" WHERE "leadId" = 'a'""")
+        run = own_site.whole_run()
+
+        assert own_site.verify(run.id).clean
+        found = self.verify(own_site, run.id)
+        assert (found.missing, found.hidden, found.wrong) == (("b",), ("b",), True)
+
+    def test_after_a_reindex_a_run_does_what_the_index_had_hidden(self, own_site: Site) -> None:
+        own_site.host.add_leads("a")
+        own_site.host.add_leads("b", inbound=0)
+        with own_site.host.unindexed("Message") as host:
+            host.execute("""INSERT INTO "Message" (id, "leadId", direction, body, "sentAt", "createdAt")
+                SELECT 'b/1', 'b', direction, body, "sentAt", "createdAt" FROM "Message" WHERE "leadId" = 'a'""")
+        run = own_site.whole_run()
+        assert self.verify(own_site, run.id).hidden == ("b",)
+
+        own_site.host.do('REINDEX TABLE "Message"')
+
+        assert self.verify(own_site, run.id).hidden == ()
+        own_site.whole_run()
+        assert self.verify(own_site, run.id).clean
+
+    def test_a_damaged_index_hides_no_job_that_the_ledger_keeps_quiet(self, own_site: Site) -> None:
+        own_site.host.add_leads("a", "c", "e")
+        run = own_site.whole_run(limit=1)
+        with own_site.host.unindexed("BackgroundJob") as host:
+            host.execute(
+                """UPDATE "BackgroundJob" SET "runAt" = now(), "dedupeKey" = "dedupeKey" WHERE "leadId" = 'c'"""
+            )
+        own_site.host.do(
+            """UPDATE backfill.page SET counts = counts || '{"read": 0, "inserted": 0}' WHERE number = 2"""
+        )
+        own_site.host.do("""UPDATE backfill.lane SET counts = counts || '{"read": 2, "inserted": 2}'""")
+
+        assert own_site.verify(run.id).contradictions == ()
+        (contradiction,) = self.verify(own_site, run.id).contradictions
+        assert contradiction == "lane 1 page 2: the ledger counts 0 inserted, the database has 1"
+
+    def test_pages_of_one_millisecond_are_told_apart(self, site: Site) -> None:
+        site.host.add_leads("a", "c")
+        site.host.add_leads("b", "d", sentimentTag="Bounce")
+        run = site.whole_run(limit=1, lanes=2)
+        moment = "date_trunc('milliseconds', (SELECT min(at) FROM backfill.page))"
+        site.host.do(f"""UPDATE "BackgroundJob" SET "createdAt" = {moment} AT TIME ZONE 'UTC'""")
+        site.host.do(f"""UPDATE "Lead" SET "scoredAt" = {moment} AT TIME ZONE 'UTC' WHERE "scoredAt" IS NOT NULL""")
+        site.host.do(f"UPDATE backfill.page SET at = {moment}")
+
+        found = self.verify(site, run.id)
+
+        assert (found.clean, found.found) == (True, {"inserted": (2, 2), "disqualified": (2, 2)})
+
+    def test_it_reads_for_longer_than_a_page_may(self, site: Site, run: RunId) -> None:
+        patience = "state = 'active' AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '7 s'"
+        with psycopg.connect(site.url) as host, ThreadPoolExecutor(1) as pool:
+            host.execute('LOCK TABLE "Lead"')
+            verification = pool.submit(self.verify, site, run)
+            waiting = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {patience}"
+            wait_for(lambda: verification.done() or _one(host, waiting), what="a long statement")
+            host.rollback()
+
+            assert verification.result().looked_at
+
+    def test_it_finds_what_the_other_finds(self, site: Site, run: RunId) -> None:
+        tamper(site, """DELETE FROM "BackgroundJob" WHERE "leadId" IN ('lead-2', 'lead-6')""")
+        tamper(site, """UPDATE "BackgroundJob" SET status = 'FAILED' WHERE "leadId" = 'lead-4'""")
+
+        assert self.verify(site, run) == site.verify(run)
+
+
+def _one(connection: "psycopg.Connection[Any]", query: str) -> Any:
+    """The only value of a query, as of now: statistics are kept for a transaction."""
+    connection.execute("SELECT pg_stat_clear_snapshot()")
+    return connection.execute(query.encode()).fetchone()[0]

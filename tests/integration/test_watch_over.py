@@ -50,6 +50,15 @@ class TestALaneThatStands:
 
         assert watch(site) == [StandingLane(lost.run, lane=1, page=0, generation=1)]
 
+    def test_has_not_moved_by_that(self, site: Site) -> None:
+        (lost,) = started(site)
+        before = site.read(lost.run).lanes[0].moved_at
+
+        watch(site)
+
+        assert site.read(lost.run).lanes[0].moved_at == before
+        assert watch(site, standing_seconds=HOUR) == []
+
     def test_goes_on_after_the_last_page_that_was_committed(self, site: Site) -> None:
         site.waiting[:] = started(site)
         site.deliver()

@@ -168,6 +168,17 @@ class TestOldScript:
 
         assert checkpoint.read(path) == OldCheckpoint(None, 0)
 
+    def test_one_of_a_dry_run_is_refused(self, path: Path) -> None:
+        path.write_text(json.dumps({**OLD, "runAtIndex": 0, "totals": {"enqueued": 12}}))
+
+        with pytest.raises(CheckpointError, match="from a dry run of the old script"):
+            checkpoint.read(path)
+
+    def test_one_of_a_run_that_has_enqueued_nothing_yet_is_taken(self, path: Path) -> None:
+        path.write_text(json.dumps({**OLD, "runAtIndex": 0, "totals": {"enqueued": 0}}))
+
+        assert checkpoint.read(path) == OldCheckpoint("lead-9", 0)
+
     @pytest.mark.parametrize(
         "damage",
         [

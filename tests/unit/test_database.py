@@ -9,28 +9,36 @@ from backfill_tasks.engine import database
 from backfill_tasks.engine.database import parse_url
 from backfill_tasks.errors import ConfigurationError
 
-PASSING = {
-    "40P01": "a deadlock",
-    "40001": "a serialization failure",
-    "55P03": "a lock time-out",
-    "57014": "a statement time-out",
+OUTAGES = {
+    "25006": "a server that is read-only",
     "57P01": "a server that shuts down",
     "57P02": "a server that has crashed",
     "57P03": "a server that starts up",
+    "57P05": "a session that idled for too long",
     "08006": "a connection that broke",
     "08P01": "a pooler that lost its server",
     "53300": "too many connections",
     "53100": "a full disk",
-    "25P03": "a session that stood too long",
     "58030": "an input or output error",
+    "28P01": "a password that is being changed",
+    "3D000": "a database that is being restored",
 }
+CONTENTION = {
+    "40P01": "a deadlock",
+    "40001": "a serialization failure",
+    "55P03": "a lock time-out",
+    "55000": "an object in another state",
+    "57014": "a statement time-out",
+    "25P02": "a transaction that is aborted",
+    "25P03": "a session that stood too long",
+    "25P04": "a transaction that took too long",
+}
+PASSING = {**OUTAGES, **CONTENTION}
 LASTING = {
     "42501": "a missing right",
     "42P01": "a missing table",
     "42703": "a missing column",
-    "3D000": "a missing database",
     "3F000": "a missing schema",
-    "28P01": "a wrong password",
     "0A000": "what the server can't do",
 }
 OF_A_ROW = {
@@ -40,7 +48,15 @@ OF_A_ROW = {
     "23502": "a missing value",
     "22001": "a value that is too long",
     "P0001": "a trigger that refuses",
+    "XX000": "an internal error",
+    "XX001": "a damaged row",
 }
+FROM_A_POOLER = (
+    "server closed the connection",
+    "query_wait_timeout",
+    "Max client connections reached",
+    "unable to check out connection from the pool",
+)
 
 
 def failed(error: Exception) -> DBAPIError:
@@ -63,10 +79,13 @@ class TestAddress:
     def test_prismas_own_parameters_never_reach_libpq(self) -> None:
         address = parse_url(
             "postgres://user@host/app?schema=crm&pgbouncer=true&connection_limit=1&pool_timeout=10&socket_timeout=5"
-            "&statement_cache_size=0&sslaccept=strict&sslidentity=x&sslpassword=y&single_use_connections=true"
+            "&statement_cache_size=0&sslaccept=accept_invalid_certs&sslidentity=x&sslpassword=y"
+            "&single_use_connections=true&supa=base-pooler.x&workaround=supabase-pooler.vercel&uselibpqcompat=true"
+            "&max_connection_lifetime=9&max_idle_connection_lifetime=9"
         )
 
-        assert set(address.conninfo) == {"application_name", "connect_timeout", "user", "host", "dbname"}
+        added = set(parse_url("postgresql:///app").conninfo) - {"dbname"}
+        assert set(address.conninfo) - added == {"user", "host", "dbname"}
         assert (address.schema, address.pooled) == ("crm", True)
 
     @pytest.mark.parametrize("query", ["", "?schema=", "?pgbouncer=false", "?&"])
@@ -84,6 +103,8 @@ class TestAddress:
             ("postgresql:///app?host=/tmp", "host", "/tmp"),  # noqa: S108  a socket's folder
             ("postgresql://host/app?sslmode=require&schema=crm", "sslmode", "require"),
             ("postgresql://host/app?connect_timeout=3", "connect_timeout", "3"),
+            ("postgresql://host/app?keepalives_idle=60", "keepalives_idle", "60"),
+            ("postgresql://host/app?tcp_user_timeout=3000", "tcp_user_timeout", "3000"),
             ("postgresql://one:1,two:2/app", "host", "one,two"),
             ("postgresql://one:1,two:2/app", "port", "1,2"),
             ("postgresql://[2001:db8::1]:5433/app", "host", "2001:db8::1"),
@@ -92,11 +113,31 @@ class TestAddress:
     def test_libpqs_own_parameters_mean_what_libpq_says(self, url: str, key: str, value: str) -> None:
         assert parse_url(url).conninfo[key] == value
 
+    @pytest.mark.parametrize(
+        "limit", ["connect_timeout", "keepalives", "keepalives_idle", "keepalives_count", "tcp_user_timeout"]
+    )
+    def test_a_limit_of_the_url_that_would_never_end_is_replaced(self, limit: str) -> None:
+        unlimited = parse_url(f"postgresql://host/app?{limit}=0").conninfo
+
+        assert unlimited[limit] == parse_url("postgresql://host/app").conninfo[limit] != "0"
+
+    def test_text_comes_as_utf_8_whatever_the_url_says(self) -> None:
+        assert parse_url("postgresql://host/app?client_encoding=LATIN1").conninfo["client_encoding"] == "UTF8"
+
     def test_a_url_without_a_host_leaves_it_to_libpq(self) -> None:
         assert "host" not in parse_url("postgresql:///app").conninfo
 
     def test_it_is_shown_without_user_and_password(self) -> None:
         assert str(parse_url("postgresql://user:hunter2@db.example.com/app")) == "app on db.example.com:5432"
+
+    def test_a_name_that_may_be_a_password_is_not_shown(self) -> None:
+        assert "hunter2" not in str(parse_url("postgresql:///hunter2"))
+
+    @pytest.mark.parametrize("scheme", ["prisma", "prisma+postgres"])
+    def test_an_address_that_only_prismas_client_can_use_is_refused_with_the_one_to_set(self, scheme: str) -> None:
+        with pytest.raises(ConfigurationError, match="directUrl") as refused:
+            parse_url(f"{scheme}://accelerate.prisma-data.net/?api_key=hunter2")
+        assert "hunter2" not in str(refused.value)
 
     @pytest.mark.parametrize(
         "url", ["", "app", "mysql://host/app", "postgresql:/host/app", "://host/app", "redis://host/0"]
@@ -145,6 +186,18 @@ class TestErrors:
     def test_what_passes_by_itself_is_transient(self, code: str) -> None:
         assert database.is_transient(of(code))
         assert not database.is_permanent(of(code))
+
+    @pytest.mark.parametrize("code", OUTAGES, ids=OUTAGES.get)
+    def test_an_outage_is_told_from_contention(self, code: str) -> None:
+        assert database.is_outage(of(code))
+
+    @pytest.mark.parametrize("code", CONTENTION, ids=CONTENTION.get)
+    def test_contention_is_told_from_an_outage(self, code: str) -> None:
+        assert not database.is_outage(of(code))
+
+    @pytest.mark.parametrize("said", FROM_A_POOLER)
+    def test_an_internal_error_in_a_poolers_words_is_an_outage(self, said: str) -> None:
+        assert database.is_outage(failed(lookup("XX000")(said)))
 
     def test_a_connection_without_an_answer_is_transient(self) -> None:
         assert database.is_transient(failed(psycopg.OperationalError("connection refused")))

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from backfill_tasks import __version__
+from backfill_tasks.settings import VARIABLES
 from cli.main import backfill
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +21,17 @@ DEAD: Callable[[Path], list[str]] = runpy.run_path(str(ROOT / "docs/links.py"))[
 @pytest.mark.parametrize("name", ["commands.md", "settings.md"])
 def test_the_generated_reference_is_up_to_date(name: str) -> None:
     assert (ROOT / "docs/reference" / name).read_text(encoding="utf-8") == PAGES()[name], "call `make reference`"
+
+
+def test_a_default_that_a_page_repeats_is_the_setting_s() -> None:
+    defaults = {each.name: each.default for each in VARIABLES}
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    said = [
+        found for page in pages for found in re.findall(r"`(BACKFILL_\w+)` \((\d[\d.]*)\)", page.read_text("utf-8"))
+    ]
+
+    assert said
+    assert [(name, value) for name, value in said if defaults[name] != value] == []
 
 
 @pytest.mark.parametrize("name", list(backfill.commands))

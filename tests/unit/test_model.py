@@ -87,10 +87,10 @@ class TestRun:
     def test_its_rate_is_leads_read_over_its_whole_time(self) -> None:
         assert run(lane(counts={"read": 10})).leads_per_second == 2.5
 
-    def test_it_stands_since_the_last_move_of_any_lane(self) -> None:
-        moved = lane(2, moved_at=START + timedelta(seconds=3))
+    def test_a_lane_stands_since_its_own_last_move(self) -> None:
+        stood, moved = lane(1), lane(2, moved_at=START + timedelta(seconds=3))
 
-        assert run(lane(1), moved).still_seconds == 1
+        assert [run(stood, moved).still_seconds(each) for each in (stood, moved)] == [4, 1]
 
     def test_a_run_of_no_time_has_no_rate(self) -> None:
         assert run(lane(counts={"read": 10}), seen_at=START).leads_per_second == 0

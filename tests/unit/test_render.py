@@ -13,6 +13,7 @@ from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.engine.pace import Pace
 from backfill_tasks.engine.verification import Verification
 from backfill_tasks.lead_scoring import LeadScoring
+from backfill_tasks.message_rollups import MessageRollups
 from cli import render
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -29,7 +30,7 @@ COUNTS = {
     "already_scored": 1_111_111,
     "no_inbound": 2_222_222,
 }
-CLEAN = Verification((), 0, 0, {"inserted": (10, 10), "disqualified": (2, 2)}, ())
+CLEAN = Verification((), 0, 0, {"inserted": (10, 10), "disqualified": (2, 2)}, (), 12)
 
 
 def lane(number: int = 1, **changes: Any) -> Lane:
@@ -77,6 +78,9 @@ class TestWidth:
             quarantined=1_234_567,
             found={"inserted": (123_456_789, 12_345_678), "disqualified": (123_456_789, 12_345_678)},
             contradictions=(),
+            looked_at=123_456_789,
+            unresolved={name: (lane().bounds.upper,) * 30 for name in LEADS.unresolved},
+            waiting=123_456_789,
         )
 
         assert too_wide(render.verification(LEADS, run(lane(), state=state), found)) == []
@@ -116,10 +120,10 @@ class TestTheHostsHalf:
         assert "    PENDING         1,234,567   the oldest due one for 41.0 s\n" in shown
         assert too_wide(shown) == []
 
-    def test_the_disqualified_are_scored_without_it(self) -> None:
+    def test_the_disqualified_are_not_done_by_the_host(self) -> None:
         (first, *_) = render.outcome(LEADS, run(lane(counts={"read": 20, "disqualified": 10})), self.found())
 
-        assert first == "  done by the host      1,000   leads have their score from this run"
+        assert first == "  done by the host        990   leads have their score from this run's jobs"
 
     def test_it_says_when_the_last_lead_will_have_its_score(self) -> None:
         halfway = run(lane(counts={"read": 500, "inserted": 250}), expected=1_000)
@@ -134,9 +138,25 @@ class TestTheHostsHalf:
         assert last.endswith("the end is not yet known")
 
     def test_it_says_when_all_is_done(self) -> None:
-        (*_, last) = render.outcome(LEADS, run(lane(), state="complete"), self.found(unended=0))
+        done = self.found(jobs={"PENDING": 0, "SUCCEEDED": 990}, unended=0)
+
+        (*_, last) = render.outcome(LEADS, run(lane(), state="complete"), done)
 
         assert last.endswith("all of them are done")
+
+    def test_it_says_how_many_jobs_ended_without_a_score(self) -> None:
+        ended = self.found(jobs={"SUCCEEDED": 1_000, "FAILED": 3}, unended=0)
+
+        (*_, last) = render.outcome(LEADS, run(lane(), state="complete"), ended)
+
+        assert last.endswith("none waits, 13 ended without a score")
+
+    def test_it_says_that_nothing_is_known_of_a_run_of_an_older_version(self) -> None:
+        old = self.found(known=False, jobs={}, unended=0, done=0)
+
+        assert "not known" in render.summary(LEADS, run(lane()), found=old)
+        assert "not known" in render.outcome_in_a_line(LEADS, run(lane()), old)
+        assert old.as_json(0)["done"] is None
 
     def test_on_one_line_it_keeps_to_the_width(self) -> None:
         assert too_wide(render.outcome_in_a_line(LEADS, run(lane()), self.found())) == []
@@ -183,8 +203,17 @@ class TestSummary:
     def test_it_names_the_quarantined_and_how_many_more_there_are(self) -> None:
         shown = render.summary(LEADS, run(lane()), quarantined=[Quarantined("lead-7", "too long (22001)")])
 
-        assert "lead-7  too long (22001)" in shown
+        assert "    lead-7  too long (22001)\n" in shown
         assert "and 5 more" in shown
+
+    def test_a_long_reason_stands_below_its_lead_within_80_columns(self) -> None:
+        why = 'the host\'s function refuse_everything() raised an error: constraint "no_more_than_this" (23514)'
+
+        shown = render.summary(LEADS, run(lane()), quarantined=[Quarantined("lead-7", why)])
+
+        assert "    lead-7\n        the host's function" in shown
+        assert why in " ".join(shown.split())
+        assert [line for line in shown.splitlines() if len(line) > 80] == []
 
     @pytest.mark.parametrize(
         ("state", "command"),
@@ -215,7 +244,21 @@ class TestProgress:
     def test_it_says_why_a_lane_waits(self) -> None:
         waiting = run(lane(reason="page 3 waits for a retry: deadlock detected (40P01)"))
 
-        assert "lane 1: page 3 waits for a retry: deadlock detected (40P01)" in "\n".join(render.troubles(waiting))
+        shown = " ".join("\n".join(render.troubles(waiting)).split())
+        assert re.search(r"lane 1, no page for .+: page 3 waits for a retry: deadlock detected \(40P01\)", shown)
+
+    def test_lanes_that_wait_for_the_same_are_told_together(self) -> None:
+        waiting = run(*(lane(number, reason="no worker is online") for number in (1, 2, 4)), lane(5, reason="rate"))
+
+        shown = [" ".join(each.split()) for each in render.troubles(waiting)]
+
+        assert [each.partition(",")[0] for each in shown] == ["lanes 1 to 2", "lane 4", "lane 5"]
+
+    def test_a_reason_stands_once_beneath_the_lanes_that_it_holds(self) -> None:
+        shown = render.lanes(run(lane(1, reason="no worker is online"), lane(2, reason="no worker is online")))
+
+        assert shown[-1] == "        lanes 1 to 2: no worker is online"
+        assert len(shown) == 4
 
     def test_it_is_one_line(self) -> None:
         assert len(render.progress(LEADS, run(lane())).splitlines()) == 1
@@ -233,6 +276,44 @@ class TestVerification:
         assert "NOT CLEAN" in shown
         assert {"lead-3", "lead-9"} <= set(shown.split())
         assert "backfill run --apply" in shown
+
+    @pytest.mark.parametrize(
+        ("missing", "left_alone", "remedies"),
+        [
+            (("a",), (), ["backfill run message-rollups --apply"]),
+            (("a", "b"), ("b",), ["backfill run message-rollups --apply", "docs/runbook.md"]),
+            (("b",), ("b",), ["docs/runbook.md"]),
+        ],
+    )
+    def test_it_names_a_run_only_for_what_a_run_mends(
+        self, missing: tuple[str, ...], left_alone: tuple[str, ...], remedies: list[str]
+    ) -> None:
+        rolled_up = run(lane(), state="complete", parameters=Parameters("message-rollups", 500, 1))
+
+        shown = render.verification(MessageRollups(), rolled_up, replace(CLEAN, missing=missing, left_alone=left_alone))
+
+        next_lines = [line for line in shown.splitlines() if line.startswith("Next: ")]
+        assert [remedy in line for remedy, line in zip(remedies, next_lines, strict=True)] == [True] * len(remedies)
+        assert all(len(line) <= render.WIDTH for line in shown.splitlines())
+        assert ("a run leaves alone" in shown) == bool(left_alone)
+
+    def test_what_an_index_hides_from_a_run_comes_before_the_run(self) -> None:
+        shown = render.verification(LEADS, run(lane()), replace(CLEAN, missing=("a", "b"), hidden=("b",))).splitlines()
+
+        assert shown[-2].startswith('Next: "A damaged index" in docs/runbook.md')
+        assert shown[-1].startswith("Next: backfill run --apply")
+        assert "hidden by an index 1 a run would pass them over again" in " ".join("\n".join(shown).split())
+
+    def test_the_run_that_it_names_walks_the_same_leads(self) -> None:
+        parameters = Parameters("lead-scoring", 500, 1, cursor="lead-1", options={"client_ids": ["a b", "client-2"]})
+        small = run(lane(), state="complete", parameters=parameters)
+
+        shown = render.verification(LEADS, small, replace(CLEAN, missing=("lead-3",))).splitlines()
+
+        assert shown[-2:] == [
+            "Next: backfill run --apply --client-id 'a b' --client-id client-2 --cursor lead-1",
+            "      does what is missing",
+        ]
 
     def test_it_says_which_count_is_wrong(self) -> None:
         shown = render.verification(

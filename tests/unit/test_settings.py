@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
 
 from backfill_tasks import settings
 from backfill_tasks.errors import ConfigurationError
@@ -94,9 +97,10 @@ class TestReading:
     def test_every_variable_says_what_it_means(self) -> None:
         assert all(variable.meaning for variable in settings.VARIABLES)
 
-    def test_both_urls_are_secret(self) -> None:
+    def test_all_urls_are_secret(self) -> None:
         assert {variable.name for variable in settings.VARIABLES if variable.secret} == {
             "DATABASE_URL",
+            "BACKFILL_REPLICA_URL",
             "REDIS_URL",
             "BACKFILL_METRICS_TOKEN",
             "BACKFILL_METRICS_LOGIN",
@@ -129,6 +133,35 @@ class TestNumbers:
     @pytest.mark.parametrize("value", ["abc", "-5", "+5", "1.5", "1e3", "1_000", "0x10", "٣", "²", "1 2", "9" * 5_000])
     def test_what_is_no_whole_number_is_refused(self, value: str) -> None:
         assert refusal(BACKFILL_LANES=value).startswith("BACKFILL_LANES: ")
+
+
+class TestEveryNumber:
+    def test_the_ranges_above_name_every_numeric_setting(self) -> None:
+        numeric = {each.name for each in settings.VARIABLES if _is_numeric(each)}
+
+        assert numeric == {*RANGES, *REAL_RANGES}
+
+    @pytest.mark.parametrize("value", ["abc", "-1", "9" * 30, "9" * 5_000, "1e400", "nan", "\x1b[31m1", "\udce9"])
+    @pytest.mark.parametrize("name", [*RANGES, *REAL_RANGES])
+    def test_a_value_that_is_no_number_in_range_is_refused_in_one_short_line(self, name: str, value: str) -> None:
+        said = refusal(**{name: value})
+
+        assert said.startswith(f"{name}: ")
+        assert len(said) < 200
+
+
+def _is_numeric(variable: settings.Variable) -> bool:
+    """Whether the parser returns numbers."""
+    return variable.default is not None and any(
+        isinstance(_parsed(variable, each), int | float) for each in (variable.default, "1", "100")
+    )
+
+
+def _parsed(variable: settings.Variable, text: str) -> object:
+    try:
+        return variable.parse(text)
+    except ValueError:
+        return None
 
 
 class TestFractions:
@@ -194,6 +227,23 @@ class TestQueue:
     @pytest.mark.parametrize("name", ["a b", "a:b", "a/b", "a,b", "*", "größe", "a\nb", "q" * 101])
     def test_anything_else_is_refused(self, name: str) -> None:
         assert refusal(BACKFILL_QUEUE=name).startswith("BACKFILL_QUEUE: ")
+
+
+class TestSecondConfiguration:
+    @pytest.mark.parametrize("name", ["CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"])
+    def test_another_broker_than_redis_url_is_refused_without_its_password(self, name: str) -> None:
+        said = refusal(**{name: "redis://:hunter2@other:6379/0"})
+
+        assert said == f"{name} is set, and Celery would follow it: REDIS_URL alone names the Redis; unset {name}"
+
+    def test_the_same_broker_is_accepted(self) -> None:
+        same = "redis://cache.example.com:6379/0"
+
+        assert settings.load({"REDIS_URL": same, "CELERY_BROKER_URL": same}).redis_url == same
+
+    @pytest.mark.parametrize("name", ["CELERY_RESULT_BACKEND", "CELERY_CONFIG_MODULE", "CELERY_LOADER"])
+    def test_another_configuration_is_refused(self, name: str) -> None:
+        assert "celeryconfig.py alone configures Celery" in refusal(**{name: "theirs"})
 
 
 class TestRedisUrl:
@@ -313,3 +363,77 @@ class TestMasking:
     @pytest.mark.parametrize("url", SECRET_URLS)
     def test_no_part_of_a_password_is_ever_shown(self, url: str) -> None:
         assert "hunter2" not in settings.masked(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:s3cret",
+        "postgresql:/s3cret",
+        "postgresql//user:s3cret@host/db",
+        "redis:s3cret",
+        "redis://host/s3cret",
+        "s3cret",
+    ],
+)
+def test_a_url_with_a_part_out_of_place_is_masked_whole(url: str) -> None:
+    assert settings.masked(url) == "***"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:***@db.example.com:5432/app",
+        "postgresql://user:***@one:5432,two:5432/app",
+        "postgresql://user:***@[2001:db8::1]:5432/app",
+        "postgresql://***@postgres/app",
+        "postgresql://db/app",
+        "postgresql://localhost",
+        "redis://redis:6379/0",
+        "redis://cache.example.com",
+        "rediss://:***@cache.example.com:6380/0?***",
+        "redis://[::1]:6379/0",
+        "redis://127.0.0.1",
+        "unix:///run/redis.sock?***",
+        "unix://user:***@/run/redis/redis.sock",
+    ],
+)
+def test_what_is_no_secret_stays_readable(url: str) -> None:
+    assert settings.masked(url.replace("user:***", "user:s3cret").replace("***", "s3cret")) == url
+
+
+#: Where a password may stand by mistake, and what is shown instead.
+MISPLACED = {
+    "{scheme}:{secret}": "",
+    "{scheme}:/{secret}": "",
+    "{scheme}//{secret}": "",
+    "{scheme}://{secret}": "{scheme}://***",
+    "{scheme}://{secret}/": "{scheme}://***",
+    "{scheme}://{secret}?db=0": "{scheme}://***",
+    "{scheme}:///{secret}": "{scheme}://***",
+    "{scheme}://{secret}@db.example.com:5432/0": "{scheme}://***@db.example.com:5432/0",
+    "{scheme}://user:{secret}@db.example.com:5432/0": "{scheme}://user:***@db.example.com:5432/0",
+    "{scheme}://:{secret}@db.example.com/0": "{scheme}://:***@db.example.com/0",
+    "{scheme}://db.example.com:{secret}": "",
+    "{scheme}://db.example.com/0?password={secret}": "{scheme}://db.example.com/0?***",
+    "{scheme}://db.example.com/0#{secret}": "",
+    "{secret}": "",
+}
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "redis", "rediss", "unix"])
+@pytest.mark.parametrize("form", MISPLACED)
+@effort(deadline=None)
+@given(secret=st.text(st.characters(exclude_categories=["Cs"], exclude_characters=".:/?#@[]"), min_size=6))
+def test_a_password_is_never_shown_wherever_it_stands(scheme: str, form: str, secret: str) -> None:
+    shown = settings.masked(form.format(scheme=scheme, secret=secret))
+
+    assert shown in {"***", f"{scheme}://***", MISPLACED[form].format(scheme=scheme)}
+
+
+@effort(deadline=None)
+@given(secret=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_a_password_that_is_not_encoded_is_never_shown(secret: str) -> None:
+    shown = settings.masked(f"postgresql://user:{secret}@db.example.com:5432/app")
+
+    assert shown in {"***", "postgresql://***", "postgresql://user:***@db.example.com:5432/app"}

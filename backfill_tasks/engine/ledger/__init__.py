@@ -16,7 +16,7 @@ from backfill_tasks.engine.ledger.quarantine import (
     Place,
     count_quarantined,
     hold_quarantined,
-    keep_in_quarantine,
+    keep,
     quarantined,
     release,
 )
@@ -74,7 +74,7 @@ __all__ = [
     "hold_quarantined",
     "hold_starts",
     "holds",
-    "keep_in_quarantine",
+    "keep",
     "newest_run",
     "newest_runs",
     "note",

@@ -1,6 +1,5 @@
 """A page's transaction: the fence, the turn, the page's row; and what holds a page back or stops its lane."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from backfill_tasks.engine import batch
 from backfill_tasks.engine.database import statement
-from backfill_tasks.engine.ledger.quarantine import ERROR_LENGTH
+from backfill_tasks.engine.encoding import as_json
+from backfill_tasks.engine.ledger.quarantine import keep
 from backfill_tasks.engine.ledger.rows import lane_of, note, sql_file, who
 from backfill_tasks.engine.ledger.runs import set_state
 from backfill_tasks.engine.model import Lane, PageMessage, PageResult, Parameters, Quarantined, RunId, RunState
@@ -23,6 +24,7 @@ class Fence:
     run_state: RunState
     parameters: Parameters
     single_batch: bool
+    batch_lane: int | None
     started_at: datetime
     lane: Lane
 
@@ -61,6 +63,7 @@ def fence(connection: Connection, message: PageMessage, *, lock_ms: int, stateme
         run_state=row.run_state,
         parameters=Parameters.from_json(row.parameters),
         single_batch=row.single_batch,
+        batch_lane=row.batch_lane,
         started_at=row.started_at,
         lane=lane_of(row),
     )
@@ -94,10 +97,11 @@ def record(
     *,
     size: int | None,
     seconds: float,
-) -> None:
+) -> int | None:
     """Write a page's row, its quarantined items, and the lane moved past it.
 
-    `size` is what its next page may hold (None: the run's limit); `seconds`, what this one took.
+    `size` is what its next page may hold (None: the run's limit); `seconds`, what this one took. Where the page is the
+    last of a single batch's lane, and none of that lane read anything: return the lane in which the batch goes on.
     """
     counts = Counter(found.lane.counts)
     counts.update(result.counts)
@@ -109,8 +113,9 @@ def record(
             "generation": message.generation,
             "lower": found.lane.position,
             "cursor": result.cursor,
-            "counts": json.dumps(dict(result.counts)),
-            "lane_counts": json.dumps(counts),
+            "counts": as_json(dict(result.counts)),
+            "enqueued": list(result.enqueued),
+            "lane_counts": as_json(counts),
             "delay_ms": found.parameters.page_delay_ms,
             "size": size,
             "seconds": seconds,
@@ -124,17 +129,15 @@ def record(
             ),
             {"run": message.run, "numbered": result.numbered, "due_at": result.due_at},
         )
-    if quarantined:
-        connection.execute(
-            statement(
-                "INSERT INTO backfill.quarantine (run_id, item, lane, page, error)"
-                " VALUES (:run, :item, :lane, :page, :error)"
-                " ON CONFLICT (run_id, item) DO UPDATE SET error = EXCLUDED.error"
-            ),
-            [{**identity, "item": each.item, "error": each.error[:ERROR_LENGTH]} for each in quarantined],
-        )
-    if found.single_batch and _is_unended(connection, message.run):
-        set_state(connection, message.run, "paused", reason="single batch done", who=who())
+    keep(connection, message, quarantined)
+    if not found.single_batch:
+        return None
+    ends = batch.ends_with(message.page, result.counts)
+    if result.cursor == found.lane.bounds.upper and not ends:
+        return _next_lane_of_the_batch(connection, message.run)
+    if ends and _is_unended(connection, message.run):
+        set_state(connection, message.run, "paused", reason=batch.reason(result.counts), who=who())
+    return None
 
 
 def put_off(connection: Connection, message: PageMessage, seconds: float, kind: str, reason: str) -> PageMessage:
@@ -189,6 +192,19 @@ def fail_lane(connection: Connection, message: PageMessage, reason: str) -> bool
         who=who(),
     )
     return True
+
+
+def _next_lane_of_the_batch(connection: Connection, run: RunId) -> int | None:
+    """Let a single batch go on in the first lane that has not ended; None if all have."""
+    moved: int | None = connection.execute(
+        statement(
+            "UPDATE backfill.run SET batch_lane = next.number FROM ("
+            " SELECT min(number) AS number FROM backfill.lane WHERE run_id = :run AND state = 'running'"
+            ") AS next WHERE run.id = :run AND next.number IS NOT NULL RETURNING batch_lane"
+        ),
+        {"run": run},
+    ).scalar_one_or_none()
+    return moved
 
 
 def _is_unended(connection: Connection, run: RunId) -> bool:

@@ -1,14 +1,14 @@
 """Quarantined items: kept, held for another try, released."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from backfill_tasks.engine.database import statement
+from backfill_tasks.engine.encoding import as_json
 from backfill_tasks.engine.ledger.rows import sql_file
-from backfill_tasks.engine.model import Lane, PageResult, Quarantined, RunId
+from backfill_tasks.engine.model import Lane, PageMessage, PageResult, Quarantined, RunId
 
 #: Longest error text that is kept of a quarantined item, in characters.
 ERROR_LENGTH = 1_000
@@ -44,12 +44,23 @@ def hold_quarantined(connection: Connection, run: RunId, item: str) -> Place | N
     return None if row is None else Place(row.lane, row.page)
 
 
-def keep_in_quarantine(connection: Connection, run: RunId, item: str, error: str) -> None:
-    """Note the error that an item has failed with again."""
-    connection.execute(
-        statement("UPDATE backfill.quarantine SET error = :error, at = now() WHERE run_id = :run AND item = :item"),
-        {"run": run, "item": item, "error": error[:ERROR_LENGTH]},
-    )
+def keep(connection: Connection, message: PageMessage, items: Sequence[Quarantined]) -> None:
+    """Put a page's items into quarantine, or note why they fail now."""
+    if items:
+        page = {"run": message.run, "lane": message.lane, "page": message.page}
+        connection.execute(sql_file("quarantine"), [{**page, **_columns(each)} for each in items])
+
+
+def _columns(item: Quarantined) -> dict[str, str | None]:
+    refusal = item.refusal
+    return {
+        "item": item.item,
+        "error": item.error[:ERROR_LENGTH],
+        "sqlstate": refusal.sqlstate if refusal else None,
+        "constraint": refusal.constraint if refusal else None,
+        "table": refusal.table if refusal else None,
+        "column": refusal.column if refusal else None,
+    }
 
 
 def release(connection: Connection, run: RunId, item: str, place: Place, lane: Lane, result: PageResult) -> None:
@@ -64,10 +75,11 @@ def release(connection: Connection, run: RunId, item: str, place: Place, lane: L
         {
             **identity,
             "item": item,
-            "counts": json.dumps(_added(page.counts, result.counts, less=failed)),
-            "lane_counts": json.dumps(_added(lane.counts, result.counts, less=failed)),
+            "counts": as_json(_added(page.counts, result.counts, less=failed)),
+            "lane_counts": as_json(_added(lane.counts, result.counts, less=failed)),
             "numbered": result.numbered,
             "due_at": result.due_at,
+            "enqueued": list(result.enqueued),
         },
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from backfill_tasks.engine.backfill import PageClaim
-from backfill_tasks.engine.database import statement
+from backfill_tasks.engine.database import load_sql, statement
 from backfill_tasks.engine.ledger.rows import lane_of
 from backfill_tasks.engine.model import UNFINISHED, Lane, Parameters, Run, RunId, RunState
 
@@ -126,14 +126,8 @@ def newest_runs(connection: Connection, count: int) -> list[RunId]:
 
 def claims(connection: Connection, run: RunId) -> list[PageClaim]:
     """What every page of a run says that it did, in order."""
-    rows = connection.execute(
-        statement(
-            "SELECT lane, number, lower, cursor, at || retried AS times, counts FROM backfill.page"
-            " WHERE run_id = :run ORDER BY lane, number"
-        ),
-        {"run": run},
-    )
-    return [PageClaim(row.lane, row.number, row.lower, row.cursor, row.times, row.counts) for row in rows]
+    rows = connection.execute(statement(load_sql("backfill_tasks.engine", "sql/claims.sql")), {"run": run})
+    return [PageClaim(row.lane, row.number, row.lower, row.cursor, row.times, row.counts, row.beside) for row in rows]
 
 
 def events(connection: Connection, run: RunId) -> list[Event]:

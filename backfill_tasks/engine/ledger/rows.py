@@ -1,7 +1,6 @@
 """What all of the ledger's modules share: its SQL files, its rows, and its events."""
 
 import getpass
-import json
 import socket
 from collections.abc import Mapping
 from functools import cache
@@ -10,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, TextClause, text
 
 from backfill_tasks.engine.database import load_sql, statement
+from backfill_tasks.engine.encoding import as_json
 from backfill_tasks.engine.model import Bounds, Lane, RunId
 
 
@@ -28,7 +28,7 @@ def note(connection: Connection, run: RunId, name: str, detail: Mapping[str, Any
         statement(
             "INSERT INTO backfill.event (run_id, name, detail, who) VALUES (:run, :name, CAST(:detail AS jsonb), :who)"
         ),
-        {"run": run, "name": name, "detail": json.dumps(dict(detail)), "who": who},
+        {"run": run, "name": name, "detail": as_json(dict(detail)), "who": who},
     )
 
 
@@ -53,4 +53,5 @@ def lane_of(row: Row[Any]) -> Lane:
         moved_at=row.moved_at,
         size=row.size,
         waits=row.waits,
+        held_until=row.held_until,
     )

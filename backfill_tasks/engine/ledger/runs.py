@@ -1,6 +1,5 @@
 """A run's life: written, moved from state to state, tuned, seeded again, ended."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from backfill_tasks.engine.database import statement
+from backfill_tasks.engine.encoding import as_json
 from backfill_tasks.engine.ledger.rows import lane_of, note, sql_file, who
 from backfill_tasks.engine.model import UNFINISHED, Lane, PageMessage, Parameters, RunId, RunState
 
@@ -22,6 +22,12 @@ class NewRun:
     single_batch: bool = False
     ordinal: int = 0
     expected: int | None = None
+
+    @property
+    def batch_lane(self) -> int | None:
+        """The lane that a single batch walks; None: all may move."""
+        running = [lane.number for lane in self.lanes if lane.state == "running"]
+        return running[0] if self.single_batch and running else None
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,16 @@ def create(connection: Connection, new: NewRun, *, detail: Mapping[str, Any] | N
     """Write a new run with its lanes; `detail` is what its first event says beside them."""
     connection.execute(
         statement(
-            "INSERT INTO backfill.run (id, backfill, state, parameters, single_batch, ordinal, expected, started_by)"
-            " VALUES (:id, :backfill, 'running', CAST(:parameters AS jsonb), :single_batch, :ordinal, :expected, :who)"
+            "INSERT INTO backfill.run (id, backfill, state, parameters, single_batch, batch_lane, ordinal, expected,"
+            " started_by) VALUES (:id, :backfill, 'running', CAST(:parameters AS jsonb), :single_batch, :batch_lane,"
+            " :ordinal, :expected, :who)"
         ),
         {
             "id": new.id,
             "backfill": new.parameters.backfill,
-            "parameters": json.dumps(new.parameters.as_json()),
+            "parameters": as_json(new.parameters.as_json()),
             "single_batch": new.single_batch,
+            "batch_lane": new.batch_lane,
             "ordinal": new.ordinal,
             "expected": new.expected,
             "who": who(),
@@ -70,7 +78,7 @@ def create(connection: Connection, new: NewRun, *, detail: Mapping[str, Any] | N
             "cursor": lane.cursor,
             "page": lane.page,
             "state": lane.state,
-            "counts": json.dumps(dict(lane.counts)),
+            "counts": as_json(dict(lane.counts)),
         }
         for lane in new.lanes
     ]
@@ -127,7 +135,7 @@ def revive(connection: Connection, standing: StandingLane) -> Lane | None:
     """Begin a new chain in a lane that stands; None if since it was seen to, it has moved, ended or been seeded."""
     row = connection.execute(
         statement(
-            "UPDATE backfill.lane SET generation = generation + 1, reason = NULL, moved_at = now(), held_until = now(),"
+            "UPDATE backfill.lane SET generation = generation + 1, reason = NULL, held_until = now(),"
             " waits = 0 WHERE run_id = :run AND number = :lane AND generation = :generation AND page = :page"
             " AND state = 'running' RETURNING *"
         ),
@@ -160,20 +168,25 @@ def tune(connection: Connection, run: RunId, changes: Mapping[str, Any]) -> dict
     if changed:
         connection.execute(
             statement("UPDATE backfill.run SET parameters = parameters || CAST(:new AS jsonb) WHERE id = :run"),
-            {"run": run, "new": json.dumps({name: new for name, (_, new) in changed.items()})},
+            {"run": run, "new": as_json({name: new for name, (_, new) in changed.items()})},
         )
         note(connection, run, "tuned", {name: list(both) for name, both in changed.items()}, who=who())
     return changed
 
 
-def reopen(connection: Connection, run: RunId, *, single_batch: bool) -> None:
-    """Make an unfinished run a running one again."""
+def reopen(connection: Connection, run: RunId, *, single_batch: bool, batch_lane: int | None) -> None:
+    """Make an unfinished run a running one again; `batch_lane`: the only lane that may move (None: all)."""
     connection.execute(
         statement(
-            "UPDATE backfill.run SET state = 'running', reason = NULL, finished_at = NULL, single_batch = :single_batch"
-            " WHERE id = :run AND state = ANY (:unfinished)"
+            "UPDATE backfill.run SET state = 'running', reason = NULL, finished_at = NULL,"
+            " single_batch = :single_batch, batch_lane = :batch_lane WHERE id = :run AND state = ANY (:unfinished)"
         ),
-        {"run": run, "single_batch": single_batch, "unfinished": list(UNFINISHED)},
+        {
+            "run": run,
+            "single_batch": single_batch,
+            "batch_lane": batch_lane,
+            "unfinished": list(UNFINISHED),
+        },
     )
 
 

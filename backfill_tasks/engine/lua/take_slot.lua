@@ -6,6 +6,7 @@
 -- ARGV[1] the worker · ARGV[2] for how many µs its oldest task has waited; -1: none waits, and it only asks for the rate
 -- ARGV[3] the rate that the worker knows, as it was written · ARGV[4] its interval in µs (0: no limit) · ARGV[5] when it
 -- was set (0: nowhere but in the worker's environment)
+-- A slot whose answer is lost is lost: the worker asks for the next.
 -- Answers: 1 if the slot is taken, 0 if not · the µs to wait · the rate that holds · when it was set
 
 -- All in µs. 50 ms is half of what keeps every second within 10 % and one task above the rate: the other half is for the
@@ -23,7 +24,11 @@ local SETTLE = 1500000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
--- The rate. Of two, the one that was set later holds.
+if redis.call('TYPE', KEYS[2]).ok ~= 'hash' then
+  redis.call('DEL', KEYS[2])
+end
+
+-- The rate. Of two, the one that was set later holds. Junk makes this fail, and no page starts: a rate is not guessed at.
 local set_at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0')
 local known_at = tonumber(ARGV[5])
 if set_at == 0 or set_at < known_at then
@@ -50,7 +55,7 @@ local before, must_yield = {ARGV[1]}, false
 local waiting = redis.call('HGETALL', KEYS[2])
 for i = 1, #waiting, 2 do
   local others, asked = string.match(waiting[i + 1], '(%d+) (%d+)')
-  if now - asked > GONE then
+  if not asked or now - asked > GONE then
     redis.call('HDEL', KEYS[2], waiting[i])
   elseif waiting[i] ~= ARGV[1] and tonumber(others) < came then
     table.insert(before, waiting[i])

@@ -16,12 +16,15 @@ WITH limits AS MATERIALIZED (
     set_config('enable_bitmapscan', 'off', true),
     set_config('enable_hashjoin', 'off', true),
     set_config('enable_mergejoin', 'off', true),
-    set_config('jit', 'off', true)
+    set_config('jit', 'off', true),
+    -- A policy of row-level security would hide rows, and the page would pass them over. With this, PostgreSQL refuses
+    -- every later statement of the transaction that a policy applies to (42501).
+    set_config('row_security', 'off', true)
 )
 SELECT
-  run.state AS run_state, run.parameters, run.single_batch, run.started_at,
+  run.state AS run_state, run.parameters, run.single_batch, run.batch_lane, run.started_at,
   lane.number, lane.lower_bound, lane.upper_bound, lane.cursor, lane.page, lane.generation, lane.state, lane.reason,
-  lane.counts, lane.moved_at, lane.size, lane.waits
+  lane.counts, lane.moved_at, lane.size, lane.waits, lane.held_until
 FROM limits
 CROSS JOIN backfill.lane
 JOIN backfill.run ON run.id = lane.run_id

@@ -2,10 +2,13 @@
 (
   run.state = 'running'
   AND lane.state = 'running'
-  -- Of a single batch one lane is on its way; the others wait for whoever resumes the run.
+  -- A single batch has one lane on its way, from its seeding to its end. The others wait for a resume.
   AND (
     NOT run.single_batch
-    OR lane.number = (SELECT min(other.number) FROM backfill.lane AS other
-                      WHERE other.run_id = run.id AND other.state = 'running')
+    OR lane.number = coalesce(
+      run.batch_lane,
+      -- A run of an older version doesn't name it.
+      (SELECT min(other.number) FROM backfill.lane AS other WHERE other.run_id = run.id AND other.state = 'running')
+    )
   )
 )

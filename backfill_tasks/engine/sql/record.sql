@@ -1,7 +1,7 @@
 -- A page's last statement before the commit: its row, and the lane moved past it.
 WITH recorded AS (
-  INSERT INTO backfill.page (run_id, lane, number, generation, lower, cursor, counts)
-  VALUES (:run, :lane, :page, :generation, :lower, :cursor, CAST(:counts AS jsonb))
+  INSERT INTO backfill.page (run_id, lane, number, generation, lower, cursor, counts, enqueued)
+  VALUES (:run, :lane, :page, :generation, :lower, :cursor, CAST(:counts AS jsonb), :enqueued)
 )
 UPDATE backfill.lane
 SET

@@ -4,7 +4,11 @@ WITH released AS (
 ),
 counted AS (
   UPDATE backfill.page
-  SET counts = CAST(:counts AS jsonb), retried = retried || now()
+  SET
+    counts = CAST(:counts AS jsonb),
+    retried = retried || now(),
+    released = released || CAST(:enqueued AS text[]),
+    released_at = released_at || array_fill(clock_timestamp(), ARRAY[cardinality(CAST(:enqueued AS text[]))])
   WHERE run_id = :run AND lane = :lane AND number = :page
 ),
 numbered AS (

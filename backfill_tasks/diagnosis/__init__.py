@@ -1,0 +1,7 @@
+"""Diagnosis: why a lane that should move doesn't. The command, its JSON and the exporter all ask here."""
+
+from backfill_tasks.diagnosis.diagnoser import Diagnoser, explained, needs_reason
+from backfill_tasks.diagnosis.facts import Key
+from backfill_tasks.diagnosis.rules import KINDS, Reason
+
+__all__ = ["KINDS", "Diagnoser", "Key", "Reason", "explained", "needs_reason"]

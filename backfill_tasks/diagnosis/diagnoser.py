@@ -1,0 +1,160 @@
+"""Ask the sources side by side, each with a deadline of its own, and give each lane that stands its reason."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from backfill_tasks.diagnosis import broker, database, rules
+from backfill_tasks.diagnosis.facts import BrokerView, DatabaseView, Facts, FleetView, Key
+from backfill_tasks.diagnosis.rules import Reason
+from backfill_tasks.engine.database import Address
+from backfill_tasks.engine.model import Lane, Run
+from backfill_tasks.settings import Settings
+
+T = TypeVar("T")
+
+#: A lane that has moved within so many seconds isn't asked after; one without a page always is.
+_MOVES_SECONDS = 3.0
+
+#: For how long after a postponement its reason is still the true one, in seconds: the page asks again in this time.
+_GRACE_SECONDS = 3.0
+
+#: The longest that each source is waited for, in seconds, whatever it waits for itself.
+_BROKER_SECONDS, _DATABASE_SECONDS, _FLEET_SECONDS = 2.0, 4.0, 5.0
+
+
+def needs_reason(run: Run, lane: Lane) -> bool:
+    """Whether a lane doesn't move, for whatever reason."""
+    if run.mode != "apply" or lane.state == "done":
+        return False
+    still = run.still_seconds(lane) > _MOVES_SECONDS
+    return still or not lane.page or lane.reason is not None or run.state != "running"
+
+
+def explained(run: Run, seen: Run, reasons: Mapping[Key, Reason]) -> Run:
+    """Return the run with the reasons in its lanes, but for those that have moved since the run was `seen`."""
+    still = {lane.number for lane, before in zip(run.lanes, seen.lanes, strict=False) if _is_unmoved(lane, before)}
+    found = {number: reasons.get((run.id, number)) for number in still} if run.state == seen.state else {}
+    return replace(run, lanes=tuple(_explained(lane, found.get(lane.number)) for lane in run.lanes))
+
+
+def _is_unmoved(lane: Lane, before: Lane) -> bool:
+    """Whether a lane has done no page since, and the ledger has no newer reason. Reseeding it moves nothing."""
+    return (lane.page, lane.state) == (before.page, before.state) and lane.reason in {None, before.reason}
+
+
+def _explained(lane: Lane, reason: Reason | None) -> Lane:
+    return lane if reason is None else replace(lane, reason=reason.text, reason_kind=reason.kind)
+
+
+@dataclass(frozen=True)
+class Diagnoser:
+    """Diagnoses runs: each lane that doesn't move gets a reason.
+
+    A source that is down, slow or frozen costs its own answer and its own deadline, and no other source's. Only what
+    could hold the lanes in question is asked: a run whose lanes move costs nothing, one whose pages are postponed a
+    short connection to PostgreSQL; Celery is imported only for a lane that stalls.
+
+    Its weakness: the sources are asked one after the other within seconds, so a lane that moves meanwhile may be given
+    a reason that was true a moment before.
+    """
+
+    settings: Settings
+    address: Address
+
+    def diagnose(self, runs: Sequence[Run]) -> dict[Key, Reason]:
+        """Return the reason of every lane of these runs that doesn't move."""
+        found: dict[Key, Reason] = {}
+        open_lanes: list[tuple[Run, Lane]] = []
+        for run in runs:
+            for lane in run.lanes:
+                if not needs_reason(run, lane):
+                    continue
+                if lane.state == "failed":
+                    found[run.id, lane.number] = Reason("failed", lane.reason or "")
+                elif run.state != "running":
+                    found[run.id, lane.number] = rules.of_an_inactive_run(run)
+                elif _waits_for_resume(run, lane):
+                    found[run.id, lane.number] = Reason(
+                        "single_batch", f"not part of the single batch. `backfill resume {run.id}` walks it"
+                    )
+                else:
+                    open_lanes.append((run, lane))
+        facts = self._facts(open_lanes)
+        for run, lane in open_lanes:
+            if _is_held(run, lane):
+                found[run.id, lane.number] = rules.of_a_held_lane(run, lane, facts)
+            else:
+                found[run.id, lane.number] = rules.of_a_stalled_lane(run, lane, facts, self.settings)
+        return found
+
+    def _facts(self, lanes: Sequence[tuple[Run, Lane]]) -> Facts:
+        if all(_is_held(run, lane) and lane.reason is None for run, lane in lanes):
+            return Facts()
+        keys = [(run.id, lane.number) for run, lane in lanes]
+        asked = _Asked(lambda: database.ask(self.address, keys), _DATABASE_SECONDS)
+        broker_view = fleet_view = None
+        if any(not _is_held(run, lane) for run, lane in lanes):
+            broker_view, fleet_view = self._messages()
+        return Facts(asked.answer(lambda why: DatabaseView(error=why)), broker_view, fleet_view)
+
+    def _messages(self) -> tuple[BrokerView, FleetView | None]:
+        """Ask Redis, and the workers if it answers: they can only be asked through it."""
+        before = self._broker()
+        if before.error is not None or before.refusal is not None:
+            return before, None
+        fleet = _Asked(_fleet, _FLEET_SECONDS).answer(lambda why: FleetView(error=why))
+        after = self._broker()
+        moving = (before.queued ^ after.queued) | (before.taken ^ after.taken)
+        return replace(after, moving=moving), fleet
+
+    def _broker(self) -> BrokerView:
+        asked = _Asked(lambda: broker.ask(self.settings), _BROKER_SECONDS)
+        return asked.answer(lambda why: BrokerView(error=why))
+
+
+def _fleet() -> FleetView:
+    from backfill_tasks.diagnosis import workers  # noqa: PLC0415  Celery takes half a second to import
+
+    return workers.ask()
+
+
+def _waits_for_resume(run: Run, lane: Lane) -> bool:
+    """Whether a lane of a single batch isn't the one that is on its way."""
+    return run.single_batch and lane.number != min(each.number for each in run.lanes if each.state == "running")
+
+
+def _is_held(run: Run, lane: Lane) -> bool:
+    """Whether the ledger postpones the lane's page, or did a moment ago."""
+    if lane.held_until is None:
+        return False
+    left = (lane.held_until - run.seen_at).total_seconds()
+    return left > 0 or (lane.reason is not None and left > -_GRACE_SECONDS)
+
+
+class _Asked(Generic[T]):
+    """A question, asked in a thread of its own that ends with the process: one that hangs holds up nothing."""
+
+    def __init__(self, ask: Callable[[], T], seconds: float) -> None:
+        self._answers: list[T] = []
+        self._error: str | None = None
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self._thread = threading.Thread(target=self._go, args=[ask], daemon=True)
+        self._thread.start()
+
+    def _go(self, ask: Callable[[], T]) -> None:
+        try:
+            self._answers.append(ask())
+        except Exception as error:  # noqa: BLE001  a source that fails is a fact like any other
+            first, *_ = str(error).splitlines() or [""]
+            self._error = f"{type(error).__name__}: {first}"
+
+    def answer(self, otherwise: Callable[[str], T]) -> T:
+        """Return the answer, or what `otherwise` makes of the reason that there is none."""
+        self._thread.join(max(0.0, self._deadline - time.monotonic()))
+        if self._answers:
+            return self._answers[0]
+        return otherwise(self._error or f"no answer within {self._seconds:g} s")

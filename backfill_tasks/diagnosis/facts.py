@@ -1,0 +1,98 @@
+"""What each source tells: PostgreSQL, Redis, the workers. Each may fail, and then says why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from backfill_tasks.engine.model import RunId
+
+#: A lane: its run's id and its number.
+Key = tuple[RunId, int]
+
+
+@dataclass(frozen=True)
+class DatabaseSession:
+    """A session of PostgreSQL. `application` and `state` are None where this role may not see them."""
+
+    pid: int
+    application: str | None
+    state: str | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The session that has a lane's row locked, and the one that it waits for itself, if any.
+
+    `is_page`: it is one of ours, and so does the lane's page.
+    """
+
+    session: DatabaseSession
+    is_page: bool
+    blocker: DatabaseSession | None
+
+
+@dataclass(frozen=True)
+class DatabaseView:
+    """PostgreSQL over a fresh connection. `holds`: the kind of reason that each lane was last put off for."""
+
+    error: str | None = None
+    is_read_only: bool = False
+    holders: Mapping[Key, Holder] = field(default_factory=dict)
+    holds: Mapping[Key, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BrokerView:
+    """Redis. `refusal`: why it refuses writes. `watchdog`: how many seconds ago the watchdog last looked.
+
+    `queued`: task ids in the queue. `taken`: task ids that a worker took and hasn't acknowledged. `moving`: those that
+    changed their place between two looks.
+    """
+
+    error: str | None = None
+    refusal: str | None = None
+    queued: frozenset[str] = frozenset()
+    taken: frozenset[str] = frozenset()
+    moving: frozenset[str] = frozenset()
+    watchdog: float | None = None
+    rate: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    """A worker that answered. Its messages by task id: at work (for seconds), due later (in seconds), or waiting."""
+
+    queues: tuple[str, ...] = ()
+    processes: int = 0
+    working: Mapping[str, float] = field(default_factory=dict)
+    later: Mapping[str, float] = field(default_factory=dict)
+    for_rate: frozenset[str] = frozenset()
+    waiting: frozenset[str] = frozenset()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether all its processes are at work."""
+        return len(self.working) >= self.processes
+
+
+@dataclass(frozen=True)
+class FleetView:
+    """The workers. `connected`: how many the question reached. A worker of another version tells nothing: None."""
+
+    error: str | None = None
+    connected: int = 0
+    workers: Mapping[str, WorkerView | None] = field(default_factory=dict)
+
+    @property
+    def silent(self) -> int:
+        """How many are connected and didn't answer."""
+        return max(0, self.connected - len(self.workers))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All sources; None: it wasn't asked."""
+
+    database: DatabaseView | None = None
+    broker: BrokerView | None = None
+    fleet: FleetView | None = None

@@ -1,0 +1,271 @@
+"""The rules: from a lane and the facts to the one reason that holds it. Nothing is asked here.
+
+A rule speaks only of what a source has told. Where several reasons could hold, the most specific evidence wins: a
+session that has the lane's row locked, then where the lane's message is, then who should take it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from backfill_tasks.diagnosis.case import Case, named
+from backfill_tasks.diagnosis.facts import DatabaseSession, Facts, Holder
+from backfill_tasks.engine.model import Lane, Run
+from backfill_tasks.settings import Settings, masked
+
+#: Every kind of reason, but those of pressure and pace, with its meaning; docs/reference/json.md lists them.
+KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "paused": "the run is paused",
+        "cancelled": "the run was cancelled",
+        "failed": "the lane, or the run, has failed",
+        "single_batch": "the lane isn't part of the single batch",
+        "page_delay": "the pause between pages",
+        "retry": "a passing error; the page is tried again",
+        "held": "the page is postponed, and PostgreSQL didn't say for which kind of reason",
+        "page_at_work": "the page is at work",
+        "page_stuck": "the page's transaction is open, and its worker sends nothing",
+        "lock_wait": "the page waits for a lock; the reason says who holds it",
+        "ledger_locked": "another session has locked the lane's row in the ledger",
+        "no_worker": "no worker is online",
+        "no_consumer": "workers are online, but none takes pages from this queue",
+        "workers_frozen": "workers are connected and don't answer",
+        "workers_busy": "no worker process is free",
+        "worker_deaf": "a worker has a free process and takes no messages",
+        "rate": "the rate of all workers together",
+        "queued": "the page's message is on its way to a worker",
+        "message_lost": "the page's message is gone; the watchdog reseeds the lane",
+        "no_watchdog": "the page's message is gone, and no watchdog runs",
+        "redis_unreachable": "Redis doesn't answer",
+        "redis_refuses_writes": "Redis takes no writes",
+        "database_unreachable": "PostgreSQL takes no connection",
+        "database_read_only": "PostgreSQL takes no writes",
+        "unknown": "none of these was found; the reason says what was looked at",
+    }
+)
+
+#: A page's transaction that is idle for so long, in seconds, no longer just computes between two statements.
+_IDLE_SECONDS = 2.0
+
+#: What to do about a write that Redis refuses, by the first word of its error.
+_REFUSALS = {
+    "READONLY": "REDIS_URL names a replica: point it at the primary, or wait for the failover to end",
+    "OOM": "raise its maxmemory, or free memory",
+    "MISCONF": "its last save to disk failed: free disk space",
+    "NOREPLICAS": "too few of its replicas are connected: bring them back",
+    "NOPERM": "this user may not write: give it the rights that docs/security.md lists",
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a lane doesn't move. `kind` never changes, for scripts and alerts; `text` is for the operator."""
+
+    kind: str
+    text: str
+
+
+def of_an_inactive_run(run: Run) -> Reason:
+    """Return the reason of every unfinished lane of a run that isn't running."""
+    why = f"the run is {run.state}{f': {run.reason}' if run.reason else ''}"
+    onward = "" if run.state in {"cancelled", "complete"} else f". `backfill resume {run.id}` continues it"
+    return Reason(run.state, why + onward)
+
+
+def of_a_held_lane(run: Run, lane: Lane, facts: Facts) -> Reason:
+    """Return the ledger's own reason for a lane whose next page is postponed."""
+    if lane.reason is None:
+        delay, left = run.parameters.page_delay_ms / 1000, _seconds_left(run, lane)
+        return Reason("page_delay", f"pauses {delay:g} s after each page (--page-delay-ms); {left:.0f} s are left")
+    kind = facts.database.holds.get((run.id, lane.number)) if facts.database else None
+    return Reason((kind or "held").replace(" ", "_"), lane.reason)
+
+
+def of_a_stalled_lane(run: Run, lane: Lane, facts: Facts, settings: Settings) -> Reason:
+    """Return the reason of a lane that should move and doesn't; never none: at worst it says what was looked at."""
+    case = Case(run, lane, facts, settings)
+    return next(reason for rule in _RULES for reason in rule(case))
+
+
+def _of_its_transaction(case: Case) -> Iterator[Reason]:
+    if case.holder is None:
+        return
+    if not case.holder.is_page:
+        session = case.holder.session
+        yield Reason(
+            "ledger_locked",
+            f"its row in the ledger is locked by {named(session)}. No page of the lane can start until that"
+            f" transaction ends. {_end(session)}",
+        )
+    else:
+        yield from _of_its_page(case, case.holder)
+
+
+def _of_its_page(case: Case, holder: Holder) -> Iterator[Reason]:
+    session, limit = holder.session, case.settings.statement_timeout_ms / 1000
+    if holder.blocker is not None:
+        yield Reason(
+            "lock_wait",
+            f"its page waits for a lock that {named(holder.blocker)} holds. The page gives up in time and is tried"
+            f" again. {_end(holder.blocker)}",
+        )
+    elif not ((session.state or "").startswith("idle") and (session.seconds or 0) > _IDLE_SECONDS):
+        yield Reason(
+            "page_at_work",
+            f"its page is at work in the database ({named(session)}). No statement of it takes longer than {limit:g} s",
+        )
+    elif not (case.broker.error or case.broker.refusal):  # else it waits for Redis
+        yield Reason(
+            "page_stuck",
+            f"its page's transaction is open ({named(session)}), and its worker sends nothing: that process is stopped"
+            f" or stuck. PostgreSQL ends the transaction after {limit:g} s, and the page is done again."
+            f" {case.silent}{case.reseeded}",
+        )
+
+
+def _of_redis(case: Case) -> Iterator[Reason]:
+    if case.broker.error is not None:
+        yield Reason(
+            "redis_unreachable",
+            f"Redis doesn't answer ({masked(case.settings.redis_url)}): {case.broker.error}. No page can be sent or"
+            " taken. Start Redis, or correct REDIS_URL; the run then goes on by itself",
+        )
+    elif case.broker.refusal is not None:
+        advice = _REFUSALS.get(case.broker.refusal.split()[0], "`redis-cli info` says more")
+        yield Reason(
+            "redis_refuses_writes",
+            f"Redis refuses writes: {case.broker.refusal}. No page can be sent or taken until it takes them again."
+            f" {advice[0].upper()}{advice[1:]}",
+        )
+
+
+def _of_no_worker(case: Case) -> Iterator[Reason]:
+    fleet = case.fleet
+    if fleet.error is None and not fleet.connected and not fleet.workers:
+        yield Reason(
+            "no_worker",
+            f"no worker is online, and {case.place}. Start one: celery -A backfill_tasks worker{case.no_beat}",
+        )
+    elif fleet.workers and not case.consumers and not fleet.silent:
+        name, view = next(iter(case.views.items()))
+        others = ", ".join(view.queues) or "no queue"
+        online = "1 worker is" if len(fleet.workers) == 1 else f"{len(fleet.workers)} workers are"
+        yield Reason(
+            "no_consumer",
+            f"{online} online, but none takes pages from the queue {case.queue}: {name} takes from {others}. Start one"
+            f" that does: celery -A backfill_tasks worker -Q {case.queue}",
+        )
+
+
+def _of_its_worker(case: Case) -> Iterator[Reason]:
+    for name, view in case.views.items():
+        if case.task in view.for_rate:
+            yield _rate(case)
+        elif case.task in view.later:
+            yield from _of_the_database(case)
+            yield Reason("retry", f"{name} starts its page again in {view.later[case.task]:.0f} s")
+        elif case.task in view.working:
+            yield from _of_the_database(case)
+            yield Reason(
+                "page_at_work",
+                f"{name} has been at its page for {view.working[case.task]:.0f} s, and no transaction of it is open in"
+                " the database: it connects, waits for Redis, or is stopped. That worker's log says more",
+            )
+        elif case.task in view.waiting:
+            yield Reason("workers_busy", f"{name} has its page and no free process: it starts when another page ends")
+
+
+def _of_the_queue(case: Case) -> Iterator[Reason]:
+    if case.task not in case.broker.queued:
+        return
+    if case.fleet.silent:
+        yield _frozen(case, "its page waits in the queue")
+    if any(view.for_rate for view in case.consumers.values()):
+        yield _rate(case)
+    free = [name for name, view in case.consumers.items() if not view.is_busy]
+    if free and not case.is_under_way:
+        yield Reason(
+            "worker_deaf",
+            f"its page waits in the queue, though {free[0]} answers and has a free process: that worker takes no"
+            " messages any more. Restart it",
+        )
+    elif case.consumers and not free:
+        processes = sum(view.processes for view in case.consumers.values())
+        yield Reason(
+            "workers_busy",
+            f"its page waits in the queue: every process of the workers is busy ({processes} in all). It starts when"
+            " one is free; more workers, or a higher --concurrency, make it sooner",
+        )
+    elif not case.consumers:
+        yield Reason("queued", f"its page waits in the queue, and the workers can't be asked: {case.fleet.error}")
+
+
+def _of_a_message_under_way(case: Case) -> Iterator[Reason]:
+    if case.is_under_way:
+        yield Reason("queued", "its page's message is on its way to a worker")
+
+
+def _of_the_database(case: Case) -> Iterator[Reason]:
+    if case.database.error is not None:
+        yield Reason(
+            "database_unreachable",
+            f"PostgreSQL accepts no new connection: {case.database.error}. A worker that lost its connection can't do"
+            " pages until it does. The run then goes on by itself",
+        )
+    elif case.database.is_read_only:
+        yield Reason(
+            "database_read_only",
+            "PostgreSQL takes no writes (default_transaction_read_only, or a standby). No page can commit until it"
+            " does. Make it writable, or point DATABASE_URL at the primary",
+        )
+
+
+def _of_a_lost_message(case: Case) -> Iterator[Reason]:
+    if case.fleet.error is not None:
+        return
+    if case.fleet.silent:
+        yield _frozen(case, case.place)
+    kind = "message_lost" if case.is_watched else "no_watchdog"
+    yield Reason(kind, f"{case.place}, and no worker that is online has it. {case.reseeded}")
+
+
+def _unknown(case: Case) -> Iterator[Reason]:
+    workers = case.fleet.error or f"{len(case.fleet.workers)} answer"
+    yield Reason(
+        "unknown",
+        f"not known: {case.place}. PostgreSQL: {case.trouble or 'answers'}. Redis: answers. Workers: {workers}."
+        f" {case.reseeded}",
+    )
+
+
+#: In the order in which they apply.
+_RULES: tuple[Callable[[Case], Iterator[Reason]], ...] = (
+    _of_its_transaction,
+    _of_redis,
+    _of_no_worker,
+    _of_its_worker,
+    _of_the_queue,
+    _of_the_database,
+    _of_a_message_under_way,
+    _of_a_lost_message,
+    _unknown,
+)
+
+
+def _rate(case: Case) -> Reason:
+    rate = case.broker.rate
+    if rate in {None, "none"}:
+        return Reason("queued", "a worker has its page and waits for Redis before it starts; no rate is set")
+    return Reason("rate", f"waits for the rate of all workers together, {rate}. `backfill rate` sets another")
+
+
+def _frozen(case: Case, place: str) -> Reason:
+    return Reason("workers_frozen", f"{case.silent}{place[0].upper()}{place[1:]}. {case.reseeded}")
+
+
+def _end(session: DatabaseSession) -> str:
+    return f"If nobody needs it, end it: SELECT pg_terminate_backend({session.pid})"
+
+
+def _seconds_left(run: Run, lane: Lane) -> float:
+    return max(0.0, (lane.held_until - run.seen_at).total_seconds()) if lane.held_until else 0.0

@@ -1,0 +1,25 @@
+-- Which session has the row of each of these lanes locked, and whom that session waits for. Read-only: the row's xmax
+-- is the transaction that locked or changed it last, and while that transaction lives, it holds a lock on its own id.
+-- pg_locks shows this to every role; pg_stat_activity hides other roles' sessions without pg_read_all_stats.
+WITH lane AS MATERIALIZED (
+  SELECT run_id, number, xmax::text AS locker
+  FROM backfill.lane
+  WHERE (run_id, number) IN (SELECT * FROM unnest(CAST(:runs AS text[]), CAST(:lanes AS int[])))
+),
+holder AS MATERIALIZED (
+  SELECT lane.run_id, lane.number, lock.pid, (pg_blocking_pids(lock.pid))[1] AS blocking
+  FROM lane
+  JOIN pg_locks AS lock
+    ON lock.locktype = 'transactionid' AND lock.granted AND lock.mode = 'ExclusiveLock'
+    AND lock.transactionid::text = lane.locker
+)
+SELECT
+  holder.run_id, holder.number,
+  holder.pid, session.application_name AS application, session.state,
+  extract(epoch FROM clock_timestamp() - coalesce(session.state_change, session.xact_start))::float8 AS seconds,
+  coalesce(session.application_name = current_setting('application_name'), false) AS is_page,
+  holder.blocking, blocker.application_name AS blocking_application, blocker.state AS blocking_state,
+  extract(epoch FROM clock_timestamp() - blocker.state_change)::float8 AS blocking_seconds
+FROM holder
+LEFT JOIN pg_stat_activity AS session ON session.pid = holder.pid
+LEFT JOIN pg_stat_activity AS blocker ON blocker.pid = holder.blocking

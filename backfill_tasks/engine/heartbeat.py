@@ -1,0 +1,40 @@
+"""The watchdog's heartbeat in Redis, by which a command tells whether anything reseeds a lane that lost its message."""
+
+import logging
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from backfill_tasks.engine import live
+
+logger = logging.getLogger(__name__)
+
+#: How long a heartbeat is remembered, in seconds. Its age is what is missing from its time to live: Redis' clock alone
+#: measures it.
+_KEEP_SECONDS = 86_400
+
+#: The longest that Redis may take to note one, in seconds.
+_TIMEOUT = 1.0
+
+
+def beat(redis_url: str, queue: str) -> None:
+    """Note that the watchdog of a queue looks now. The watchdog works without it: an error is only logged."""
+    try:
+        with live.connect(redis_url, patience=0, timeout=_TIMEOUT) as redis:
+            redis.set(_key(queue), 1, ex=_KEEP_SECONDS)
+    except RedisError as error:
+        logger.warning("the watchdog's heartbeat can't be noted: %s", error)
+
+
+def age(redis: Redis, queue: str) -> float | None:
+    """Return how many seconds ago the watchdog last looked; None: not within a day, or Redis has lost it.
+
+    Raises:
+        RedisError: Redis doesn't answer.
+    """
+    left = redis.pttl(_key(queue))
+    return None if left < 0 else _KEEP_SECONDS - left / 1000
+
+
+def _key(queue: str) -> str:
+    return f"backfill:watchdog:{queue}"

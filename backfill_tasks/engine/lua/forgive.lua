@@ -1,0 +1,7 @@
+-- Reset a page's crash counter.
+-- KEYS[1] the lane's hash · ARGV[1] seconds after which a hash that nobody touches is dropped
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then
+  redis.call('DEL', KEYS[1])
+end
+redis.call('HSET', KEYS[1], 'attempts', 0)
+redis.call('EXPIRE', KEYS[1], ARGV[1])

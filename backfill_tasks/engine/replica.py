@@ -1,0 +1,141 @@
+"""A standby to verify on: whether it follows this database's server, and has replayed all that a run wrote."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, text
+
+from backfill_tasks.engine import ledger, schema
+from backfill_tasks.engine.database import begin_read_only, load_sql, statement
+from backfill_tasks.engine.model import Run
+from backfill_tasks.errors import ConfigurationError, UnverifiedError
+
+#: How often the standby is asked how far it is, in seconds.
+_PAUSE_SECONDS = 0.2
+
+#: How much longer than it should take a busy primary may take to flush its commits, in seconds.
+_GRACE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server that a verification reads.
+
+    Attributes:
+        name: `primary`, or the standby's address.
+        replayed: the standby's position in the WAL before the verification, as pg_lsn; None: the primary itself.
+        related: whether it is known that the standby follows the primary's server: a role may lack the right to ask.
+    """
+
+    name: str = "primary"
+    replayed: str | None = None
+    related: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields of `verify --json`."""
+        return {"server": self.name, "replayed": self.replayed}
+
+    def __str__(self) -> str:
+        return self.name if self.replayed is None else f"{self.name}, a standby, at {self.replayed}"
+
+
+@dataclass(frozen=True)
+class _Position:
+    """Where a server is in the WAL: see sql/wal_position.sql. `system`: its identifier; None: this role may not ask."""
+
+    standby: bool
+    bytes: int
+    flushed: int
+    flush_seconds: float
+    system: int | None
+
+    @property
+    def lsn(self) -> str:
+        """The position as PostgreSQL writes it."""
+        return f"{self.bytes >> 32:X}/{self.bytes & 0xFFFFFFFF:X}"
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A standby at `address`, as `engine` reaches it, and the primary whose runs it verifies.
+
+    A physical standby replays what the primary wrote in the order in which it was written. So once it has reached the
+    position at which the primary was when a run was read there, it has every row that the run had changed by then.
+    """
+
+    engine: Engine
+    address: str
+    primary: Engine
+    statement_ms: int
+
+    def catch_up(self, run: Run, *, seconds: float) -> tuple[Server, Run]:
+        """Wait until the standby has all that a run wrote; return what is read there, and the run as it is there.
+
+        Args:
+            run: as the primary's ledger has it.
+            seconds: how long to wait.
+
+        Raises:
+            ConfigurationError: it is no standby of this database.
+            UnverifiedError: it has not replayed all that the run wrote in that time.
+        """
+        written = self._written()
+        needed, began = written.bytes, time.monotonic()
+        while True:
+            with self.engine.begin() as connection:
+                begin_read_only(connection, statement_ms=self.statement_ms)
+                replayed = _position(connection)
+                self._refuse_strangers(written, replayed)
+                if replayed.bytes >= needed:
+                    return Server(self.address, replayed.lsn, replayed.system is not None), self._read(connection, run)
+                if time.monotonic() > began + seconds:
+                    raise UnverifiedError(self._lag(connection, run, needed - replayed.bytes))
+            time.sleep(_PAUSE_SECONDS)
+            if time.monotonic() > began + written.flush_seconds + _GRACE_SECONDS:
+                needed = min(needed, self._written().flushed)  # the rest is no commit's
+
+    def _written(self) -> _Position:
+        with self.primary.begin() as connection:
+            return _position(connection)
+
+    def _refuse_strangers(self, written: _Position, replayed: _Position) -> None:
+        if not replayed.standby:
+            raise ConfigurationError(
+                f"{self.address} is no standby, it accepts writes: let BACKFILL_REPLICA_URL lead to a standby, or"
+                " remove --replica"
+            )
+        if None not in (written.system, replayed.system) and written.system != replayed.system:
+            raise ConfigurationError(
+                f"{self.address} is a standby of another server (system identifier {replayed.system}, not"
+                f" {written.system}): let BACKFILL_REPLICA_URL lead to one of DATABASE_URL's, or remove --replica"
+            )
+
+    def _read(self, connection: Connection, run: Run) -> Run:
+        found = ledger.read_run(connection, run.id) if schema.version(connection) else None
+        if found is None:
+            raise ConfigurationError(
+                f"{self.address} has replayed everything and has no run {run.id}: let BACKFILL_REPLICA_URL name the"
+                " database of DATABASE_URL, or remove --replica"
+            )
+        return found
+
+    def _lag(self, connection: Connection, run: Run, missing: int) -> str:
+        paused = connection.execute(text("SELECT pg_is_wal_replay_paused()")).scalar_one()
+        why, remedy = (
+            (" because its replay is paused", "after SELECT pg_wal_replay_resume() there")
+            if paused
+            else ("", "when it has caught up")
+        )
+        return (
+            f"NOT VERIFIED: {self.address}, a standby, lacks the last {missing:,} bytes of what was written when run"
+            f" {run.id} was read{why}: type the command again {remedy}, or remove --replica"
+        )
+
+
+def _position(connection: Connection) -> _Position:
+    row = connection.execute(statement(load_sql("backfill_tasks.engine", "sql/wal_position.sql"))).one()
+    system = None
+    if row.tells_its_system:
+        system = connection.execute(text("SELECT system_identifier FROM pg_control_system()")).scalar_one()
+    return _Position(row.standby, row.position, row.flushed, row.flush_seconds, system)

@@ -1,0 +1,28 @@
+-- The same as verify.sql for many stretches at once, in a form that needs no index: each table is read once, from end to
+-- end, and joined by hash. So an index that has lost rows hides none of them here.
+WITH bounds AS MATERIALIZED (
+  SELECT lower, upper FROM unnest(CAST(:lowers AS text[]), CAST(:uppers AS text[])) AS bounds (lower, upper)
+),
+lead AS MATERIALIZED (
+  SELECT id, "clientId", "sentimentTag", "overallScore", "scoredAt", "createdAt"
+  FROM {host}."Lead"
+  WHERE EXISTS (SELECT FROM bounds WHERE (lower IS NULL OR id > lower) AND id <= upper)
+),
+stretch AS (
+  SELECT max(upper) AS cursor FROM bounds
+),
+inbound AS (
+  SELECT "leadId" AS lead, min("createdAt") AS first FROM {host}."Message" WHERE direction = 'inbound' GROUP BY 1
+),
+job AS (
+  SELECT id, status, substr("dedupeKey", length(:key_prefix) + 1) AS lead
+  FROM {host}."BackgroundJob"
+  WHERE starts_with("dedupeKey", :key_prefix)
+),
+eligible AS (
+  SELECT lead.*, greatest(lead."createdAt", inbound.first) AS eligible_since, job.id AS job_id, job.status::text AS job_status
+  FROM lead
+  JOIN inbound ON inbound.lead = lead.id
+  LEFT JOIN job ON job.lead = lead.id
+  WHERE CAST(:client_ids AS text[]) IS NULL OR lead."clientId" = ANY (:client_ids)
+)

@@ -1,0 +1,50 @@
+-- Which leads have roll-ups that differ from their messages'. Missing are those that did so at the run's start, unless a
+-- webhook has written them since: it may write a lead before its message. `ahead`: newer than all messages, or without any.
+,
+newest AS (
+  SELECT
+    id, "lastInboundAt", "lastOutboundAt", "lastZrgOutboundAt", "lastMessageAt", "lastMessageDirection", now,
+    max("sentAt") FILTER (WHERE direction = 'inbound') AS inbound,
+    max("sentAt") FILTER (WHERE direction = 'outbound') AS outbound,
+    max("sentAt") FILTER (WHERE direction = 'outbound' AND source = 'zrg') AS zrg
+  FROM lead
+  CROSS JOIN (VALUES (true), (false)) AS moment (now)
+  LEFT JOIN (SELECT "leadId", "sentAt", direction, source, "createdAt" FROM {host}."Message") AS message
+    ON "leadId" = id AND (now OR "createdAt" < :started_at)
+  WHERE CAST(:client_ids AS text[]) IS NULL OR "clientId" = ANY (:client_ids)
+  GROUP BY 1, 2, 3, 4, 5, 6, 7
+),
+judged AS (
+  SELECT
+    id,
+    bool_or(now AND was IS DISTINCT FROM exact) AS differs,
+    bool_and(was IS DISTINCT FROM exact) AND (
+      bool_or(NOT now AND last_at IS NOT NULL AND was IS DISTINCT FROM due)
+      OR coalesce(max(greatest("lastInboundAt", "lastOutboundAt", "lastZrgOutboundAt", "lastMessageAt")) < :started_at, true)
+    ) AS missing,
+    bool_or(now AND (last_at IS NULL OR due IS DISTINCT FROM exact)) AS ahead
+  FROM newest
+  CROSS JOIN LATERAL (
+    SELECT
+      greatest(inbound, outbound) AS last_at,
+      CASE WHEN coalesce(inbound >= outbound, inbound IS NOT NULL) THEN 'inbound' WHEN outbound IS NOT NULL THEN 'outbound' END
+        AS last_direction
+  ) AS last
+  CROSS JOIN LATERAL (
+    SELECT
+      ROW("lastInboundAt", "lastOutboundAt", "lastZrgOutboundAt", "lastMessageAt", "lastMessageDirection") AS was,
+      ROW(inbound, outbound, zrg, last_at, last_direction) AS exact,
+      ROW(
+        greatest("lastInboundAt", inbound), greatest("lastOutboundAt", outbound), greatest("lastZrgOutboundAt", zrg),
+        greatest("lastMessageAt", last_at), CASE WHEN "lastMessageAt" > last_at THEN "lastMessageDirection" ELSE last_direction END
+      ) AS due
+  ) AS each
+  GROUP BY id
+)
+SELECT
+  (SELECT cursor FROM stretch) AS cursor,
+  (SELECT count(*) FROM lead) AS looked_at,
+  coalesce(array_agg(id ORDER BY id) FILTER (WHERE missing), '{{}}') AS missing,
+  coalesce(array_agg(id ORDER BY id) FILTER (WHERE missing AND ahead), '{{}}') AS ahead,
+  count(*) FILTER (WHERE differs AND NOT missing) AS arrived
+FROM judged

@@ -1,0 +1,14 @@
+"""The product's Celery app with a visibility time-out that a fault can outlast; the setting allows 60 s at least."""
+
+from backfill_tasks.celery import app
+
+__all__ = ["VISIBILITY_SECONDS", "app"]
+
+VISIBILITY_SECONDS = 10
+
+app.conf.broker_transport_options = {
+    **app.conf.broker_transport_options,
+    "visibility_timeout": VISIBILITY_SECONDS,
+    "unacked_restore_interval": 2,
+    "unacked_restore_throttle": 1,
+}

@@ -1,0 +1,123 @@
+"""What a schedule shows: violations, silences, and how long the fleet took to recover from each fault."""
+
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from chaos.schedule import Kind
+
+RECOVERY_SECONDS = 30.0
+SILENCE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken promise.
+
+    Attributes:
+        rule: which one.
+        detail: what was seen.
+        kinds: the kinds of the faults at work meanwhile, or of the last one before. Where faults overlap, or follow
+            each other too fast to tell, each is named.
+    """
+
+    rule: str
+    detail: str
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How many seconds after a fault's end every lane had moved. Where the next fault came before, there is none."""
+
+    kind: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """The reason that `status` gave of a lane that stood, in words and as a kind, and the faults at work meanwhile."""
+
+    reason: str
+    reason_kind: str | None
+    kinds: tuple[str, ...]
+
+
+@dataclass
+class _Span:
+    """When a fault was at work, by the monotonic clock; its end is unknown while it is."""
+
+    kind: str
+    begun: float
+    ended: float | None = None
+
+
+@dataclass
+class Findings:
+    """Collects what is seen from several threads while a schedule plays."""
+
+    seed: int
+    violations: list[Violation] = field(default_factory=list)
+    recoveries: list[Recovery] = field(default_factory=list)
+    reasons: list[Reason] = field(default_factory=list)
+    injected: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    _spans: list[_Span] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begins(self, kind: Kind) -> None:
+        """Note that a fault begins."""
+        with self._lock:
+            self._spans.append(_Span(kind.name, time.monotonic()))
+            self.injected.append(kind.name)
+
+    def ends(self, kind: Kind) -> None:
+        """Note that a fault ends."""
+        with self._lock:
+            next(each for each in self._spans if each.kind == kind.name and each.ended is None).ended = time.monotonic()
+
+    def last_ended(self) -> str:
+        """Return the kind of the fault that ended last."""
+        with self._lock:
+            ended = [(each.ended, each.kind) for each in self._spans if each.ended is not None]
+            return max(ended)[1] if ended else "no fault"
+
+    def suspects(self, since: float) -> tuple[str, ...]:
+        """Return the kinds of the faults that were at work after a moment, or of the last one before it."""
+        with self._lock:
+            meanwhile = [each.kind for each in self._spans if each.ended is None or each.ended > since]
+        return tuple(dict.fromkeys(meanwhile)) or ((self.last_ended(),) if self.injected else ())
+
+    def violation(self, rule: str, detail: str, *, since: float | None = None) -> None:
+        """Note a broken promise; the same words count once. `since`: when the trouble began, if it lasted."""
+        suspects = self.suspects(time.monotonic() if since is None else since)
+        found = Violation(rule, " ".join(detail.split())[:300], suspects)
+        with self._lock:
+            if (found.rule, found.detail) not in {(each.rule, each.detail) for each in self.violations}:
+                self.violations.append(found)
+
+    def reason(self, reason: str, reason_kind: str | None, *, since: float) -> None:
+        """Note the reason of a lane that has stood since a moment; the same words count once."""
+        heard = Reason(reason, reason_kind, self.suspects(since))
+        with self._lock:
+            if heard not in self.reasons:
+                self.reasons.append(heard)
+
+    def recovery(self, kind: str, seconds: float) -> None:
+        """Note how long the fleet took to recover."""
+        with self._lock:
+            self.recoveries.append(Recovery(kind, round(seconds, 1)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what was found in plain values."""
+        return {
+            "seed": self.seed,
+            "seconds": round(self.seconds, 1),
+            "violations": [asdict(each) for each in self.violations],
+            "recoveries": [asdict(each) for each in self.recoveries],
+            "reasons": [asdict(each) for each in self.reasons],
+            "injected": self.injected,
+            "skipped": self.skipped,
+        }

@@ -1,0 +1,22 @@
+"""Whether workers have parked messages that none of them could do."""
+
+from collections.abc import Iterator
+
+from cli.dead_letters import letters_of
+from cli.doctor.finding import Finding
+from cli.session import Session
+
+
+def dead(session: Session) -> Iterator[Finding]:
+    """No message was parked."""
+    number = letters_of(session).count()
+    if not number:
+        yield Finding("fine", "no message was parked that no worker could do")
+        return
+    messages = "1 message is" if number == 1 else f"{number:,} messages are"
+    yield Finding(
+        "look",
+        f"{messages} in the dead letters: no worker could do them",
+        "`backfill dead-letters` shows them and why, `backfill dead-letters --clear` removes them. Find out who else"
+        " writes to this Redis.",
+    )

@@ -1,0 +1,61 @@
+"""Whether the bounds on jobs in the host's queue leave room for a page."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import Connection
+
+from backfill_tasks.engine import ledger, schema
+from backfill_tasks.engine.backfill import Backfill
+from cli import render
+from cli.doctor.finding import Finding
+from cli.session import Session
+
+#: The most jobs that are counted.
+_MOST = 10_000
+
+#: A queue whose oldest job has been due for so long, in seconds, isn't being drained: a healthy one is often full.
+_STALLED_SECONDS = 300.0
+
+
+def room(session: Session) -> Iterator[Finding]:
+    """A page of a new run, and of each run that is running, finds room in the host's queue."""
+    full = False
+    for backfill in session.parts.backfills.values():
+        if not backfill.jobs:
+            continue
+        with session.parts.engine.begin() as connection:
+            if backfill.lacking(connection, apply=True):  # said where the host is looked at
+                return
+            bounds = _bounds(session, connection, backfill)
+            waiting, oldest = backfill.pending(connection, _MOST), backfill.oldest_due_seconds(connection)
+        for tune, most in bounds.items():
+            if waiting >= most:
+                full = True
+                yield _full(waiting, most, oldest, tune)
+    if not full:
+        yield Finding("fine", "the host's queue has room for a page's jobs")
+
+
+def _bounds(session: Session, connection: Connection, backfill: Backfill) -> dict[str, int]:
+    """Return the bounds that hold, by the command that changes each."""
+    found = {"backfill run --max-pending": session.settings.max_pending}
+    if schema.version(connection) == schema.latest():
+        for run in ledger.running(connection):
+            parameters = session.parts.runs.read(run).parameters
+            if parameters.backfill == backfill.name:
+                found[f"backfill tune {run} --max-pending"] = parameters.pace.max_pending
+    return {tune: most for tune, most in found.items() if most is not None}
+
+
+def _full(waiting: int, most: int, oldest: float | None, tune: str) -> Finding:
+    stalled = oldest is not None and oldest > _STALLED_SECONDS
+    number = f"{waiting:,}{' or more' if waiting == _MOST else ''}"
+    what = f"no room in the host's queue: {number} jobs wait, ours and due live ones; the bound is {most:,}"
+    why = (
+        f"The oldest has been due for {render.duration(oldest or 0)}: does the host's runner work? " if stalled else ""
+    )
+    return Finding(
+        "WRONG" if stalled else "look",
+        f"no page would start: {what}" if stalled else what,
+        f"{why}Pages wait until it drains. To go on beside these jobs: {tune} {waiting + most}",
+    )

@@ -1,0 +1,36 @@
+"""Escape everything that a command writes, at the one place that all of it passes."""
+
+import sys
+from typing import Any, TextIO, cast
+
+from backfill_tasks.escaping import visible
+
+
+class _Escaped:
+    """A text stream whose text is made visible first. Everything else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, escaped."""
+        self._stream.write(visible(text))
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        """Write all, escaped."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def escape() -> None:
+    """Escape what this process writes to standard output and standard error from now on."""
+    sys.stdout, sys.stderr = _escaped(sys.stdout), _escaped(sys.stderr)
+
+
+def _escaped(stream: TextIO | None) -> TextIO:
+    """Python has None in the place of a stream that was closed before it started."""
+    return cast("TextIO", stream and _Escaped(stream))

@@ -1,0 +1,81 @@
+"""The command `dead-letters`, and what the doctor and the metrics say of dead letters."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from acceptance.exporter import Export
+from harness import Backfill
+from redis import Redis
+
+from backfill_tasks.dead_letters import DeadLetter, DeadLetters
+
+
+@pytest.fixture
+def backfill(alone: Backfill) -> Backfill:
+    """The command, on a Redis whose dead letters no worker adds to."""
+    return alone
+
+
+@pytest.fixture
+def letters(backfill: Backfill) -> Iterator[DeadLetters]:
+    """The dead letters of the command's environment, and one in them that tries to command the terminal."""
+    with Redis.from_url(backfill.environment["REDIS_URL"]) as client:
+        letters = DeadLetters(client, backfill.environment.get("BACKFILL_QUEUE", "backfill"))
+        letters.clear()
+        letters.park(DeadLetter.of("\x1b]52;c;evil\x07\nforged" + "x" * 50_000, "a\x1b[2J", "it is not JSON"))
+        yield letters
+        letters.clear()
+
+
+def test_they_are_shown_with_their_reason_within_80_columns(backfill: Backfill, letters: DeadLetters) -> None:
+    done = backfill("dead-letters")
+
+    assert done.returncode == 0
+    assert "it is not JSON" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert [line for line in done.stdout.splitlines() if line.startswith("forged") or len(line) > 80] == []
+
+
+def test_json_has_all_of_a_letter_that_was_kept(backfill: Backfill, letters: DeadLetters) -> None:
+    (letter,) = backfill.json("dead-letters")["dead_letters"]
+
+    assert letter["reason"] == "it is not JSON"
+    assert letter["size"] > 50_000
+    assert len(letter["message"]) < 10_000
+
+
+def test_clearing_removes_them(backfill: Backfill, letters: DeadLetters) -> None:
+    assert backfill("dead-letters", "--clear").returncode == 0
+
+    assert backfill("dead-letters").stdout == "There are no dead letters.\n"
+
+
+def test_the_doctor_says_what_to_do_about_them(backfill: Backfill, letters: DeadLetters) -> None:
+    said = " ".join(backfill("doctor").stdout.split())
+
+    assert "look 1 message is in the dead letters" in said
+    assert "backfill dead-letters --clear" in said
+
+
+def test_they_are_a_metric(backfill: Backfill, letters: DeadLetters, export: Export) -> None:
+    assert export(backfill).scrape()("backfill_dead_letters") == 1
+
+
+def test_parking_a_letter_twice_keeps_one(letters: DeadLetters) -> None:
+    letter = DeadLetter.of("x", "q", "why")
+
+    letters.park(letter)
+    letters.park(letter)
+
+    assert letters.count() == 2
+
+
+def test_what_is_no_letter_is_shown_all_the_same(backfill: Backfill, letters: DeadLetters) -> None:
+    with Redis.from_url(backfill.environment["REDIS_URL"]) as client:
+        client.lpush(letters.key, "junk", json.dumps({"at": 1}), b"\xff")
+
+    done = backfill("dead-letters")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("this is no letter of ours") == 3

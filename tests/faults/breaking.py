@@ -1,0 +1,31 @@
+"""What several tests break for a while, and mend again."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from chaos.process import send
+
+if TYPE_CHECKING:
+    import redis
+
+
+@contextmanager
+def suspended(*processes: int) -> Iterator[None]:
+    """Suspend processes, as by Ctrl-Z: a server accepts connections and answers nothing."""
+    send(processes, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(processes, signal.SIGCONT)
+
+
+@contextmanager
+def made_a_replica(client: "redis.Redis") -> Iterator[None]:
+    """Make a Redis a replica, as after a failover: it answers, and refuses each write."""
+    client.replicaof("127.0.0.1", "1")
+    try:
+        yield
+    finally:
+        client.replicaof("no", "one")

@@ -1,0 +1,393 @@
+"""A lane that doesn't move has a true reason, whichever part is broken: in `status`, `watch` and the JSON."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from faults.breaking import suspended
+from faults.stage import Beat, MakeStage, Stage
+from harness import Worker, end, wait_for
+
+from backfill_tasks.engine.model import RunId
+from sandbox.servers import Redis
+
+#: How a lane is described: the kind of its reason, and the reason.
+Described = tuple[str | None, str]
+
+#: So long that no watchdog interferes.
+PATIENT = {"BACKFILL_STANDING_SECONDS": "3600"}
+
+
+@pytest.fixture
+def redis_server() -> Iterator[Redis]:
+    """A Redis of the test's own, which it may break."""
+    with Redis() as started:
+        yield started
+
+
+def start_run(stage: Stage, *arguments: str) -> RunId:
+    """Start a run in pages of 50 leads, and follow it no further."""
+    done = stage.backfill.json("run", "--apply", "--detach", "--limit", "50", *arguments)
+    return RunId(done["run_id"])
+
+
+def lane_of(content: dict[str, Any], number: int = 1) -> Described:
+    lane = content["lanes"][number - 1]
+    return lane["reason_kind"], lane["reason"] or ""
+
+
+def wait_for_kind(stage: Stage, kind: str, *, lane: int = 1) -> str:
+    """Ask `status` until a lane has a reason of this kind, and answer it."""
+    seen: list[Described] = []
+
+    def has_come() -> bool:
+        seen.append(lane_of(stage.backfill.json("status"), lane))
+        return seen[-1][0] == kind
+
+    try:
+        wait_for(has_come, what=f"a reason of kind {kind}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; seen: {list(dict.fromkeys(seen))}") from None
+    return seen[-1][1]
+
+
+@contextmanager
+def group_stopped(worker: Worker) -> Iterator[None]:
+    """A worker and its children, stopped as by Ctrl-Z."""
+    os.killpg(worker.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(worker.process.pid, signal.SIGCONT)
+
+
+def test_no_worker_is_the_reason_where_none_is_online(own_stage: MakeStage) -> None:
+    stage = own_stage()
+    run = start_run(stage, "--lanes", "2")
+
+    shown = stage.backfill.json("status", run)
+    kinds = {lane_of(shown, number) for number in (1, 2)}
+
+    ((kind, reason),) = kinds
+    assert kind == "no_worker"
+    assert "no worker is online, and its page waits in the queue" in reason
+    assert "celery -A backfill_tasks worker" in reason
+
+
+def test_a_frozen_worker_is_the_reason_where_it_holds_the_message(own_stage: MakeStage) -> None:
+    stage = own_stage(**PATIENT)
+    worker = stage.start_worker()
+    stage.sabotage.plan("taken up", "hold", page=3)
+    start_run(stage, "--lanes", "1")
+    stage.sabotage.wait_until_reached("taken up")
+
+    with group_stopped(worker):
+        reason = wait_for_kind(stage, "workers_frozen")
+
+    assert "1 of 1 connected workers doesn't answer" in reason
+    assert "taken by a worker and not acknowledged" in reason
+
+
+def test_a_frozen_worker_in_the_middle_of_a_page_is_found_by_its_transaction(own_stage: MakeStage) -> None:
+    stage = own_stage(**PATIENT)
+    worker = stage.start_worker()
+    stage.sabotage.plan("lane held", "hold", page=3)
+    start_run(stage, "--lanes", "1")
+    stage.sabotage.wait_until_reached("lane held")
+
+    with group_stopped(worker):
+        reason = wait_for_kind(stage, "page_stuck")
+
+    assert "its worker sends nothing" in reason
+
+
+def test_a_lost_message_is_the_reason_and_the_watchdog_the_remedy(own_stage: MakeStage) -> None:
+    stage = own_stage(BACKFILL_STANDING_SECONDS="3600")
+    stage.start_worker()
+    beat = Beat.start(stage.backfill)
+    try:
+        lose_a_message(stage)
+        reason = wait_for_kind(stage, "message_lost")
+    finally:
+        beat.stop()
+
+    assert "its page's message is in no queue, and no worker that is online has it" in reason
+    assert "The watchdog reseeds the lane within about" in reason
+
+
+def test_a_lost_message_without_a_watchdog_names_the_command_that_helps(own_stage: MakeStage) -> None:
+    stage = own_stage(**PATIENT)
+    stage.start_worker()
+    run = lose_a_message(stage)
+
+    reason = wait_for_kind(stage, "no_watchdog")
+
+    assert "No watchdog has looked: start beat (celery -A backfill_tasks beat)" in reason
+    assert f"or type `backfill resume {run}`" in reason
+    stage.backfill("resume", run)
+    assert stage.backfill.json("watch", run)["state"] == "complete"
+
+
+def lose_a_message(stage: Stage) -> RunId:
+    """Start a run whose third page's message gets lost while the worker is idle."""
+    stage.sabotage.plan("page recorded", "hold", page=2)
+    run = start_run(stage, "--lanes", "1")
+    stage.sabotage.wait_until_reached("page recorded")
+    worker = stage.workers[0]
+    stage.sabotage.plan("next sent", "hold", page=2)
+    stage.sabotage.release("page recorded")
+    stage.sabotage.wait_until_reached("next sent")
+    # The third page's message is in the queue or with the other child: only its loss everywhere is a loss.
+    worker.kill()
+    with stage.redis() as client:
+        client.delete(stage.queue, "unacked", "unacked_index")
+    stage.sabotage.clear()
+    stage.staff(1)
+    return run
+
+
+def test_a_session_that_locks_the_lane_s_row_is_named(own_stage: MakeStage) -> None:
+    stage = own_stage(**PATIENT)
+    stage.start_worker()
+    stage.sabotage.plan("taken up", "hold", page=3)
+    start_run(stage, "--lanes", "1")
+    stage.sabotage.wait_until_reached("taken up")
+
+    with psycopg.connect(stage.backfill.database_url, application_name="psql") as forgotten:
+        forgotten.execute("UPDATE backfill.lane SET reason = reason")
+        stage.sabotage.release("taken up")
+        reason = wait_for_kind(stage, "ledger_locked")
+        pid = forgotten.info.backend_pid
+
+    assert f"its row in the ledger is locked by session {pid}, psql, idle in transaction" in reason
+    assert f"SELECT pg_terminate_backend({pid})" in reason
+
+
+def test_a_session_that_locks_a_lead_is_named_or_the_retry_is(own_stage: MakeStage) -> None:
+    stage = own_stage(BACKFILL_LOCK_TIMEOUT_MS="60000", BACKFILL_STATEMENT_TIMEOUT_MS="60000", **PATIENT)
+    stage.start_worker()
+
+    with psycopg.connect(stage.backfill.database_url, application_name="host") as host:
+        host.execute('SELECT FROM "Lead" FOR UPDATE')
+        start_run(stage, "--lanes", "1")
+        reason = wait_for_kind(stage, "lock_wait")
+        pid = host.info.backend_pid
+
+    assert f"its page waits for a lock that session {pid}, host, idle in transaction" in reason
+
+
+def test_a_page_that_gave_up_on_a_lock_waits_for_its_retry(own_stage: MakeStage) -> None:
+    stage = own_stage(**PATIENT)
+    stage.start_worker()
+
+    with psycopg.connect(stage.backfill.database_url) as host:
+        host.execute('SELECT FROM "Lead" FOR UPDATE')
+        start_run(stage, "--lanes", "1")
+        reason = wait_for_kind(stage, "retry")
+
+    assert "lock timeout (55P03)" in reason
+
+
+def test_the_rate_is_the_reason_where_a_page_waits_for_it(own_stage: MakeStage) -> None:
+    stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="604800", **PATIENT)
+    stage.start_worker()
+    stage.backfill("rate", "1/h")
+    start_run(stage, "--lanes", "2")
+
+    reasons = [wait_for_kind(stage, "rate", lane=2 if stage.lane(1)["page"] else 1)]
+
+    assert reasons == ["waits for the rate of all workers together, 1/h. `backfill rate` sets another"]
+
+
+def test_workers_of_another_queue_are_named(own_stage: MakeStage) -> None:
+    stage = own_stage(**PATIENT)
+    worker = stage.start_worker()
+    consume_another_queue(stage)
+    wait_for(lambda: "elsewhere" in str(queues(stage)) and stage.queue not in queues(stage), what="the other queue")
+    start_run(stage, "--lanes", "1")
+
+    reason = wait_for_kind(stage, "no_consumer")
+
+    assert worker.process.poll() is None
+    assert f"1 worker is online, but none takes pages from the queue {stage.queue}" in reason
+    assert "takes from elsewhere" in reason
+
+
+def consume_another_queue(stage: Stage) -> None:
+    control(stage, "add_consumer", queue="elsewhere")
+    control(stage, "cancel_consumer", queue=stage.queue)
+
+
+def queues(stage: Stage) -> list[str]:
+    answers = control(stage, "active_queues")
+    return [queue["name"] for answer in answers for queues in answer.values() for queue in queues]
+
+
+def control(stage: Stage, command: str, **arguments: Any) -> list[dict[str, Any]]:
+    """Ask the workers as Celery's own tools do."""
+    from celery import Celery  # noqa: PLC0415
+
+    with Celery(broker=stage.backfill.environment["REDIS_URL"], set_as_current=False) as sender:
+        sender.conf.control_exchange = stage.backfill.environment["BACKFILL_QUEUE"]
+        answers: list[dict[str, Any]] = sender.control.broadcast(command, arguments, reply=True, timeout=3) or []
+        return answers
+
+
+def test_a_busy_fleet_is_the_reason_where_no_process_is_free(own_stage: MakeStage) -> None:
+    stage = own_stage(**PATIENT)
+    stage.start_worker(concurrency=1)
+    stage.sabotage.plan("lane held", "hold", lane=1, page=1)
+    start_run(stage, "--lanes", "2")
+    stage.sabotage.wait_until_reached("lane held")
+
+    reason = wait_for_kind(stage, "workers_busy", lane=2)
+
+    assert "free" in reason
+
+
+class TestRedis:
+    def test_that_is_stopped_is_the_reason_and_status_still_answers(
+        self, own_stage: MakeStage, redis_server: Redis
+    ) -> None:
+        stage = own_stage(redis_url=redis_server.url, **PATIENT)
+        run = start_run(stage, "--lanes", "1")
+        redis_server.kill()
+
+        done = stage.backfill("status", run)
+
+        assert done.returncode == 0, done.stderr
+        assert "Redis doesn't answer" in done.stdout
+        assert lane_of(stage.backfill.json("status"))[0] == "redis_unreachable"
+
+    def test_that_is_frozen_is_the_reason_and_status_still_answers(
+        self, own_stage: MakeStage, redis_server: Redis
+    ) -> None:
+        stage = own_stage(redis_url=redis_server.url, **PATIENT)
+        start_run(stage, "--lanes", "1")
+
+        with suspended(redis_server.pid):
+            assert wait_for_kind(stage, "redis_unreachable")
+
+    @pytest.mark.parametrize(
+        ("commands", "refusal"),
+        [
+            ([("CONFIG", "SET", "maxmemory", "1")], "OOM"),
+            ([("REPLICAOF", "127.0.0.1", "1")], "READONLY"),
+            ([("CONFIG", "SET", "min-replicas-to-write", "1")], "NOREPLICAS"),
+        ],
+    )
+    def test_that_refuses_writes_is_the_reason(
+        self, own_stage: MakeStage, redis_server: Redis, commands: list[tuple[str, ...]], refusal: str
+    ) -> None:
+        stage = own_stage(redis_url=redis_server.url, **PATIENT)
+        start_run(stage, "--lanes", "1")
+        with stage.redis() as client:
+            for command in commands:
+                client.execute_command(*command)
+
+        reason = wait_for_kind(stage, "redis_refuses_writes")
+
+        assert f"Redis refuses writes: {refusal}" in reason
+
+
+def test_a_paused_run_says_that_it_is_paused(own_stage: MakeStage) -> None:
+    stage = own_stage()
+    run = start_run(stage, "--lanes", "1")
+    stage.backfill("pause", run)
+
+    kind, reason = lane_of(stage.backfill.json("status", run))
+
+    assert kind == "paused"
+    assert reason == f"the run is paused: paused by command. `backfill resume {run}` continues it"
+
+
+def test_a_lane_that_the_canary_leaves_alone_says_so(own_stage: MakeStage) -> None:
+    stage = own_stage(**PATIENT)
+    run = start_run(stage, "--lanes", "2", "--canary")
+
+    kind, reason = lane_of(stage.backfill.json("status", run), 2)
+
+    assert kind == "single_batch"
+    assert f"`backfill resume {run}` walks it" in reason
+
+
+def test_a_database_that_takes_no_writes_is_the_reason(own_stage: MakeStage) -> None:
+    stage = own_stage(**PATIENT)
+    stage.start_worker()
+    start_run(stage, "--lanes", "1", "--page-delay-ms", "500")
+    server, _, name = stage.backfill.database_url.rpartition("/")
+
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        try:
+            reason = wait_for_kind(stage, "database_read_only")
+        finally:
+            admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+
+    assert reason.startswith("PostgreSQL takes no writes")
+
+
+def test_a_pause_between_pages_is_the_reason(own_stage: MakeStage) -> None:
+    stage = own_stage(**PATIENT)
+    stage.start_worker()
+    start_run(stage, "--lanes", "1", "--page-delay-ms", "600000")
+
+    assert "pauses 600 s after each page (--page-delay-ms)" in wait_for_kind(stage, "page_delay")
+
+
+def test_one_lane_stalls_while_another_moves_and_both_are_told(own_stage: MakeStage) -> None:
+    stage = own_stage(**PATIENT)
+    stage.start_worker()
+    stage.sabotage.plan("page recorded", "hold", lane=1, page=2)
+    run = start_run(stage, "--lanes", "2", "--page-delay-ms", "300")
+    stage.sabotage.wait_until_reached("page recorded")
+
+    watching = stage.backfill.popen("watch", run)
+    try:
+        assert watching.stderr is not None
+        said = []
+        while "lane 1, no page for" not in "".join(said):
+            said.append(watching.stderr.readline())
+            assert said[-1], said
+        listed = stage.backfill.json("runs")["runs"][0]
+    finally:
+        end(watching)
+        watching.communicate()
+
+    assert lane_of(listed, 1)[0] in {"page_at_work", "page_stuck"}
+    assert lane_of(listed, 2)[0] in {None, "page_delay"}
+
+
+def test_a_watch_names_the_error_of_a_database_that_refuses_it(own_stage: MakeStage) -> None:
+    stage = own_stage(**PATIENT)
+    run = start_run(stage, "--lanes", "1")
+    name = stage.backfill.database_url.rsplit("/", 1)[1]
+    elsewhere = stage.backfill.database_url.rsplit("/", 1)[0] + "/postgres"
+    watching = stage.backfill.popen("watch", run)
+    try:
+        assert watching.stderr is not None
+        assert watching.stderr.readline()
+        with psycopg.connect(elsewhere, autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            try:
+                said = []
+                while "Looking again." not in "".join(said):
+                    said.append(watching.stderr.readline())
+                    assert said[-1], said
+                refused = stage.backfill("status", run)
+            finally:
+                admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+    finally:
+        end(watching)
+        watching.communicate()
+
+    assert "The database does not answer: " in " ".join("".join(said).split())
+    assert refused.returncode == 1
+    assert "not currently accepting connections" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1

@@ -1,0 +1,148 @@
+"""Redis freezes, refuses or loses connections for a while: workers wait, come back, and take messages as before."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from faults.breaking import made_a_replica, suspended
+from faults.stage import Beat, MakeStage, Stage
+from harness import wait_for
+from kombu import Connection
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from vanishing import vanishing
+
+from sandbox.servers import Redis
+
+OURS = "backfill_tasks.transport:Transport"
+
+
+@pytest.fixture
+def stage(own_shared_stage: Stage) -> Stage:
+    """A stage on the Redis of these tests, with one worker of one child, and without beat."""
+    stage = own_shared_stage
+    stage.restore()
+    stage.keep_workers(0)
+    stage.start_worker(concurrency=1)
+    return stage
+
+
+def test_an_acknowledgement_that_times_out_costs_the_worker_no_slot(stage: Stage, own_redis: Redis) -> None:
+    (worker,) = stage.workers
+    stage.sabotage.plan("cursor moved", "hold", page=2)
+    run = stage.follow("--lanes", "1")
+    stage.sabotage.wait_until_reached("cursor moved")
+
+    with suspended(own_redis.pid or 0):
+        stage.sabotage.release("cursor moved")
+        wait_for(lambda: "took no ack" in worker.output, what="the acknowledgement to time out")
+
+    stage.assert_done_once(run.end())
+
+
+def test_a_redis_that_refuses_writes_ends_no_worker_and_no_beat(stage: Stage, own_redis: Redis) -> None:
+    (worker,) = stage.workers
+    beat = Beat.start(stage.backfill)
+    run = stage.follow("--lanes", "1", "--page-delay-ms", "50")
+    stage.wait_for_pages(2)
+
+    try:
+        with refusing(stage):
+            wait_for(lambda: "READONLY" in worker.output, what="the worker to be refused")
+            stage.backfill("doctor")  # a few seconds more
+        stage.assert_done_once(run.end())
+        assert (worker.process.poll(), beat.process.poll()) == (None, None)
+    finally:
+        beat.stop()
+
+
+def test_workers_whose_redis_freezes_again_and_again_go_on_at_once(own_shared_stage: Stage, own_redis: Redis) -> None:
+    stage = own_shared_stage
+    stage.restore()
+    workers = stage.keep_workers(2)
+    beat = Beat.start(stage.backfill)
+    run = stage.follow("--lanes", "4", "--limit", "5", "--page-delay-ms", "100")
+    stage.wait_for_pages(8)
+
+    try:
+        for _ in range(3):
+            timed_out = {worker.log: worker.output.count("Timeout reading") for worker in workers}
+            with suspended(own_redis.pid or 0):
+                wait_for(
+                    lambda before=timed_out: all(w.output.count("Timeout reading") > before[w.log] for w in workers),
+                    what="both workers to notice",
+                )
+            done = {worker.log: worker.output.count("page committed") for worker in workers}
+            wait_for(
+                lambda before=done: all(w.output.count("page committed") > before[w.log] for w in workers),
+                what=f"both workers to do pages: {[worker.log for worker in workers]}",
+            )
+        stage.assert_done_once(run.end())
+        assert [each.process.poll() for each in (*workers, beat)] == [None, None, None]
+    finally:
+        beat.stop()
+
+
+def test_connections_to_redis_that_fall_silent_are_replaced(own_stage: MakeStage, own_redis: Redis) -> None:
+    with vanishing(own_redis.url) as (proxy, url):
+        stage = own_stage(redis_url=url)
+        stage.start_worker(beat=True)
+        run = stage.follow("--lanes", "4", "--limit", "5", "--page-delay-ms", "100")
+        stage.wait_for_pages(8)
+
+        for _ in range(2):
+            assert proxy.vanish()
+            pages = len(stage.rows("SELECT FROM backfill.page"))
+            wait_for(
+                lambda before=pages: len(stage.rows("SELECT FROM backfill.page")) >= before + 20,
+                what=f"pages: {stage.logs()[-3000:]}",
+            )
+
+        stage.assert_done_once(run.end())
+        assert [worker.process.poll() for worker in stage.workers] == [None]
+
+
+def test_a_publisher_whose_channel_was_closed_opens_another(own_redis: Redis) -> None:
+    with Connection(own_redis.url, transport=OURS) as connection, connection.Producer() as producer:
+        assert not producer.channel.closed
+        connection.collect()
+
+        producer.publish({}, routing_key="elsewhere", retry=True)
+
+        with connection.channel() as channel:
+            assert channel.client.delete("elsewhere") == 1
+
+
+def test_a_broadcast_that_does_not_come_is_waited_for_with_a_time_out(own_redis: Redis) -> None:
+    options = {"socket_timeout": 1}
+    with Connection(own_redis.url, transport=OURS, transport_options=options) as connection:
+        subscribed = connection.channel().subclient
+        subscribed.psubscribe("nobody.speaks.*")
+        assert subscribed.parse_response()
+
+        with pytest.raises(RedisTimeoutError):  # without one it would hang here, and the worker in its loop
+            subscribed.parse_response()
+
+
+def test_the_watchdog_needs_no_child_and_no_slot(stage: Stage) -> None:
+    stage.sabotage.plan("taken up", "hold", lane=2, page=1)
+    stage.sabotage.plan("watchdog done", "hold")
+    run = stage.follow()
+    stage.sabotage.wait_until_reached("taken up")
+
+    beat = Beat.start(stage.backfill)
+    try:
+        stage.sabotage.wait_until_reached("watchdog done")
+    finally:
+        beat.stop()
+
+    stage.sabotage.clear()
+    stage.assert_done_once(run.end())
+
+
+@contextmanager
+def refusing(stage: Stage) -> Iterator[None]:
+    """Make a Redis a replica, as after a failover: it answers, and refuses each write."""
+    with stage.redis() as client:
+        client.config_set("replica-serve-stale-data", "yes")
+        with made_a_replica(client):
+            yield

@@ -1,0 +1,67 @@
+"""Jobs that exist already: what becomes of each status, the same in the dry run and in the run, and what is renewed."""
+
+import pytest
+from integration.site import Site, classes
+
+STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
+
+
+@pytest.fixture
+def newer_host(own_site: Site) -> Site:
+    """A host whose newer version has one more job status, with a lead for each status and one without a job."""
+    own_site.host.do("""ALTER TYPE "BackgroundJobStatus" ADD VALUE 'CANCELLED'""")
+    for status in (*STATUSES, "CANCELLED"):
+        own_site.host.add_leads(status)
+        own_site.host.add_job(status, status)
+    own_site.host.add_leads("no-job")
+    own_site.host.add_leads("opted-out", sentimentTag="Opt Out")
+    return own_site
+
+
+def test_dry_run_and_run_agree_on_a_status_that_this_version_does_not_know(newer_host: Site) -> None:
+    dry = newer_host.survey()
+
+    wet = newer_host.page()
+
+    assert classes(dry) == classes(wet)
+    assert sum(classes(dry).values()) == dry.counts["read"]
+    assert classes(wet) == {"inserted": 1, "requeued": 2, "refreshed": 1, "in_flight": 2, "disqualified": 1}
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "CANCELLED"])
+def test_a_job_in_flight_or_of_an_unknown_status_is_left_alone(newer_host: Site, status: str) -> None:
+    before = newer_host.host.versions()
+
+    newer_host.page()
+
+    assert newer_host.host.versions()["BackgroundJob", f"job-{status}"] == before["BackgroundJob", f"job-{status}"]
+
+
+def test_a_job_without_a_status_is_left_alone(own_site: Site) -> None:
+    own_site.host.do('ALTER TABLE "BackgroundJob" ALTER status DROP NOT NULL')
+    own_site.host.add_leads("a")
+    own_site.host.add_job("a", "PENDING")
+    own_site.host.do('UPDATE "BackgroundJob" SET status = NULL')
+
+    dry, wet = own_site.survey(), own_site.page()
+
+    assert classes(dry) == classes(wet) == {"in_flight": 1}
+
+
+@pytest.mark.parametrize("status", ["PENDING", "SUCCEEDED", "FAILED"])
+def test_a_reset_job_is_what_a_new_one_would_be(site: Site, status: str) -> None:
+    site.host.add_client("client-2")
+    site.host.add_leads("moved", "other", clientId="client-2")
+    stale = {"clientId": "client-1", "leadId": "other", "type": "CONVERSATION_SYNC", "maxAttempts": 9}
+    site.host.add_job("moved", status, **stale)
+
+    site.page(upper="moved")
+
+    job = site.host.job("moved")
+    assert job is not None
+    assert {name: job[name] for name in stale} == {
+        "clientId": "client-2",
+        "leadId": "moved",
+        "type": "LEAD_SCORING_POST_PROCESS",
+        "maxAttempts": 3,
+    }

@@ -1,0 +1,148 @@
+"""Redis carried a call out and its reply was lost: the client sends the call again, and nothing happens twice."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.connection import Connection, ConnectionPool, parse_url
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from backfill_tasks.engine import live
+from backfill_tasks.engine.live import LiveCursor, LiveCursors
+from backfill_tasks.engine.model import Bounds, Lane, PageMessage, RunId
+from backfill_tasks.engine.rate import FleetRate, Rate
+from backfill_tasks.engine.runs import new_id
+from sandbox.servers import Servers
+
+LANE = Lane(1, Bounds("a", "z"), None, 0, 1, "running", None, {}, datetime.now(UTC))
+
+LOST = 3
+
+
+class Lossy(Connection):
+    """A connection that breaks, some times, after Redis has answered a script and before the client hears it."""
+
+    still_to_lose = 0
+
+    def send_packed_command(self, command: Any, *args: Any, **options: Any) -> None:
+        super().send_packed_command(command, *args, **options)
+        self._is_script = b"EVALSHA" in b"".join(command)
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        answer = super().read_response(*args, **options)
+        if getattr(self, "_is_script", False) and Lossy.still_to_lose:
+            Lossy.still_to_lose -= 1
+            self.disconnect()
+            raise RedisConnectionError("the reply was lost")
+        return answer
+
+
+@pytest.fixture
+def redis(server: Servers) -> Iterator[Redis]:
+    """A client as the workers have it, on connections that lose replies once `lose` has been called."""
+    with live.connect(server.redis_url) as client:
+        settings = {**client.connection_pool.connection_kwargs, **parse_url(server.redis_url)}
+        client.connection_pool = ConnectionPool(connection_class=Lossy, **settings)
+        yield client
+        Lossy.still_to_lose = 0
+
+
+@pytest.fixture
+def cursors(redis: Redis) -> LiveCursors:
+    """The cursors, their scripts known to Redis: what is lost is the reply of a script, and not a refusal."""
+    known = LiveCursors(redis)
+    run = new_id()
+    known.begin(first(run))
+    known.forgive(first(run))
+    known.place(run, LANE)
+    known.advance(first(run), "c", sent=2)
+    known.claim(first(run))
+    known.forget(run, 1)
+    return known
+
+
+@pytest.fixture
+def run() -> RunId:
+    return new_id()
+
+
+def first(run: RunId) -> PageMessage:
+    return PageMessage(run, 1, 1, 1)
+
+
+def lose() -> None:
+    Lossy.still_to_lose = LOST
+
+
+def assert_lost() -> None:
+    """The replies were lost indeed, or the test has shown nothing."""
+    assert Lossy.still_to_lose == 0
+
+
+def test_a_page_begins_once(cursors: LiveCursors, run: RunId) -> None:
+    lose()
+    assert cursors.begin(first(run)) == 1
+    assert_lost()
+
+    assert cursors.begin(first(run)) == 2
+
+
+def test_a_page_that_moves_the_cursor_hears_that_it_did(cursors: LiveCursors, run: RunId) -> None:
+    cursors.place(run, LANE)
+
+    lose()
+    assert cursors.advance(first(run), "c", sent=2)
+    assert_lost()
+
+    assert cursors.read(run, 1) == LiveCursor(generation=1, page=1, cursor="c", sent=2)
+    assert not cursors.advance(first(run), "c", sent=2)
+
+
+def test_a_claim_is_not_taken_for_anothers(cursors: LiveCursors, run: RunId) -> None:
+    cursors.place(run, LANE)
+    second = PageMessage(run, 1, 2, 1)
+
+    lose()
+    assert cursors.claim(second)
+    assert_lost()
+
+    assert not cursors.claim(second)
+
+
+def test_a_lane_is_placed_and_a_page_forgiven(cursors: LiveCursors, run: RunId) -> None:
+    cursors.begin(first(run))
+
+    lose()
+    cursors.place(run, LANE)
+    assert_lost()
+    lose()
+    cursors.forgive(first(run))
+    assert_lost()
+
+    assert cursors.read(run, 1) == LiveCursor(generation=1, page=0, cursor=None, sent=1)
+    assert cursors.begin(first(run)) == 1
+
+
+def test_who_sets_a_rate_hears_which_one_held_before(redis: Redis, run: RunId) -> None:
+    fleet = FleetRate(redis, f"test-{run}")
+    fleet.set(Rate("7/s"))
+
+    lose()
+    assert fleet.set(Rate("9/s")) == Rate("7/s")
+    assert_lost()
+
+    assert fleet.set(Rate("9/s")) == Rate("9/s")
+    redis.delete(f"backfill:rate:test-{run}")
+
+
+def test_the_first_rate_has_none_before_it(redis: Redis, run: RunId) -> None:
+    fleet = FleetRate(redis, f"test-{run}")
+    redis.script_load(live.lua("set_rate"))
+
+    lose()
+    assert fleet.set(Rate("9/s")) is None
+    assert_lost()
+
+    redis.delete(f"backfill:rate:test-{run}")

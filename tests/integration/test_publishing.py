@@ -1,0 +1,39 @@
+"""A message is published though the connection breaks at the worst moment."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from urllib.parse import urlsplit
+
+from harness import wait_for
+from kombu import Exchange, Producer, Queue
+from redis import Redis
+
+from backfill_tasks import transport
+from chaos.proxy import Proxy
+from sandbox.servers import Servers
+
+NAME = "publishing-test"
+
+
+def test_a_connection_that_breaks_while_the_queue_is_declared_loses_no_message(server: Servers) -> None:
+    parts = urlsplit(server.redis_url)
+    failures: list[Exception] = []
+    with Redis.from_url(server.redis_url) as redis, Proxy(parts.port or 6379) as proxy, ThreadPoolExecutor(1) as pool:
+        url = parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{proxy.port}").geturl()
+        with transport.Connection(url, transport=f"{transport.__name__}:Transport") as connection:
+            publish = partial(
+                Producer(connection.default_channel).publish,
+                {"page": 1},
+                exchange=NAME,
+                routing_key=NAME,
+                declare=[Queue(NAME, Exchange(NAME), routing_key=NAME)],
+                retry=True,
+                retry_policy={"interval_max": 1, "errback": lambda error, _: failures.append(error)},
+            )
+            with proxy.unreachable():
+                published = pool.submit(publish)
+                wait_for(lambda: failures or published.done(), what="the first failure")
+            published.result(120)
+
+        assert redis.llen(NAME) == 1
+        redis.delete(NAME, f"_kombu.binding.{NAME}")

@@ -1,0 +1,44 @@
+"""What a worker says that it holds."""
+
+import uuid
+from types import SimpleNamespace
+
+from celery.worker import state
+from celery.worker.request import Request
+from kombu.message import Message
+
+from backfill_tasks.celery import app
+from backfill_tasks.fleet import backfill_holds
+from backfill_tasks.tasks import page
+
+
+class TestHolds:
+    def test_a_request_that_went_back_to_the_broker_is_not_held(self) -> None:
+        lost, reserved = request(), request()
+        state.task_reserved(lost)
+        state.reserved_requests.clear()  # as Celery's Consumer.on_close leaves it after a lost connection
+        state.task_reserved(reserved)
+
+        held = backfill_holds(worker())
+
+        assert held == [reserved.id]
+        state.reset_state()
+
+    def test_a_page_at_work_is_held(self) -> None:
+        at_work = request()
+        state.task_accepted(at_work)
+
+        assert backfill_holds(worker()) == [at_work.id]
+        state.reset_state()
+
+
+def request() -> Request:
+    headers = {"id": str(uuid.uuid4()), "task": page.name, "lang": "py"}
+    message = Message(body="[[], {}, {}]", headers=headers, content_type="application/json", content_encoding="utf-8")
+    return Request(message, app=app, task=page, headers=headers)
+
+
+def worker() -> SimpleNamespace:
+    """A worker in which nothing waits for a time or a rate."""
+    timer = SimpleNamespace(schedule=SimpleNamespace(queue=[]))
+    return SimpleNamespace(consumer=SimpleNamespace(timer=timer, task_buckets={}))
