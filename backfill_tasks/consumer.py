@@ -160,7 +160,7 @@ class FleetBucket:
     def _complain(self, error: Exception) -> None:
         if not self._complained:
             logger.warning("the fleet's rate can't be asked for, and no page starts without: %s", error)
-        self._complained = True
+        self._complained, self._learned = True, -_OLD_SECONDS
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
@@ -227,6 +227,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
     def register_with_event_loop(self, hub: Any) -> None:
         """Join the loop, knowing the rate, and ask for it again and again; the loop drops its timers when it ends."""
         super().register_with_event_loop(hub)
+        self._events_are_due = False
         bucket = self.task_buckets[PAGE]
         bucket.learn()
         hub.call_repeatedly(_ASK_SECONDS, bucket.learn)

@@ -63,7 +63,7 @@ def image(installation: Installation) -> str:
 def newer_image(image: str, docker_client: docker.DockerClient) -> Iterator[str]:
     """The name of an image of a next release, whose messages have a newer format: a field more."""
     model = "/opt/backfill/lib/python3*/site-packages/backfill_tasks/engine/model.py"
-    field = '0,/^    waits: int = 0$/s//&\\n    novelty: int = 1/'
+    field = "0,/^    waits: int = 0$/s//&\\n    novelty: int = 1/"
     dockerfile = f"""
         FROM {image}
         USER root

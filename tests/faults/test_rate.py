@@ -226,9 +226,13 @@ def test_what_waited_when_the_connection_was_lost_is_not_held_any_more(stage: St
 
 def test_a_worker_that_gets_no_answer_lets_no_page_go_and_says_so(stage: Stage) -> None:
     key = f"backfill:rate:{stage.backfill.environment['BACKFILL_QUEUE']}"
+    said = {worker.log: worker.output.count("no page starts without") for worker in stage.workers}
     with stage.redis() as client:
         client.set(key, "not a hash")
-    wait_for(lambda: "no page starts without" in stage.logs(), what="a worker to say so")
+    wait_for(
+        lambda: all(worker.output.count("no page starts without") > said[worker.log] for worker in stage.workers),
+        what="both workers to say so",
+    )
 
     pages = Pages(stage, 4)
 

@@ -1,5 +1,7 @@
 """Redis freezes, refuses or loses connections for a while: workers wait, come back, and take messages as before."""
 
+import json
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,9 +10,12 @@ from faults.breaking import made_a_replica, suspended
 from faults.stage import Beat, MakeStage, Stage
 from harness import wait_for
 from kombu import Connection
+from redis.client import PubSub
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from vanishing import vanishing
 
+from backfill_tasks.celery import app
+from backfill_tasks.events import Dispatcher
 from sandbox.servers import Redis
 
 OURS = "backfill_tasks.transport:Transport"
@@ -37,6 +42,46 @@ def test_an_acknowledgement_that_times_out_costs_the_worker_no_slot(stage: Stage
         wait_for(lambda: "took no ack" in worker.output, what="the acknowledgement to time out")
 
     stage.assert_done_once(run.end())
+
+
+def test_events_that_redis_takes_no_more_raise_in_the_loop_and_not_where_a_page_ends(own_redis: Redis) -> None:
+    asked: list[None] = []
+    with Connection(own_redis.url) as connection:
+        events = Dispatcher(connection, app=app, buffer_group=["task"], on_send_buffered=lambda: asked.append(None))
+        own_redis.kill()
+        try:
+            for _ in range(100):
+                events.send("task-succeeded", uuid="a page's")
+
+            assert asked
+            with pytest.raises(connection.connection_errors):
+                events.flush()
+            with pytest.raises(connection.connection_errors):
+                events.send("worker-heartbeat")
+            events.send("worker-offline")
+        finally:
+            own_redis.start()
+
+
+def test_a_page_is_told_at_once_after_connections_that_broke_while_events_waited(stage: Stage) -> None:
+    run = stage.follow("--lanes", "1", "--page-delay-ms", "20")
+    with stage.redis() as client:
+        for number in range(1, 6):
+            stage.wait_for_pages(number)
+            client.client_kill_filter(_type="normal", skipme=True)
+        stage.assert_done_once(run.end())
+        news = client.pubsub(ignore_subscribe_messages=True)
+        news.psubscribe("*celeryev*")
+
+        stage.run("--lanes", "1", "--limit", "5000", "--rescore-all", "--force")
+
+        wait_for(lambda: "task-succeeded" in heard(news), what="news of the page")
+
+
+def heard(news: PubSub) -> str:
+    """The next of the workers' events, or several that were sent together; "" if none comes for a second."""
+    message = news.get_message(timeout=1.0)
+    return b64decode(json.loads(message["data"])["body"]).decode() if message else ""
 
 
 def test_a_redis_that_refuses_writes_ends_no_worker_and_no_beat(stage: Stage, own_redis: Redis) -> None:
