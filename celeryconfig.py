@@ -4,7 +4,7 @@ Read by `celery -A backfill_tasks …`. What the environment sets comes through 
 lists it.
 """
 
-from backfill_tasks.engine import live
+from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.model import MESSAGE_FORMAT
 from backfill_tasks.redis_address import parse
 from backfill_tasks.settings import load
@@ -29,7 +29,7 @@ broker_transport_options = {
     "unacked_restore_interval": 2,
     "unacked_restore_throttle": 50,
     # Time-outs and keepalives: nothing waits for ever on a Redis that has gone without a goodbye.
-    **live.SOCKETS,
+    **redis_client.SOCKETS,
     # BRPOP and pub/sub wait without a time-out: kombu drops the first after 1 s and one to two of these intervals in
     # silence, the second after two to three.
     "health_check_interval": 5,
@@ -62,7 +62,7 @@ task_reject_on_worker_lost = True
 worker_prefetch_multiplier = 1
 
 # A child that is killed while the worker starts is replaced; Celery's own pool would end the worker.
-worker_pool = "backfill_tasks.pool:TaskPool"
+worker_pool = "backfill_tasks.worker.pool:TaskPool"
 
 # After a lost connection the page at work goes on to its commit; its message comes back, and the fence drops it.
 worker_cancel_long_running_tasks_on_connection_loss = False
@@ -87,7 +87,7 @@ accept_content = ["json"]
 control_exchange = _settings.queue
 
 # The name carries the version of the message's format: a newer message stays in the newer queue for a newer worker. One
-# that an old worker meets all the same is put there (backfill_tasks.tasks).
+# that an old worker meets all the same is put there (backfill_tasks.worker.tasks).
 task_default_queue = _settings.queue_of_format(MESSAGE_FORMAT)
 
 # Outcomes are in the ledger and in the events below; nobody reads results.
@@ -106,7 +106,7 @@ task_send_sent_event = False
 
 # Celery's own rate limit counts for each worker, never reaches one that joins later, and delivers a fraction of what it
 # says under a backlog. The bucket that this consumer asks for a page is one that the whole fleet shares, in Redis.
-worker_consumer = "backfill_tasks.consumer:Consumer"
+worker_consumer = "backfill_tasks.worker.consumer:Consumer"
 
 # What the fleet's rate is where nobody has set one yet. None: no limit.
 task_annotations = {"backfill.page": {"rate_limit": _settings.rate_limit}}
@@ -118,13 +118,13 @@ beat_schedule = {
     "watchdog": {
         "task": "backfill.watchdog",
         "schedule": _settings.watchdog_seconds,
-        # Not the pages' queue: the watchdog must not wait behind pages (backfill_tasks.watchdog).
+        # Not the pages' queue: the watchdog must not wait behind pages (backfill_tasks.worker.watchdog).
         "options": {"queue": _settings.watchdog_queue},
     }
 }
 
 # Beat keeps its times in memory: Celery's own scheduler unpickles a file.
-beat_scheduler = "backfill_tasks.beat:Scheduler"
+beat_scheduler = "backfill_tasks.worker.beat:Scheduler"
 
 # ---- logs: one line an event
 

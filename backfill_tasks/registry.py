@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from backfill_tasks.engine.backfill import Backfill
-from backfill_tasks.lead_scoring import Drain, LeadScoring
-from backfill_tasks.message_rollups import MessageRollups
+from backfill_tasks.backfills.lead_scoring import Drain, LeadScoring
+from backfill_tasks.backfills.message_rollups import MessageRollups
+from backfill_tasks.engine.contract import Backfill
 
 #: The kinds of backfill, by the name that an operator gives.
 KINDS: Mapping[str, type[Backfill]] = {each.name: each for each in (LeadScoring, MessageRollups)}

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from backfill_tasks.engine import indicators, live
-from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.backfills.lead_scoring import Drain
+from backfill_tasks.engine import redis_client
+from backfill_tasks.engine.admission import indicators
+from backfill_tasks.engine.admission.gate import Gate
+from backfill_tasks.engine.admission.pressure import Pressure
 from backfill_tasks.engine.chain import Chain, Send
+from backfill_tasks.engine.contract import Backfill
+from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.database import Address, connect, parse_url
-from backfill_tasks.engine.leave import Gate
-from backfill_tasks.engine.live import LiveCursors
-from backfill_tasks.engine.page import Pages
-from backfill_tasks.engine.pressure import Pressure
-from backfill_tasks.engine.retry import Retrier
+from backfill_tasks.engine.page.transaction import Pages
+from backfill_tasks.engine.quarantine import Retrier
 from backfill_tasks.engine.runs import Runs
-from backfill_tasks.lead_scoring import Drain
 from backfill_tasks.registry import backfills
 from backfill_tasks.settings import Settings
 
@@ -50,7 +51,7 @@ def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
     address = parse_url(settings.required_database_url())
     engine = connect(address, statement_ms=settings.statement_timeout_ms)
     known = backfills(address.schema, Drain(settings.drain_seconds or 0.0, settings.drain_lead_seconds))
-    cursors = LiveCursors(live.connect(settings.redis_url, patience=patience))
+    cursors = LiveCursors(redis_client.connect(settings.redis_url, patience=patience))
     pressure = Pressure(_indicators(settings), min(_FRESH_SECONDS, settings.pressure_seconds))
     lock_ms, statement_ms = settings.lock_timeout_ms, settings.statement_timeout_ms
     gate = Gate(pressure, lock_ms=lock_ms, statement_ms=statement_ms)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from functools import partial
 
 from backfill_tasks import settings
+from backfill_tasks.engine.admission.indicators import Indicator
+from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.database import begin_read_only
-from backfill_tasks.engine.indicators import Indicator
-from backfill_tasks.engine.pace import Pace
 from backfill_tasks.registry import DEFAULT
 from backfill_tasks.wiring import Parts, assemble
 from benchmarks import tool

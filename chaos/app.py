@@ -1,6 +1,6 @@
 """The product's Celery app with a visibility time-out that a fault can outlast; the setting allows 60 s at least."""
 
-from backfill_tasks.celery import app
+from backfill_tasks.worker.app import app
 
 __all__ = ["VISIBILITY_SECONDS", "app"]
 

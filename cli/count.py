@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import click
 
-from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.contract import Backfill
+from backfill_tasks.engine.dry_run import DryRun
 from backfill_tasks.engine.model import Lane, Run
 from backfill_tasks.engine.runs import new_id
-from backfill_tasks.engine.survey import Survey
 from cli import render
-from cli.commands import exit_status, show
-from cli.follow import Detached, follow
-from cli.request import Request
-from cli.session import NOT_COMPLETE, Session, say
+from cli.context import NOT_COMPLETE, Session, say
+from cli.run_options import RunOptions
+from cli.showing import exit_status, show
 from cli.signals import signals
+from cli.watch import Detached, follow
 
 #: How often a count is looked at, and after how many seconds it is spoken of.
 _LOOK_SECONDS, _SILENT_SECONDS = 0.02, 2.0
@@ -23,37 +23,37 @@ _LOOK_SECONDS, _SILENT_SECONDS = 0.02, 2.0
 _USUAL_RATE = 10_000
 
 
-def dry_run(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lane, ...]) -> int:
+def dry_run(session: Session, backfill: Backfill, run_options: RunOptions, lanes: tuple[Lane, ...]) -> int:
     """Count, show what came of it, and answer the exit status."""
-    if request.state_file is not None:
+    if run_options.state_file is not None:
         say("A dry run writes no checkpoint: --state-file is ignored.")
     try:
-        counted = _count(session, backfill, request, lanes)
+        counted = _count(session, backfill, run_options, lanes)
     except Detached:
         say("Stopped: nothing was changed.")
         return NOT_COMPLETE
-    show(session, counted, as_json=request.as_json)
+    show(session, counted, as_json=run_options.as_json)
     return exit_status(counted)
 
 
-def expected(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lane, ...]) -> int:
+def expected(session: Session, backfill: Backfill, run_options: RunOptions, lanes: tuple[Lane, ...]) -> int:
     """How many leads will be read, so that it can be told at any time how much is left."""
-    survey = _survey(session, backfill, _without_pauses(request), lanes)
-    with signals() as stopped, survey.walking():
+    counting = _counting(session, backfill, _without_pauses(run_options), lanes)
+    with signals() as stopped, counting.walking():
         said_at = time.monotonic()
-        while survey.read().state == "running":
+        while counting.read().state == "running":
             if time.monotonic() - said_at > _SILENT_SECONDS:
                 said_at = float("inf")
                 say(f"Counting the {backfill.items} first. Ctrl-C: nothing is started.")
             if stopped.wait(_LOOK_SECONDS):
                 raise click.Abort
-    return survey.read().counts.get("read", 0)
+    return counting.read().counts.get("read", 0)
 
 
-def ask(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lane, ...]) -> int:
+def ask(session: Session, backfill: Backfill, run_options: RunOptions, lanes: tuple[Lane, ...]) -> int:
     """Show what will be done, and ask; answers how many leads will be read."""
     try:
-        counted = _count(session, backfill, _without_pauses(request), lanes)
+        counted = _count(session, backfill, _without_pauses(run_options), lanes)
     except Detached:
         raise click.Abort from None
     say(f"This will be done in {session.parts.address}:")
@@ -61,7 +61,7 @@ def ask(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lan
     for line in render.counts(backfill, counted):
         say(line)
     say(f"  {'pages':<16}{counted.pages:>11,}   in {render.lanes_in_words(len(lanes))}")
-    say(f"  {'expected time':<16}{render.duration(_expected_seconds(session, request, counted)):>11}")
+    say(f"  {'expected time':<16}{render.duration(_expected_seconds(session, run_options, counted)):>11}")
     for line in render.jobs(backfill, counted):
         say(line)
     say()
@@ -69,38 +69,41 @@ def ask(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lan
     return counted.counts.get("read", 0)
 
 
-def _count(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lane, ...]) -> Run:
+def _count(session: Session, backfill: Backfill, run_options: RunOptions, lanes: tuple[Lane, ...]) -> Run:
     """Walk the dry run with progress."""
-    survey = _survey(session, backfill, request, lanes)
-    with signals() as stopped, survey.walking():
-        return follow(backfill, survey.read, stopped)
+    counting = _counting(session, backfill, run_options, lanes)
+    with signals() as stopped, counting.walking():
+        return follow(backfill, counting.read, stopped)
 
 
-def _survey(session: Session, backfill: Backfill, request: Request, lanes: tuple[Lane, ...]) -> Survey:
-    return Survey(
+def _counting(session: Session, backfill: Backfill, run_options: RunOptions, lanes: tuple[Lane, ...]) -> DryRun:
+    return DryRun(
         engine=session.parts.engine,
         backfill=backfill,
-        parameters=request.parameters,
+        parameters=run_options.parameters,
         run=new_id(),
         lanes=lanes,
         statement_ms=session.settings.statement_timeout_ms,
-        single_batch=request.single_batch,
+        single_batch=run_options.single_batch,
     )
 
 
-def _without_pauses(request: Request) -> Request:
+def _without_pauses(run_options: RunOptions) -> RunOptions:
     """To count is no work from which anybody must be spared."""
-    return replace(request, parameters=replace(request.parameters, page_delay_ms=0))
+    return replace(run_options, parameters=replace(run_options.parameters, page_delay_ms=0))
 
 
-def _expected_seconds(session: Session, request: Request, counted: Run) -> float:
+def _expected_seconds(session: Session, run_options: RunOptions, counted: Run) -> float:
     """About how long the run will take: at the last run's rate if there is one, and no faster than its pauses allow."""
-    last = session.newest(("complete",), request.parameters.backfill)
+    last = session.newest(("complete",), run_options.parameters.backfill)
     rate = session.parts.runs.read(last).leads_per_second if last else 0.0
     lanes = max(1, len(counted.lanes))
     working = counted.counts.get("read", 0) / (rate or _USUAL_RATE)
-    pausing = counted.pages / lanes * request.parameters.page_delay_ms / 1000
-    pace, jobs = request.parameters.pace, counted.jobs(session.parts.backfills[request.parameters.backfill].jobs)
+    pausing = counted.pages / lanes * run_options.parameters.page_delay_ms / 1000
+    pace, jobs = (
+        run_options.parameters.pace,
+        counted.jobs(session.parts.backfills[run_options.parameters.backfill].jobs),
+    )
     # Bounded by what may be pending, a run lasts as long as the host takes for its jobs: so many at each drain at best.
     due = 0.0
     if pace.max_pending is not None:

@@ -11,16 +11,26 @@ import click
 from backfill_tasks import __version__
 from backfill_tasks.errors import UsageError
 from cli import streams
-from cli.checks import pressure
-from cli.commands import config, init, runs, status, verify, watch
-from cli.control import cancel, events, pause, resume, retry, tune
-from cli.dead_letters import dead_letters
-from cli.doctor import doctor
-from cli.metrics import metrics
-from cli.rate import rate
-from cli.report import report
-from cli.run import run
-from cli.session import Session, one_line_errors
+from cli.commands.cancel import cancel
+from cli.commands.config import config
+from cli.commands.dead_letters import dead_letters
+from cli.commands.doctor import doctor
+from cli.commands.events import events
+from cli.commands.init import init
+from cli.commands.metrics import metrics
+from cli.commands.pause import pause
+from cli.commands.pressure import pressure
+from cli.commands.rate import rate
+from cli.commands.report import report
+from cli.commands.resume import resume
+from cli.commands.retry import retry
+from cli.commands.run import run
+from cli.commands.runs import runs
+from cli.commands.status import status
+from cli.commands.tune import tune
+from cli.commands.verify import verify
+from cli.commands.watch import watch
+from cli.context import Session, one_line_errors
 
 
 class _Commands(click.Group):

@@ -6,8 +6,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from backfill_tasks.engine.backfill import Backfill
-from backfill_tasks.engine.pace import Pace
+from backfill_tasks.engine.admission.pace import Pace
+from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.errors import UsageError
 from backfill_tasks.settings import Settings, jobs_per_minute, max_live_wait, max_pending, whole_number
 

@@ -7,63 +7,63 @@ from backfill_tasks.engine import checkpoint, ledger, schema
 from backfill_tasks.engine.model import TUNABLE, UNFINISHED, RunId
 from backfill_tasks.errors import CheckpointError, UsageError
 from backfill_tasks.registry import DEFAULT, KINDS
-from cli.commands import say_what_redis_had_lost, say_whether_workers_are_online
+from cli.context import Session, say
+from cli.fleet_rate import prepare_rate
 from cli.pace import MOST_LEADS, OF_JOBS, TEN_MINUTES_MS
-from cli.rate import prepare_rate
-from cli.request import MOST_LANES, PARAMETERS, Request
-from cli.session import Session, say
+from cli.run_options import MOST_LANES, PARAMETERS, RunOptions
+from cli.showing import say_what_redis_had_lost, say_whether_workers_are_online
 from cli.signals import signals
 from cli.start import after_seeding, start
 
 
-def resume(session: Session, request: Request) -> int:
+def resume(session: Session, run_options: RunOptions) -> int:
     """Go on, and answer the exit status."""
-    found = checkpoint.read(request.state_file) if request.state_file else None
+    found = checkpoint.read(run_options.state_file) if run_options.state_file else None
     match found:
         case checkpoint.OldCheckpoint():
-            _refuse_another(request, "the old script's checkpoint", DEFAULT)
+            _refuse_another(run_options, "the old script's checkpoint", DEFAULT)
             place = "from the beginning" if found.cursor is None else f"after lead {found.cursor}"
             say(f"Going on with the old script's checkpoint, {place}, with job {found.ordinal + 1}.")
-            parameters = replace(request.parameters, cursor=found.cursor)
-            return start(session, replace(request, parameters=parameters, ordinal=found.ordinal))
+            parameters = replace(run_options.parameters, cursor=found.cursor)
+            return start(session, replace(run_options, parameters=parameters, ordinal=found.ordinal))
         case checkpoint.Checkpoint():
-            _check_parameters(session, found, request)
-            _refuse_another(request, f"the checkpoint of run {found.run}", found.parameters.backfill)
+            _check_parameters(session, found, run_options)
+            _refuse_another(run_options, f"the checkpoint of run {found.run}", found.parameters.backfill)
             run = found.run if _in_ledger(session, found.run) else None
         case None:
-            if request.state_file is not None:
-                say(f"There is no {request.state_file}: going on with the newest unfinished run.")
-            run = session.newest(UNFINISHED, request.parameters.backfill if request.named else None)
+            if run_options.state_file is not None:
+                say(f"There is no {run_options.state_file}: going on with the newest unfinished run.")
+            run = session.newest(UNFINISHED, run_options.parameters.backfill if run_options.named else None)
     if run is None and isinstance(found, checkpoint.Checkpoint):
-        _refuse_differences(request, found.run, found.parameters.as_json())
+        _refuse_differences(run_options, found.run, found.parameters.as_json())
         if not found.left:
             raise UsageError(f"run {found.run} had walked all its lanes: nothing is left to do")
         say(f"The ledger has lost run {found.run}: a new run goes on from its checkpoint.")
         restored = replace(
-            request, mode="apply", parameters=found.parameters, ordinal=found.ordinal, stretches=found.left
+            run_options, mode="apply", parameters=found.parameters, ordinal=found.ordinal, stretches=found.left
         )
         return start(session, restored)
     if run is None:
-        of = f" of {request.parameters.backfill}" if request.named else ""
-        way_on = "" if request.state_file else "; to go on from the script's file, name it: --state-file FILE"
+        of = f" of {run_options.parameters.backfill}" if run_options.named else ""
+        way_on = "" if run_options.state_file else "; to go on from the script's file, name it: --state-file FILE"
         raise UsageError(f"there is no unfinished run{of} to resume: `backfill runs` lists them{way_on}")
-    return _go_on(session, request, run)
+    return _go_on(session, run_options, run)
 
 
-def _go_on(session: Session, request: Request, run: RunId) -> int:
+def _go_on(session: Session, run_options: RunOptions, run: RunId) -> int:
     session.require_redis()
     session.require_ledger(to_write=True)
-    if request.state_file is not None:
-        checkpoint.require_writable(request.state_file)
+    if run_options.state_file is not None:
+        checkpoint.require_writable(run_options.state_file)
     own = session.parts.runs.read(run)
     session.require_host(own)
-    _refuse_differences(request, run, own.parameters.as_json())
-    prepare_rate(session, request.rate, lanes=len(own.lanes))
+    _refuse_differences(run_options, run, own.parameters.as_json())
+    prepare_rate(session, run_options.rate, lanes=len(own.lanes))
     say_whether_workers_are_online(pages=own.pages)
     with signals() as stopped:
-        say_what_redis_had_lost(session.parts.runs.resume(run, single_batch=request.single_batch))
+        say_what_redis_had_lost(session.parts.runs.resume(run, single_batch=run_options.single_batch))
         say(f"Run {run} goes on: {session.parts.address}.")
-        return after_seeding(session, request, run, stopped)
+        return after_seeding(session, run_options, run, stopped)
 
 
 def _in_ledger(session: Session, run: RunId) -> bool:
@@ -71,13 +71,13 @@ def _in_ledger(session: Session, run: RunId) -> bool:
         return bool(schema.version(connection)) and ledger.read_run(connection, run) is not None
 
 
-def _refuse_another(request: Request, what: str, backfill: str) -> None:
+def _refuse_another(run_options: RunOptions, what: str, backfill: str) -> None:
     """A backfill that is named goes on with what is its own."""
-    if request.named and request.parameters.backfill != backfill:
-        raise UsageError(f"{what} is of {backfill}, not of {request.parameters.backfill}: leave the name away")
+    if run_options.named and run_options.parameters.backfill != backfill:
+        raise UsageError(f"{what} is of {backfill}, not of {run_options.parameters.backfill}: leave the name away")
 
 
-def _check_parameters(session: Session, found: checkpoint.Checkpoint, request: Request) -> None:
+def _check_parameters(session: Session, found: checkpoint.Checkpoint, run_options: RunOptions) -> None:
     """Refuse a checkpoint whose parameters no command line could have made."""
     parameters = found.parameters
     backfill = session.parts.backfills.get(parameters.backfill)
@@ -92,14 +92,14 @@ def _check_parameters(session: Session, found: checkpoint.Checkpoint, request: R
         except ValueError as error:
             why = str(error)
     if why is not None:
-        raise CheckpointError(f"{request.state_file} is no checkpoint: {why}")
+        raise CheckpointError(f"{run_options.state_file} is no checkpoint: {why}")
 
 
-def _refuse_differences(request: Request, run: RunId, own: dict[str, Any]) -> None:
+def _refuse_differences(run_options: RunOptions, run: RunId, own: dict[str, Any]) -> None:
     """A run is resumed with its own parameters; the command line may repeat them, and not change them."""
-    asked = request.parameters.as_json()
+    asked = run_options.parameters.as_json()
     lacks = frozenset() if KINDS[own["backfill"]].jobs else OF_JOBS
-    for name in sorted(request.given):
+    for name in sorted(run_options.given):
         if name not in own or name in lacks:
             raise UsageError(f"run {run} is of {own['backfill']}, which has no {PARAMETERS[name]}: leave it away")
         if asked[name] != own[name]:

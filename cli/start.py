@@ -6,8 +6,8 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from backfill_tasks.engine import checkpoint, ledger, schema
-from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.connection import driver
+from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.encoding import unstorable
 from backfill_tasks.engine.model import Lane, Run, RunId
 from backfill_tasks.engine.overlap import overlaps, refuse
@@ -15,70 +15,72 @@ from backfill_tasks.engine.runs import cut, lanes_of, new_id
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.errors import CheckpointError, UsageError
 from cli import count, render
-from cli.commands import follow_to_the_end, say_whether_workers_are_online, show
-from cli.rate import prepare_rate
-from cli.request import Request
-from cli.session import COMPLETE, Session, say
+from cli.context import COMPLETE, Session, say
+from cli.fleet_rate import prepare_rate
+from cli.run_options import RunOptions
+from cli.showing import follow_to_the_end, say_whether_workers_are_online, show
 from cli.signals import Stopped, signals
 
 
-def start(session: Session, request: Request) -> int:
+def start(session: Session, run_options: RunOptions) -> int:
     """Count, or do, what is asked for, and answer the exit status."""
-    backfill = session.parts.backfills[request.parameters.backfill]
-    apply = request.mode == "apply"
+    backfill = session.parts.backfills[run_options.parameters.backfill]
+    apply = run_options.mode == "apply"
     if apply:
         session.require_redis()
-        if request.state_file is not None:
-            checkpoint.require_writable(request.state_file)
+        if run_options.state_file is not None:
+            checkpoint.require_writable(run_options.state_file)
     with session.parts.engine.begin() as connection:
-        _require_storable(connection, request)
-        backfill.check(connection, request.parameters.options, apply=apply)
+        _require_storable(connection, run_options)
+        backfill.check(connection, run_options.parameters.options, apply=apply)
         if apply and schema.version(connection):
             schema.require_rights(connection)
     if not apply:
-        return count.dry_run(session, backfill, request, _lanes(session, backfill, request))
-    _look_for_overlaps(session, backfill, request)
-    lanes = _lanes(session, backfill, request)
+        return count.dry_run(session, backfill, run_options, _lanes(session, backfill, run_options))
+    _look_for_overlaps(session, backfill, run_options)
+    lanes = _lanes(session, backfill, run_options)
     expected = None
-    if not request.yes and sys.stdin.isatty() and sys.stderr.isatty():
-        expected = count.ask(session, backfill, request, lanes)
-    elif not request.single_batch:
-        expected = count.expected(session, backfill, request, lanes)
-    new = ledger.NewRun(new_id(), request.parameters, lanes, request.single_batch, request.ordinal, expected)
+    if not run_options.yes and sys.stdin.isatty() and sys.stderr.isatty():
+        expected = count.ask(session, backfill, run_options, lanes)
+    elif not run_options.single_batch:
+        expected = count.expected(session, backfill, run_options, lanes)
+    new = ledger.NewRun(
+        new_id(), run_options.parameters, lanes, run_options.single_batch, run_options.ordinal, expected
+    )
     _prepare_ledger(session)
-    prepare_rate(session, request.rate, lanes=len(lanes))
+    prepare_rate(session, run_options.rate, lanes=len(lanes))
     say_whether_workers_are_online()
     with signals() as stopped:
-        session.parts.runs.start(new, force=request.force)
+        session.parts.runs.start(new, force=run_options.force)
         say(f"Run {new.id} started in {render.lanes_in_words(len(lanes))}: {session.parts.address}.")
-        status = after_seeding(session, request, new.id, stopped)
-    if request.canary and not request.detach:
+        status = after_seeding(session, run_options, new.id, stopped)
+    if run_options.canary and not run_options.detach:
         _report_canary(session, new.id)
     return status
 
 
-def _require_storable(connection: Connection, request: Request) -> None:
+def _require_storable(connection: Connection, run_options: RunOptions) -> None:
     """Refuse a place in the ids with a character that the database lacks: it has none, and we'd have to guess one."""
-    ends = [end for each in request.stretches or () for end in (each.lower, each.upper)]
+    ends = [end for each in run_options.stretches or () for end in (each.lower, each.upper)]
     encoding = driver(connection).server_encoding
-    foreign = unstorable(encoding, [request.parameters.cursor, *ends])
+    foreign = unstorable(encoding, [run_options.parameters.cursor, *ends])
     if foreign is not None:
         raise UsageError(f"no lead of this database can be {foreign!r}: it is in {encoding}; look at --cursor")
 
 
-def _lanes(session: Session, backfill: Backfill, request: Request) -> tuple[Lane, ...]:
-    if request.stretches is not None:
-        return lanes_of(request.stretches)
-    return cut(session.parts.engine, backfill, request.parameters, smallest=request.smallest_lane)
+def _lanes(session: Session, backfill: Backfill, run_options: RunOptions) -> tuple[Lane, ...]:
+    if run_options.stretches is not None:
+        return lanes_of(run_options.stretches)
+    return cut(session.parts.engine, backfill, run_options.parameters, smallest=run_options.smallest_lane)
 
 
-def _look_for_overlaps(session: Session, backfill: Backfill, request: Request) -> None:
+def _look_for_overlaps(session: Session, backfill: Backfill, run_options: RunOptions) -> None:
     """Refuse what the ledger would refuse in the end, before anything is counted, asked or set."""
     with session.parts.engine.begin() as connection:
         found = schema.version(connection)
         schema.refuse_newer(found)
-        beside = overlaps(connection, backfill, request.parameters.options) if found else []
-    if not request.force:
+        beside = overlaps(connection, backfill, run_options.parameters.options) if found else []
+    if not run_options.force:
         refuse(beside)
     for each in beside:
         say(f"Note: {each}; {each.way_out}.")
@@ -91,16 +93,16 @@ def _prepare_ledger(session: Session) -> None:
         say(f"The ledger was brought to version {schema.latest()} (schema backfill).")
 
 
-def after_seeding(session: Session, request: Request, run: RunId, stopped: Stopped) -> int:
+def after_seeding(session: Session, run_options: RunOptions, run: RunId, stopped: Stopped) -> int:
     """Follow the run, unless that is not wanted."""
-    keep = _Checkpoints(request.state_file)
-    if not request.detach:
-        return follow_to_the_end(session, run, stopped=stopped, as_json=request.as_json, on_reading=keep)
+    keep = _Checkpoints(run_options.state_file)
+    if not run_options.detach:
+        return follow_to_the_end(session, run, stopped=stopped, as_json=run_options.as_json, on_reading=keep)
     seeded = session.parts.runs.read(run)
     keep(seeded)
-    if request.state_file is not None:
-        say(f"{request.state_file} holds the run's start only: nobody follows a detached run to write it again.")
-    if request.as_json:
+    if run_options.state_file is not None:
+        say(f"{run_options.state_file} holds the run's start only: nobody follows a detached run to write it again.")
+    if run_options.as_json:
         show(session, seeded, as_json=True)
     say(f"`backfill watch {run}` follows it.")
     return COMPLETE

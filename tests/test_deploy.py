@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from deployed import DASHBOARD, ROOT, RULES, RULES_TEST, dashboard, expressions, readable
 
-from cli.exposition import MEANINGS
+from backfill_tasks.monitoring.exposition import MEANINGS
 
 REFERENCE = ROOT / "docs/reference/metrics.md"
 

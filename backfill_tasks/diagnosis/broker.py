@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from backfill_tasks.diagnosis.facts import BrokerView
-from backfill_tasks.engine import heartbeat, live
+from backfill_tasks.engine import heartbeat, redis_client
 from backfill_tasks.engine.model import MESSAGE_FORMAT
 from backfill_tasks.engine.rate import FleetRate
 from backfill_tasks.errors import UsageError
@@ -31,7 +31,7 @@ _TAKEN = "unacked"
 def ask(settings: Settings) -> BrokerView:
     """Return what Redis tells; an error of Redis' becomes part of the answer."""
     try:
-        redis = live.connect(settings.redis_url, patience=0, timeout=_TIMEOUT)
+        redis = redis_client.connect(settings.redis_url, patience=0, timeout=_TIMEOUT)
         redis.ping()
         return BrokerView(
             refusal=_refusal(redis, settings.queue),

@@ -13,10 +13,10 @@ from kombu.pidbox import Mailbox
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
-from backfill_tasks.celery import app
-from backfill_tasks.consumer import PAGE
 from backfill_tasks.diagnosis.facts import FleetView, WorkerView
-from backfill_tasks.transport import Channel
+from backfill_tasks.worker.app import app
+from backfill_tasks.worker.consumer import PAGE
+from backfill_tasks.worker.transport import Channel
 
 #: How long workers get to answer, in seconds. A worker's loop answers in milliseconds; the rest is for a busy machine.
 _PATIENCE = 2.5

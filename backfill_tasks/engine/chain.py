@@ -13,9 +13,9 @@ from typing import Literal
 from sqlalchemy import Engine
 
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.live import LiveCursors
+from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.model import Lane, PageMessage, RunId
-from backfill_tasks.engine.page import MOST_ATTEMPTS, Committed, Pages, PutOff, Refusal
+from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS, Committed, Pages, PutOff, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Chain:
         """Handle one message: do its page if it is the lane's next, and send the one after it.
 
         Raises:
-            DBAPIError, Raced: the page could not be done now; nothing was changed.
+            DBAPIError, RowChanged: the page could not be done now; nothing was changed.
         """
         done = self.pages.do(message)
         if isinstance(done, Committed):
@@ -61,8 +61,8 @@ class Chain:
         if isinstance(done, PutOff):
             self.send(done.again, done.seconds)
             return Step("put off", reason=done.reason)
-        if done.why == "deadly":
-            self.live.forgive(message)  # whoever resumes the lane wants it tried again
+        if done.why == "poison":
+            self.live.reset_attempts(message)  # whoever resumes the lane wants it tried again
             return self.stop(
                 message, f"page {message.page} ended its worker {MOST_ATTEMPTS} times: see the workers' logs"
             )
@@ -96,12 +96,12 @@ class Chain:
             self.seed(run, lane)
         return [lane.number for lane in lanes]
 
-    def revive(self, standing: ledger.StandingLane) -> bool:
+    def revive(self, stalled: ledger.StalledLane) -> bool:
         """Begin a new chain in a lane that stands; False if it has moved or ended since it was seen to."""
         with self.engine.begin() as connection:
-            lane = ledger.revive(connection, standing)
+            lane = ledger.revive(connection, stalled)
         if lane is not None:
-            self.seed(standing.run, lane)
+            self.seed(stalled.run, lane)
         return lane is not None
 
     def finish(self, run: RunId) -> None:

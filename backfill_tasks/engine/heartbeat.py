@@ -5,7 +5,7 @@ import logging
 from redis import Redis
 from redis.exceptions import RedisError
 
-from backfill_tasks.engine import live
+from backfill_tasks.engine import redis_client
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _TIMEOUT = 1.0
 def beat(redis_url: str, queue: str) -> None:
     """Note that the watchdog of a queue looks now. The watchdog works without it: an error is only logged."""
     try:
-        with live.connect(redis_url, patience=0, timeout=_TIMEOUT) as redis:
+        with redis_client.connect(redis_url, patience=0, timeout=_TIMEOUT) as redis:
             redis.set(_key(queue), 1, ex=_KEEP_SECONDS)
     except RedisError as error:
         logger.warning("the watchdog's heartbeat can't be noted: %s", error)

@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal, NewType
 
-from backfill_tasks.engine.pace import BOUNDS, Pace
+from backfill_tasks.engine.admission.pace import BOUNDS, Pace
 from backfill_tasks.engine.refusal import Refusal
 from backfill_tasks.errors import MalformedError
 
@@ -101,7 +101,7 @@ class PageResult:
     Attributes:
         cursor: the last id that the page has passed; equal to the window's upper bound when nothing is left of it.
         counts: items by class.
-        numbered: how many of the run's ordinals the page used (see `Backfill.numbers`).
+        numbered: how many of the run's ordinals the page used (see `Backfill.needs_ordinals`).
         due_at: when the last of its items falls due, where they are spread (see `PageContext.spacing_ms`).
         enqueued: ids of the items whose jobs the page wrote: the run's own from then on.
     """

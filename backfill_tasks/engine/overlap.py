@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Options, RunId, RunState
 from backfill_tasks.errors import UsageError
 

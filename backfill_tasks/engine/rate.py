@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from backfill_tasks import settings
-from backfill_tasks.engine.live import lua, new_token
+from backfill_tasks.engine.redis_client import lua, new_token
 from backfill_tasks.errors import UsageError
 
 _SECONDS: Mapping[str, int] = MappingProxyType({"s": 1, "m": 60, "h": 3600})

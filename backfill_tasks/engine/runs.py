@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Engine
 
 from backfill_tasks.engine import ledger, schema
-from backfill_tasks.engine.backfill import Backfill
 from backfill_tasks.engine.chain import Chain
+from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import UNFINISHED, Bounds, Lane, Parameters, Run, RunId, RunState
 from backfill_tasks.engine.overlap import overlaps, refuse
 from backfill_tasks.errors import UsageError
@@ -146,18 +146,18 @@ class Runs:
             raise UsageError(f"there is no run {run}: `backfill runs` lists them")
         return found
 
-    def lost(self, *, standing_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StandingLane]:
+    def lost(self, *, stalled_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StalledLane]:
         """The lanes that stand still though nothing holds them back; looks only. The arguments are watch_over's."""
         with self.engine.begin() as connection:
-            candidates = ledger.standing(connection, standing_seconds)
+            candidates = ledger.stalled(connection, stalled_seconds)
         on_their_way = held() if candidates else ()
         return [lane for lane in candidates if lane.awaited.task_id not in on_their_way]
 
-    def watch_over(self, *, standing_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StandingLane]:
+    def watch_over(self, *, stalled_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StalledLane]:
         """Seed the lanes anew that stand still though nothing holds them back; answers them.
 
         Args:
-            standing_seconds: how long a lane may stand before it is looked at.
+            stalled_seconds: how long a lane may stand before it is looked at.
             held: asks which messages, by task id, wait in the queue or are in the hands of a living worker. Only asked
                 when a lane stands.
         """
@@ -165,7 +165,7 @@ class Runs:
             unended = ledger.unended(connection)
         for run in unended:
             self.chain.finish(run)
-        lost = self.lost(standing_seconds=standing_seconds, held=held)
+        lost = self.lost(stalled_seconds=stalled_seconds, held=held)
         seeded = [lane for lane in lost if self.chain.revive(lane)]
         for lane in seeded:
             logger.warning("lane stood, seeded again: run=%s lane=%d page=%d", lane.run, lane.lane, lane.page)

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from backfill_tasks.engine import live
+from backfill_tasks.engine import redis_client
+from cli.context import Session
 from cli.doctor.finding import Finding
-from cli.session import Session
 
 #: From how many seconds on a difference is worth a look.
 _MOST = 2.0
@@ -54,7 +54,7 @@ def postgresql(session: Session) -> Iterator[Finding]:
 
 def redis(session: Session) -> Iterator[Finding]:
     """Redis' clock is right."""
-    client = live.connect(session.settings.redis_url, patience=1)
+    client = redis_client.connect(session.settings.redis_url, patience=1)
 
     def read() -> float:
         seconds, microseconds = client.time()

@@ -7,9 +7,9 @@ import psycopg
 from backfill_tasks.engine import schema
 from backfill_tasks.engine.database import parse_url
 from backfill_tasks.engine.pooler import between
-from cli.checks import readings
+from cli.context import Session
 from cli.doctor.finding import Finding
-from cli.session import Session
+from cli.readings import readings
 
 #: The oldest server whose statements are used.
 _POSTGRESQL = 13
@@ -93,13 +93,13 @@ def host(session: Session) -> Iterator[Finding]:
     lacking: dict[tuple[str, str], list[str]] = {}
     for backfill in session.parts.backfills.values():
         with session.parts.engine.begin() as connection:
-            found = backfill.lacking(connection, apply=True)
+            found = backfill.missing(connection, apply=True)
         for each in found:
-            lacking.setdefault((each.what, each.cure), []).append(backfill.name)
+            lacking.setdefault((each.what, each.fix), []).append(backfill.name)
         if not found:
             yield Finding("fine", f"{backfill.name}: its tables are there, with the rights that it takes")
-    for (what, cure), names in lacking.items():
-        yield Finding("WRONG", f"{', '.join(names)}: {what}", cure)
+    for (what, fix), names in lacking.items():
+        yield Finding("WRONG", f"{', '.join(names)}: {what}", fix)
 
 
 def ledger(session: Session) -> Iterator[Finding]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from backfill_tasks import __version__
 from backfill_tasks.engine import ledger, schema
 from cli import render
+from cli.context import Session
 from cli.doctor.finding import Finding
-from cli.rate import rate_that_holds
-from cli.session import Session
+from cli.fleet_rate import rate_that_holds
 
 #: A run to which nothing has happened for so long, in seconds, may have been forgotten.
 _DAY = 86_400
@@ -15,7 +15,7 @@ _DAY = 86_400
 
 def workers(session: Session) -> Iterator[Finding]:
     """A worker that takes pages is online, and all such workers are of this command's version."""
-    from backfill_tasks.fleet import workers as online  # noqa: PLC0415  Celery takes half a second to import
+    from backfill_tasks.worker.fleet import workers as online  # noqa: PLC0415  Celery takes half a second to import
 
     versions = online()
     if not versions:
@@ -37,14 +37,14 @@ def workers(session: Session) -> Iterator[Finding]:
 
 def leftovers(session: Session) -> Iterator[Finding]:
     """No run is left over that nothing moves."""
-    from backfill_tasks.fleet import messages_on_their_way  # noqa: PLC0415  Celery takes half a second to import
+    from backfill_tasks.worker.fleet import messages_on_their_way  # noqa: PLC0415  Celery takes half a second to import
 
     with session.parts.engine.begin() as connection:
         if schema.version(connection) != schema.latest():
             return
         forgotten = ledger.forgotten(connection, _DAY)
         now = connection.exec_driver_sql("SELECT now()").scalar_one()
-    lost = session.parts.runs.lost(standing_seconds=session.settings.standing_seconds, held=messages_on_their_way)
+    lost = session.parts.runs.lost(stalled_seconds=session.settings.standing_seconds, held=messages_on_their_way)
     for run in dict.fromkeys(lane.run for lane in lost):
         lanes = render.lanes_in_words(sum(lane.run == run for lane in lost))
         yield Finding("look", f"run {run} is running, and {lanes} of it stand: no message is on its way", _way_on(run))

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from cli.dead_letters import letters_of
+from cli.context import Session
 from cli.doctor.finding import Finding
-from cli.session import Session
+from cli.letters import letters_of
 
 
 def dead(session: Session) -> Iterator[Finding]:

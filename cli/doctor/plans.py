@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.engine.backfill import Backfill, PageContext
+from backfill_tasks.engine.admission.pace import Pace
+from backfill_tasks.engine.contract import Backfill, PageContext
 from backfill_tasks.engine.database import begin_read_only, is_permanent, reason, sqlstate
 from backfill_tasks.engine.model import Bounds, Window
-from backfill_tasks.engine.pace import Pace
-from backfill_tasks.engine.page import PAGE_ROWS
+from backfill_tasks.engine.page.transaction import PAGE_ROWS
 from backfill_tasks.engine.plans import Sent, sent, whole_scans
+from cli.context import Session
 from cli.doctor.finding import Finding
-from cli.session import Session
 
 #: Every option that a backfill may have, as `run` has it without any.
 _OPTIONS: dict[str, Any] = {"client_ids": None, "rescore_all": False, "delay_ms": 0}
@@ -35,7 +35,7 @@ def page(session: Session) -> Iterator[Finding]:
     for backfill in session.parts.backfills.values():
         with session.parts.engine.begin() as connection:
             begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)
-            if backfill.lacking(connection, apply=True):  # said where the host is looked at
+            if backfill.missing(connection, apply=True):  # said where the host is looked at
                 continue
             found = list(dict.fromkeys(_of(connection, backfill)))
         yield from found
@@ -44,7 +44,7 @@ def page(session: Session) -> Iterator[Finding]:
 
 
 def _of(connection: Connection, backfill: Backfill) -> Iterator[Finding]:
-    upper = backfill.before(connection, _LAST) or ""
+    upper = backfill.previous_key(connection, _LAST) or ""
     for ask in _asked(backfill, connection, upper):
         statement = sent(connection, ask)
         if statement is None:

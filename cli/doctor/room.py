@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from sqlalchemy import Connection
 
 from backfill_tasks.engine import ledger, schema
-from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.contract import Backfill
 from cli import render
+from cli.context import Session
 from cli.doctor.finding import Finding
-from cli.session import Session
 
 #: The most jobs that are counted.
 _MOST = 10_000
@@ -24,7 +24,7 @@ def room(session: Session) -> Iterator[Finding]:
         if not backfill.jobs:
             continue
         with session.parts.engine.begin() as connection:
-            if backfill.lacking(connection, apply=True):  # said where the host is looked at
+            if backfill.missing(connection, apply=True):  # said where the host is looked at
                 return
             bounds = _bounds(session, connection, backfill)
             waiting, oldest = backfill.pending(connection, _MOST), backfill.oldest_due_seconds(connection)

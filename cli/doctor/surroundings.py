@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from redis.exceptions import RedisError
 
 from backfill_tasks import redis_address
-from backfill_tasks.engine import live
+from backfill_tasks.engine import redis_client
 from backfill_tasks.settings import masked
+from cli.context import Session
 from cli.doctor.finding import Finding
-from cli.session import Session
 
 #: The oldest Redis whose commands are used.
 _REDIS = (6, 2)
@@ -34,7 +34,7 @@ def redis(session: Session) -> Iterator[Finding]:
         advice = "Whoever answers at that address gets the password: remove the parameter, and give ssl_ca_certs."
         yield Finding("look", f"Redis: {tls.weakness}", advice)
     session.require_redis()
-    client = live.connect(session.settings.redis_url, patience=1)
+    client = redis_client.connect(session.settings.redis_url, patience=1)
     try:
         version = str(client.info("server")["redis_version"])
         # Not CONFIG GET: whoever may use that reads Redis' passwords too.

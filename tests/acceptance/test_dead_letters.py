@@ -8,7 +8,7 @@ from acceptance.exporter import Export
 from harness import Backfill
 from redis import Redis
 
-from backfill_tasks.dead_letters import DeadLetter, DeadLetters
+from backfill_tasks.worker.dead_letters import DeadLetter, DeadLetters
 
 
 @pytest.fixture

@@ -38,12 +38,13 @@ AN_HOUR_AGO = "UPDATE backfill.lane SET moved_at = now() - interval '1 hour', he
 SLOW_CLOCK = "import time; clock = time.time; time.time = lambda: clock() - 60"
 
 #: A worker of another version, and one from before workers were asked for it.
-OLD_WORKER = "from backfill_tasks import celery, fleet; fleet.__version__ = '0.0.9'; app = celery.app"
+OLD_WORKER = "from backfill_tasks import celery, fleet; fleet.__version__ = '0.0.9'; app = app.app"
 SILENT_WORKER = """
-from celery.worker.control import Panel
-from backfill_tasks import celery, fleet
+from app.worker.control import Panel
+from backfill_tasks.worker import app
+from backfill_tasks.worker import fleet
 del Panel.data["backfill_version"]
-app = celery.app
+app = app.app
 """
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from celery import Celery
 from faults.stage import Stage
 
-from backfill_tasks.engine import live
+from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.rate import FleetRate
 
 #: So slow that no page starts while a test runs, and not so slow that one page may not wait for it.
@@ -14,7 +14,7 @@ HALT = "2/h"
 
 def fleet(stage: Stage) -> FleetRate:
     queue = stage.backfill.environment["BACKFILL_QUEUE"]
-    return FleetRate(live.connect(stage.backfill.environment["REDIS_URL"], patience=3), queue)
+    return FleetRate(redis_client.connect(stage.backfill.environment["REDIS_URL"], patience=3), queue)
 
 
 def ask(stage: Stage, command: str, *, only: list[str] | None = None, **arguments: Any) -> dict[str, Any]:

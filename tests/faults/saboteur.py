@@ -13,15 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from backfill_tasks import tasks
-from backfill_tasks.celery import app
+from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.chain import Chain, Step
-from backfill_tasks.engine.live import LiveCursors
+from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.model import PageMessage
-from backfill_tasks.engine.page import Pages
+from backfill_tasks.engine.page.transaction import Pages
 from backfill_tasks.engine.runs import Runs
-from backfill_tasks.lead_scoring import LeadScoring
+from backfill_tasks.worker import tasks
+from backfill_tasks.worker.app import app
 
 __all__ = ["app"]
 

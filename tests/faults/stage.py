@@ -17,11 +17,11 @@ from celery import Celery
 from harness import Backfill, Worker, wait_for, wait_while_moving
 from psycopg.rows import dict_row
 
+from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.database import connect, parse_url
 from backfill_tasks.engine.model import MESSAGE_FORMAT, PageMessage, RunId
 from backfill_tasks.engine.verification import Verification, Verifier
-from backfill_tasks.lead_scoring import LeadScoring
 from sandbox.host.sample import Sample
 
 CLASSES = ("inserted", "requeued", "refreshed", "in_flight", "disqualified")

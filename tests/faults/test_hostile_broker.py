@@ -13,8 +13,8 @@ from celery import Celery
 from faults.stage import MakeStage, Stage
 from harness import wait_for
 
-from backfill_tasks.dead_letters import DeadLetters
 from backfill_tasks.engine.model import PageMessage
+from backfill_tasks.worker.dead_letters import DeadLetters
 from sandbox.servers import Redis
 
 PASSWORD = secrets.token_hex(16)

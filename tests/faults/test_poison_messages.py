@@ -10,7 +10,7 @@ import pytest
 from faults.stage import MakeStage, Stage
 from harness import wait_for
 
-from backfill_tasks.dead_letters import DeadLetter, DeadLetters
+from backfill_tasks.worker.dead_letters import DeadLetter, DeadLetters
 from sandbox.servers import Redis
 
 #: Removes a key in `broken`.

@@ -14,11 +14,11 @@ from redis.client import PubSub
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from vanishing import vanishing
 
-from backfill_tasks.celery import app
-from backfill_tasks.events import Dispatcher
+from backfill_tasks.worker.app import app
+from backfill_tasks.worker.events import Dispatcher
 from sandbox.servers import Redis
 
-OURS = "backfill_tasks.transport:Transport"
+OURS = "backfill_tasks.worker.transport:Transport"
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def waiting(stage: Stage, version: int) -> list[dict[str, Any]]:
 
 def on_their_way(stage: Stage) -> set[str]:
     """What the watchdog takes for not lost."""
-    look = "from backfill_tasks.fleet import messages_on_their_way; print(*messages_on_their_way())"
+    look = "from backfill_tasks.worker.fleet import messages_on_their_way; print(*messages_on_their_way())"
     done = subprocess.run(
         [sys.executable, "-c", look],
         cwd=stage.backfill.directory,

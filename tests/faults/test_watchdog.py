@@ -168,7 +168,7 @@ def take_rights(stage: Stage) -> None:
 
 
 def test_before_the_first_run_there_is_nothing_to_watch_over(backfill: Backfill) -> None:
-    look = "from backfill_tasks.tasks import watchdog; print(watchdog())"
+    look = "from backfill_tasks.worker.tasks import watchdog; print(watchdog())"
 
     looked = subprocess.run(
         [sys.executable, "-c", look],

@@ -14,17 +14,17 @@ from psycopg.rows import DictRow, dict_row
 from sqlalchemy import Engine
 
 from backfill_tasks import settings
+from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.engine import schema
-from backfill_tasks.engine.backfill import PageContext
+from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.chain import Step
+from backfill_tasks.engine.contract import PageContext
+from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.ledger import NewRun
-from backfill_tasks.engine.live import LiveCursors
 from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Parameters, Run, RunId, Window
-from backfill_tasks.engine.pace import Pace
-from backfill_tasks.engine.page import PAGE_ROWS
+from backfill_tasks.engine.page.transaction import PAGE_ROWS
 from backfill_tasks.engine.runs import Runs, cut, new_id
 from backfill_tasks.engine.verification import Verification, Verifier
-from backfill_tasks.lead_scoring import LeadScoring
 from backfill_tasks.wiring import Parts, assemble
 from sandbox.host.sample import TABLES, create_schema
 
@@ -265,11 +265,11 @@ class Site:
         with self.engine.begin() as connection:
             return LeadScoring().page(connection, Window(bounds, limit, rows), context)
 
-    def survey(self, *, limit: int = 500, rows: int = PAGE_ROWS, **options: Any) -> PageResult:
+    def dry_run(self, *, limit: int = 500, rows: int = PAGE_ROWS, **options: Any) -> PageResult:
         """One page of a dry run."""
         window = Window(Bounds(None, self.last_lead()), limit, rows)
         with self.engine.begin() as connection:
-            return LeadScoring().survey(connection, window, PageContext(own_options(**options), STARTED))
+            return LeadScoring().dry_run(connection, window, PageContext(own_options(**options), STARTED))
 
     def last_lead(self) -> str:
         (last,) = self.host.values('SELECT max(id) FROM "Lead"')

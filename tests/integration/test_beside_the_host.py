@@ -9,12 +9,12 @@ from integration.site import Session, Site, classes, own_options
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.backfill import PageContext, Raced
+from backfill_tasks.engine.contract import PageContext, RowChanged
 from backfill_tasks.engine.database import is_transient
 from backfill_tasks.engine.model import Bounds, PageMessage, Quarantined, Window
-from backfill_tasks.engine.page import Committed
-from backfill_tasks.lead_scoring import LeadScoring
+from backfill_tasks.engine.page.transaction import Committed
 
 STARTED_JOB = """UPDATE "BackgroundJob" SET status = 'RUNNING', "lockedBy" = 'runner-2' WHERE id = %s"""
 LIVE_LEAD = """UPDATE "Lead" SET "lastInboundAt" = "lastInboundAt", "updatedAt" = "updatedAt" WHERE id = %s"""
@@ -151,7 +151,7 @@ class TestARowThatTheHostChangesUnderThePage:
             page = aside.submit(site.page)
             site.host.wait_until_blocked()
 
-        assert isinstance(page.exception(), Raced)
+        assert isinstance(page.exception(), RowChanged)
 
     def test_a_job_that_starts_to_run_is_left_alone(self, site: Site, patient: Site, aside: ThreadPoolExecutor) -> None:
         site.host.add_leads("a", "b")

@@ -8,10 +8,10 @@ from integration.site import Site, own_options
 from psycopg import sql
 from sqlalchemy.exc import DBAPIError
 
+from backfill_tasks.backfills.lead_scoring import LeadScoring
+from backfill_tasks.backfills.message_rollups import MessageRollups
 from backfill_tasks.engine.database import begin_read_only, is_permanent, reason, whole_reason
 from backfill_tasks.errors import HostError, UsageError
-from backfill_tasks.lead_scoring import LeadScoring
-from backfill_tasks.message_rollups import MessageRollups
 
 READ = """GRANT SELECT ON "Client", "Message", "Lead", "BackgroundJob" TO {}"""
 WRITE = """GRANT UPDATE ON "Lead" TO {}; GRANT INSERT, UPDATE ON "BackgroundJob" TO {}"""

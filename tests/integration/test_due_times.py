@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 from integration.site import Site
 
+from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.model import Run
-from backfill_tasks.engine.pace import Pace
 
 LEADS = [f"lead-{number:02d}" for number in range(30)]
 

@@ -7,9 +7,9 @@ import pytest
 from integration.site import Site
 
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.backfill import PageContext
+from backfill_tasks.engine.contract import PageContext
 from backfill_tasks.engine.model import PageMessage, RunId, Window
-from backfill_tasks.engine.page import MOST_ATTEMPTS, PAGE_ROWS, Committed, Refused
+from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS, PAGE_ROWS, Committed, Refused
 
 
 def started(site: Site, *, leads: int = 4, limit: int = 2, single_batch: bool = False) -> PageMessage:
@@ -181,7 +181,7 @@ class TestDeadlyPages:
         for _ in range(MOST_ATTEMPTS):
             site.live.begin(message)
 
-        assert refusal(site, message) == "deadly"
+        assert refusal(site, message) == "poison"
 
     def test_it_stops_its_lane_and_says_why(self, site: Site) -> None:
         message = started(site)

@@ -10,7 +10,7 @@ from harness import wait_for
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from backfill_tasks.engine import live
+from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.rate import FleetRate, Known, Rate
 from backfill_tasks.errors import UsageError
 from sandbox.servers import Servers
@@ -23,7 +23,7 @@ NONE = Known(Rate("none"))
 
 @pytest.fixture
 def redis(server: Servers) -> Iterator[Redis]:
-    with live.connect(server.redis_url) as client:
+    with redis_client.connect(server.redis_url) as client:
         yield client
 
 

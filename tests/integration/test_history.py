@@ -10,9 +10,9 @@ from integration.site import Row, Site
 from unit import runs
 
 from backfill_tasks.engine import ledger
+from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.ledger import Bucket, Event, Hold, Span
 from backfill_tasks.engine.model import Run
-from backfill_tasks.engine.pace import Pace
 
 START = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 FULL = Pace(max_pending=0)

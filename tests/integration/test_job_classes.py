@@ -19,7 +19,7 @@ def newer_host(own_site: Site) -> Site:
 
 
 def test_dry_run_and_run_agree_on_a_status_that_this_version_does_not_know(newer_host: Site) -> None:
-    dry = newer_host.survey()
+    dry = newer_host.dry_run()
 
     wet = newer_host.page()
 
@@ -43,7 +43,7 @@ def test_a_job_without_a_status_is_left_alone(own_site: Site) -> None:
     own_site.host.add_job("a", "PENDING")
     own_site.host.do('UPDATE "BackgroundJob" SET status = NULL')
 
-    dry, wet = own_site.survey(), own_site.page()
+    dry, wet = own_site.dry_run(), own_site.page()
 
     assert classes(dry) == classes(wet) == {"in_flight": 1}
 

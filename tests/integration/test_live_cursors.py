@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 from redis import Redis
 
-from backfill_tasks.engine import live
-from backfill_tasks.engine.live import LiveCursor, LiveCursors
+from backfill_tasks.engine import redis_client
+from backfill_tasks.engine.cursors import LiveCursor, LiveCursors
 from backfill_tasks.engine.model import Bounds, Lane, PageMessage, RunId
 from backfill_tasks.engine.runs import new_id
 from backfill_tasks.errors import UnreachableError
@@ -21,7 +21,7 @@ LANE = Lane(1, Bounds("a", "z"), None, 0, 1, "running", None, {}, datetime.now(U
 
 @pytest.fixture
 def redis(server: Servers) -> Iterator[Redis]:
-    with live.connect(server.redis_url) as client:
+    with redis_client.connect(server.redis_url) as client:
         yield client
 
 
@@ -185,7 +185,7 @@ class TestBeginning:
         cursors.place(run, LANE)
         cursors.begin(first(run))
 
-        cursors.forgive(first(run))
+        cursors.reset_attempts(first(run))
 
         assert cursors.begin(first(run)) == 1
 
@@ -251,7 +251,7 @@ class TestJunk:
 
     def test_a_page_is_forgiven(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.begin(first(run))
-        cursors.forgive(first(run))
+        cursors.reset_attempts(first(run))
 
         assert cursors.begin(first(run)) == 1
 
@@ -282,7 +282,7 @@ class TestKeeping:
         assert min(lifetimes(redis, run)) > 0
 
     def test_an_orderly_end_in_a_lane_that_was_lost_goes(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
-        cursors.forgive(first(run))
+        cursors.reset_attempts(first(run))
 
         assert all(seconds > 0 for seconds in lifetimes(redis, run))
 
@@ -290,8 +290,8 @@ class TestKeeping:
 def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
     url = "redis://:hunter2@127.0.0.1:1/0"
 
-    with pytest.raises(UnreachableError, match="REDIS_URL") as unreachable, live.reachable(url):
-        live.connect(url, patience=0).ping()
+    with pytest.raises(UnreachableError, match="REDIS_URL") as unreachable, redis_client.reachable(url):
+        redis_client.connect(url, patience=0).ping()
 
     assert "127.0.0.1:1" in str(unreachable.value)
     assert "hunter2" not in str(unreachable.value)

@@ -9,8 +9,8 @@ from redis import Redis
 from redis.connection import Connection, ConnectionPool, parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from backfill_tasks.engine import live
-from backfill_tasks.engine.live import LiveCursor, LiveCursors
+from backfill_tasks.engine import redis_client
+from backfill_tasks.engine.cursors import LiveCursor, LiveCursors
 from backfill_tasks.engine.model import Bounds, Lane, PageMessage, RunId
 from backfill_tasks.engine.rate import FleetRate, Rate
 from backfill_tasks.engine.runs import new_id
@@ -42,7 +42,7 @@ class Lossy(Connection):
 @pytest.fixture
 def redis(server: Servers) -> Iterator[Redis]:
     """A client as the workers have it, on connections that lose replies once `lose` has been called."""
-    with live.connect(server.redis_url) as client:
+    with redis_client.connect(server.redis_url) as client:
         settings = {**client.connection_pool.connection_kwargs, **parse_url(server.redis_url)}
         client.connection_pool = ConnectionPool(connection_class=Lossy, **settings)
         yield client
@@ -55,7 +55,7 @@ def cursors(redis: Redis) -> LiveCursors:
     known = LiveCursors(redis)
     run = new_id()
     known.begin(first(run))
-    known.forgive(first(run))
+    known.reset_attempts(first(run))
     known.place(run, LANE)
     known.advance(first(run), "c", sent=2)
     known.claim(first(run))
@@ -118,7 +118,7 @@ def test_a_lane_is_placed_and_a_page_forgiven(cursors: LiveCursors, run: RunId) 
     cursors.place(run, LANE)
     assert_lost()
     lose()
-    cursors.forgive(first(run))
+    cursors.reset_attempts(first(run))
     assert_lost()
 
     assert cursors.read(run, 1) == LiveCursor(generation=1, page=0, cursor=None, sent=1)
@@ -139,7 +139,7 @@ def test_who_sets_a_rate_hears_which_one_held_before(redis: Redis, run: RunId) -
 
 def test_the_first_rate_has_none_before_it(redis: Redis, run: RunId) -> None:
     fleet = FleetRate(redis, f"test-{run}")
-    redis.script_load(live.lua("set_rate"))
+    redis.script_load(redis_client.lua("set_rate"))
 
     lose()
     assert fleet.set(Rate("9/s")) is None

@@ -8,9 +8,9 @@ from datetime import datetime
 import pytest
 from integration.site import NOON, Site
 
+from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.model import PageMessage, Run
-from backfill_tasks.engine.pace import Pace
-from backfill_tasks.engine.page import Committed, PutOff, Refused
+from backfill_tasks.engine.page.transaction import Committed, PutOff, Refused
 
 #: Refuses to commit where more of our jobs would be pending then than may be. Whoever commits is alone and sees all
 #: that was committed before, so nothing escapes it; pages are at work side by side until then.
@@ -265,7 +265,7 @@ class TestAPageWithoutRoom:
         waiting.deliver()
         waiting.deliver()
 
-        assert waiting.runs.watch_over(standing_seconds=0, held=set) == []
+        assert waiting.runs.watch_over(stalled_seconds=0, held=set) == []
         waiting.close()
 
     def test_stays_paused_when_the_run_is_paused_while_it_waits(self, site: Site) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from integration.site import NOON, STARTED, STATEMENT_MS, Host, Site
 
-from backfill_tasks.engine.backfill import PageContext
+from backfill_tasks.backfills.message_rollups import MessageRollups
+from backfill_tasks.engine.contract import PageContext
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
-from backfill_tasks.engine.page import PAGE_ROWS
+from backfill_tasks.engine.page.transaction import PAGE_ROWS
 from backfill_tasks.engine.verification import Verifier
-from backfill_tasks.message_rollups import MessageRollups
 
-FOLDER = Path(__file__).parents[2] / "backfill_tasks/message_rollups"
+FOLDER = Path(__file__).parents[2] / "backfill_tasks/backfills/message_rollups"
 NAME = MessageRollups.name
 
 ROLLUPS = ("lastInboundAt", "lastOutboundAt", "lastMessageAt", "lastMessageDirection")
@@ -44,9 +44,9 @@ def page(site: Site, *, limit: int = 500, rows: int = PAGE_ROWS, client_ids: lis
         return MessageRollups().page(connection, window, PageContext({"client_ids": client_ids}, STARTED))
 
 
-def survey(site: Site) -> PageResult:
+def dry_run(site: Site) -> PageResult:
     with site.engine.begin() as connection:
-        return MessageRollups().survey(connection, Window(Bounds(None, site.last_lead()), 500, PAGE_ROWS), CONTEXT)
+        return MessageRollups().dry_run(connection, Window(Bounds(None, site.last_lead()), 500, PAGE_ROWS), CONTEXT)
 
 
 def runbook_statement() -> str:
@@ -133,7 +133,7 @@ class TestWhatTheInboxCompares:
         site.host.add_leads("a", inbound=0, **current)
         write(site.host, "a", "outbound", 1)
 
-        assert survey(site).counts["updated"] == page(site).counts["updated"] == 1
+        assert dry_run(site).counts["updated"] == page(site).counts["updated"] == 1
         assert site.host.lead("a")["lastZrgOutboundAt"] == at(1)
 
     def test_the_counts_of_the_workspaces_that_were_changed_are_marked_as_stale(self, own_site: Site) -> None:
@@ -192,7 +192,7 @@ class TestWhichLeads:
         site.host.add_leads("wrong-direction", **{**current, "lastMessageDirection": "outbound"})
         site.host.add_leads("silent", inbound=0)
 
-        counted = survey(site)
+        counted = dry_run(site)
         done = page(site)
 
         assert counted.counts == {"read": 2, "updated": 2, "up_to_date": 1, "no_message": 1}

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.engine.ledger.rows import sql_file
-from backfill_tasks.engine.metrics import BUCKETS, PageTimes, WatchedRun, watched_runs
+from backfill_tasks.monitoring.queries import BUCKETS, PageTimes, WatchedRun, watched_runs
 from sandbox.servers import Servers
 
 PAGES = 40_000

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from integration.site import Site
 
+from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.errors import UsageError
-from backfill_tasks.lead_scoring import LeadScoring
 
 
 def walks(*client_ids: str) -> dict[str, list[str] | None]:

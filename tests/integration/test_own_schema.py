@@ -26,7 +26,7 @@ class TestHostsOwnSchema:
         return real
 
     def test_the_whole_job_is_done_and_verified(self, real_site: Site, sample: Sample) -> None:
-        counted = real_site.survey(limit=2_000).counts
+        counted = real_site.dry_run(limit=2_000).counts
 
         run = real_site.whole_run(limit=90, lanes=3)
 

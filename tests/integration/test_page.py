@@ -7,10 +7,10 @@ import pytest
 from integration.site import NOON, STARTED, Site, classes
 from sqlalchemy import text
 
-from backfill_tasks.engine.backfill import PageContext
+from backfill_tasks.backfills.lead_scoring import LeadScoring
+from backfill_tasks.engine.contract import PageContext
 from backfill_tasks.engine.model import Bounds, Window
-from backfill_tasks.engine.page import PAGE_ROWS
-from backfill_tasks.lead_scoring import LeadScoring
+from backfill_tasks.engine.page.transaction import PAGE_ROWS
 from sandbox.host.sample import create_schema
 
 DISQUALIFYING = ("Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscribed", "Bounced", "Bounce")
@@ -167,7 +167,7 @@ class TestClasses:
         assert sum(classes(result).values()) == result.counts["read"]
 
     def test_a_dry_run_counts_what_the_page_then_does(self, sample_site: Site) -> None:
-        counted = sample_site.survey(limit=300)
+        counted = sample_site.dry_run(limit=300)
 
         done = sample_site.page(limit=300)
 
@@ -461,7 +461,7 @@ class TestWhatIsLeftAlone:
     def test_a_dry_run_writes_nothing(self, sample_site: Site) -> None:
         before = sample_site.host.versions()
 
-        sample_site.survey(limit=2_000, rescore_all=True)
+        sample_site.dry_run(limit=2_000, rescore_all=True)
 
         assert sample_site.host.versions() == before
 

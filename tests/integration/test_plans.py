@@ -12,18 +12,18 @@ from integration.site import STATEMENT_MS, Host, Site, own_options
 from psycopg import sql
 from sqlalchemy import Connection
 
+from backfill_tasks.backfills.lead_scoring import LeadScoring
+from backfill_tasks.backfills.lead_scoring.backfill import KEY_PREFIX
+from backfill_tasks.backfills.lead_scoring.queue import LiveQueueAge
+from backfill_tasks.backfills.message_rollups import MessageRollups
 from backfill_tasks.engine import ledger
+from backfill_tasks.engine.admission.pressure import Pressure
 from backfill_tasks.engine.database import begin_read_only
+from backfill_tasks.engine.dry_run import DryRun
 from backfill_tasks.engine.model import Parameters, Run
-from backfill_tasks.engine.page import PAGE_ROWS
-from backfill_tasks.engine.pressure import Pressure
+from backfill_tasks.engine.page.transaction import PAGE_ROWS
 from backfill_tasks.engine.runs import cut, new_id
-from backfill_tasks.engine.survey import Survey
 from backfill_tasks.engine.verification import Verifier
-from backfill_tasks.lead_scoring import LeadScoring
-from backfill_tasks.lead_scoring.backfill import KEY_PREFIX
-from backfill_tasks.lead_scoring.queue import LiveQueueAge
-from backfill_tasks.message_rollups import MessageRollups
 from sandbox.host.sample import TABLES, create_schema, fill
 from sandbox.servers import Servers
 
@@ -136,7 +136,7 @@ def survey_plan(site: Site, *, after: str | None, limit: int, backfill: str = Le
     own = {name: every[name] for name in known.option_names}
     parameters = Parameters(backfill, limit, 1, cursor=after, options=own)
     lanes = cut(site.engine, known, parameters, smallest=1)
-    survey = Survey(site.engine, known, parameters, new_id(), lanes, STATEMENT_MS, single_batch=True)
+    survey = DryRun(site.engine, known, parameters, new_id(), lanes, STATEMENT_MS, single_batch=True)
     with explained(site.engine) as plans:
         with survey.walking():
             pass

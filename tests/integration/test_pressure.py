@@ -15,9 +15,10 @@ from integration.site import OUR_KEY, Site
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
+from backfill_tasks.backfills.lead_scoring import LeadScoring
+from backfill_tasks.backfills.lead_scoring.queue import LiveQueueAge
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.database import is_transient, statement
-from backfill_tasks.engine.indicators import (
+from backfill_tasks.engine.admission.indicators import (
     ActiveSessions,
     Indicator,
     LockWaits,
@@ -29,9 +30,8 @@ from backfill_tasks.engine.indicators import (
     ReplicationLag,
     Row,
 )
-from backfill_tasks.engine.pace import Pace
-from backfill_tasks.lead_scoring import LeadScoring
-from backfill_tasks.lead_scoring.queue import LiveQueueAge
+from backfill_tasks.engine.admission.pace import Pace
+from backfill_tasks.engine.database import is_transient, statement
 
 STATISTICS = (ReplicationLag, LockWaits, ActiveSessions, OldestTransaction, OthersAtWork)
 
@@ -446,7 +446,7 @@ class TestALiveQueueThatCantBeMeasured:
         own_site.host.do(f"DROP ROLE {name}")
 
     def bloat(self, site: Site) -> None:
-        """Leave the index full of jobs that waited once, as a host does whose table no vacuum gets to."""
+        """Admitted the index full of jobs that waited once, as a host does whose table no vacuum gets to."""
         site.host.add_leads("lead-1", overallScore=7)
         site.host.do('ALTER TABLE "BackgroundJob" SET (autovacuum_enabled = off)')
         site.host.do(

@@ -8,7 +8,7 @@ from harness import wait_for
 from kombu import Exchange, Producer, Queue
 from redis import Redis
 
-from backfill_tasks import transport
+from backfill_tasks.worker import transport
 from chaos.proxy import Proxy
 from sandbox.servers import Servers
 

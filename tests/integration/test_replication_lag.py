@@ -7,9 +7,9 @@ from harness import wait_for
 from integration.standby import NoBaseBackupError, Standby
 from sqlalchemy import Engine, text
 
+from backfill_tasks.engine.admission.indicators import Reading, ReplicationLag
+from backfill_tasks.engine.admission.pressure import Pressure
 from backfill_tasks.engine.database import connect, parse_url
-from backfill_tasks.engine.indicators import Reading, ReplicationLag
-from backfill_tasks.engine.pressure import Pressure
 from sandbox.servers import Postgres
 
 

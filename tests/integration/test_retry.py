@@ -7,9 +7,9 @@ import pytest
 from integration.site import Site
 
 from backfill_tasks.engine import ledger
+from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.model import Run, RunState
-from backfill_tasks.engine.pace import Pace
-from backfill_tasks.engine.retry import Tried
+from backfill_tasks.engine.quarantine import Tried
 
 LEADS = ("lead-1", "lead-2", "lead-3", "lead-4", "lead-5")
 REFUSED = ("lead-2", "lead-4")

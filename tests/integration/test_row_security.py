@@ -9,14 +9,14 @@ import pytest
 from integration.site import Site
 from sqlalchemy.exc import DBAPIError
 
+from backfill_tasks.backfills.lead_scoring import LeadScoring
+from backfill_tasks.backfills.message_rollups import MessageRollups
 from backfill_tasks.engine import schema
-from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.engine.runs import cut
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.errors import HostError, LedgerError
-from backfill_tasks.lead_scoring import LeadScoring
-from backfill_tasks.message_rollups import MessageRollups
 
 LEDGER = ("event", "hold", "lane", "migration", "page", "quarantine", "run")
 
@@ -87,7 +87,7 @@ class TestHost:
     ) -> None:
         weak.hide(f'"{table}"')
 
-        with pytest.raises(HostError, match=rf'row-level security .*"public"\."{table}".*{weak.cure}$'):
+        with pytest.raises(HostError, match=rf'row-level security .*"public"\."{table}".*{weak.fix}$'):
             check(weak.site, LeadScoring(), apply=apply)
         weak.mend()
         check(weak.site, LeadScoring(), apply=apply)
@@ -110,7 +110,7 @@ class TestHost:
         check(weak.site, LeadScoring())
 
         weak.owner.host.do('ALTER TABLE "Lead" FORCE ROW LEVEL SECURITY')
-        with pytest.raises(HostError, match=weak.cure):
+        with pytest.raises(HostError, match=weak.fix):
             check(weak.site, LeadScoring())
         weak.owner.host.do('ALTER TABLE "Lead" OWNER TO CURRENT_USER')
 
@@ -131,7 +131,7 @@ class TestLedger:
 
         with (
             weak.site.engine.begin() as connection,
-            pytest.raises(LedgerError, match=rf"row-level security .* \({table}\): {weak.cure}$"),
+            pytest.raises(LedgerError, match=rf"row-level security .* \({table}\): {weak.fix}$"),
         ):
             schema.require(connection)
         weak.mend()
@@ -157,7 +157,7 @@ class TestLedger:
         host.do(f"GRANT CREATE ON DATABASE {host.connection.info.dbname} TO {weak.role}")
 
         with (
-            pytest.raises(LedgerError, match=rf"row-level security .*\(migration\): {weak.cure}$"),
+            pytest.raises(LedgerError, match=rf"row-level security .*\(migration\): {weak.fix}$"),
             weak.site.engine.begin() as connection,
         ):
             schema.migrate(connection)
@@ -184,7 +184,7 @@ class TestPage:
 
         assert step.outcome == "put off"
         assert f'row-level security hides rows of "public"."{table}"' in (step.reason or "")
-        assert (step.reason or "").endswith(started.cure)
+        assert (step.reason or "").endswith(started.fix)
         (lane,) = started.owner.host.rows("SELECT state, reason, waits FROM backfill.lane")
         assert lane == {"state": "running", "reason": step.reason, "waits": 1}
         assert started.owner.host.enqueued() == ["lead-1"]

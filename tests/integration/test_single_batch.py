@@ -5,9 +5,9 @@ from harness import wait_for
 from integration.site import STATEMENT_MS, Site, own_options
 
 from backfill_tasks.engine import batch, ledger
+from backfill_tasks.engine.dry_run import DryRun
 from backfill_tasks.engine.model import Parameters, Run, RunId
 from backfill_tasks.engine.runs import cut, new_id
-from backfill_tasks.engine.survey import Survey
 
 
 @pytest.fixture
@@ -22,10 +22,10 @@ def far_down(site: Site) -> Site:
     return site
 
 
-def seeded_by_the_watchdog(site: Site) -> list[ledger.StandingLane]:
+def seeded_by_the_watchdog(site: Site) -> list[ledger.StalledLane]:
     past = "now() - interval '1 hour'"
     site.host.do(f"UPDATE backfill.lane SET moved_at = {past}, held_until = {past}")
-    return site.runs.watch_over(standing_seconds=1, held=tuple)
+    return site.runs.watch_over(stalled_seconds=1, held=tuple)
 
 
 def pages(site: Site, run: RunId) -> list[int]:
@@ -154,7 +154,7 @@ def test_a_dry_run_of_one_batch_says_that_it_read_nothing(far_down: Site, monkey
     backfill = far_down.parts.backfills["lead-scoring"]
     parameters = Parameters("lead-scoring", 1, 1, options=own_options(client_ids=["small"]))
     lanes = cut(far_down.engine, backfill, parameters, smallest=1)
-    dry = Survey(far_down.engine, backfill, parameters, new_id(), lanes, STATEMENT_MS, single_batch=True)
+    dry = DryRun(far_down.engine, backfill, parameters, new_id(), lanes, STATEMENT_MS, single_batch=True)
 
     with dry.walking():
         ended = wait_for(lambda: dry.read() if dry.read().state != "running" else None, what="the dry run to end")

@@ -13,12 +13,12 @@ from integration.site import STATEMENT_MS, Site
 from integration.standby import NoBaseBackupError, Standby
 from sqlalchemy import Connection, Engine, text
 
-from backfill_tasks.engine.backfill import PageContext, Stretch
+from backfill_tasks.backfills.lead_scoring import LeadScoring
+from backfill_tasks.engine.contract import PageContext, Stretch
 from backfill_tasks.engine.database import connect, load_sql, parse_url, statement
 from backfill_tasks.engine.model import Window
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.errors import UnverifiedError
-from backfill_tasks.lead_scoring import LeadScoring
 from sandbox.servers import Postgres, Servers
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from integration.site import Site
 
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.ledger import StandingLane
+from backfill_tasks.engine.ledger import StalledLane
 from backfill_tasks.engine.model import PageMessage
 
 HOUR = 3_600.0
@@ -24,8 +24,8 @@ class Fleet:
         return {message.task_id for message in self.messages}
 
 
-def watch(site: Site, *on_their_way: PageMessage, standing_seconds: float = 0) -> list[StandingLane]:
-    return site.runs.watch_over(standing_seconds=standing_seconds, held=Fleet(on_their_way))
+def watch(site: Site, *on_their_way: PageMessage, stalled_seconds: float = 0) -> list[StalledLane]:
+    return site.runs.watch_over(stalled_seconds=stalled_seconds, held=Fleet(on_their_way))
 
 
 def started(site: Site, *, lanes: int = 1) -> list[PageMessage]:
@@ -48,7 +48,7 @@ class TestALaneThatStands:
     def test_is_told(self, site: Site) -> None:
         (lost,) = started(site)
 
-        assert watch(site) == [StandingLane(lost.run, lane=1, page=0, generation=1)]
+        assert watch(site) == [StalledLane(lost.run, lane=1, page=0, generation=1)]
 
     def test_has_not_moved_by_that(self, site: Site) -> None:
         (lost,) = started(site)
@@ -57,7 +57,7 @@ class TestALaneThatStands:
         watch(site)
 
         assert site.read(lost.run).lanes[0].moved_at == before
-        assert watch(site, standing_seconds=HOUR) == []
+        assert watch(site, stalled_seconds=HOUR) == []
 
     def test_goes_on_after_the_last_page_that_was_committed(self, site: Site) -> None:
         site.waiting[:] = started(site)
@@ -135,7 +135,7 @@ class TestALaneThatIsHeldBack:
     def test_that_has_just_moved_is_not_seeded_again(self, site: Site) -> None:
         started(site)
 
-        assert watch(site, standing_seconds=HOUR) == []
+        assert watch(site, stalled_seconds=HOUR) == []
 
     def test_by_an_operator_is_not_seeded_again(self, site: Site) -> None:
         (lost,) = started(site)
@@ -153,7 +153,7 @@ class TestALaneThatIsHeldBack:
         fleet = Fleet()
         started(site)
 
-        site.runs.watch_over(standing_seconds=HOUR, held=fleet)
+        site.runs.watch_over(stalled_seconds=HOUR, held=fleet)
 
         assert fleet.asked == []
 

@@ -22,13 +22,14 @@ from redis import Redis
 from sqlalchemy import event
 
 from backfill_tasks import settings
-from backfill_tasks.engine import page, schema, survey, verification
-from backfill_tasks.engine.backfill import Backfill
+from backfill_tasks.engine import dry_run, schema, verification
 from backfill_tasks.engine.chain import Step
+from backfill_tasks.engine.contract import Backfill
+from backfill_tasks.engine.dry_run import DryRun
 from backfill_tasks.engine.ledger import NewRun
 from backfill_tasks.engine.model import Bounds, Lane, PageMessage, Parameters, Run, RunId
+from backfill_tasks.engine.page import transaction
 from backfill_tasks.engine.runs import cut, new_id
-from backfill_tasks.engine.survey import Survey
 from backfill_tasks.engine.verification import Verification, Verifier
 from backfill_tasks.wiring import Parts, assemble
 from sandbox.host.sample import TABLES, create_schema
@@ -256,9 +257,9 @@ class Laboratory:
         """The lanes of a run."""
         return cut(self.parts.engine, self.backfill, parameters(order), smallest=1)
 
-    def survey(self, order: Order, *, single_batch: bool = False) -> Run:
+    def dry_run(self, order: Order, *, single_batch: bool = False) -> Run:
         """The dry run, to its end."""
-        dry = Survey(
+        dry = DryRun(
             engine=self.parts.engine,
             backfill=self.backfill,
             parameters=parameters(order),
@@ -345,6 +346,6 @@ def parameters(order: Order) -> Parameters:
 def looking_at(rows: int) -> Iterator[None]:
     """Let pages look at so few rows that a small table is a sparse one."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (page, survey, verification):
+        for module in (transaction, dry_run, verification):
             patch.setattr(module, "PAGE_ROWS", rows)
         yield

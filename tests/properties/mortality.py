@@ -14,7 +14,7 @@ from redis import Redis
 from redis.client import Pipeline
 from sqlalchemy import Engine, event
 
-from backfill_tasks.engine.live import LiveCursors
+from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.model import PageMessage
 from backfill_tasks.engine.runs import Runs
 

@@ -22,7 +22,7 @@ from properties.oracle import ENQUEUED, READ, Span, naive_utc
 from sqlalchemy import text
 
 from backfill_tasks.engine.model import UNFINISHED, PageMessage, Run, RunId
-from backfill_tasks.engine.page import MOST_ATTEMPTS
+from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,8 +32,8 @@ T = TypeVar("T")
 #: Which of several, by its place modulo their number.
 which = st.integers(0, 63)
 #: After how many steps a process dies; a lane's last page takes about 30. None: it lives.
-deadly = st.integers(0, 32)
-deaths = st.none() | deadly
+poison = st.integers(0, 32)
+deaths = st.none() | poison
 
 #: What others may do while a page is between its commit and the sending of the next.
 MEANWHILE = ("pause", "cancel", "resume", "watchdog", "duplicate", "empty redis")
@@ -101,7 +101,7 @@ class Faults(RuleBasedStateMachine):
                 self._deliver(self.waiting.pop(0))
 
     @precondition(lambda self: self.waiting)
-    @rule(index=which, steps=deadly, comes_back=st.booleans())
+    @rule(index=which, steps=poison, comes_back=st.booleans())
     def deliver_a_message_to_a_process_that_dies(self, index: int, steps: int, *, comes_back: bool) -> None:
         message = self.waiting.pop(index % len(self.waiting))
         if not self._deliver(message, dies_after=steps) and comes_back:
@@ -364,7 +364,7 @@ class Faults(RuleBasedStateMachine):
     def _watch(self, *, dies_after: int | None = None) -> None:
         held = {message.task_id for message in self.waiting}
         before = list(self.waiting)
-        lost = self._act(lambda: self.runs.watch_over(standing_seconds=0, held=lambda: held), dies_after=dies_after)
+        lost = self._act(lambda: self.runs.watch_over(stalled_seconds=0, held=lambda: held), dies_after=dies_after)
         for lane in lost or ():
             assert lane.awaited.task_id not in held, f"{lane} was seeded again, and its message was not lost: {before}"
 

@@ -45,7 +45,7 @@ def test_a_dry_run_counts_every_lead_as_the_rules_say(laboratory: Laboratory, ca
     host = laboratory.load(case.host)
     fated = oracle.fates(host, case.order.rules, laboratory.after(case.order.cursor))
 
-    dry = laboratory.survey(case.order)
+    dry = laboratory.dry_run(case.order)
 
     assert dry.state == "complete"
     assert dry.finished_at is not None
@@ -58,7 +58,7 @@ def test_a_dry_run_counts_every_lead_as_the_rules_say(laboratory: Laboratory, ca
 def test_a_dry_run_writes_nothing(laboratory: Laboratory, case: Case) -> None:
     host = laboratory.load(case.host)
 
-    laboratory.survey(case.order)
+    laboratory.dry_run(case.order)
 
     assert laboratory.snapshot() == host
     assert laboratory.redis.dbsize() == 0
@@ -70,7 +70,7 @@ def test_a_dry_run_writes_nothing(laboratory: Laboratory, case: Case) -> None:
 @given(cases(), deliveries)
 def test_a_run_does_what_its_dry_run_counted(laboratory: Laboratory, case: Case, random: Random) -> None:
     laboratory.load(case.host)
-    dry = laboratory.survey(case.order)
+    dry = laboratory.dry_run(case.order)
 
     run = laboratory.run(case.order, random)
 
@@ -233,7 +233,7 @@ def test_a_single_batch_ends_with_the_first_page_that_reads_something(
 ) -> None:
     order = replace(case.order, lanes=1)
     laboratory.load(case.host)
-    dry = laboratory.survey(order, single_batch=True)
+    dry = laboratory.dry_run(order, single_batch=True)
 
     run = laboratory.start(order, single_batch=True)
     laboratory.drain(order, random)
@@ -285,7 +285,7 @@ def test_a_single_batch_is_one_page_whatever_else_waits_and_however_many_workers
     laboratory.parts.runs.resume(run, single_batch=True)
     if watched:
         held = {message.task_id for message in laboratory.broker.waiting}
-        laboratory.parts.runs.watch_over(standing_seconds=0, held=lambda: held)
+        laboratory.parts.runs.watch_over(stalled_seconds=0, held=lambda: held)
     messages = laboratory.broker.waiting[::-1]
 
     with looking_at(order.rows), ThreadPoolExecutor(len(messages)) as workers:

@@ -2,7 +2,7 @@
 
 from celery.events.state import Task
 
-from backfill_tasks.flower import show
+from backfill_tasks.worker.flower import show
 
 
 class TestShow:

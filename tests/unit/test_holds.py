@@ -7,9 +7,9 @@ from celery.worker import state
 from celery.worker.request import Request
 from kombu.message import Message
 
-from backfill_tasks.celery import app
-from backfill_tasks.fleet import backfill_holds
-from backfill_tasks.tasks import page
+from backfill_tasks.worker.app import app
+from backfill_tasks.worker.fleet import backfill_holds
+from backfill_tasks.worker.tasks import page
 
 
 class TestHolds:

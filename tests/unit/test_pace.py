@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from backfill_tasks.engine.pace import Pace, next_size
+from backfill_tasks.engine.admission.pace import Pace, next_size
 
 LIMIT = 500
 TARGET_MS = 200

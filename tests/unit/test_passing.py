@@ -7,7 +7,7 @@ from celery.beat import SchedulingError
 from kombu.exceptions import OperationalError
 from redis.exceptions import DataError, ReadOnlyError
 
-from backfill_tasks.passing import PassingFaultFilter
+from backfill_tasks.worker.passing import PassingFaultFilter
 
 
 def logged(error: Exception, *, level: int = logging.ERROR) -> str:

@@ -7,13 +7,13 @@ from typing import Any, get_args
 
 import pytest
 
+from backfill_tasks.backfills.lead_scoring import LeadScoring
+from backfill_tasks.backfills.message_rollups import MessageRollups
+from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.ledger import Event
 from backfill_tasks.engine.model import Bounds, Lane, Mode, Parameters, Quarantined, Run, RunId, RunState
 from backfill_tasks.engine.outcome import Outcome
-from backfill_tasks.engine.pace import Pace
 from backfill_tasks.engine.verification import Verification
-from backfill_tasks.lead_scoring import LeadScoring
-from backfill_tasks.message_rollups import MessageRollups
 from cli import render
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

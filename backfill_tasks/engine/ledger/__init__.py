@@ -35,7 +35,7 @@ from backfill_tasks.engine.ledger.reading import (
 from backfill_tasks.engine.ledger.rows import note, who
 from backfill_tasks.engine.ledger.runs import (
     NewRun,
-    StandingLane,
+    StalledLane,
     create,
     finish,
     hold_starts,
@@ -44,7 +44,7 @@ from backfill_tasks.engine.ledger.runs import (
     revive,
     running,
     set_state,
-    standing,
+    stalled,
     tune,
     unended,
 )
@@ -59,7 +59,7 @@ __all__ = [
     "NewRun",
     "Place",
     "Span",
-    "StandingLane",
+    "StalledLane",
     "Tally",
     "Unfinished",
     "claims",
@@ -90,7 +90,7 @@ __all__ = [
     "revive",
     "running",
     "set_state",
-    "standing",
+    "stalled",
     "take_turn",
     "time_of",
     "timeline",

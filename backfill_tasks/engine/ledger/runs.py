@@ -31,7 +31,7 @@ class NewRun:
 
 
 @dataclass(frozen=True)
-class StandingLane:
+class StalledLane:
     """A lane that has not moved for a while."""
 
     run: RunId
@@ -131,7 +131,7 @@ def raise_generations(connection: Connection, run: RunId, lanes: Sequence[int]) 
     )
 
 
-def revive(connection: Connection, standing: StandingLane) -> Lane | None:
+def revive(connection: Connection, stalled: StalledLane) -> Lane | None:
     """Begin a new chain in a lane that stands; None if since it was seen to, it has moved, ended or been seeded."""
     row = connection.execute(
         statement(
@@ -140,16 +140,16 @@ def revive(connection: Connection, standing: StandingLane) -> Lane | None:
             " AND state = 'running' RETURNING *"
         ),
         {
-            "run": standing.run,
-            "lane": standing.lane,
-            "page": standing.page,
-            "generation": standing.generation,
+            "run": stalled.run,
+            "lane": stalled.lane,
+            "page": stalled.page,
+            "generation": stalled.generation,
         },
     ).one_or_none()
     if row is None:
         return None
-    detail = {"lane": standing.lane, "page": standing.page, "reason": "its task was lost"}
-    note(connection, standing.run, "lane seeded again", detail, who=who())
+    detail = {"lane": stalled.lane, "page": stalled.page, "reason": "its task was lost"}
+    note(connection, stalled.run, "lane seeded again", detail, who=who())
     return lane_of(row)
 
 
@@ -190,10 +190,10 @@ def reopen(connection: Connection, run: RunId, *, single_batch: bool, batch_lane
     )
 
 
-def standing(connection: Connection, seconds: float) -> list[StandingLane]:
+def stalled(connection: Connection, seconds: float) -> list[StalledLane]:
     """Lanes that have not moved for so many seconds though nothing that the ledger knows of holds them back."""
-    rows = connection.execute(sql_file("standing"), {"seconds": seconds})
-    return [StandingLane(RunId(row.run_id), row.number, row.page, row.generation) for row in rows]
+    rows = connection.execute(sql_file("stalled"), {"seconds": seconds})
+    return [StalledLane(RunId(row.run_id), row.number, row.page, row.generation) for row in rows]
 
 
 def running(connection: Connection) -> list[RunId]:

@@ -1,0 +1,1 @@
+"""The backfills that come with the package."""

@@ -1,0 +1,100 @@
+"""What all backfills of the host's leads have in common."""
+
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection, TextClause
+
+from backfill_tasks.backfills.host import rights, sql
+from backfill_tasks.engine.contract import Backfill, Missing
+from backfill_tasks.engine.model import Bounds, Options, Window
+from backfill_tasks.errors import UsageError
+
+#: So many workspaces are named in a line.
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Leads(Backfill, ABC):
+    """A backfill whose items are the host's leads. `schema` is that of the host's tables.
+
+    One of its options is `client_ids`: a list of workspaces, or None for all.
+    """
+
+    items: ClassVar[str] = "leads"
+    #: What it does with the host's tables, and so the rights that it needs, as GRANT lists them.
+    rights: ClassVar[Mapping[str, str]]
+
+    schema: str = "public"
+
+    def check_options(self, options: Options) -> None:
+        """Refuse options that no command line has made: other names than its own, workspaces that are no list."""
+        if set(options) != set(self.option_names):
+            raise ValueError(f"its options are {', '.join(sorted(options))}")
+        ids = options["client_ids"]
+        if ids is not None and not (isinstance(ids, list) and ids and all(isinstance(each, str) for each in ids)):
+            raise ValueError(f"client_ids is {ids!r}")
+
+    def missing(self, connection: Connection, *, apply: bool) -> list[Missing]:
+        """Missing tables and missing rights."""
+        needed = {table: every if apply else "SELECT" for table, every in self.rights.items()}
+        found = [rights.missing(connection, self.schema, table, each) for table, each in needed.items()]
+        return [each for each in found if each is not None]
+
+    def check(self, connection: Connection, options: Options, *, apply: bool) -> None:
+        """Refuse missing tables, missing rights and unknown workspaces."""
+        self.check_host(connection, apply=apply)
+        wanted = options["client_ids"]
+        if wanted is None:
+            return
+        found = connection.execute(
+            sql.statement('SELECT id FROM {host}."Client" WHERE id = ANY (:ids)', self.schema), {"ids": list(wanted)}
+        )
+        unknown = sorted(set(wanted) - set(found.scalars()))
+        if unknown:
+            names = ", ".join(repr(each) for each in unknown)
+            raise UsageError(f"there is no workspace {names}: --client-id takes ids of the table Client")
+
+    def overlap(self, options: Options, others: Options) -> str | None:
+        """The workspaces that are in both."""
+        chosen = [set(each["client_ids"]) for each in (options, others) if each["client_ids"] is not None]
+        if not chosen:
+            return "all workspaces"
+        shared = sorted(set.intersection(*chosen))
+        if not shared:
+            return None
+        more = f" and {len(shared) - _MOST_NAMED} more" if len(shared) > _MOST_NAMED else ""
+        return f"workspace{'s' * (len(shared) > 1)} {', '.join(shared[:_MOST_NAMED])}{more}"
+
+    def previous_key(self, connection: Connection, item: str) -> str | None:
+        """Looked up by the primary key, whether the item itself is still there or not."""
+        query = sql.statement('SELECT max(id) FROM {host}."Lead" WHERE id < :item', self.schema)
+        found: str | None = connection.execute(query, {"item": item}).scalar_one()
+        return found
+
+    def file(self, *paths: str) -> TextClause:
+        """A statement out of SQL files; see `sql.file`."""
+        return sql.file(self.schema, *paths)
+
+
+def window_values(window: Window) -> dict[str, Any]:
+    """A window as the statements' parameters."""
+    return {
+        "lower": window.bounds.lower,
+        "upper": window.bounds.upper,
+        "limit": window.limit,
+        "rows": window.rows,
+    }
+
+
+def stretch_values(stretches: Sequence[Bounds]) -> dict[str, Any]:
+    """Several stretches as the parameters of statements that read whole tables."""
+    return {"lowers": [each.lower for each in stretches], "uppers": [each.upper for each in stretches]}
+
+
+def naive(moment: datetime) -> datetime:
+    """The host's TIMESTAMP(3) columns hold UTC without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None)

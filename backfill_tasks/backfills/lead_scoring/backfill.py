@@ -1,0 +1,251 @@
+"""The host's rules of scoring, as a backfill."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection
+
+from backfill_tasks.backfills.host import Leads
+from backfill_tasks.backfills.host.leads import naive, stretch_values, window_values
+from backfill_tasks.backfills.lead_scoring.queue import Drain, LiveQueueAge
+from backfill_tasks.engine.admission.indicators import Indicator
+from backfill_tasks.engine.admission.pace import Pace
+from backfill_tasks.engine.contract import PageClaim, PageContext, RowChanged, Stretch
+from backfill_tasks.engine.model import Bounds, Options, PageResult, Run, Window
+from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
+
+#: The stable key of the jobs that are ours: one a lead, whatever run wrote it.
+KEY_PREFIX = "lead_scoring_backfill:"
+
+#: Lead."sentimentTag", compared exactly, that disqualifies a lead.
+DISQUALIFYING = ("Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscribed", "Bounced", "Bounce")
+
+#: The longest delay between two jobs: a day, in milliseconds.
+MOST_DELAY_MS = 86_400_000
+
+_DISQUALIFIED_REASONING = "Automatically disqualified: "
+_MAX_ATTEMPTS = 3
+
+#: How often the host takes jobs out of its queue where no setting says it: its cron calls once a minute.
+_USUAL_DRAIN_SECONDS = 60.0
+
+#: The statuses of jobs that are shown even where no job has them.
+_STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
+
+#: What both the page and its dry run begin with.
+_SELECTION = ("lead_scoring/selection.sql", "host/page_end.sql")
+
+
+@dataclass(frozen=True)
+class LeadScoring(Leads):
+    """Enqueues the job of every lead that takes part and has no score.
+
+    `drain` is when the host takes jobs out of its queue.
+
+    Options: `client_ids` (a list, or None for all workspaces), `rescore_all`, `delay_ms`.
+    """
+
+    name: ClassVar[str] = "lead-scoring"
+    classes: ClassVar[Mapping[str, str]] = {
+        "inserted": "job created",
+        "requeued": "job had ended, PENDING again",
+        "refreshed": "job was PENDING, made new",
+        "in_flight": "RUNNING or an unknown status: left alone",
+        "disqualified": "scored 1, no job",
+    }
+    passed_over: ClassVar[Mapping[str, str]] = {
+        "already_scored": "have a score",
+        "no_inbound": "never wrote to us",
+    }
+    option_names: ClassVar[Sequence[str]] = ("client_ids", "rescore_all", "delay_ms")
+    jobs: ClassVar[Sequence[str]] = ("inserted", "requeued")
+    unresolved: ClassVar[Mapping[str, str]] = {
+        "failed": "their job FAILED: its lastError says why",
+        "without_score": "their job SUCCEEDED and left no score",
+        "unknown_status": "a job status that this version doesn't know",
+    }
+    rights: ClassVar[Mapping[str, str]] = {
+        "Client": "SELECT",
+        "Message": "SELECT",
+        "Lead": "SELECT, UPDATE",
+        "BackgroundJob": "SELECT, INSERT, UPDATE",
+    }
+
+    drain: Drain = field(default_factory=Drain)
+
+    def check_options(self, options: Options) -> None:
+        """Refuse options that no command line has made."""
+        super().check_options(options)
+        rescore_all, delay_ms = options["rescore_all"], options["delay_ms"]
+        if not isinstance(rescore_all, bool):
+            raise ValueError(f"rescore_all is {rescore_all!r}")  # noqa: TRY004  a value of a file, not an argument
+        if type(delay_ms) is not int or not 0 <= delay_ms <= MOST_DELAY_MS:
+            raise ValueError(f"delay_ms is {delay_ms!r}")
+
+    def split(
+        self, connection: Connection, options: Options, *, after: str | None, lanes: int, smallest: int
+    ) -> list[str]:
+        """Lanes of equally many eligible leads, counted in one pass over the ids."""
+        values = {"after": after, "lanes": lanes, "smallest": smallest, **_filters(options)}
+        return list(connection.execute(self.file("lead_scoring/split.sql", "host/lanes.sql"), values).scalars())
+
+    def page(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
+        """Disqualify, upsert and count one page in one statement."""
+        values = {
+            **window_values(window),
+            **_filters(context.options),
+            "disqualifying": list(DISQUALIFYING),
+            "key_prefix": KEY_PREFIX,
+            "disqualified_reasoning": _DISQUALIFIED_REASONING,
+            "max_attempts": _MAX_ATTEMPTS,
+            "delay_ms": context.options["delay_ms"],
+            "started_at": naive(context.started_at),
+            "ordinal": context.ordinal,
+            "spacing_ms": context.spacing_ms or 0.0,
+            "due_at": context.due_at and naive(context.due_at),
+            "drain_seconds": self.drain.seconds,
+            "drain_lead_seconds": self.drain.lead_seconds,
+        }
+        row = connection.execute(self.file(*_SELECTION, "lead_scoring/page.sql"), values).one()
+        counts = {name: getattr(row, name) for name in ("read", *self.classes)}
+        if sum(counts[name] for name in self.classes) != row.read:
+            raise RowChanged
+        if not (self.needs_ordinals(context.options) or context.spacing_ms):
+            return PageResult(row.cursor, counts, enqueued=row.enqueued)
+        numbered = row.inserted + row.requeued + row.refreshed
+        return PageResult(row.cursor, counts, numbered, row.due_at and row.due_at.replace(tzinfo=UTC), row.enqueued)
+
+    def dry_run(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
+        """Count one page through the same selection."""
+        values = {
+            **window_values(window),
+            **_filters(context.options),
+            "disqualifying": list(DISQUALIFYING),
+            "key_prefix": KEY_PREFIX,
+        }
+        row = connection.execute(self.file(*_SELECTION, "lead_scoring/dry_run.sql"), values).one()
+        counts = {name: getattr(row, name) for name in ("read", *self.classes, *self.passed_over)}
+        return PageResult(row.cursor, counts)
+
+    def verify(self, connection: Connection, window: Window, context: PageContext) -> Stretch:
+        """Look for eligible leads that have neither job nor score, and for jobs that ended without a score."""
+        return self._verify("verify.sql", connection, context, window_values(window))
+
+    def verify_full(self, connection: Connection, stretches: Sequence[Bounds], context: PageContext) -> Stretch:
+        """Look for the same by hash joins of whole tables."""
+        return self._verify("verify_full.sql", connection, context, stretch_values(stretches))
+
+    def _verify(self, file: str, connection: Connection, context: PageContext, bounds: Mapping[str, Any]) -> Stretch:
+        values = {
+            **bounds,
+            **_filters(context.options),
+            "disqualifying": list(DISQUALIFYING),
+            "key_prefix": KEY_PREFIX,
+            "started_at": naive(context.started_at),
+        }
+        row = connection.execute(self.file(f"lead_scoring/{file}", "lead_scoring/verdict.sql"), values).one()
+        return Stretch(
+            row.cursor,
+            row.missing,
+            row.arrived,
+            row.looked_at,
+            {name: getattr(row, name) for name in self.unresolved},
+            row.waiting,
+        )
+
+    def recount_full(self, connection: Connection, claims: Sequence[PageClaim]) -> Sequence[dict[str, int]]:
+        """Count the same by hash joins of whole tables: rows and pages meet by their times."""
+        written = [(number, claim, at) for number, claim in enumerate(claims) for at in claim.times]
+        values = {
+            "numbers": [number for number, _, _ in written],
+            "lowers": [claim.lower for _, claim, _ in written],
+            "cursors": [claim.cursor for _, claim, _ in written],
+            "times": [naive(at) for _, _, at in written],
+            "key_prefix": KEY_PREFIX,
+            "disqualified_reasoning": _DISQUALIFIED_REASONING,
+        }
+        found = [{"inserted": 0, "disqualified": 0} for _ in claims]
+        for row in connection.execute(self.file("lead_scoring/recount_full.sql"), values):
+            found[row.number][row.class_] = row.rows
+        return found
+
+    def recount(self, connection: Connection, claim: PageClaim) -> dict[str, int]:
+        """Count the jobs and the scores that carry the page's own times."""
+        values = {
+            "lower": claim.lower,
+            "cursor": claim.cursor,
+            "times": [naive(each) for each in claim.times],
+            "key_prefix": KEY_PREFIX,
+            "disqualified_reasoning": _DISQUALIFIED_REASONING,
+        }
+        row = connection.execute(self.file("lead_scoring/recount.sql"), values).one()
+        return {"inserted": row.inserted, "disqualified": row.disqualified}
+
+    def pending(self, connection: Connection, most: int, context: PageContext | None = None) -> int:
+        """Count our RUNNING jobs, those that come due no later than a drain after the next one, and due live ones.
+
+        A RUNNING job counts because it goes back into the queue when it fails.
+        """
+        due_at = context and _next_due_at(context)
+        values = {
+            "key_prefix": KEY_PREFIX,
+            "most": most,
+            "due_at": due_at and naive(due_at),
+            "drain_seconds": self.drain.seconds or _USUAL_DRAIN_SECONDS,
+        }
+        return int(connection.execute(self.file("lead_scoring/pending.sql"), values).scalar_one())
+
+    def oldest_due_seconds(self, connection: Connection) -> float | None:
+        """Look at the first job of the host's queue, of whatever kind."""
+        seconds: float | None = connection.execute(self.file("lead_scoring/oldest_due.sql")).scalar()
+        return seconds
+
+    def outcome(self, connection: Connection, run: Run) -> Outcome:
+        """Count the run's own jobs by status, and the leads that have their score from them."""
+        values = {
+            "backfill": self.name,
+            "run": run.id,
+            "key_prefix": KEY_PREFIX,
+            "rescore_all": run.parameters.options["rescore_all"],
+            "started_at": run.started_at,
+            "seconds": LATELY_SECONDS,
+        }
+        row = connection.execute(self.file("lead_scoring/outcome.sql"), values).one()
+        jobs = {**dict.fromkeys(_STATUSES, 0), **(row.jobs or {})}
+        lately = min(LATELY_SECONDS, (row.seen_at - run.started_at).total_seconds())
+        return Outcome(
+            known=row.known,
+            jobs=jobs,
+            unended=jobs["PENDING"] + jobs["RUNNING"],
+            done=row.scored,
+            oldest_due_at=row.oldest_due_at,
+            last_due_at=row.last_due_at,
+            never_due=row.never_due,
+            per_minute=60 * row.ended / lately if lately >= ENOUGH_SECONDS else None,
+            seen_at=row.seen_at,
+        )
+
+    def indicators(self, pace: Pace) -> Sequence[Indicator]:
+        """How long the host's own jobs wait."""
+        return (LiveQueueAge(self.schema, KEY_PREFIX, pace.max_live_wait),)
+
+    def needs_ordinals(self, options: Options) -> bool:
+        """Jobs are numbered when each has its own time after the run's start."""
+        return bool(options["delay_ms"])
+
+
+def _next_due_at(context: PageContext) -> datetime | None:
+    """Return when the next job of a run comes due, as page.sql has it; None: at once, or at the next drain."""
+    delay_ms = context.options["delay_ms"]
+    if delay_ms:
+        return context.started_at + timedelta(milliseconds=(context.ordinal + 1) * delay_ms)
+    if context.spacing_ms and context.due_at:
+        return context.due_at + timedelta(milliseconds=context.spacing_ms)
+    return None
+
+
+def _filters(options: Options) -> dict[str, Any]:
+    ids = options["client_ids"]
+    return {"client_ids": None if ids is None else list(ids), "rescore_all": options["rescore_all"]}

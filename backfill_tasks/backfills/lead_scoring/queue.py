@@ -1,0 +1,88 @@
+"""The host's job queue: when it is drained, and as an indicator how long its live jobs wait."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from backfill_tasks.backfills.host import sql
+from backfill_tasks.engine.admission.indicators import Indicator, Query, Reading, Row
+
+#: How many due jobs are looked at to find a live one: a millisecond or two by index, and 50 times what the runner of
+#: the host takes at a time.
+_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class Drain:
+    """When the host takes due jobs out of its queue, oldest first: every so many seconds, at whole multiples of them.
+
+    Our jobs come due `lead_seconds` before, so that each live job that has come by then goes first. 0: it is not known,
+    and they come due at once.
+    """
+
+    seconds: float = 0.0
+    lead_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class LiveQueueAge(Indicator):
+    """How long the oldest due job that is not ours has waited. `most` in seconds; 0: not asked.
+
+    It fails closed: without it, our jobs could pile up before the host's own, and no page would notice.
+    """
+
+    schema: str
+    key_prefix: str
+    most: float
+    name: ClassVar[str] = "live queue"
+    fails_closed: ClassVar[bool] = True
+
+    @property
+    def threshold(self) -> str:
+        """In seconds."""
+        return f"{self.most:g} s" if self.most else "off"
+
+    @property
+    def query(self) -> Query:
+        """The first due jobs."""
+        text = sql.file(self.schema, "lead_scoring/live_wait.sql")
+        return Query(text, (("key_prefix", self.key_prefix), ("rows", _ROWS)))
+
+    def judge(self, row: Row) -> Reading:
+        """Where so many of our own jobs are due that no live one can be seen, the last of those stands for it."""
+        most = self.most or float("inf")
+        if row["behind_ours"] is not None:
+            shown = f"{row['behind_ours']:,.0f} s"
+            reason = f"{_ROWS:,} of our own jobs have been due for over {self.threshold}: the queue must catch up first"
+            return self.compare(row["behind_ours"], most, shown, reason)
+        if row["waited"] is None:
+            return self.compare(0, most, "none waits", "")
+        shown = f"{row['waited']:,.0f} s"
+        return self.compare(row["waited"], most, shown, f"a live job has waited for {shown}, over {self.threshold}")
+
+    @property
+    def diagnosis(self) -> Query:
+        """Rights on the table, who has locked it, and the index that the query reads by."""
+        text = sql.file(self.schema, "lead_scoring/live_wait_diagnosis.sql")
+        return Query(text, (("name", self._table),))
+
+    def unmeasured(self, why: str, diagnosis: Row | None) -> Reading:
+        """Say what lets it be measured again, and how to go on without it."""
+        without = "to go on without it: backfill tune RUN --max-live-wait 0; " if self.most else ""
+        return super().unmeasured(f"the live queue can't be measured: {why}; {without}{self._fix(diagnosis)}", None)
+
+    @property
+    def _table(self) -> str:
+        return f'{sql.quoted(self.schema)}."BackgroundJob"'
+
+    def _fix(self, found: Row | None) -> str:
+        if found is None or found["readable"] is None:
+            return "`backfill doctor` says what is missing"
+        if not found["readable"]:
+            return f"have a DBA run GRANT SELECT ON {self._table} TO {found['role']}"
+        if found["hidden"]:
+            return f"have a DBA run ALTER ROLE {found['role']} BYPASSRLS"
+        if found["locked_by"] is not None:
+            return f"the session with process id {found['locked_by']} has locked {self._table}: wait for it, or end it"
+        if found["index"] is None:
+            return f'have a DBA run CREATE INDEX CONCURRENTLY ON {self._table} (status, "runAt")'
+        return f"have a DBA run REINDEX INDEX CONCURRENTLY {found['index']}"

@@ -1,0 +1,87 @@
+"""The host's roll-ups of Message in Lead, as a backfill."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection, Row
+
+from backfill_tasks.backfills.host import rights, sql
+from backfill_tasks.backfills.host.leads import Leads, naive, stretch_values, window_values
+from backfill_tasks.engine.contract import Missing, PageClaim, PageContext, RowChanged, Stretch
+from backfill_tasks.engine.model import Bounds, Options, PageResult, Window
+
+#: Where the newest hosts keep which workspaces' inbox counts are stale.
+_COUNTS = "InboxCountsDirty"
+
+
+@dataclass(frozen=True)
+class MessageRollups(Leads):
+    """Brings the five roll-ups of every lead up to its messages. They belong together: the inbox compares them."""
+
+    name: ClassVar[str] = "message-rollups"
+    classes: ClassVar[Mapping[str, str]] = {"updated": "roll-ups set"}
+    passed_over: ClassVar[Mapping[str, str]] = {"up_to_date": "as new as their messages", "no_message": "no message"}
+    left_alone: ClassVar[str] = "newer than their messages, or without any"
+    option_names: ClassVar[Sequence[str]] = ("client_ids",)
+    rights: ClassVar[Mapping[str, str]] = {"Client": "SELECT", "Message": "SELECT", "Lead": "SELECT, UPDATE"}
+
+    def missing(self, connection: Connection, *, apply: bool) -> list[Missing]:
+        """Missing tables and missing rights, those on the newest hosts' table of stale counts included."""
+        found = super().missing(connection, apply=apply)
+        if apply and not found and self._marks_counts(connection):
+            lack = rights.missing(connection, self.schema, _COUNTS, "SELECT, INSERT, UPDATE")
+            return [] if lack is None else [lack]
+        return found
+
+    def split(
+        self, connection: Connection, options: Options, *, after: str | None, lanes: int, smallest: int
+    ) -> list[str]:
+        """Lanes of equally many leads, counted in one pass over the ids."""
+        values = {"after": after, "lanes": lanes, "smallest": smallest, **options}
+        return list(connection.execute(self.file("message_rollups/split.sql", "host/lanes.sql"), values).scalars())
+
+    def page(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
+        """Set the roll-ups of one page in one statement."""
+        row = self._ask("page.sql", connection, window, context)
+        if row.updated != row.read:
+            raise RowChanged
+        if row.clients and self._marks_counts(connection):
+            connection.execute(self.file("message_rollups/mark_dirty.sql"), {"clients": row.clients})
+        return PageResult(row.cursor, {"read": row.read, "updated": row.updated})
+
+    def dry_run(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
+        """Count one page through the same selection."""
+        row = self._ask("dry_run.sql", connection, window, context)
+        return PageResult(row.cursor, {name: getattr(row, name) for name in ("read", *self.classes, *self.passed_over)})
+
+    def verify(self, connection: Connection, window: Window, context: PageContext) -> Stretch:
+        """Look for leads whose roll-ups are not those of their messages, newer ones that a page leaves included."""
+        return self._verify("verify.sql", connection, context, window_values(window))
+
+    def verify_full(self, connection: Connection, stretches: Sequence[Bounds], context: PageContext) -> Stretch:
+        """Look for the same by hash joins of whole tables."""
+        return self._verify("verify_full.sql", connection, context, stretch_values(stretches))
+
+    def _verify(self, file: str, connection: Connection, context: PageContext, bounds: Mapping[str, Any]) -> Stretch:
+        values = {**bounds, **context.options, "started_at": naive(context.started_at)}
+        row = connection.execute(self.file(f"message_rollups/{file}", "message_rollups/verdict.sql"), values).one()
+        return Stretch(row.cursor, row.missing, row.arrived, row.looked_at, left_alone=row.ahead)
+
+    def recount(self, connection: Connection, claim: PageClaim) -> dict[str, int]:  # noqa: ARG002  nothing to look for
+        """No class leaves a trace: a roll-up does not tell who has written it."""
+        return {}
+
+    def needs_ordinals(self, options: Options) -> bool:  # noqa: ARG002  whatever the options are
+        """Nothing of it has a number."""
+        return False
+
+    def _marks_counts(self, connection: Connection) -> bool:
+        """Return whether this host has the table of stale inbox counts."""
+        table = sql.statement(f"""SELECT to_regclass('{{host}}."{_COUNTS}"') IS NOT NULL""", self.schema)
+        return bool(connection.execute(table).scalar_one())
+
+    def _ask(self, file: str, connection: Connection, window: Window, context: PageContext) -> Row[Any]:
+        """What a statement on the lagging leads of a window answers."""
+        statement = self.file("message_rollups/selection.sql", "host/page_end.sql", f"message_rollups/{file}")
+        return connection.execute(statement, {**window_values(window), **context.options}).one()

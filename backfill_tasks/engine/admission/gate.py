@@ -1,0 +1,95 @@
+"""Admitted: whether a page may start now, and how large it may be."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.admission.pace import Pace
+from backfill_tasks.engine.admission.pressure import Pressure
+from backfill_tasks.engine.contract import Backfill, PageContext
+from backfill_tasks.engine.model import RunId
+
+#: For the reason that an operator reads, waiting jobs are counted up to this number: some 10 ms by index.
+_MOST_COUNTED = 10_000
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """The page may start, with this many items at the most: 1 or more."""
+
+    limit: int
+    context: PageContext
+
+
+@dataclass(frozen=True)
+class Denied:
+    """The page may not start now, and why.
+
+    `wait`: ask again in a while. `budget`: what the run may do is done. `held`: the run is not running any more.
+    `kind`: what is waited for, in a word or two that are always the same; the reason has what was measured.
+    """
+
+    why: Literal["wait", "budget", "held"]
+    reason: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Gives leave. Times in milliseconds."""
+
+    pressure: Pressure
+    lock_ms: int
+    statement_ms: int
+
+    def ask(
+        self,
+        connection: Connection,
+        run: RunId,
+        fence: ledger.Fence,
+        backfill: Backfill,
+        *,
+        size: int,
+        ended: bool = False,
+    ) -> Admitted | Denied:
+        """Ask for the lane that the fence holds, whose page may have `size` items; asked in the page's transaction.
+
+        A page whose size depends on what all others have done waits for its turn, and has it until its transaction
+        ends: so no bound is passed, however many lanes, workers and runs there are. So does a page that is kept small.
+        `ended`: the run need not be running, because it is not its next page that is asked for.
+        """
+        pace, options = fence.parameters.pace, fence.parameters.options
+        verdict = self.pressure.ask(connection, backfill.indicators(pace))
+        if verdict.wait is not None:
+            return Denied("wait", verdict.wait.reason, verdict.wait.indicator)
+        size = min(size, verdict.limit or size)
+        bounded = bool(backfill.jobs) and pace.bounds_jobs
+        if not (bounded or verdict.limit or fence.single_batch or backfill.needs_ordinals(options)):
+            return Admitted(size, PageContext(options, fence.started_at))
+        tally = ledger.take_turn(
+            connection, backfill.name, run, backfill.jobs, lock_ms=self.lock_ms, patience_ms=self.statement_ms
+        )
+        if tally.state != "running" and not ended:
+            return Denied("held")
+        context = PageContext(options, fence.started_at, tally.ordinal, pace.spacing_ms, tally.due_at)
+        return _bounded(connection, context, pace, backfill, tally, size) if bounded else Admitted(size, context)
+
+
+def _bounded(
+    connection: Connection, context: PageContext, pace: Pace, backfill: Backfill, tally: ledger.Tally, size: int
+) -> Admitted | Denied:
+    """As many items as the run's bounds on jobs leave room for: an item makes one job at the most."""
+    if pace.max_jobs is not None:
+        size = min(size, pace.max_jobs - tally.jobs)
+        if size < 1:
+            return Denied("budget", f"its budget of {pace.max_jobs:,} jobs is used up")
+    if pace.max_pending is not None:
+        size = min(size, pace.max_pending - backfill.pending(connection, pace.max_pending, context))
+        if size < 1:
+            waiting = backfill.pending(connection, _MOST_COUNTED, context)
+            shown = f"{waiting:,}" if waiting < _MOST_COUNTED else f"{waiting:,} or more"
+            full = f"no room in the host's queue: {shown} jobs wait, ours and due live ones"
+            return Denied("wait", full, "max pending")
+    return Admitted(size, context)

@@ -1,0 +1,1 @@
+"""A page: one short transaction."""

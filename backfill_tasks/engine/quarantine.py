@@ -1,0 +1,118 @@
+"""Retry: quarantined items again, one by one. Those that go through now are the run's, as if they never had failed."""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.admission.gate import Denied, Gate
+from backfill_tasks.engine.contract import Backfill, PageContext, RowChanged
+from backfill_tasks.engine.database import is_permanent, is_transient, reason, whole_reason
+from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Quarantined, RunId, Window
+from backfill_tasks.engine.refusal import refusal
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of a quarantined item. `held`: it was not tried, for this reason.
+
+    `whole_reason`: all that the database said, which may repeat the values of the row. It is stored nowhere.
+    """
+
+    item: str
+    outcome: Literal["went through", "failed again", "held"]
+    reason: str = ""
+    whole_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Retrier:
+    """Tries quarantined items again. Times in milliseconds."""
+
+    engine: Engine
+    backfills: Mapping[str, Backfill]
+    gate: Gate
+    lock_ms: int
+    statement_ms: int
+
+    def retry(self, run: RunId) -> Generator[Tried]:
+        """Try every quarantined item of a run once, each in a transaction of its own, whatever state the run is in.
+
+        Safe to repeat, and beside the run itself: an item is taken out of quarantine in the transaction that does it.
+        What holds pages back (pressure, bounds on jobs, a passing error) holds these back too: the first that is held
+        is the last. However it ends, what went through is noted as an event.
+        """
+        with self.engine.begin() as connection:
+            waiting = ledger.quarantined(connection, run, most=None)
+        gone = 0
+        try:
+            for each in waiting:
+                tried = self._try_now(run, each)
+                if tried is None:
+                    continue
+                gone += tried.outcome == "went through"
+                yield tried
+                if tried.outcome == "held":
+                    return
+        finally:
+            if waiting:
+                self._note(run, gone)
+
+    def _note(self, run: RunId, gone: int) -> None:
+        with self.engine.begin() as connection:
+            left = ledger.count_quarantined(connection, run)
+            ledger.note(connection, run, "retried", {"went through": gone, "left": left}, who=ledger.who())
+
+    def _try_now(self, run: RunId, each: Quarantined) -> Tried | None:
+        """As `_try`; an error that passes by itself says nothing of the item, and holds it."""
+        try:
+            return self._try(run, each)
+        except DBAPIError as error:
+            if not is_transient(error):
+                raise
+            return Tried(each.item, "held", reason(error))
+
+    def _try(self, run: RunId, each: Quarantined) -> Tried | None:
+        """None where somebody else has tried it meanwhile."""
+        with self.engine.begin() as connection:
+            place = ledger.hold_quarantined(connection, run, each.item)
+            if place is None:
+                return None
+            message = PageMessage(run, place.lane, place.page, 0)
+            fence = ledger.fence(connection, message, lock_ms=self.lock_ms, statement_ms=self.statement_ms)
+            if fence is None:
+                return None
+            backfill = self.backfills[fence.parameters.backfill]
+            leave = self.gate.ask(connection, run, fence, backfill, size=1, ended=True)
+            if isinstance(leave, Denied):
+                return Tried(each.item, "held", leave.reason)
+            bounds = Bounds(backfill.previous_key(connection, each.item), each.item)
+            try:
+                with connection.begin_nested():
+                    result = _page_of_one(connection, backfill, bounds, leave.context)
+            except (DBAPIError, RowChanged) as error:
+                if isinstance(error, DBAPIError) and (is_transient(error) or is_permanent(error)):
+                    raise
+                failed = _failure(each.item, error)
+                ledger.keep(connection, message, [failed])
+                whole = whole_reason(error) if isinstance(error, DBAPIError) else failed.error
+                return Tried(each.item, "failed again", failed.error, whole)
+            ledger.release(connection, run, each.item, place, fence.lane, result)
+            return Tried(each.item, "went through")
+
+
+def _failure(item: str, error: DBAPIError | RowChanged) -> Quarantined:
+    if isinstance(error, RowChanged):
+        return Quarantined(item, "the host keeps changing its row")
+    return Quarantined(item, reason(error), refusal(error.orig))
+
+
+def _page_of_one(connection: Connection, backfill: Backfill, bounds: Bounds, context: PageContext) -> PageResult:
+    """The page of a stretch that has one item, or none if that is gone."""
+    result = backfill.page(connection, Window(bounds, limit=1, rows=1), context)
+    if result.cursor != bounds.upper:  # the host has put another right before it in this very moment
+        raise RowChanged
+    return result

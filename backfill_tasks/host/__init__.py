@@ -1,5 +1,0 @@
-"""The host's tables, as every backfill of them meets them: names, rights, leads."""
-
-from backfill_tasks.host.leads import Leads
-
-__all__ = ["Leads"]

@@ -1,6 +1,0 @@
-"""Lead scoring: the host's unscored leads get the job that scores them, or the score of the disqualified."""
-
-from backfill_tasks.lead_scoring.backfill import LeadScoring
-from backfill_tasks.lead_scoring.queue import Drain
-
-__all__ = ["Drain", "LeadScoring"]

@@ -1,0 +1,186 @@
+"""What Prometheus collects, read when it asks."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import get_args
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from redis import Redis
+
+from backfill_tasks.engine import redis_client, schema
+from backfill_tasks.engine.admission.pace import Pace
+from backfill_tasks.engine.database import begin_read_only
+from backfill_tasks.engine.rate import FleetRate, Rate
+from backfill_tasks.monitoring.exposition import Readings, Source, families
+from backfill_tasks.monitoring.poll import Poll
+from backfill_tasks.monitoring.queries import PageTimes, watched_runs
+from backfill_tasks.monitoring.stalls import Stall, Stalls
+from backfill_tasks.settings import Settings
+from backfill_tasks.wiring import Parts, assemble
+from backfill_tasks.worker.dead_letters import DeadLetters
+
+#: How long readings hold, in seconds: two Prometheus servers, or an impatient one, cost no more than one.
+_FRESH_SECONDS = 1.0
+
+
+#: The longest that one statement of a scrape may take, in milliseconds, and one call to Redis, in seconds.
+_STATEMENT_MS = 500
+
+
+_REDIS_SECONDS = 1.0
+
+
+#: How long a scrape waits for what is read, in seconds: below the 10 s after which Prometheus gives up. A database that
+#: takes connections and never answers would hold it for longer.
+_PATIENCE = 5.0
+
+
+#: Jobs in the host's queue are counted so far and no further.
+_MOST_AHEAD = 10_000
+
+
+#: How often the workers are asked, beside the scrapes (all answers take a second to come in), and how long they hold.
+_ASK_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
+
+
+#: How often lanes that don't move are looked for, beside the scrapes.
+_STALLS_SECONDS = 2.0
+
+
+class Look:
+    """One reading, in a thread of its own, so that nobody has to wait for its end."""
+
+    def __init__(self, read: Callable[[Readings], None]) -> None:
+        self._found = Readings()
+        self._ended = threading.Event()
+        self._fresh_until = float("inf")
+        threading.Thread(target=self._go, args=[read], daemon=True).start()
+
+    def _go(self, read: Callable[[Readings], None]) -> None:
+        try:
+            read(self._found)
+        finally:
+            self._fresh_until = time.monotonic() + _FRESH_SECONDS
+            self._ended.set()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it has ended too long ago."""
+        return time.monotonic() >= self._fresh_until
+
+    def result(self) -> Readings:
+        """What was found, or after a while what has been found so far."""
+        self._ended.wait(_PATIENCE)
+        up = dict(self._found.up)
+        return replace(self._found, up={source: up.get(source, False) for source in get_args(Source)})
+
+
+@dataclass(eq=False)
+class Exporter(Collector):
+    """Reads what there is to measure when Prometheus asks. What can't be read is left out, and `source_up` says so."""
+
+    settings: Settings
+    parts: Parts
+    redis: Redis
+    queue: str
+    workers: Poll[dict[str, int]]
+    stalls: Poll[list[Stall]]
+    say: Callable[[str], None]
+    _times: PageTimes = field(default_factory=PageTimes)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _look: Look | None = None
+    _down: set[Source] = field(default_factory=set)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what there is depends on what can be read."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """What was read now, or less than a second ago. One reading goes on at a time, however many ask."""
+        with self._lock:
+            if self._look is None or self._look.is_stale:
+                self._look = Look(self._read)
+            look = self._look
+        return families(look.result())
+
+    def _read(self, found: Readings) -> None:
+        """Read everything, first what is sure to take no longer than a moment."""
+        began = time.monotonic()
+        with self._source(found, "workers"):
+            found.workers = self.workers.read()
+        with self._source(found, "lanes"):
+            found.stalls = self.stalls.read()
+        with self._source(found, "redis"):
+            self._read_redis(found)
+        with self._source(found, "ledger"):
+            self._read_ledger(found)
+        with self._source(found, "host"):
+            self._read_host(found)
+        found.seconds = time.monotonic() - began
+
+    @contextmanager
+    def _source(self, found: Readings, source: Source) -> Iterator[None]:
+        """Whatever fails in it is one line in the log when it begins to fail, and leaves everything else as it is."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  an exporter never fails
+            if source not in self._down:
+                words = str(error).splitlines() or [""]
+                self.say(f"backfill: {source} can't be read and is left out: {type(error).__name__}: {words[0]}")
+            self._down.add(source)
+        else:
+            self._down.discard(source)
+        found.up[source] = source not in self._down
+
+    def _read_ledger(self, found: Readings) -> None:
+        found.page_times = self._times.histograms()
+        with self.parts.engine.begin() as connection:
+            begin_read_only(connection, statement_ms=_STATEMENT_MS)
+            runs = []
+            if schema.version(connection):  # else nobody has begun anything yet
+                schema.require(connection)
+                runs = watched_runs(connection)
+            self._times.update(connection, runs)
+        found.runs, found.page_times = runs, self._times.histograms()
+
+    def _read_host(self, found: Readings) -> None:
+        pace = Pace(max_live_wait=self.settings.max_live_wait)
+        backfills = self.parts.backfills.values()
+        indicators = [each for backfill in backfills for each in backfill.indicators(pace)]
+        indicators += self.parts.pressure.indicators
+        with self.parts.engine.begin() as connection:
+            begin_read_only(connection, statement_ms=_STATEMENT_MS)
+            readings = self.parts.pressure.readings(connection, indicators)
+            found.pressure = [(each, by.unit) for each, by in zip(readings, indicators, strict=True)]
+            found.ahead = {each.name: each.pending(connection, _MOST_AHEAD) for each in backfills if each.jobs}
+
+    def _read_redis(self, found: Readings) -> None:
+        found.queued = int(str(self.redis.llen(self.queue)))
+        found.dead_letters = DeadLetters(self.redis, self.settings.queue).count()
+        found.rate = FleetRate(self.redis, self.settings.queue).read() or Rate.parse(self.settings.rate_limit)
+
+
+def exporter(settings: Settings, say: Callable[[str], None]) -> Exporter:
+    """An exporter of these settings' database, Redis and workers; none of them has to be there yet.
+
+    What begins to fail is told by `say`, in one line.
+
+    Raises:
+        ConfigurationError: the database's URL is missing or can't be read.
+    """
+    from backfill_tasks.worker.app import app  # noqa: PLC0415  Celery takes half a second to import
+    from backfill_tasks.worker.fleet import waiting_for_the_rate  # noqa: PLC0415
+    from backfill_tasks.worker.tasks import send  # noqa: PLC0415
+
+    def ask() -> dict[str, int]:
+        return {worker: len(pages) for worker, pages in waiting_for_the_rate().items()}
+
+    workers = Poll("workers", ask, every=_ASK_SECONDS, lasts=_ANSWER_SECONDS)
+    parts = assemble(settings, send, patience=0)
+    stalls = Poll("lanes", Stalls(settings, parts).ask, every=_STALLS_SECONDS, lasts=_ANSWER_SECONDS)
+    redis = redis_client.connect(settings.redis_url, patience=0, timeout=_REDIS_SECONDS)
+    return Exporter(settings, parts, redis, app.conf.task_default_queue, workers, stalls, say)

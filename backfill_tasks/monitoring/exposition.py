@@ -1,0 +1,175 @@
+"""The metrics: what each is called and means, and how they are made of what was read. Nothing is read here."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from backfill_tasks.engine.admission.indicators import Answer, Reading, Unit
+from backfill_tasks.engine.model import LaneState, RunState
+from backfill_tasks.engine.rate import Rate
+from backfill_tasks.monitoring.queries import BUCKETS, WatchedRun
+from backfill_tasks.monitoring.stalls import Stall
+
+Source = Literal["ledger", "host", "redis", "workers", "lanes"]
+_Family = GaugeMetricFamily | CounterMetricFamily
+
+#: Every metric with its meaning; docs/reference/metrics.md says more.
+MEANINGS: Mapping[str, str] = {
+    "backfill_source_up": "Whether this could be read at the last scrape (1) or is left out (0)",
+    "backfill_scrape_duration_seconds": "What reading all of this took",
+    "backfill_run_state": "1 for the state that the run is in, 0 for the others",
+    "backfill_run_started_timestamp_seconds": "When the run was started",
+    "backfill_run_finished_timestamp_seconds": "When the run ended",
+    "backfill_run_expected_items": "How many items the run will read, where they were counted beforehand",
+    "backfill_lanes": "Lanes of the run by their state",
+    "backfill_lanes_held": "Lanes whose next page waits for a reason that the ledger has",
+    "backfill_lane_idle_seconds": "How long the lane has not moved though nothing in the ledger holds it back",
+    "backfill_lane_stalled_seconds": "How long the lane has not moved, with the kind of its reason",
+    "backfill_lanes_seeded_total": "How often lanes of the run have been seeded, the first time included",
+    "backfill_pages_total": "Pages done",
+    "backfill_items_read_total": "Items read",
+    "backfill_items_total": "Items by class, those in quarantine left out",
+    "backfill_quarantined_items": "Items in quarantine",
+    "backfill_page_duration_seconds": "What pages took since this exporter began",
+    "backfill_pressure_state": "1 for the answer of the indicator, 0 for the others",
+    "backfill_pressure_seconds": "What the indicator measured",
+    "backfill_pressure_sessions": "What the indicator measured",
+    "backfill_pressure_ratio": "What the indicator measured",
+    "backfill_jobs_ahead": "Jobs in the host's queue before one that this backfill would add",
+    "backfill_queue_messages": "Messages in the queue that no worker has taken",
+    "backfill_dead_letters": "Messages that no worker could do, kept until an operator clears them",
+    "backfill_rate_limit_pages_per_second": "The rate of all workers together, where there is a limit",
+    "backfill_workers": "Workers that are online",
+    "backfill_rate_waiting_pages": "Pages that wait in a worker for the fleet's rate",
+}
+
+
+@dataclass
+class Readings:
+    """What a scrape has found. What could not be read is None or empty, and its source is not `up`."""
+
+    up: dict[Source, bool] = field(default_factory=dict)
+    seconds: float | None = None
+    runs: Sequence[WatchedRun] = ()
+    page_times: Mapping[str, tuple[Sequence[int], float]] = field(default_factory=dict)
+    pressure: Sequence[tuple[Reading, Unit]] = ()
+    ahead: Mapping[str, int] = field(default_factory=dict)
+    stalls: Sequence[Stall] = ()
+    queued: int | None = None
+    dead_letters: int | None = None
+    rate: Rate | None = None
+    workers: Mapping[str, int] | None = None
+
+
+def families(found: Readings) -> Iterator[Metric]:
+    """What was read, as Prometheus has it."""
+    yield _gauge("backfill_source_up", ["source"], (((source,), up) for source, up in found.up.items()))
+    if found.seconds is not None:
+        yield _gauge("backfill_scrape_duration_seconds", [], [([], found.seconds)])
+    yield from _of_runs(found.runs)
+    yield from _of_lanes(found.runs)
+    stalled = [((each.run, each.backfill, str(each.lane), each.kind), each.seconds) for each in found.stalls]
+    yield _gauge("backfill_lane_stalled_seconds", [*_OF_RUN, "lane", "reason"], stalled)
+    yield from _of_items(found.runs)
+    yield _page_durations(found.page_times)
+    yield from _pressure(found.pressure)
+    yield _gauge("backfill_jobs_ahead", ["backfill"], (((name,), jobs) for name, jobs in found.ahead.items()))
+    if found.queued is not None:
+        yield _gauge("backfill_queue_messages", [], [([], found.queued)])
+    if found.dead_letters is not None:
+        yield _gauge("backfill_dead_letters", [], [([], found.dead_letters)])
+    if found.rate is not None and found.rate.interval:
+        yield _gauge("backfill_rate_limit_pages_per_second", [], [([], 1 / found.rate.interval)])
+    if found.workers is not None:
+        yield _gauge("backfill_workers", [], [([], len(found.workers))])
+        yield _gauge("backfill_rate_waiting_pages", [], [([], sum(found.workers.values()))])
+
+
+_Samples = Iterable[tuple[Sequence[str], float]]
+_OF_RUN = ("run", "backfill")
+
+
+def _of_runs(runs: Sequence[WatchedRun]) -> Iterator[Metric]:
+    states = [((run.id, run.backfill, state), run.state == state) for run in runs for state in get_args(RunState)]
+    yield _gauge("backfill_run_state", [*_OF_RUN, "state"], states)
+    started = [((run.id, run.backfill), run.started_at.timestamp()) for run in runs]
+    yield _gauge("backfill_run_started_timestamp_seconds", _OF_RUN, started)
+    finished = [((run.id, run.backfill), run.finished_at.timestamp()) for run in runs if run.finished_at]
+    yield _gauge("backfill_run_finished_timestamp_seconds", _OF_RUN, finished)
+    expected = [((run.id, run.backfill), run.expected) for run in runs if run.expected is not None]
+    yield _gauge("backfill_run_expected_items", _OF_RUN, expected)
+
+
+def _of_lanes(runs: Sequence[WatchedRun]) -> Iterator[Metric]:
+    states = [
+        ((run.id, run.backfill, state), sum(lane.state == state for lane in run.lanes))
+        for run in runs
+        for state in get_args(LaneState)
+    ]
+    yield _gauge("backfill_lanes", [*_OF_RUN, "state"], states)
+    held = [((run.id, run.backfill), sum(lane.held for lane in run.lanes)) for run in runs if run.state == "running"]
+    yield _gauge("backfill_lanes_held", _OF_RUN, held)
+    idle = [
+        ((run.id, run.backfill, str(lane.number)), lane.idle)
+        for run in runs
+        for lane in run.lanes
+        if lane.idle is not None
+    ]
+    yield _gauge("backfill_lane_idle_seconds", [*_OF_RUN, "lane"], idle)
+    seeded = [((run.id, run.backfill), sum(lane.generation for lane in run.lanes)) for run in runs]
+    yield _counter("backfill_lanes_seeded_total", _OF_RUN, seeded)
+    pages = [((run.id, run.backfill), sum(lane.page for lane in run.lanes)) for run in runs]
+    yield _counter("backfill_pages_total", _OF_RUN, pages)
+
+
+def _of_items(runs: Sequence[WatchedRun]) -> Iterator[Metric]:
+    """An item that leaves the quarantine gets another class: its number alone can fall, so it is no counter."""
+    read = [((run.id, run.backfill), run.counts["read"]) for run in runs]
+    yield _counter("backfill_items_read_total", _OF_RUN, read)
+    classes = [
+        ((run.id, run.backfill, name), count)
+        for run in runs
+        for name, count in sorted(run.counts.items())
+        if name not in {"read", "quarantined"}
+    ]
+    yield _counter("backfill_items_total", [*_OF_RUN, "class"], classes)
+    quarantined = [((run.id, run.backfill), run.counts["quarantined"]) for run in runs]
+    yield _gauge("backfill_quarantined_items", _OF_RUN, quarantined)
+
+
+def _page_durations(times: Mapping[str, tuple[Sequence[int], float]]) -> Metric:
+    name = "backfill_page_duration_seconds"
+    family = HistogramMetricFamily(name, MEANINGS[name], labels=["backfill"])
+    bounds = [*map(str, BUCKETS), "+Inf"]
+    for backfill, (counts, seconds) in times.items():
+        family.add_metric([backfill], list(zip(bounds, counts, strict=True)), seconds)
+    return family
+
+
+def _pressure(readings: Sequence[tuple[Reading, Unit]]) -> Iterator[Metric]:
+    states = [((each.indicator, answer), each.answer == answer) for each, _ in readings for answer in get_args(Answer)]
+    yield _gauge("backfill_pressure_state", ["indicator", "state"], states)
+    for unit in get_args(Unit):
+        measured = [
+            ((each.indicator,), each.measured)
+            for each, its_unit in readings
+            if its_unit == unit and each.measured is not None
+        ]
+        yield _gauge(f"backfill_pressure_{unit}", ["indicator"], measured)
+
+
+def _gauge(name: str, labels: Sequence[str], samples: _Samples) -> Metric:
+    return _filled(GaugeMetricFamily(name, MEANINGS[name], labels=labels), samples)
+
+
+def _counter(name: str, labels: Sequence[str], samples: _Samples) -> Metric:
+    return _filled(CounterMetricFamily(name, MEANINGS[name], labels=labels), samples)
+
+
+def _filled(family: _Family, samples: _Samples) -> Metric:
+    for labels, value in samples:
+        family.add_metric(labels, float(value))
+    return family

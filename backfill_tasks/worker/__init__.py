@@ -1,0 +1,1 @@
+"""Celery's side: the app, its tasks and consumer, the fleet, the watchdog."""

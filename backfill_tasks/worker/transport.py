@@ -1,0 +1,313 @@
+"""kombu's Redis transport, hardened: a fault that passes or a message that is junk must not end or deafen a worker.
+
+Every connection of the app uses it, because it takes the place of kombu's own for redis:// and rediss:// URLs.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from queue import Empty
+from typing import Any, Literal, TypeVar
+
+from celery.app import amqp
+from celery.utils.log import get_logger
+from kombu import connection
+from kombu.exceptions import OperationalError
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+
+from backfill_tasks import settings
+from backfill_tasks.engine.redis_client import is_wrong_type, lua
+from backfill_tasks.errors import MalformedError
+from backfill_tasks.worker import envelope
+from backfill_tasks.worker.dead_letters import DeadLetter, DeadLetters, Taken, flush, shown, waiting
+from backfill_tasks.worker.impatience import impatient
+
+logger = get_logger(__name__)
+
+T = TypeVar("T")
+
+#: What becomes of a message that a worker had taken: it is done, or goes back to be taken first, or last.
+Fate = Literal["done", "first", "last"]
+
+#: Messages whose fate Redis hasn't been told, by delivery tag. They belong to the process: a channel ends with its
+#: connection, and any later channel can tell Redis.
+_untold: dict[str, Fate] = {}
+
+
+class QoS(redis.QoS):
+    """The messages that this worker has taken and not yet acknowledged.
+
+    kombu tells Redis first and then frees the message's prefetch slot. If Redis doesn't answer, kombu logs that and
+    keeps the slot for ever: a worker that has lost all its slots takes no message any more. This class frees the slot
+    first, and tells Redis again until it has heard: every `unacked_restore_interval`, over whichever connection there
+    is. Telling it twice is harmless.
+
+    Weakness: a process that ends before Redis has heard leaves its messages in `unacked`. They come back after the
+    visibility time-out, and the fence drops those that are done.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """Free the message's slot and remove the message."""
+        self._settle(delivery_tag, "done")
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002  kombu's signature
+        """Free the message's slot, and remove the message or put it behind all others."""
+        self._settle(delivery_tag, "last" if requeue else "done")
+
+    def restore_unacked(self, client: Any = None) -> None:  # noqa: ARG002  kombu's signature
+        """Give back all messages, because the channel closes."""
+        _untold.update(dict.fromkeys(self._delivered, "first"))
+        self._delivered.clear()
+        self._tell()
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """Tell Redis what it hasn't heard, then do kombu's own sweep; kombu calls this from a timer."""
+        if self._tell():  # what lists the messages may have a wrong type
+            self.channel.mended([], partial(super().restore_visible, *args, **kwargs))
+
+    def _settle(self, delivery_tag: str, fate: Fate) -> None:
+        virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+        # While Redis is silent each attempt would block the worker's loop until it times out: the timer's are enough.
+        silent = bool(_untold)
+        _untold[delivery_tag] = fate
+        if not silent:
+            self._tell()
+
+    def _tell(self) -> bool:
+        """Tell Redis the fate of all messages of which it hasn't heard; False if it didn't answer."""
+        transport = self.channel.connection
+        if transport is None or transport.client is None:  # the channel's connection is gone: a later one tells
+            return False
+        # The watchdog's thread closes a channel of its own and tells, too: what both tell is told twice.
+        owed = dict(_untold)
+        try:
+            with self.channel.conn_or_acquire() as client:
+                self._remove(client, [tag for tag, fate in owed.items() if fate == "done"])
+                for tag, fate in owed.items():
+                    if fate != "done":
+                        self.restore_by_tag(tag, client, leftmost=fate == "last")
+                        _untold.pop(tag, None)
+        except (RedisError, OSError) as error:
+            logger.warning("Redis took no acknowledgement, %d are owed; the worker goes on: %s", len(_untold), error)
+            return False
+        if len(owed) > 1:
+            logger.info("Redis has taken %d acknowledgements that were owed", len(owed))
+        return True
+
+    def _remove(self, client: Any, tags: list[str]) -> None:
+        if tags:
+            client.pipeline().zrem(self.unacked_index_key, *tags).hdel(self.unacked_key, *tags).execute()
+        for tag in tags:
+            _untold.pop(tag, None)
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Put a message back into its queue. An entry of `unacked` that is no message is parked."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]
+        except (MalformedError, ValueError, TypeError, RecursionError) as error:
+            self.channel.park_taken(tag, f"an entry of {self.unacked_key} is no message: {error}")
+
+
+class Channel(redis.Channel):
+    """A channel whose unacknowledged messages are kept by our QoS, and that parks what is no message.
+
+    A key that has another type in Redis than it must have is moved to `backfill:set-aside:KEY`.
+    """
+
+    QoS = QoS
+
+    def _connparams(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Return how to connect. A closed channel counts as a lost connection, and the publisher opens another.
+
+        kombu's producer keeps its channel while it declares a queue, though the declaration may have lost the
+        connection and made a new one.
+
+        Raises:
+            RedisConnectionError: the channel is closed.
+        """
+        if self.connection is None:
+            raise RedisConnectionError("the channel was closed with its connection")
+        found: dict[str, Any] = super()._connparams(*args, **options)  # type: ignore[no-untyped-call]
+        return {**found, "connection_class": impatient(found["connection_class"])}
+
+    def park(self, message: virtual.Message, reason: str) -> None:
+        """Park a message that this worker has taken, and free its slot."""
+        queue = message.delivery_info.get("routing_key", "")
+        self._park(DeadLetter.of(json.dumps(message._raw), queue, reason), message.delivery_tag)  # noqa: SLF001
+
+    def park_taken(self, tag: bytes | str, reason: str) -> None:
+        """Park what `unacked` has under a delivery tag."""
+        with self.conn_or_acquire() as client:
+            raw = client.hget(self.unacked_key, tag) or b""
+        self._park(DeadLetter.of(raw, self.unacked_key, reason), tag)
+
+    def _park(self, letter: DeadLetter, tag: bytes | str | None = None) -> None:
+        logger.error("message parked in the dead letters: %s", letter)
+        waiting.append((letter, Taken(self.unacked_key, self.unacked_index_key, tag) if tag else None))
+        if tag in self.qos._delivered:  # noqa: SLF001  where kombu counts the slots
+            virtual.QoS.ack(self.qos, tag)  # type: ignore[no-untyped-call]
+        self._park_what_waits()
+
+    def _park_what_waits(self) -> None:
+        try:
+            with self.conn_or_acquire() as client:
+                flush(DeadLetters(client, settings.load().queue))
+        except (RedisError, OSError) as error:
+            logger.warning("Redis doesn't accept a dead letter yet: %s", error)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """Take what BRPOP brought: kombu's own method, but that junk doesn't reach the worker's loop."""
+        try:
+            found = self._answer(options)
+            if waiting:
+                self._park_what_waits()
+            if not found:
+                raise Empty
+            key, raw = found
+            queue = _text(key).rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            self._take(raw, queue)
+            return True
+        finally:
+            self._in_poll = False
+            self._flush_brpop_reauth()  # type: ignore[no-untyped-call]
+
+    def _answer(self, options: dict[str, Any]) -> Any:
+        try:
+            return self.client.parse_response(self.client.connection, "BRPOP", **options)
+        except ResponseError as error:
+            self._set_aside(error, self.active_queues)
+            return None
+        except self.connection_errors:
+            self.client.connection.disconnect()
+            raise
+
+    def _take(self, raw: bytes, queue: str) -> None:
+        try:
+            message = envelope.read(raw)
+        except MalformedError as error:
+            self._park(DeadLetter.of(raw, queue, str(error)))
+        else:
+            self.mended([], partial(self.connection._deliver, message, queue))  # noqa: SLF001
+
+    def _handle_message(self, client: Any, r: Any) -> dict[str, Any]:
+        """Read what the pub/sub connection brought. Junk is dropped: each worker has a copy, and it holds no work."""
+        found: dict[str, Any] = super()._handle_message(client, r)  # type: ignore[no-untyped-call]
+        if _text(found["type"]).endswith("message"):
+            try:
+                found["channel"].decode()
+                envelope.read(found["data"])
+            except (MalformedError, UnicodeDecodeError) as error:
+                logger.error("broadcast dropped, it is junk: %s: %s", shown(repr(found["channel"])), error)  # noqa: TRY400
+                return {"type": "junk"}
+        return found
+
+    def _deliver_fanout_message(self, message: Any, exchange: str) -> bool:
+        """Hand a broadcast on, to code of Celery's that trusts what it says."""
+        try:
+            return bool(super()._deliver_fanout_message(message, exchange))  # type: ignore[no-untyped-call]
+        except (RedisError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it holds, it must not end the worker
+            logger.error("broadcast dropped, it is junk: %s: %s", shown(exchange), shown(repr(error)))  # noqa: TRY400
+            return False
+
+    def _do_restore_message(self, payload: Any, exchange: Any, routing_key: Any, *args: Any, **options: Any) -> None:
+        """Put a message back. Raises MalformedError for what is none: kombu would drop it."""
+        if not (isinstance(exchange, str) and isinstance(routing_key, str)):
+            raise MalformedError("its way is not a text")
+        envelope.require(payload)
+        super()._do_restore_message(payload, exchange, routing_key, *args, **options)  # type: ignore[no-untyped-call]
+
+    def basic_publish(self, message: Any, exchange: Any, routing_key: Any, **options: Any) -> Any:
+        """Publish a message. A closed channel counts as a lost connection: kombu connects again and publishes then.
+
+        If the connection breaks while kombu declares the queue, kombu opens another one and publishes over the channel
+        that it has closed: an AttributeError, and the next page was never sent.
+        """
+        if self.connection is None:
+            raise RedisConnectionError("the channel was closed with its connection")
+        return super().basic_publish(message, exchange, routing_key, **options)  # type: ignore[no-untyped-call]
+
+    # ---- keys of a wrong type
+
+    def _size(self, queue: str) -> int:
+        return int(self.mended([queue], partial(super()._size, queue)))
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        self.mended([queue], partial(super()._put, queue, message, **options))
+
+    def _queue_bind(self, exchange: str, *args: Any) -> None:
+        self.mended([], partial(super()._queue_bind, exchange, *args))
+
+    def mended(self, queues: Iterable[str], call: Callable[[], T]) -> T:
+        """Call; if a key has a wrong type, set it aside and call again."""
+        try:
+            return call()
+        except ResponseError as error:
+            self._set_aside(error, queues)
+            return call()
+
+    def _set_aside(self, error: ResponseError, queues: Iterable[str]) -> None:
+        """Move keys of a wrong type out of the way: these queues' and kombu's own. Raises any other error again."""
+        if not is_wrong_type(error):
+            raise error
+        with self.conn_or_acquire() as client:
+            set_aside = client.register_script(lua("set_aside"))
+            for key, kind in self._types(queues):
+                moved = f"backfill:set-aside:{key}"
+                was = set_aside(keys=[key, moved], args=[kind])
+                if was:
+                    reason = f"the key was a {_text(was)}, not a {kind}: it is now {shown(moved)}"
+                    self._park(DeadLetter.of("", key, reason))
+
+    def _types(self, queues: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Each key that kombu uses for these queues, and the type that it must have."""
+        for queue in queues:
+            for priority in self.priority_steps:
+                yield self._q_for_pri(queue, priority), "list"  # type: ignore[no-untyped-call]
+        yield from ((self.unacked_key, "hash"), (self.unacked_index_key, "zset"))
+        for exchange in self.get_exchanges():  # type: ignore[no-untyped-call]
+            yield from ((each % exchange, "set") for each in (self.keyprefix_queue, self.keyprefix_binding_permanent))
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else name
+
+
+class Transport(redis.Transport):
+    """kombu's transport with our channel.
+
+    An answer that refuses is trouble that passes, like a lost connection: Redis is a replica for the moment, has no
+    memory left, can't save, is loading, or its password is being changed. kombu wraps some answers in an
+    OperationalError.
+    """
+
+    Channel = Channel
+    connection_errors = (*redis.Transport.connection_errors, ResponseError, OperationalError)
+
+
+class Connection(connection.Connection):
+    """kombu's connection, which tries again every 3 seconds at least: kombu's own tries wait for up to 30."""
+
+    def ensure_connection(
+        self, errback: Any = None, max_retries: int | None = None, **options: Any
+    ) -> connection.Connection:
+        """Connect, however long it takes; for a worker's consumer and for beat."""
+        waits = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 3}
+        connected: connection.Connection = super().ensure_connection(errback, max_retries, **waits, **options)  # type: ignore[no-untyped-call]
+        return connected
+
+
+class AMQP(amqp.AMQP):  # type: ignore[misc]  # Celery has no types
+    """Celery's factory of connections, which makes ours."""
+
+    Connection = Connection
+
+
+def install() -> None:
+    """Use this transport for every connection that is opened from now on."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"

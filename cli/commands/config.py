@@ -1,0 +1,52 @@
+"""The command `config`: list the settings."""
+
+import os
+from textwrap import fill, indent
+
+import click
+
+from backfill_tasks.engine.database import parse_url
+from backfill_tasks.errors import ConfigurationError
+from backfill_tasks.settings import VARIABLES, environment, refuse_unknown, value
+from cli import render, replica
+from cli.context import COMPLETE, WRONG_USAGE
+
+
+@click.command()
+@click.pass_context
+def config(context: click.Context) -> None:
+    """List every setting: its value, where it comes from, what it means.
+
+    Settings come from the environment, and from a file .env in the working directory.
+    Exits with 2 if any can't be read.
+
+    \b
+    Example:
+      backfill config
+    """
+    variables = environment()
+    wrong = 0
+    for variable in VARIABLES:
+        given = variables.get(variable.name, "").strip()
+        source = "environment" if os.environ.get(variable.name, "").strip() else ".env" if given else "default"
+        click.echo(f"{variable.name} = {variable.shown(given)}   ({source})")
+        click.echo(indent(fill(variable.meaning, render.WIDTH - 4), "    "))
+        try:
+            value(variable, variables)
+            if variable.name == "DATABASE_URL" and given:
+                _say_notes(given)
+            if variable.name == replica.SETTING and given:
+                with replica.named_in_errors():
+                    _say_notes(given)
+        except ConfigurationError as error:
+            click.echo(f"    WRONG: {error}")
+            wrong += 1
+    refuse_unknown(variables)
+    context.exit(WRONG_USAGE if wrong else COMPLETE)
+
+
+def _say_notes(url: str) -> None:
+    """Print what became of a database URL's parameters."""
+    for note in parse_url(url).notes:
+        mark = "look: " if note.warning else ""
+        click.echo(render.wrapped(f"{mark}{note}", indent=6, first="    "))

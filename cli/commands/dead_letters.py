@@ -1,0 +1,53 @@
+"""The command `dead-letters`: the messages that no worker could do."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+from backfill_tasks.engine import redis_client
+from backfill_tasks.worker.dead_letters import MOST, shown
+from cli import render
+from cli.context import Session, say
+from cli.letters import letters_of
+
+#: How many letters are shown; --json shows all.
+_MOST_SHOWN = 20
+
+
+@click.command(name="dead-letters")
+@click.option("--clear", is_flag=True, help="Remove them after showing them.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.pass_obj
+def dead_letters(session: Session, *, clear: bool, as_json: bool) -> None:
+    """Show the messages that no worker could do, newest first.
+
+    A worker that takes such a message parks it with its reason and goes on. The run
+    loses nothing: the watchdog seeds a lane whose message is lost.
+
+    \b
+    Examples:
+      backfill dead-letters
+      backfill dead-letters --json
+      backfill dead-letters --clear
+    """
+    session.require_redis()
+    with redis_client.reachable(session.settings.redis_url):
+        letters = letters_of(session)
+        found = letters.newest()
+        if clear:
+            letters.clear()
+    if as_json:
+        click.echo(json.dumps({"dead_letters": [asdict(each) for each in found]}))
+        return
+    if not found:
+        click.echo("There are no dead letters.")
+        return
+    for each in found[:_MOST_SHOWN]:
+        head = f"{shown(each.at, 20)}  {shown(each.queue, 60)}  {each.size:,} bytes"
+        click.echo(render.wrapped(f"{head}: {shown(each.reason)}", indent=2, first=""))
+        click.echo(f"  {shown(each.message, render.WIDTH - 4)}")
+    if len(found) > _MOST_SHOWN:
+        click.echo(f"{len(found) - _MOST_SHOWN:,} older ones: --json shows the newest {MOST:,}")
+    if clear:
+        say(f"Removed {len(found):,}.")

@@ -1,0 +1,37 @@
+"""The command `events`."""
+
+import json
+
+import click
+
+from backfill_tasks.engine import ledger
+from cli import render
+from cli.context import Session
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.pass_obj
+def events(session: Session, run: str | None, *, as_json: bool) -> None:
+    """List what happened to a run (default: the newest): when, what, and who did it.
+
+    \b
+    Example:
+      backfill events 261124-091500-a1b2
+    """
+    found = session.run(run)
+    with session.parts.engine.begin() as connection:
+        happened = ledger.events(connection, found.id)
+    if as_json:
+        content = [
+            {"at": each.at.isoformat(), "event": each.name, "detail": dict(each.detail), "by": each.who}
+            for each in happened
+        ]
+        click.echo(json.dumps({"run_id": found.id, "events": content}, ensure_ascii=False))
+        return
+    click.echo(f"Events of run {found.id}, in UTC")
+    click.echo()
+    for each in happened:
+        for line in render.event(each):
+            click.echo(line)

@@ -1,0 +1,28 @@
+"""The command `init`: create the ledger."""
+
+import click
+
+from backfill_tasks.engine import schema
+from cli.context import Session
+
+
+@click.command()
+@click.option("--sql", is_flag=True, help="Print the SQL for a DBA instead of running it.")
+@click.pass_obj
+def init(session: Session, *, sql: bool) -> None:
+    """Create the ledger: schema "backfill", tables of its own, nothing of the host's.
+
+    Safe to repeat. `run --apply` does it by itself where its role may.
+
+    \b
+    Examples:
+      backfill init
+      backfill init --sql | psql "$ADMIN_URL"
+    """
+    if sql:
+        click.echo(schema.as_sql(), nl=False)
+        return
+    with session.parts.engine.begin() as connection:
+        applied = schema.migrate(connection)
+    state = f"brought to version {schema.latest()}" if applied else f"is there already, at version {schema.latest()}"
+    click.echo(f"The ledger (schema backfill in {session.parts.address}) {state}.")

@@ -1,0 +1,72 @@
+"""The command `metrics`: an exporter for Prometheus that reads when it is asked, and answers whatever fails."""
+
+import socket
+import threading
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import make_server
+
+import click
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from backfill_tasks.errors import UsageError
+from backfill_tasks.monitoring.collector import exporter
+from backfill_tasks.monitoring.server import Door, Server, Silent
+from cli.context import Session, say
+from cli.signals import signals
+
+if TYPE_CHECKING:
+    from prometheus_client.exposition import ThreadingWSGIServer
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=9808, show_default=True, help="0: any that is free.")
+@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.pass_obj
+def metrics(session: Session, *, port: int, address: str) -> None:
+    """Serve /metrics for Prometheus until Ctrl-C or SIGTERM.
+
+    A scrape reads the ledger, the host's queue and Redis; what can't be read is
+    left out and backfill_source_up says so. BACKFILL_METRICS_TOKEN or
+    BACKFILL_METRICS_LOGIN closes it; without one it listens on this machine only.
+
+    \b
+    Examples:
+      backfill metrics
+      BACKFILL_METRICS_TOKEN=... backfill metrics --address 0.0.0.0
+    """
+    settings = session.settings
+    family, numeric = _resolved(address, port)
+    if not (settings.metrics_token or settings.metrics_login or ip_address(numeric).is_loopback):
+        raise UsageError(
+            f"{address} can be reached from other machines: set BACKFILL_METRICS_TOKEN or BACKFILL_METRICS_LOGIN"
+        )
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(exporter(settings, say))
+    door = Door(make_wsgi_app(registry), settings.metrics_token, settings.metrics_login)
+    server_class: type[ThreadingWSGIServer] = type("_Server", (Server,), {"address_family": family})
+    try:
+        server: ThreadingWSGIServer = make_server(numeric, port, door, server_class, Silent)
+    except OSError as error:
+        raise UsageError(
+            f"can't listen at {address}, port {port}: {error.strerror}; see --address and --port"
+        ) from None
+    with server, signals() as stopped:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        shown = f"[{numeric}]" if family == socket.AF_INET6 else numeric
+        say(f"Metrics at http://{shown}:{server.server_port}/metrics")
+        stopped.wait()
+        server.shutdown()
+
+
+def _resolved(address: str, port: int) -> tuple[socket.AddressFamily, str]:
+    """An address to listen at, as a number.
+
+    Raises:
+        UsageError: it is none of this machine's.
+    """
+    try:
+        family, *_, found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise UsageError(f"{address!r} is no address to listen at: {error}; see --address") from None
+    return family, str(found[0])

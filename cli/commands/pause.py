@@ -1,0 +1,43 @@
+"""The command `pause`."""
+
+from collections.abc import Sequence
+
+import click
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.model import RunId
+from backfill_tasks.errors import UsageError
+from cli.context import Session
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--all", "every", is_flag=True, help="Every run that is running.")
+@click.pass_obj
+def pause(session: Session, run: str | None, *, every: bool) -> None:
+    """Let every lane of a run stop after the page that it is at.
+
+    What is done stays, what waits in the host's queue is the host's. `backfill resume`
+    goes on, on any worker, any day.
+
+    \b
+    Examples:
+      backfill pause 261124-091500-a1b2
+      backfill pause --all
+    """
+    if every == (run is not None):
+        raise UsageError("name one run, or give --all")
+    for each in _running(session) if every else [session.run(run).id]:
+        if session.parts.runs.pause(each, "paused by command"):
+            click.echo(f"Run {each} is paused. Go on with: backfill resume {each}")
+        else:
+            click.echo(f"Run {each} was {session.parts.runs.read(each).state} already.")
+
+
+def _running(session: Session) -> Sequence[RunId]:
+    session.require_ledger()
+    with session.parts.engine.begin() as connection:
+        found = ledger.running(connection)
+    if not found:
+        click.echo("No run is running.")
+    return found

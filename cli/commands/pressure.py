@@ -1,0 +1,40 @@
+"""The command `pressure`: what holds pages back just now, measured."""
+
+import json
+
+import click
+
+from cli import render
+from cli.context import Session
+from cli.readings import readings
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.pass_obj
+def pressure(session: Session, *, as_json: bool) -> None:
+    """Measure what holds pages back: each indicator with its value, threshold and answer.
+
+    \b
+    Example:
+      backfill pressure
+    """
+    measured = readings(session)
+    if as_json:
+        content = [
+            {
+                "indicator": each.indicator,
+                "answer": each.answer,
+                "value": each.value,
+                "threshold": each.threshold,
+                "reason": each.reason or None,
+            }
+            for each in measured
+        ]
+        click.echo(json.dumps({"pressure": content}, ensure_ascii=False))
+        return
+    rows = [(each.indicator, each.answer, each.value, each.threshold) for each in measured]
+    click.echo(render.table(("indicator", "answer", "measured", "threshold"), rows))
+    for each in measured:
+        if each.reason:
+            click.echo(render.wrapped(f"{each.indicator}: {each.reason}", indent=2))

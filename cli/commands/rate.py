@@ -1,0 +1,45 @@
+"""The command `rate`."""
+
+import json
+
+import click
+
+from backfill_tasks.engine.rate import Rate
+from cli import render
+from cli.context import Session
+from cli.fleet_rate import rate_that_holds, set_rate
+
+
+@click.command()
+@click.argument("rate", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.pass_obj
+def rate(session: Session, rate: str | None, *, as_json: bool) -> None:
+    """Show or set how many pages all workers together start in a second.
+
+    RATE is 20/s, 600/m, 30/h, a fraction such as 0.5/s, or none for no limit. It
+    holds within two seconds, for workers that start later too, until another is set.
+
+    \b
+    Examples:
+      backfill rate           the rate, the workers, what waits in each
+      backfill rate 20/s
+      backfill rate none
+    """
+    session.require_redis()
+    if rate is not None:
+        set_rate(session, Rate.parse(rate))
+    from backfill_tasks.worker.fleet import waiting_for_the_rate  # noqa: PLC0415  Celery takes half a second to import
+
+    holds = rate_that_holds(session)
+    workers = {worker: len(pages) for worker, pages in waiting_for_the_rate().items()}
+    if as_json:
+        per_second = 1 / holds.interval if holds.interval else None
+        click.echo(json.dumps({"rate": holds.text, "pages_per_second": per_second, "workers": workers}))
+        return
+    click.echo(f"The rate of all workers together is {holds}.")
+    if not workers:
+        click.echo("No worker is online.")
+        return
+    click.echo()
+    click.echo(render.table(("worker", "waiting for the rate"), [(name, f"{n:,}") for name, n in workers.items()]))

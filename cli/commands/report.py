@@ -1,0 +1,69 @@
+"""The command `report`: what happened in a run, for whoever asks afterwards."""
+
+import logging
+import os
+import stat
+from pathlib import Path
+
+import click
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.errors import ExtraError, UsageError
+from backfill_tasks.escaping import visible
+from cli.context import Session
+
+#: How many quarantined items a page lists with their errors.
+_MOST_QUARANTINED = 1_000
+
+#: What `-o` is given for standard output.
+_STANDARD_OUTPUT = "-"
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option(
+    "-o", "--output", metavar="PATH", help="Where to write it, - for standard output.  [default: report-RUN.html]"
+)
+@click.pass_obj
+def report(session: Session, run: str | None, *, output: str | None) -> None:
+    """Write what happened in a run (default: the newest) as one page of HTML.
+
+    Parameters, counts, throughput and page duration over time, pauses and what held
+    pages back on the same time axis, events, quarantined leads. The page needs nothing
+    but itself, and may be written while the run goes on.
+
+    \b
+    Examples:
+      backfill report
+      backfill report 261124-091500-a1b2 -o report.html
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that it can't write to
+    try:
+        from cli.render.report_html import as_html  # noqa: PLC0415  it takes a second, and libraries that no other command needs
+    except ImportError as error:
+        why = str(error).partition("\n")[0]
+        raise ExtraError(f"a report takes jinja2 and matplotlib ({why}): `pip install jinja2 matplotlib`") from None
+    found = session.run(run).id
+    with session.parts.engine.begin() as connection:
+        history = ledger.read_history(connection, found, most=_MOST_QUARANTINED)
+    if history is None:
+        raise UsageError(f"run {found} was deleted just now")
+    page = as_html(session.parts.backfills[history.run.parameters.backfill], history)
+    if output == _STANDARD_OUTPUT:
+        click.echo(page, nl=False)
+        return
+    path = Path(output or f"report-{found}.html")
+    try:
+        _write_private(path, page)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}; see --output") from None
+    click.echo(f"Report of run {found}: {path}")
+
+
+def _write_private(path: Path, page: str) -> None:
+    """Write a file that only this user can read: it lists ids and errors. An existing file loses others' rights too."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  a Path opens no descriptor
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            os.fchmod(file.fileno(), 0o600)
+        file.write(visible(page))

@@ -1,0 +1,49 @@
+"""The command `retry`."""
+
+from collections import Counter
+
+import click
+
+from backfill_tasks.engine import ledger
+from backfill_tasks.escaping import one_line
+from cli import render
+from cli.context import COMPLETE, QUARANTINED, Session, say
+
+#: Items that fail again are shown one by one, up to so many.
+_MOST_SHOWN = 20
+
+
+#: How many characters of a reason are shown, and of all that the database says where that is asked for.
+_LONGEST_REASON, _LONGEST_WHOLE_REASON = 400, 10_000
+
+
+@click.command()
+@click.argument("run")
+@click.option("--verbose", is_flag=True, help="Print all that the database says, values of the lead's row included.")
+@click.pass_context
+def retry(context: click.Context, run: str, *, verbose: bool) -> None:
+    """Try the quarantined leads of a run again, each for itself; those that go through are the run's.
+
+    Exits with 3 if any is left in quarantine.
+
+    \b
+    Examples:
+      backfill retry 261124-091500-a1b2
+      backfill retry 261124-091500-a1b2 --verbose
+    """
+    session: Session = context.obj
+    found = session.run(run)
+    session.require_host(found)
+    outcomes: Counter[str] = Counter()
+    for each in session.parts.retrier.retry(found.id):
+        outcomes[each.outcome] += 1
+        if each.outcome == "held":
+            say(f"Held at {one_line(each.item)}: {one_line(each.reason)}. Later: backfill retry {found.id}")
+        elif each.outcome == "failed again" and outcomes[each.outcome] <= _MOST_SHOWN:
+            why, most = (each.whole_reason, _LONGEST_WHOLE_REASON) if verbose else (each.reason, _LONGEST_REASON)
+            click.echo(render.with_reason(each.item, f"failed again: {why}", indent=2, most=most))
+    with session.parts.engine.begin() as connection:
+        left = ledger.count_quarantined(connection, found.id)
+    done, failed = outcomes["went through"], outcomes["failed again"]
+    click.echo(f"{done + failed:,} tried again, {done:,} went through, {left:,} left in quarantine.")
+    context.exit(QUARANTINED if left else COMPLETE)

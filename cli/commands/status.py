@@ -1,0 +1,23 @@
+"""The command `status`: show a run."""
+
+import click
+
+from cli.context import Session
+from cli.decorators import as_json
+from cli.showing import show
+
+
+@click.command()
+@click.argument("run", required=False)
+@as_json
+@click.pass_obj
+def status(session: Session, run: str | None, *, as_json: bool) -> None:
+    """Show how a run stands (default: the newest).
+
+    \b
+    Examples:
+      backfill status
+      backfill status 261124-091500-a1b2 --json
+    """
+    found = session.run(run)
+    show(session, found, as_json=as_json)

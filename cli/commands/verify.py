@@ -1,0 +1,82 @@
+"""The command `verify`: ask the database whether a run tells the truth."""
+
+import json
+
+import click
+
+from backfill_tasks.engine.model import Run
+from backfill_tasks.engine.replica import Server
+from backfill_tasks.engine.verification import Verification, Verifier
+from cli import render, replica
+from cli.context import COMPLETE, FAILED, QUARANTINED, Session
+from cli.decorators import as_json
+
+#: How long `verify --replica` waits for a standby that is behind.
+_CATCH_UP_SECONDS = 30.0
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--full", is_flag=True, help="Read whole tables instead of indexes: slow, but sees past a damaged index.")
+@click.option("--replica", "on_replica", is_flag=True, help="Read from the standby of BACKFILL_REPLICA_URL.")
+@as_json
+@click.pass_context
+def verify(context: click.Context, run: str | None, *, full: bool, on_replica: bool, as_json: bool) -> None:
+    """Ask the database whether a run (default: the newest) tells the truth.
+
+    Looks for leads that the run has passed, that should have a result and have none
+    (a job or a score; roll-ups as new as their messages), and holds the ledger's
+    counts against each other and against the rows in the database. Changes nothing.
+
+    \b
+    Exit status: 0 clean, or nothing to look at yet; 1 leads are missing, or a
+    count is contradicted; 3 leads are in quarantine, their job ended without a
+    score, or those that the run has passed can't be seen: they are gone, or the
+    standby does not have them yet.
+
+    \b
+    Examples:
+      backfill verify
+      backfill verify 261124-091500-a1b2 --json
+      backfill verify --full --replica
+    """
+    session: Session = context.obj
+    found = session.run(run)
+    parts = session.parts
+    backfill = parts.backfills[found.parameters.backfill]
+    server, found, verification = _verify(session, found, full=full, on_replica=on_replica)
+    if as_json:
+        content = {
+            "run_id": found.id,
+            "state": found.state,
+            "full": full,
+            **server.as_json(),
+            "clean": verification.clean,
+            "looked_at": verification.looked_at,
+            "missing": verification.missing,
+            "left_alone": verification.left_alone,
+            "hidden": verification.hidden,
+            "arrived": verification.arrived,
+            "quarantined": verification.quarantined,
+            "unresolved": verification.unresolved,
+            "waiting": verification.waiting,
+            "counts": {name: {"ledger": said, "database": there} for name, (said, there) in verification.found.items()},
+            "contradictions": verification.contradictions,
+        }
+        click.echo(json.dumps(content, ensure_ascii=False))
+    else:
+        click.echo(render.verification(backfill, found, verification, server=server))
+    if verification.wrong:
+        context.exit(FAILED)
+    context.exit(COMPLETE if verification.clean or not found.has_passed_any else QUARANTINED)
+
+
+def _verify(session: Session, run: Run, *, full: bool, on_replica: bool) -> tuple[Server, Run, Verification]:
+    """Verify a run on the primary, or on the standby and as the standby's ledger has it."""
+    parts, statement_ms = session.parts, session.settings.statement_timeout_ms
+    backfill = parts.backfills[run.parameters.backfill]
+    if not on_replica:
+        return Server(), run, Verifier(parts.engine, backfill, statement_ms, full).verify(run)
+    with replica.connected(session.settings, parts.engine) as standby:
+        server, seen = standby.catch_up(run, seconds=_CATCH_UP_SECONDS)
+        return server, seen, Verifier(standby.engine, backfill, statement_ms, full).verify(seen)

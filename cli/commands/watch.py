@@ -1,0 +1,37 @@
+"""The command `watch`: follow a run."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.decorators import as_json
+from cli.showing import follow_to_the_end
+from cli.signals import signals
+
+if TYPE_CHECKING:
+    from cli.context import Session
+
+
+@click.command()
+@click.argument("run", required=False)
+@as_json
+@click.pass_context
+def watch(context: click.Context, run: str | None, *, as_json: bool) -> None:
+    """Follow a run (default: the newest) until it ends; Ctrl-C only stops looking.
+
+    Shows how far it is, what holds each lane back, and what the host has made of its
+    jobs. Where there is no terminal: a few plain lines now and then.
+
+    Exits as `run` does: 0 complete, 3 complete but leads are quarantined, 1 failed, 4
+    paused, cancelled or still going on.
+
+    \b
+    Examples:
+      backfill watch
+      backfill watch 261124-091500-a1b2
+    """
+    session: Session = context.obj
+    found = session.run(run)
+    with signals() as stopped:
+        ended = follow_to_the_end(session, found.id, stopped=stopped, as_json=as_json)
+    context.exit(ended)

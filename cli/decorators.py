@@ -1,0 +1,5 @@
+"""Options that several commands share."""
+
+import click
+
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")

@@ -1,0 +1,80 @@
+"""A run's history as one page of HTML."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from backfill_tasks import __version__
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.contract import Backfill
+from backfill_tasks.engine.ledger import History
+from backfill_tasks.engine.model import Run
+from cli import render
+from cli.render import plots
+
+
+def as_html(backfill: Backfill, history: History) -> str:
+    """The page: it refers to nothing outside of itself and runs nothing, whatever stands in the ledger."""
+    run, pauses = history.run, history.pauses
+    time = ledger.time_of(run)
+    plot = plots.draw(time, history.timeline, holds=history.holds, pauses=pauses, items=backfill.items)
+    return _template().render(
+        run=run,
+        items=backfill.items,
+        facts=_facts(backfill, run),
+        counts=_counts(backfill, run),
+        parameters=_parameters(run),
+        plot=None if plot is None else Markup(plot),  # noqa: S704  what is text in it was escaped where it was drawn
+        bucket=history.timeline[0].span,
+        holds=history.holds,
+        pauses=pauses,
+        events=[(each, render.details(each)) for each in history.events],
+        quarantined=history.quarantined,
+        more=history.in_quarantine - len(history.quarantined),
+        version=__version__,
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters.update(moment=render.moment, duration=render.duration, number=lambda number: f"{number:,}")
+    return environment.from_string(files("cli.render").joinpath("report.html.jinja").read_text(encoding="utf-8"))
+
+
+def _facts(backfill: Backfill, run: Run) -> Mapping[str, str]:
+    """When, who, how fast, and what it cost."""
+    ended = render.moment(run.finished_at) if run.finished_at else f"it goes on; read at {render.moment(run.seen_at)}"
+    facts = {
+        "started by": run.started_by,
+        "from": render.moment(run.started_at),
+        "to": ended if run.state != "paused" else f"it is paused; read at {render.moment(run.seen_at)}",
+        "duration": render.duration(run.seconds),
+        "pages": f"{run.pages:,} in {render.lanes_in_words(len(run.lanes))}",
+        "throughput": f"{run.leads_per_second:,.1f} {backfill.items}/s over the whole of its time",
+    }
+    if run.expected is not None:
+        facts["expected"] = f"{run.expected:,} {backfill.items}, counted before it began"
+    if backfill.jobs:
+        number, price = run.jobs(backfill.jobs), run.parameters.cost_per_job
+        facts["jobs enqueued"] = f"{number:,}"
+        if price is not None:
+            facts["cost"] = f"{number * price:,.2f} ({number:,} jobs at {price:g})"
+    return facts
+
+
+def _counts(backfill: Backfill, run: Run) -> list[tuple[str, int, str]]:
+    """The classes with their counts and meanings."""
+    meanings = {"read": f"{backfill.items} that the pages looked at", **render.meanings_of(backfill)}
+    return [(render.words(name), run.counts.get(name, 0), meanings[name]) for name in render.classes(backfill, run)]
+
+
+def _parameters(run: Run) -> dict[str, str]:
+    """What the run was asked to do, as it is in force now."""
+    given = {**run.parameters.as_json(), "single_batch": run.single_batch}
+    return {render.words(name): render.in_words(value, empty="none") for name, value in given.items()}

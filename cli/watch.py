@@ -1,0 +1,171 @@
+"""Following a run to its end: live progress, or a line now and then where there is no terminal. Ctrl-C detaches."""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks.engine.contract import Backfill
+from backfill_tasks.engine.database import is_transient, reason
+from backfill_tasks.engine.model import Run
+from backfill_tasks.escaping import visible
+from cli import render
+from cli.context import say
+from cli.diagnosis import Observed
+from cli.signals import Stopped
+
+T = TypeVar("T")
+
+_LOOK_SECONDS = 0.25
+
+#: Over how many seconds a run's speed is taken, and how many must have been seen to speak of one.
+_SPEED_SECONDS, _ENOUGH_SECONDS = 60.0, 3.0
+
+_LINE_SECONDS = 10.0
+_WAITING_LINE_SECONDS = 60.0
+_NEW_REASON_SECONDS = 2.0
+
+
+class Detached(Exception):  # noqa: N818  not an error: the operator's wish
+    """The operator, or a signal, asked this process to stop looking; the run goes on."""
+
+
+def follow(
+    backfill: Backfill,
+    read: Callable[[], Run],
+    stopped: Stopped,
+    *,
+    each: Callable[[Run], None] = lambda _: None,
+    beside: Callable[[Run], Observed] = lambda _: Observed(),
+    diagnosed: Callable[[Run], Run] = lambda run: run,
+) -> Run:
+    """Show a run until it is no longer running, and answer how it ended.
+
+    A database that does not answer for a while is waited for: it is the run that matters, not this look at it.
+
+    Args:
+        backfill: what the run walks.
+        read: asks how it stands.
+        stopped: ends the look, not the run; see `cli.signals`.
+        each: called with every reading, the last included.
+        beside: what else there is to see of it just now, at once.
+        diagnosed: puts the reasons into the lanes that don't move, at once.
+
+    Raises:
+        Detached: a signal came.
+    """
+    with _display(backfill) as show:
+        while True:
+            run = patiently(read, stopped)
+            each(run)
+            show(diagnosed(run), beside(run))
+            if run.state != "running":
+                return run
+            if stopped.wait(_LOOK_SECONDS):
+                raise Detached
+
+
+def patiently(read: Callable[[], T], stopped: Stopped) -> T:
+    """Read; while the database can't be asked, say so once, and try again.
+
+    Raises:
+        Detached: a signal came.
+    """
+    away = False
+    while True:
+        try:
+            return read()
+        except DBAPIError as error:
+            if not is_transient(error):
+                raise
+            if not away:
+                say(render.wrapped(f"The database does not answer: {reason(error)}.", indent=0))
+                say("The run goes on where workers reach it. Looking again.")
+            away = True
+        if stopped.wait(_LOOK_SECONDS):
+            raise Detached
+
+
+@contextmanager
+def _display(backfill: Backfill) -> Iterator[Callable[[Run, Observed], None]]:
+    speed = _Speed()
+    if sys.stderr.isatty():
+        console = Console(file=sys.__stderr__, highlight=False)
+        with Live(console=console, refresh_per_second=8, transient=True) as live:
+            yield lambda run, aside: live.update(Text(visible("\n".join(_screen(backfill, run, aside, speed)))))
+        return
+    said_at, pages, kinds = time.monotonic(), -1, _kinds(None)
+
+    def line(run: Run, aside: Observed) -> None:
+        nonlocal said_at, pages, kinds
+        # A run that waits, for hours if it must, says so once a minute; why a lane stalls, as soon as that is known.
+        seconds = _LINE_SECONDS if run.pages > pages else _WAITING_LINE_SECONDS
+        if _kinds(run) - kinds:
+            seconds = _NEW_REASON_SECONDS
+        if time.monotonic() - said_at >= seconds and run.state == "running":
+            said_at, pages, kinds = time.monotonic(), run.pages, _kinds(run)
+            lines = [render.progress(backfill, run), *render.troubles(run), *_small(aside)]
+            if aside.outcome is not None:
+                lines.append(render.outcome_in_a_line(backfill, run, aside.outcome))
+            say("\n".join(lines))
+
+    yield line
+
+
+def _screen(backfill: Backfill, run: Run, aside: Observed, speed: "_Speed") -> list[str]:
+    lines = [*_bar(backfill, run, speed), *_small(aside), *render.counts(backfill, run)]
+    if aside.outcome is not None:
+        lines += render.outcome(backfill, run, aside.outcome)
+    return lines + render.lanes(run)
+
+
+def _kinds(run: Run | None) -> set[tuple[int, str]]:
+    """The kinds of reasons of lanes that have not moved for so long that their reason must be said, by lane."""
+    if run is None:
+        return set()
+    return {(lane.number, lane.reason_kind) for lane in run.lanes if lane.reason_kind and render.is_still(run, lane)}
+
+
+def _small(aside: Observed) -> list[str]:
+    return [render.wrapped(aside.small, indent=2)] if aside.small else []
+
+
+def _bar(backfill: Backfill, run: Run, speed: "_Speed") -> list[str]:
+    """The run as a bar, as far as it is known how much there is, and beneath it how fast it goes."""
+    read = run.counts.get("read", 0)
+    rate = speed.of(run)
+    left = "time left not yet known"
+    if rate and run.expected:
+        left = f"about {render.duration(max(0, run.expected - read) / rate)} left"
+    head = f"Run {run.id} · {run.state}"
+    if run.expected:
+        share = min(1.0, read / run.expected)
+        filled = round(24 * share)
+        head = f"Run {run.id} [{'#' * filled}{'.' * (24 - filled)}] {100 * share:.0f}% · {run.state}"
+    shown = "-" if rate is None else f"{rate:,.0f}"
+    return [head, f"  {render.duration(run.seconds)} · {shown} {backfill.items}/s · {run.pages:,} pages · {left}"]
+
+
+class _Speed:
+    """How fast a run reads just now, by what was seen of it in the last minute."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def of(self, run: Run) -> float | None:
+        """Items a second; None as long as too little was seen."""
+        read = run.counts.get("read", 0)
+        now = run.seen_at.timestamp()
+        self._seen.append((now, read))
+        while now - self._seen[0][0] > _SPEED_SECONDS:
+            self._seen.popleft()
+        began, before = self._seen[0]
+        seconds = now - began
+        return (read - before) / seconds if seconds >= _ENOUGH_SECONDS else None
