@@ -8,8 +8,8 @@ from functools import partial
 
 from backfill_tasks import settings
 from backfill_tasks.engine.admission.indicators import Indicator
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.database import begin_read_only
+from backfill_tasks.options import Pace
 from backfill_tasks.registry import DEFAULT
 from backfill_tasks.wiring import Parts, assemble
 from benchmarks import tool

@@ -1,14 +1,15 @@
 """The options that say how fast a run may go: of `run` where it starts, of `tune` while it goes on."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.errors import UsageError
+from backfill_tasks.options import Pace
 from backfill_tasks.settings import Settings, jobs_per_minute, max_live_wait, max_pending, whole_number
 
 MOST_LEADS = 10_000
@@ -131,5 +132,5 @@ def pace_of(context: click.Context, options: dict[str, Any], settings: Settings,
         target_page_ms=settings.target_page_ms,
     )
     return Pace(
-        **{name: options[name] if is_given(context, name) else default for name, default in defaults.as_json().items()}
+        **{name: options[name] if is_given(context, name) else default for name, default in asdict(defaults).items()}
     )

@@ -4,9 +4,9 @@ from sqlalchemy import Connection
 
 from backfill_tasks.engine import schema
 from backfill_tasks.engine.admission.indicators import PageDuration, Reading
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.errors import LedgerError
+from backfill_tasks.options import Pace
 from cli.context import Session
 
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from backfill_tasks.engine import checkpoint, ledger, schema
-from backfill_tasks.engine.model import TUNABLE, UNFINISHED, RunId
+from backfill_tasks.engine.model import UNFINISHED, RunId
 from backfill_tasks.errors import CheckpointError, UsageError
+from backfill_tasks.options import TUNABLE
 from backfill_tasks.registry import DEFAULT, KINDS
 from cli.context import Session, say
 from cli.fleet_rate import prepare_rate

@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from backfill_tasks.engine.contract import Backfill
-from backfill_tasks.engine.model import Bounds, Mode, Parameters
+from backfill_tasks.engine.model import Bounds, Mode
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
+from backfill_tasks.options import Parameters
 from backfill_tasks.registry import DEFAULT, KINDS
 from backfill_tasks.settings import Settings
 from cli.pace import is_given, pace_of

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from backfill_tasks.engine.encoding import is_text
-from backfill_tasks.engine.model import Bounds, Parameters, Run, RunId
+from backfill_tasks.engine.model import Bounds, Run, RunId
 from backfill_tasks.errors import CheckpointError
 from backfill_tasks.escaping import visible
+from backfill_tasks.options import Parameters
 
 _VERSION = 2
 

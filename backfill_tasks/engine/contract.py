@@ -10,10 +10,10 @@ from typing import ClassVar
 from sqlalchemy import Connection
 
 from backfill_tasks.engine.admission.indicators import Indicator
-from backfill_tasks.engine.admission.pace import Pace
-from backfill_tasks.engine.model import Bounds, Options, PageResult, Run, Window
+from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.errors import HostError
+from backfill_tasks.options import Pace, Values
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PageContext:
         due_at: when the last one fell due; the page's own follow, and none of them is due before now.
     """
 
-    options: Options
+    options: Values
     started_at: datetime
     ordinal: int = 0
     spacing_ms: float | None = None
@@ -117,7 +117,7 @@ class Backfill(ABC):
     left_alone: ClassVar[str] = ""
 
     @abstractmethod
-    def check_options(self, options: Options) -> None:
+    def check_options(self, options: Values) -> None:
         """Raise ValueError for options that this backfill would not have written: missing, unknown, mistyped."""
 
     @abstractmethod
@@ -134,7 +134,7 @@ class Backfill(ABC):
             raise HostError(f"{lack.what}: {lack.fix}")
 
     @abstractmethod
-    def check(self, connection: Connection, options: Options, *, apply: bool) -> None:
+    def check(self, connection: Connection, options: Values, *, apply: bool) -> None:
         """Refuse what can't work: a host as `check_host` has it, options that name what does not exist.
 
         Raises:
@@ -144,7 +144,7 @@ class Backfill(ABC):
 
     @abstractmethod
     def split(
-        self, connection: Connection, options: Options, *, after: str | None, lanes: int, smallest: int
+        self, connection: Connection, options: Values, *, after: str | None, lanes: int, smallest: int
     ) -> list[str]:
         """The upper bounds of up to `lanes` lanes of about equally many items, each of at least `smallest`.
 
@@ -184,7 +184,7 @@ class Backfill(ABC):
     def previous_key(self, connection: Connection, item: str) -> str | None:
         """The greatest id before this one, in the database's order; None if there is none."""
 
-    def overlap(self, options: Options, others: Options) -> str | None:  # noqa: ARG002  all items, whatever the options
+    def overlap(self, options: Values, others: Values) -> str | None:  # noqa: ARG002  all items, whatever the options
         """What runs with these options would both walk, in words; None: no item is one of both.
 
         Asked before a run starts beside an unfinished one of the same backfill.
@@ -215,7 +215,7 @@ class Backfill(ABC):
         return ()
 
     @abstractmethod
-    def needs_ordinals(self, options: Options) -> bool:
+    def needs_ordinals(self, options: Values) -> bool:
         """Whether pages need ordinals: a count of the run's items so far, exact whatever lane they are in.
 
         Pages that need it wait for each other, because only one at a time can know the number before it.

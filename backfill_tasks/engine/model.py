@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import datetime
 from typing import Any, Literal, NewType
 
-from backfill_tasks.engine.admission.pace import BOUNDS, Pace
 from backfill_tasks.engine.refusal import Refusal
 from backfill_tasks.errors import MalformedError
+from backfill_tasks.options import Parameters
 
 RunId = NewType("RunId", str)
 Mode = Literal["dry-run", "apply"]
@@ -18,63 +18,6 @@ LaneState = Literal["running", "done", "failed"]
 #: What an operator may still resume: everything that is neither complete nor cancelled.
 UNFINISHED: tuple[RunState, ...] = ("running", "paused", "failed")
 ENDED: tuple[RunState, ...] = ("cancelled", "complete", "failed")
-
-Options = Mapping[str, Any]
-"""A backfill's own parameters, as JSON values; the engine stores them and hands them back, and looks at none."""
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """What a run was asked to do. Fixed for the run's life, but for what is TUNABLE.
-
-    Attributes:
-        backfill: the backfill's name.
-        limit: page size, in items.
-        lanes: how many lanes were asked for; a run has fewer when there are not enough items.
-        cursor: start after this id; None: from the beginning.
-        page_delay_ms: pause between the pages of a lane, in milliseconds.
-        options: the backfill's own parameters.
-        pace: how fast it may go.
-        cost_per_job: what a job costs, in the operator's own money; None: not said.
-    """
-
-    backfill: str
-    limit: int
-    lanes: int
-    cursor: str | None = None
-    page_delay_ms: int = 0
-    options: Options = field(default_factory=dict)
-    pace: Pace = field(default_factory=Pace)
-    cost_per_job: float | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """All parameters in one flat object, the backfill's own beside the engine's."""
-        return {
-            "backfill": self.backfill,
-            "limit": self.limit,
-            "lanes": self.lanes,
-            "cursor": self.cursor,
-            "page_delay_ms": self.page_delay_ms,
-            **self.pace.as_json(),
-            "cost_per_job": self.cost_per_job,
-            **self.options,
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Parameters":
-        """The inverse of `as_json`. Raises KeyError or TypeError for an object that is not one."""
-        own = {name: values[name] for name in ("backfill", "limit", "lanes", "cursor", "page_delay_ms")}
-        known = {*own, *BOUNDS, "cost_per_job"}
-        return cls(
-            **own,
-            options={name: value for name, value in values.items() if name not in known},
-            pace=Pace.from_json(values),
-            cost_per_job=values["cost_per_job"],
-        )
-
-
-#: The parameters that may be changed while a run goes on.
-TUNABLE = ("limit", "page_delay_ms", *BOUNDS)
 
 
 @dataclass(frozen=True)

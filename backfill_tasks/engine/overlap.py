@@ -7,8 +7,9 @@ from sqlalchemy import Connection
 
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.contract import Backfill
-from backfill_tasks.engine.model import Options, RunId, RunState
+from backfill_tasks.engine.model import RunId, RunState
 from backfill_tasks.errors import UsageError
+from backfill_tasks.options import Values
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Overlap:
         return f"`backfill {other}, `backfill cancel {self.run}` ends it"
 
 
-def overlaps(connection: Connection, backfill: Backfill, options: Options) -> list[Overlap]:
+def overlaps(connection: Connection, backfill: Backfill, options: Values) -> list[Overlap]:
     """The unfinished runs of a backfill whose items a run with these options would walk too, the newest first.
 
     Paused and failed ones are among them: they may be resumed at any time.

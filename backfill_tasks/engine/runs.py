@@ -12,9 +12,10 @@ from sqlalchemy import Engine
 from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.chain import Chain
 from backfill_tasks.engine.contract import Backfill
-from backfill_tasks.engine.model import UNFINISHED, Bounds, Lane, Parameters, Run, RunId, RunState
+from backfill_tasks.engine.model import UNFINISHED, Bounds, Lane, Run, RunId, RunState
 from backfill_tasks.engine.overlap import overlaps, refuse
 from backfill_tasks.errors import UsageError
+from backfill_tasks.options import Parameters
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backfill_tasks.engine.model import TUNABLE
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
+from backfill_tasks.options import TUNABLE
 from cli.fleet_rate import set_rate
 from cli.pace import TEN_MINUTES_MS, PageSize, is_given, pace_options, refuse_job_options
 

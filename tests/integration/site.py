@@ -12,19 +12,20 @@ from harness import UNBOUNDED, wait_for
 from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 from sqlalchemy import Engine
+from unbounded import only
 
 from backfill_tasks import settings
 from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.engine import schema
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.chain import Step
 from backfill_tasks.engine.contract import PageContext
 from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.ledger import NewRun
-from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Parameters, Run, RunId, Window
+from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Run, RunId, Window
 from backfill_tasks.engine.page.transaction import PAGE_ROWS
 from backfill_tasks.engine.runs import Runs, cut, new_id
 from backfill_tasks.engine.verification import Verification, Verifier
+from backfill_tasks.options import Pace, Parameters
 from backfill_tasks.wiring import Parts, assemble
 from sandbox.host.sample import TABLES, create_schema
 
@@ -301,7 +302,7 @@ class Site:
             after,
             page_delay_ms=page_delay_ms,
             options={name: every[name] for name in known.option_names},
-            pace=pace or Pace(),
+            pace=pace or only(),
         )
         cut_lanes = cut(self.engine, known, parameters, smallest=1)
         new = NewRun(new_id(), parameters, cut_lanes, single_batch=single_batch)

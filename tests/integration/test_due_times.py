@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 from integration.site import Site
+from unbounded import only
 
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.model import Run
 
 LEADS = [f"lead-{number:02d}" for number in range(30)]
@@ -16,7 +16,7 @@ LEADS = [f"lead-{number:02d}" for number in range(30)]
 
 def spread(site: Site, *, per_minute: float, limit: int = 4, lanes: int = 1) -> Run:
     site.host.add_leads(*LEADS)
-    return site.start(limit=limit, lanes=lanes, pace=Pace(jobs_per_minute=per_minute))
+    return site.start(limit=limit, lanes=lanes, pace=only(jobs_per_minute=per_minute))
 
 
 def seconds_between(times: Sequence[datetime]) -> list[float]:
@@ -123,7 +123,7 @@ class TestJobsPerMinute:
         spread(site, per_minute=60.0, limit=30)
         site.host.add_client("client-2")
         site.host.add_leads("other-1", "other-2", clientId="client-2")
-        site.start(pace=Pace(jobs_per_minute=60.0), client_ids=["client-2"])
+        site.start(pace=only(jobs_per_minute=60.0), client_ids=["client-2"])
 
         site.deliver_all()
 

@@ -7,15 +7,16 @@ from itertools import pairwise
 
 import pytest
 from integration.site import Row, Site
+from unbounded import only
 from unit import runs
 
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.ledger import Bucket, Event, Hold, Span
 from backfill_tasks.engine.model import Run
+from backfill_tasks.options import Pace
 
 START = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
-FULL = Pace(max_pending=0)
+FULL = only(max_pending=0)
 
 
 def run_of(site: Site, *, leads: int = 1, pace: Pace | None = None, limit: int = 500) -> Run:
@@ -101,7 +102,7 @@ class TestAPageThatIsPutOff:
         assert last["seconds"] == 3 * first["seconds"]
 
     def test_by_an_indicator_is_kept_under_its_name(self, site: Site) -> None:
-        run_of(site, pace=Pace(max_live_wait=60))
+        run_of(site, pace=only(max_live_wait=60))
         site.host.add_leads("other")
         site.host.add_job(
             "other", dedupeKey="live", status="PENDING", runAt=datetime.now(UTC).replace(tzinfo=None) - timedelta(1)

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import pytest
 from integration.site import NOON, Site
+from unbounded import only
 
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.model import PageMessage, Run
 from backfill_tasks.engine.page.transaction import Committed, PutOff, Refused
 
@@ -38,7 +38,7 @@ def leads(number: int, *, prefix: str = "lead") -> list[str]:
 def bounded(site: Site, *, number: int, limit: int = 5, lanes: int = 1, most: int = 3) -> Run:
     """A run over so many leads, of whose jobs so many may be pending."""
     site.host.add_leads(*leads(number))
-    return site.start(limit=limit, lanes=lanes, pace=Pace(max_pending=most))
+    return site.start(limit=limit, lanes=lanes, pace=only(max_pending=most))
 
 
 def sizes(site: Site) -> list[int]:
@@ -62,7 +62,7 @@ class TestTheHorizon:
 
     def test_jobs_parked_in_the_future_take_up_no_room(self, parked: Site) -> None:
         parked.host.add_leads(*leads(3))
-        parked.start(limit=5, pace=Pace(max_pending=3), after="lead-")
+        parked.start(limit=5, pace=only(max_pending=3), after="lead-")
 
         parked.deliver()
 
@@ -70,7 +70,7 @@ class TestTheHorizon:
 
     def test_jobs_that_come_due_within_a_drain_do(self, parked: Site) -> None:
         parked.host.do("""UPDATE "BackgroundJob" SET "runAt" = now() AT TIME ZONE 'UTC' + interval '30 seconds'""")
-        parked.start(limit=5, pace=Pace(max_pending=3))
+        parked.start(limit=5, pace=only(max_pending=3))
 
         step = parked.deliver()
 
@@ -78,7 +78,7 @@ class TestTheHorizon:
 
     def test_jobs_of_the_run_itself_count_however_late_they_come_due(self, site: Site) -> None:
         site.host.add_leads(*leads(5))
-        site.start(limit=5, pace=Pace(max_pending=3), delay_ms=3_600_000)
+        site.start(limit=5, pace=only(max_pending=3), delay_ms=3_600_000)
         site.deliver()
 
         step = site.deliver()
@@ -87,7 +87,7 @@ class TestTheHorizon:
 
     def test_spaced_jobs_of_the_run_itself_count_too(self, site: Site) -> None:
         site.host.add_leads(*leads(5))
-        site.start(limit=5, pace=Pace(max_pending=3, jobs_per_minute=0.1))
+        site.start(limit=5, pace=only(max_pending=3, jobs_per_minute=0.1))
         site.deliver()
 
         step = site.deliver()
@@ -176,7 +176,7 @@ class TestTheBound:
         own_site.host.add_leads(*leads(40, prefix="other"), clientId="client-2")
         patient = own_site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="15000")
         runs = [
-            patient.start(limit=4, lanes=3, pace=Pace(max_pending=most), client_ids=[client])
+            patient.start(limit=4, lanes=3, pace=only(max_pending=most), client_ids=[client])
             for client in ("client-1", "client-2")
         ]
         ended = threading.Event()
@@ -344,7 +344,7 @@ class TestADuplicate:
 class TestMaxJobs:
     def start(self, site: Site, *, most: int, lanes: int = 1, limit: int = 4) -> Run:
         site.host.add_leads(*leads(20))
-        return site.start(limit=limit, lanes=lanes, pace=Pace(max_jobs=most))
+        return site.start(limit=limit, lanes=lanes, pace=only(max_jobs=most))
 
     @pytest.mark.parametrize("lanes", [1, 3])
     def test_is_reached_exactly_and_then_the_run_pauses_and_says_why(self, site: Site, lanes: int) -> None:

@@ -14,6 +14,7 @@ from harness import wait_for
 from integration.site import OUR_KEY, Site
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
+from unbounded import only
 
 from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.backfills.lead_scoring.queue import LiveQueueAge
@@ -30,7 +31,6 @@ from backfill_tasks.engine.admission.indicators import (
     ReplicationLag,
     Row,
 )
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.database import is_transient, statement
 
 STATISTICS = (ReplicationLag, LockWaits, ActiveSessions, OldestTransaction, OthersAtWork)
@@ -406,7 +406,7 @@ class TestLiveQueueAge:
         self.add_live_job(site, due_for="5 minutes")
         site.host.add_leads("lead-1")
         quick = site.with_settings(BACKFILL_PRESSURE_SECONDS="0.01")
-        run = quick.start(pace=Pace(max_live_wait=180.0))
+        run = quick.start(pace=only(max_live_wait=180.0))
 
         assert quick.deliver().outcome == "put off"
         site.host.do("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED'""")
@@ -417,15 +417,15 @@ class TestLiveQueueAge:
     def test_is_not_asked_where_it_is_off(self, site: Site) -> None:
         self.add_live_job(site, due_for="5 days")
         site.host.add_leads("lead-1")
-        site.start(pace=Pace(max_live_wait=0))
+        site.start(pace=only(max_live_wait=0))
 
         assert site.deliver().outcome == "committed"
 
     def test_is_asked_for_every_run_with_its_own_threshold(self, site: Site) -> None:
         self.add_live_job(site, due_for="5 minutes")
         site.host.add_leads("lead-1", "lead-2")
-        site.start(pace=Pace(max_live_wait=60.0), limit=1)
-        site.start(pace=Pace(max_live_wait=600.0), limit=1)
+        site.start(pace=only(max_live_wait=60.0), limit=1)
+        site.start(pace=only(max_live_wait=600.0), limit=1)
 
         assert [site.deliver().outcome for _ in range(2)] == ["put off", "committed"]
 
@@ -541,7 +541,7 @@ class TestALiveQueueThatCantBeMeasured:
     def test_holds_a_page_back_until_it_can(self, own_site: Site) -> None:
         own_site.host.add_leads("lead-1")
         quick = own_site.with_settings(BACKFILL_PRESSURE_SECONDS="0.01")
-        run = quick.start(pace=Pace(max_live_wait=180.0))
+        run = quick.start(pace=only(max_live_wait=180.0))
         with own_site.host.session() as other:
             other.execute('LOCK TABLE "BackgroundJob" IN ACCESS EXCLUSIVE MODE')
 

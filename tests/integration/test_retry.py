@@ -5,11 +5,12 @@ from typing import get_args
 
 import pytest
 from integration.site import Site
+from unbounded import only
 
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.model import Run, RunState
 from backfill_tasks.engine.quarantine import Tried
+from backfill_tasks.options import Pace
 
 LEADS = ("lead-1", "lead-2", "lead-3", "lead-4", "lead-5")
 REFUSED = ("lead-2", "lead-4")
@@ -71,7 +72,7 @@ class TestLeadsThatGoThrough:
         assert verification.found["inserted"] == (5, 5)
 
     def test_come_due_behind_the_run_s_last_and_not_in_the_past(self, strict_site: Site) -> None:
-        run = quarantined(strict_site, pace=Pace(jobs_per_minute=60.0))
+        run = quarantined(strict_site, pace=only(jobs_per_minute=60.0))
         last = max(strict_site.host.due_times())
 
         retry(strict_site, run)
@@ -197,7 +198,7 @@ class TestAtTheSameTime:
 
 class TestHeld:
     def test_by_the_bound_on_pending_jobs_at_the_first_that_finds_no_room(self, strict_site: Site) -> None:
-        run = quarantined(strict_site, pace=Pace(max_pending=4))
+        run = quarantined(strict_site, pace=only(max_pending=4))
 
         tried = retry(strict_site, run)
 
@@ -206,7 +207,7 @@ class TestHeld:
         assert list(errors(strict_site)) == ["lead-4"]
 
     def test_by_the_run_s_budget(self, strict_site: Site) -> None:
-        run = quarantined(strict_site, pace=Pace(max_jobs=3))
+        run = quarantined(strict_site, pace=only(max_jobs=3))
 
         (tried,) = retry(strict_site, run)
 

@@ -6,8 +6,9 @@ from integration.site import STATEMENT_MS, Site, own_options
 
 from backfill_tasks.engine import batch, ledger
 from backfill_tasks.engine.dry_run import DryRun
-from backfill_tasks.engine.model import Parameters, Run, RunId
+from backfill_tasks.engine.model import Run, RunId
 from backfill_tasks.engine.runs import cut, new_id
+from backfill_tasks.options import Parameters
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from integration.site import Row, Site
+from unbounded import only
 
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.model import Run
 from backfill_tasks.errors import UsageError
 
@@ -29,7 +29,7 @@ class TestTune:
     @pytest.mark.parametrize("limit", [3, 20])
     @pytest.mark.parametrize("target_page_ms", [0, 60_000])
     def test_a_limit_holds_from_the_next_page_on(self, site: Site, limit: int, target_page_ms: int) -> None:
-        run = started(site, limit=10, pace=Pace(target_page_ms=target_page_ms))
+        run = started(site, limit=10, pace=only(target_page_ms=target_page_ms))
         site.deliver()
 
         site.runs.tune(run.id, {"limit": limit})
@@ -38,12 +38,12 @@ class TestTune:
         assert sizes(site) == [10, limit]
 
     def test_answers_what_was_changed_old_and_new(self, site: Site) -> None:
-        run = started(site, limit=10, pace=Pace(max_pending=50))
+        run = started(site, limit=10, pace=only(max_pending=50))
 
         changed = site.runs.tune(run.id, {"limit": 10, "max_pending": None, "jobs_per_minute": 2.5})
 
         assert changed == {"max_pending": (50, None), "jobs_per_minute": (None, 2.5)}
-        assert site.read(run.id).parameters.pace == Pace(jobs_per_minute=2.5)
+        assert site.read(run.id).parameters.pace == only(jobs_per_minute=2.5)
 
     def test_what_is_so_already_changes_nothing_and_is_no_event(self, site: Site) -> None:
         run = started(site, limit=10)
@@ -91,7 +91,7 @@ class TestTune:
 
 
 class TestTheSizeOfPages:
-    PACE = Pace(target_page_ms=600)
+    PACE = only(target_page_ms=600)
 
     @pytest.fixture
     def slow_site(self, own_site: Site) -> Site:
@@ -197,7 +197,7 @@ class TestACanary:
     def test_that_finds_no_room_waits_for_it_and_is_one_page_still(self, site: Site) -> None:
         site.host.add_leads("before", overallScore=1)
         site.host.add_job("before", "PENDING")
-        run = started(site, limit=10, lanes=2, single_batch=True, pace=Pace(max_pending=1))
+        run = started(site, limit=10, lanes=2, single_batch=True, pace=only(max_pending=1))
         site.deliver()
         site.host.finish_jobs(1)
 
@@ -251,7 +251,7 @@ class TestEvents:
         assert ledger.who().count("@") == 1
 
     def test_a_start_has_the_parameters(self, site: Site) -> None:
-        run = started(site, limit=10, pace=Pace(max_pending=50))
+        run = started(site, limit=10, pace=only(max_pending=50))
 
         assert self.event(site, "started")["detail"]["parameters"] == run.parameters.as_json()
 
@@ -275,7 +275,7 @@ class TestEvents:
         assert len(site.host.events("paused")) == 1
 
     def test_a_run_that_used_its_budget_up_has_one_pause_however_many_lanes_find_out(self, site: Site) -> None:
-        started(site, limit=10, lanes=4, pace=Pace(max_jobs=5))
+        started(site, limit=10, lanes=4, pace=only(max_jobs=5))
 
         site.deliver_all()
 

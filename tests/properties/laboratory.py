@@ -27,10 +27,11 @@ from backfill_tasks.engine.chain import Step
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.dry_run import DryRun
 from backfill_tasks.engine.ledger import NewRun
-from backfill_tasks.engine.model import Bounds, Lane, PageMessage, Parameters, Run, RunId
+from backfill_tasks.engine.model import Bounds, Lane, PageMessage, Run, RunId
 from backfill_tasks.engine.page import transaction
 from backfill_tasks.engine.runs import cut, new_id
 from backfill_tasks.engine.verification import Verification, Verifier
+from backfill_tasks.options import Parameters
 from backfill_tasks.wiring import Parts, assemble
 from sandbox.host.sample import TABLES, create_schema
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from backfill_tasks.engine.model import Lane, Parameters, Run, RunId
+from backfill_tasks.engine.model import Lane, Run, RunId
+from backfill_tasks.options import Parameters
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -10,8 +10,9 @@ from unit.runs import START, run_of
 
 from backfill_tasks.engine import checkpoint
 from backfill_tasks.engine.checkpoint import Checkpoint, OldCheckpoint
-from backfill_tasks.engine.model import Bounds, Lane, Parameters, RunId
+from backfill_tasks.engine.model import Bounds, Lane, RunId
 from backfill_tasks.errors import CheckpointError
+from backfill_tasks.options import Parameters
 
 PARAMETERS = Parameters("lead-scoring", 500, 3, None, 0, {"client_ids": None, "rescore_all": False, "delay_ms": 0})
 LANES = (

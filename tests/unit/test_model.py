@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from unit.runs import START, run_of
 
-from backfill_tasks.engine.model import Bounds, Lane, LaneState, PageMessage, Parameters, Run, RunId, RunState
+from backfill_tasks.engine.model import Bounds, Lane, LaneState, PageMessage, Run, RunId, RunState
+from backfill_tasks.options import Parameters
 
 PARAMETERS = Parameters("lead-scoring", 500, 2, "a", 10, {"client_ids": ["c"], "rescore_all": True, "delay_ms": 3})
 CLASSES = ("read", "inserted", "quarantined")
@@ -29,13 +30,15 @@ class TestParameters:
     def test_a_backfills_own_stand_beside_the_engines(self) -> None:
         assert {"limit": 500, "rescore_all": True, "delay_ms": 3}.items() <= PARAMETERS.as_json().items()
 
-    @pytest.mark.parametrize("name", ["backfill", "limit", "lanes", "cursor", "page_delay_ms"])
-    def test_none_of_the_engines_may_be_missing(self, name: str) -> None:
+    def test_an_option_newer_than_the_run_has_its_default(self) -> None:
         values = PARAMETERS.as_json()
-        del values[name]
+        del values["target_page_ms"]
 
-        with pytest.raises(KeyError, match=name):
-            Parameters.from_json(values)
+        assert Parameters.from_json(values).pace.target_page_ms == 200
+
+    def test_the_backfill_must_be_named(self) -> None:
+        with pytest.raises(KeyError, match="backfill"):
+            Parameters.from_json({"limit": 500})
 
 
 class TestMessage:

@@ -3,8 +3,10 @@
 from itertools import pairwise
 
 import pytest
+from unbounded import only
 
-from backfill_tasks.engine.admission.pace import Pace, next_size
+from backfill_tasks.engine.admission.page_size import next_size
+from backfill_tasks.options import UNBOUNDED, Pace
 
 LIMIT = 500
 TARGET_MS = 200
@@ -89,28 +91,21 @@ class TestBounds:
 
 
 class TestPace:
-    def test_nothing_is_bounded_where_nothing_is_said(self) -> None:
-        pace = Pace()
+    def test_the_default_is_the_safe_pace_of_the_command_line(self) -> None:
+        assert Pace() == Pace(None, 12, None, 180.0, 200)
 
-        assert not pace.bounds_jobs
-        assert pace.spacing_ms is None
+    def test_unbounded_bounds_no_jobs(self) -> None:
+        assert not UNBOUNDED.bounds_jobs
+        assert UNBOUNDED.spacing_ms is None
 
     @pytest.mark.parametrize("bound", ["jobs_per_minute", "max_pending", "max_jobs"])
     def test_any_bound_on_jobs_bounds_them(self, bound: str) -> None:
-        assert Pace(**{bound: 1}).bounds_jobs
+        assert only(**{bound: 1}).bounds_jobs
 
     @pytest.mark.parametrize("bound", ["max_live_wait", "target_page_ms"])
     def test_what_says_when_a_page_starts_or_how_long_it_takes_does_not(self, bound: str) -> None:
-        assert not Pace(**{bound: 1}).bounds_jobs
+        assert not only(**{bound: 1}).bounds_jobs
 
     @pytest.mark.parametrize(("per_minute", "milliseconds"), [(10, 6_000), (0.5, 120_000), (120_000, 0.5)])
     def test_jobs_a_minute_are_milliseconds_between_two(self, per_minute: float, milliseconds: float) -> None:
-        assert Pace(jobs_per_minute=per_minute).spacing_ms == milliseconds
-
-    @pytest.mark.parametrize("pace", [Pace(), Pace(0.5, 50, 5_000, 180.0, 200)])
-    def test_it_comes_back_from_json_as_it_was(self, pace: Pace) -> None:
-        assert Pace.from_json(pace.as_json()) == pace
-
-    def test_a_bound_that_is_missing_is_not_guessed_at(self) -> None:
-        with pytest.raises(KeyError):
-            Pace.from_json({"max_pending": 50})
+        assert only(jobs_per_minute=per_minute).spacing_ms == milliseconds

@@ -10,7 +10,8 @@ import pytest
 
 from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.engine.ledger import Bucket, Event, History, Hold, Span
-from backfill_tasks.engine.model import Bounds, Lane, Parameters, Quarantined, Run, RunId
+from backfill_tasks.engine.model import Bounds, Lane, Quarantined, Run, RunId
+from backfill_tasks.options import Parameters
 from cli.render.report_html import as_html
 
 START = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
@@ -109,7 +110,7 @@ class TestThePage:
             "inserted 1,200,000 job created",
             "quarantined 7 failed on their own",
             "client ids client-1",
-            "max pending none",
+            "max pending 12",
             "lead-77",
         ],
     )

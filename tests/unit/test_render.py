@@ -6,14 +6,15 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_args
 
 import pytest
+from unbounded import only
 
 from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.backfills.message_rollups import MessageRollups
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.ledger import Event
-from backfill_tasks.engine.model import Bounds, Lane, Mode, Parameters, Quarantined, Run, RunId, RunState
+from backfill_tasks.engine.model import Bounds, Lane, Mode, Quarantined, Run, RunId, RunState
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.engine.verification import Verification
+from backfill_tasks.options import Parameters
 from cli import render
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -339,7 +340,7 @@ class TestVerification:
 
 def paced(*, cost: float | None = None, **pace: Any) -> Run:
     """A run of 1,200 jobs."""
-    parameters = Parameters("lead-scoring", 500, 1, pace=Pace(**pace), cost_per_job=cost)
+    parameters = Parameters("lead-scoring", 500, 1, pace=only(**pace), cost_per_job=cost)
     return run(lane(counts={"read": 2_000, "inserted": 900, "requeued": 300, "refreshed": 800}), parameters=parameters)
 
 
@@ -368,7 +369,7 @@ class TestJobs:
     def test_the_largest_numbers_keep_to_the_width(self) -> None:
         many = run(
             lane(counts={"read": 10**9, "inserted": 10**9}),
-            parameters=Parameters("lead-scoring", 1, 1, pace=Pace(jobs_per_minute=0.001), cost_per_job=1_000_000.0),
+            parameters=Parameters("lead-scoring", 1, 1, pace=only(jobs_per_minute=0.001), cost_per_job=1_000_000.0),
         )
 
         assert too_wide("\n".join(render.jobs(LEADS, many))) == []

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, TextClause
 
 from backfill_tasks.backfills.host import rights, sql
 from backfill_tasks.engine.contract import Backfill, Missing
-from backfill_tasks.engine.model import Bounds, Options, Window
+from backfill_tasks.engine.model import Bounds, Window
 from backfill_tasks.errors import UsageError
+from backfill_tasks.options import Values
 
 #: So many workspaces are named in a line.
 _MOST_NAMED = 3
@@ -30,7 +31,7 @@ class Leads(Backfill, ABC):
 
     schema: str = "public"
 
-    def check_options(self, options: Options) -> None:
+    def check_options(self, options: Values) -> None:
         """Refuse options that no command line has made: other names than its own, workspaces that are no list."""
         if set(options) != set(self.option_names):
             raise ValueError(f"its options are {', '.join(sorted(options))}")
@@ -44,7 +45,7 @@ class Leads(Backfill, ABC):
         found = [rights.missing(connection, self.schema, table, each) for table, each in needed.items()]
         return [each for each in found if each is not None]
 
-    def check(self, connection: Connection, options: Options, *, apply: bool) -> None:
+    def check(self, connection: Connection, options: Values, *, apply: bool) -> None:
         """Refuse missing tables, missing rights and unknown workspaces."""
         self.check_host(connection, apply=apply)
         wanted = options["client_ids"]
@@ -58,7 +59,7 @@ class Leads(Backfill, ABC):
             names = ", ".join(repr(each) for each in unknown)
             raise UsageError(f"there is no workspace {names}: --client-id takes ids of the table Client")
 
-    def overlap(self, options: Options, others: Options) -> str | None:
+    def overlap(self, options: Values, others: Values) -> str | None:
         """The workspaces that are in both."""
         chosen = [set(each["client_ids"]) for each in (options, others) if each["client_ids"] is not None]
         if not chosen:

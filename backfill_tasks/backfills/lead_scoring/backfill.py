@@ -11,10 +11,10 @@ from backfill_tasks.backfills.host import Leads
 from backfill_tasks.backfills.host.leads import naive, stretch_values, window_values
 from backfill_tasks.backfills.lead_scoring.queue import Drain, LiveQueueAge
 from backfill_tasks.engine.admission.indicators import Indicator
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.contract import PageClaim, PageContext, RowChanged, Stretch
-from backfill_tasks.engine.model import Bounds, Options, PageResult, Run, Window
+from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
+from backfill_tasks.options import Pace, Values
 
 #: The stable key of the jobs that are ours: one a lead, whatever run wrote it.
 KEY_PREFIX = "lead_scoring_backfill:"
@@ -44,7 +44,7 @@ class LeadScoring(Leads):
 
     `drain` is when the host takes jobs out of its queue.
 
-    Options: `client_ids` (a list, or None for all workspaces), `rescore_all`, `delay_ms`.
+    Values: `client_ids` (a list, or None for all workspaces), `rescore_all`, `delay_ms`.
     """
 
     name: ClassVar[str] = "lead-scoring"
@@ -75,7 +75,7 @@ class LeadScoring(Leads):
 
     drain: Drain = field(default_factory=Drain)
 
-    def check_options(self, options: Options) -> None:
+    def check_options(self, options: Values) -> None:
         """Refuse options that no command line has made."""
         super().check_options(options)
         rescore_all, delay_ms = options["rescore_all"], options["delay_ms"]
@@ -85,7 +85,7 @@ class LeadScoring(Leads):
             raise ValueError(f"delay_ms is {delay_ms!r}")
 
     def split(
-        self, connection: Connection, options: Options, *, after: str | None, lanes: int, smallest: int
+        self, connection: Connection, options: Values, *, after: str | None, lanes: int, smallest: int
     ) -> list[str]:
         """Lanes of equally many eligible leads, counted in one pass over the ids."""
         values = {"after": after, "lanes": lanes, "smallest": smallest, **_filters(options)}
@@ -231,7 +231,7 @@ class LeadScoring(Leads):
         """How long the host's own jobs wait."""
         return (LiveQueueAge(self.schema, KEY_PREFIX, pace.max_live_wait),)
 
-    def needs_ordinals(self, options: Options) -> bool:
+    def needs_ordinals(self, options: Values) -> bool:
         """Jobs are numbered when each has its own time after the run's start."""
         return bool(options["delay_ms"])
 
@@ -246,6 +246,6 @@ def _next_due_at(context: PageContext) -> datetime | None:
     return None
 
 
-def _filters(options: Options) -> dict[str, Any]:
+def _filters(options: Values) -> dict[str, Any]:
     ids = options["client_ids"]
     return {"client_ids": None if ids is None else list(ids), "rescore_all": options["rescore_all"]}

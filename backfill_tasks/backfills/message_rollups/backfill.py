@@ -9,7 +9,8 @@ from sqlalchemy import Connection, Row
 from backfill_tasks.backfills.host import rights, sql
 from backfill_tasks.backfills.host.leads import Leads, naive, stretch_values, window_values
 from backfill_tasks.engine.contract import Missing, PageClaim, PageContext, RowChanged, Stretch
-from backfill_tasks.engine.model import Bounds, Options, PageResult, Window
+from backfill_tasks.engine.model import Bounds, PageResult, Window
+from backfill_tasks.options import Values
 
 #: Where the newest hosts keep which workspaces' inbox counts are stale.
 _COUNTS = "InboxCountsDirty"
@@ -35,7 +36,7 @@ class MessageRollups(Leads):
         return found
 
     def split(
-        self, connection: Connection, options: Options, *, after: str | None, lanes: int, smallest: int
+        self, connection: Connection, options: Values, *, after: str | None, lanes: int, smallest: int
     ) -> list[str]:
         """Lanes of equally many leads, counted in one pass over the ids."""
         values = {"after": after, "lanes": lanes, "smallest": smallest, **options}
@@ -72,7 +73,7 @@ class MessageRollups(Leads):
         """No class leaves a trace: a roll-up does not tell who has written it."""
         return {}
 
-    def needs_ordinals(self, options: Options) -> bool:  # noqa: ARG002  whatever the options are
+    def needs_ordinals(self, options: Values) -> bool:  # noqa: ARG002  whatever the options are
         """Nothing of it has a number."""
         return False
 

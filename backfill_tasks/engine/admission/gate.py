@@ -6,10 +6,10 @@ from typing import Literal
 from sqlalchemy import Connection
 
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.admission.pace import Pace
 from backfill_tasks.engine.admission.pressure import Pressure
 from backfill_tasks.engine.contract import Backfill, PageContext
 from backfill_tasks.engine.model import RunId
+from backfill_tasks.options import Pace
 
 #: For the reason that an operator reads, waiting jobs are counted up to this number: some 10 ms by index.
 _MOST_COUNTED = 10_000

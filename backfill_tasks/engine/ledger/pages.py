@@ -14,7 +14,8 @@ from backfill_tasks.engine.encoding import as_json
 from backfill_tasks.engine.ledger.quarantine import keep
 from backfill_tasks.engine.ledger.rows import lane_of, note, sql_file, who
 from backfill_tasks.engine.ledger.runs import set_state
-from backfill_tasks.engine.model import Lane, PageMessage, PageResult, Parameters, Quarantined, RunId, RunState
+from backfill_tasks.engine.model import Lane, PageMessage, PageResult, Quarantined, RunId, RunState
+from backfill_tasks.options import Parameters
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from backfill_tasks.engine.contract import PageClaim
 from backfill_tasks.engine.database import load_sql, statement
 from backfill_tasks.engine.ledger.rows import lane_of
-from backfill_tasks.engine.model import UNFINISHED, Lane, Parameters, Run, RunId, RunState
+from backfill_tasks.engine.model import UNFINISHED, Lane, Run, RunId, RunState
+from backfill_tasks.options import Parameters
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 from backfill_tasks.engine.database import statement
 from backfill_tasks.engine.encoding import as_json
 from backfill_tasks.engine.ledger.rows import lane_of, note, sql_file, who
-from backfill_tasks.engine.model import UNFINISHED, Lane, PageMessage, Parameters, RunId, RunState
+from backfill_tasks.engine.model import UNFINISHED, Lane, PageMessage, RunId, RunState
+from backfill_tasks.options import Parameters
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine import batch, ledger, schema
 from backfill_tasks.engine.admission.gate import Denied, Gate
-from backfill_tasks.engine.admission.pace import next_size
+from backfill_tasks.engine.admission.page_size import next_size
 from backfill_tasks.engine.contract import Backfill, PageContext, RowChanged
 from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.database import is_foreign_key_violation, is_permanent, is_transient, reason, sqlstate
