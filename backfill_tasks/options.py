@@ -7,7 +7,7 @@ the fields of `Parameters` and `Pace`; a backfill declares its own (`Backfill.op
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self
 
@@ -207,12 +207,21 @@ class Option:
         """Return a value that Python or JSON has given, if the option takes it.
 
         Raises:
-            ValueError: it doesn't; with the option's name and the reason.
+            OptionError: it doesn't.
         """
         try:
             return self.kind.check(value)
         except ValueError as error:
-            raise ValueError(f"{self.name}: {error}") from None
+            raise OptionError(self, str(error)) from None
+
+
+class OptionError(ValueError):
+    """A run can't have this option, or not with this value. `option`: which; `why`: the reason, without its name."""
+
+    def __init__(self, option: Option, why: str) -> None:
+        super().__init__(f"{option.name}: {why}")
+        self.option = option
+        self.why = why
 
 
 def _option(kind: Kind, help: str, **more: Any) -> Mapping[str, Any]:  # noqa: A002  as Option has it
@@ -383,3 +392,50 @@ RUN_OPTIONS: Mapping[str, Option] = {each.name: each for each in _declared(Param
 
 #: The options that may change while a run goes on.
 TUNABLE = tuple(name for name, each in RUN_OPTIONS.items() if each.tunable)
+
+
+def check(declared: Iterable[Option], values: Values) -> Values:
+    """Return the values of just these options, each as its option takes it.
+
+    Raises:
+        ValueError: one is missing, unknown, or not what its option takes.
+    """
+    known = {each.name: each for each in declared}
+    if values.keys() != known.keys():
+        raise ValueError(f"the options are {', '.join(sorted(values))}, and should be {', '.join(sorted(known))}")
+    return {name: each.check(values[name]) for name, each in known.items()}
+
+
+def resolve(backfill: str, own: Iterable[Option], *, has_jobs: bool, asked: Values, defaults: Values) -> Parameters:
+    """Return a run's parameters: what was asked for, and the defaults where nothing was.
+
+    Args:
+        backfill: the backfill's name.
+        own: the backfill's own options.
+        has_jobs: whether it enqueues jobs; if not, the options that speak of jobs are off.
+        asked: the options that a caller has given, by name.
+        defaults: defaults that the environment has changed, by name.
+
+    Raises:
+        OptionError: an option means nothing to this backfill, or two say the same, or a value is none.
+        KeyError: there is no option of a name.
+    """
+    known = {**RUN_OPTIONS, **{each.name: each for each in own}}
+    chosen = {name: known[name].check(value) for name, value in asked.items()}
+    for each in known.values():
+        if each.needs_jobs and not has_jobs:
+            if each.name in chosen:
+                raise OptionError(each, f"{backfill} enqueues no jobs: remove it")
+            chosen[each.name] = each.off
+    for each in known.values():
+        other = known.get(each.excludes or "")
+        if other is not None and each.name in chosen:
+            if chosen.get(other.name) is not None:
+                raise OptionError(each, f"it contradicts {other.name}: remove one")
+            chosen[other.name] = other.off
+    return Parameters.from_json(
+        {
+            "backfill": backfill,
+            **{name: chosen.get(name, defaults.get(name, each.default)) for name, each in known.items()},
+        }
+    )

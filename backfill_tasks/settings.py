@@ -4,9 +4,10 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -14,6 +15,7 @@ from dotenv.parser import parse_stream
 
 from backfill_tasks import redis_address
 from backfill_tasks.errors import ConfigurationError
+from backfill_tasks.options import RUN_OPTIONS, Number, Option, Whole, quoted
 
 _NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?", re.ASCII)
@@ -32,40 +34,8 @@ def _text(value: str) -> str:
     return value
 
 
-def _quoted(value: str) -> str:
-    return repr(value) if len(value) <= _MOST_REPEATED else f"{value[:_MOST_REPEATED]!r}… ({len(value):,} characters)"
-
-
 def _optional(value: str) -> str | None:
     return value or None
-
-
-def whole_number(least: int, most: int, *, off: bool = False) -> Callable[[str], int | None]:
-    """Reads a whole number; where it may be off, `none` is."""
-
-    def parse(value: str) -> int | None:
-        if off and value == "none":
-            return None
-        digits = value.isascii() and value.isdecimal() and len(value) <= _MOST_DIGITS
-        if not (digits and least <= int(value) <= most):
-            or_none = ", or none" if off else ""
-            raise ValueError(f"{_quoted(value)} is not a whole number from {least} to {most}{or_none}")
-        return int(value)
-
-    return parse
-
-
-def number(least: float, most: float, *, off: bool = True) -> Callable[[str], float | None]:
-    """Reads a number, fractions too; where it may be off, `none` is."""
-
-    def parse(value: str) -> float | None:
-        if off and value == "none":
-            return None
-        if not _NUMBER.fullmatch(value) or not least <= float(value) <= most:
-            raise ValueError(f"{_quoted(value)} is not a number from {least:g} to {most:g}{', or none' if off else ''}")
-        return float(value)
-
-    return parse
 
 
 def _token(value: str) -> str | None:
@@ -85,7 +55,7 @@ def _login(value: str) -> str | None:
 
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", value):
-        raise ValueError(f"{_quoted(value)} is not a name of letters, digits, dots, hyphens and underscores")
+        raise ValueError(f"{quoted(value)} is not a name of letters, digits, dots, hyphens and underscores")
     return value
 
 
@@ -101,14 +71,9 @@ def rate_limit(value: str) -> str | None:
         return None
     match = _RATE.fullmatch(value)
     if match is None or not 0 < float(match["count"]) <= _MOST_RATE:
-        raise ValueError(f"{_quoted(value)} is not a rate: write 20/s, 600/m or 0.5/s, or none for no limit")
+        raise ValueError(f"{quoted(value)} is not a rate: write 20/s, 600/m or 0.5/s, or none for no limit")
     return value
 
-
-# A run's bounds are read alike from a variable and from an option.
-jobs_per_minute = number(0.001, 1_000_000)
-max_pending = whole_number(1, 100_000_000, off=True)
-max_live_wait = number(0, 604_800, off=False)
 
 #: What may stand after the host, by the scheme: a database's name or number, or the path of a socket.
 _DATABASE_NAME = re.compile(r"(/[\w.~%-]*)?", re.ASCII)
@@ -148,11 +113,6 @@ class Variable:
     secret: bool = False
     opaque: bool = False
 
-    @property
-    def field(self) -> str:
-        """The name of its field in `Settings`."""
-        return self.name.removeprefix("BACKFILL_").lower()
-
     def shown(self, given: str) -> str:
         """A value as it may be shown."""
         if not given:
@@ -160,191 +120,154 @@ class Variable:
         return "***" if self.opaque else masked(given) if self.secret else given
 
 
-VARIABLES = (
-    Variable("DATABASE_URL", None, "the host's PostgreSQL; Prisma's own URL works as it is", secret=True),
-    Variable(
+def _variable(
+    name: str,
+    default: str | None,
+    meaning: str,
+    parse: Callable[[str], object] = _text,
+    *,
+    secret: bool = False,
+    opaque: bool = False,
+) -> Any:
+    """Declare a setting, as the field of `Settings` that it fills."""
+    return field(metadata={"variable": Variable(name, default, meaning, parse, secret, opaque)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of this process, each declared here. Times are in the unit that the variable's name or meaning says.
+
+    `defaults`: what the environment says of options of a run, by the option's name.
+    """
+
+    defaults: Mapping[str, Any]
+    database_url: str | None = _variable(
+        "DATABASE_URL", None, "the host's PostgreSQL; Prisma's own URL works as it is", secret=True
+    )
+    replica_url: str | None = _variable(
         "BACKFILL_REPLICA_URL",
         "",
         "a standby of that PostgreSQL, which `backfill verify --replica` reads from",
         _optional,
         secret=True,
-    ),
-    Variable(
-        "REDIS_URL",
-        "redis://127.0.0.1:6379/0",
-        "Redis: the broker, and the live cursors",
-        _redis_url,
-        secret=True,
-    ),
-    Variable(
+    )
+    redis_url: str = _variable(
+        "REDIS_URL", "redis://127.0.0.1:6379/0", "Redis: the broker, and the live cursors", _redis_url, secret=True
+    )
+    rate_limit: str | None = _variable(
         "BACKFILL_RATE_LIMIT",
         "none",
         "pages of the whole fleet: 20/s, 600/m, 0.5/s, none; holds until `backfill rate` has set one",
         rate_limit,
-    ),
-    Variable("BACKFILL_LANES", "2", "lanes of a run, where --lanes does not say", whole_number(1, 64)),
-    Variable(
-        "BACKFILL_JOBS_PER_MINUTE",
-        "none",
-        "jobs of a run that come due a minute, where no option says; none: whatever there is room for",
-        jobs_per_minute,
-    ),
-    Variable(
-        "BACKFILL_MAX_PENDING",
-        "12",
-        "most jobs of ours, with live ones that are due, in the host's queue, where no option says; none: no bound",
-        max_pending,
-    ),
-    Variable(
+    )
+    drain_seconds: float | None = _variable(
         "BACKFILL_DRAIN_SECONDS",
         "60",
         "the host takes jobs out of its queue every so many seconds, on the full minute; ours come due just before, so"
         " that live ones go first; none: ours come due at once",
-        number(0.01, 86_400),
-    ),
-    Variable(
+        Number(0.01, 86_400, off=True).parse,
+    )
+    drain_lead_seconds: float = _variable(
         "BACKFILL_DRAIN_LEAD_SECONDS",
         "5",
         "how many seconds before the host takes jobs ours come due",
-        number(0, 3_600, off=False),
-    ),
-    Variable(
-        "BACKFILL_MAX_LIVE_WAIT",
-        "180",
-        "no page starts while a due job of any other kind has waited for more seconds; 0: not asked",
-        max_live_wait,
-    ),
-    Variable(
-        "BACKFILL_TARGET_PAGE_MS",
-        "200",
-        "what a page should take, in milliseconds: its size follows; 0: pages stay as they are",
-        whole_number(0, 60_000),
-    ),
-    Variable(
+        Number(0, 3600).parse,
+    )
+    pressure_seconds: float = _variable(
         "BACKFILL_PRESSURE_SECONDS",
         "5",
         "after how many seconds a page that waits for room or for pressure to pass asks again",
-        number(0.01, 600, off=False),
-    ),
-    Variable(
+        Number(0.01, 600).parse,
+    )
+    max_replication_lag: float | None = _variable(
         "BACKFILL_MAX_REPLICATION_LAG",
         "30",
         "pressure: seconds that a standby may be behind; none: not asked",
-        number(0, 86_400),
-    ),
-    Variable(
+        Number(0, 86_400, off=True).parse,
+    )
+    max_lock_waits: float | None = _variable(
         "BACKFILL_MAX_LOCK_WAITS",
         "5",
         "pressure: sessions of others that may wait for a lock; none: not asked",
-        number(0, 10_000),
-    ),
-    Variable(
+        Number(0, 10_000, off=True).parse,
+    )
+    max_active_percent: float | None = _variable(
         "BACKFILL_MAX_ACTIVE_PERCENT",
         "80",
         "pressure: percent of max_connections that may be at work; none: not asked",
-        number(0, 100),
-    ),
-    Variable(
+        Number(0, 100, off=True).parse,
+    )
+    max_transaction_age: float | None = _variable(
         "BACKFILL_MAX_TRANSACTION_AGE",
         "1800",
         "pressure: seconds that a transaction may be open; none: not asked",
-        number(0, 604_800),
-    ),
-    Variable(
+        Number(0, 604_800, off=True).parse,
+    )
+    max_page_ms: float | None = _variable(
         "BACKFILL_MAX_PAGE_MS",
         "2000",
         "pressure: milliseconds that a page may take; after a longer one all rest as long; none: not asked",
-        number(1, 600_000),
-    ),
-    Variable(
+        Number(1, 600_000, off=True).parse,
+    )
+    busy_limit: int | None = _variable(
         "BACKFILL_BUSY_LIMIT",
         "50",
         "pressure: while others are at work in the host's database, one page at a time, of so many leads at the most;"
         " none: not asked",
-        whole_number(1, 10_000, off=True),
-    ),
-    Variable(
+        Whole(1, 10_000, off=True).parse,
+    )
+    lock_timeout_ms: int = _variable(
         "BACKFILL_LOCK_TIMEOUT_MS",
         "500",
         "longest that a page waits for a lock; below PostgreSQL's deadlock_timeout, so that the host never loses",
-        whole_number(1, 60000),
-    ),
-    Variable(
+        Whole(1, 60_000).parse,
+    )
+    statement_timeout_ms: int = _variable(
         "BACKFILL_STATEMENT_TIMEOUT_MS",
         "15000",
         "longest that one statement of a page takes",
-        whole_number(100, 600000),
-    ),
-    Variable(
+        Whole(100, 600_000).parse,
+    )
+    page_retries: int = _variable(
         "BACKFILL_PAGE_RETRIES",
         "9",
         "times that a page is tried again after a passing database error, with waits of 1, 2, 4 … 60 s",
-        whole_number(0, 1000),
-    ),
-    Variable(
+        Whole(0, 1000).parse,
+    )
+    standing_seconds: int = _variable(
         "BACKFILL_STANDING_SECONDS",
         "8",
         "a lane that has not moved for so long, and that no worker holds, is seeded again by the watchdog",
-        whole_number(1, 86400),
-    ),
-    Variable("BACKFILL_WATCHDOG_SECONDS", "3", "how often beat sends the watchdog", whole_number(1, 3600)),
-    Variable(
+        Whole(1, 86_400).parse,
+    )
+    watchdog_seconds: int = _variable(
+        "BACKFILL_WATCHDOG_SECONDS", "3", "how often beat sends the watchdog", Whole(1, 3600).parse
+    )
+    visibility_timeout: int = _variable(
         "BACKFILL_VISIBILITY_TIMEOUT",
         "3600",
         "seconds after which Redis gives a message that no worker acknowledged to another worker",
-        whole_number(60, 604_800),
-    ),
-    Variable("BACKFILL_QUEUE", "backfill", "the queue's name; one per environment where a Redis is shared", _name),
-    Variable(
+        Whole(60, 604_800).parse,
+    )
+    queue: str = _variable(
+        "BACKFILL_QUEUE", "backfill", "the queue's name; one per environment where a Redis is shared", _name
+    )
+    metrics_token: str | None = _variable(
         "BACKFILL_METRICS_TOKEN",
         "",
         "the bearer token that `backfill metrics` asks for",
         _token,
         secret=True,
         opaque=True,
-    ),
-    Variable(
+    )
+    metrics_login: str | None = _variable(
         "BACKFILL_METRICS_LOGIN",
         "",
         "user:password, the login that `backfill metrics` asks for (basic authentication)",
         _login,
         secret=True,
         opaque=True,
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of this process. Times are in the unit that the variable's name or meaning says."""
-
-    database_url: str | None
-    replica_url: str | None
-    redis_url: str
-    rate_limit: str | None
-    lanes: int
-    jobs_per_minute: float | None
-    max_pending: int | None
-    drain_seconds: float | None
-    drain_lead_seconds: float
-    max_live_wait: float
-    target_page_ms: int
-    pressure_seconds: float
-    max_replication_lag: float | None
-    max_lock_waits: float | None
-    max_active_percent: float | None
-    max_transaction_age: float | None
-    max_page_ms: float | None
-    busy_limit: int | None
-    lock_timeout_ms: int
-    statement_timeout_ms: int
-    page_retries: int
-    standing_seconds: int
-    watchdog_seconds: int
-    visibility_timeout: int
-    queue: str
-    metrics_token: str | None
-    metrics_login: str | None
+    )
 
     def queue_of_format(self, version: int) -> str:
         """The name of the queue in which messages of a format wait: of that one, and of no other."""
@@ -366,6 +289,21 @@ class Settings:
                 "DATABASE_URL is not set: set it in the environment or in .env, e.g. postgresql://user:password@host:5432/db"
             )
         return self.database_url
+
+
+def _of_option(option: Option, name: str) -> Variable:
+    default = "none" if option.default is None else f"{option.default:g}"
+    return Variable(name, default, option.setting, option.kind.parse)
+
+
+#: What is set by the environment: the settings of a process, and the defaults of a run's options.
+_OWN: Mapping[str, Variable] = {
+    each.name: each.metadata["variable"] for each in fields(Settings) if "variable" in each.metadata
+}
+_OF_OPTIONS: Mapping[str, Variable] = {
+    name: _of_option(each, each.variable) for name, each in RUN_OPTIONS.items() if each.variable
+}
+VARIABLES = (*_OWN.values(), *_OF_OPTIONS.values())
 
 
 def environment(directory: Path | None = None) -> dict[str, str]:
@@ -402,8 +340,8 @@ def load(source: Mapping[str, str] | None = None) -> Settings:
     variables = environment() if source is None else source
     refuse_unknown(variables)
     _refuse_second_configuration(variables)
-    values = {variable.field: value(variable, variables) for variable in VARIABLES}
-    return Settings(**values)  # type: ignore[arg-type]  # each variable's parser returns its field's type
+    own: dict[str, Any] = {name: value(variable, variables) for name, variable in _OWN.items()}
+    return Settings(**own, defaults={name: value(variable, variables) for name, variable in _OF_OPTIONS.items()})
 
 
 def value(variable: Variable, variables: Mapping[str, str]) -> object:

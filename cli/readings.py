@@ -13,7 +13,7 @@ from cli.context import Session
 def readings(session: Session) -> list[Reading]:
     """What every indicator says, those of every backfill's queue included, whether pages ask it or not."""
     parts = session.parts
-    pace = Pace(max_live_wait=session.settings.max_live_wait)
+    pace = Pace(max_live_wait=session.settings.defaults["max_live_wait"])
     with parts.engine.begin() as connection:
         known = _has_ledger(connection)
         begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)

@@ -6,12 +6,11 @@ from typing import Any
 from backfill_tasks.engine import checkpoint, ledger, schema
 from backfill_tasks.engine.model import UNFINISHED, RunId
 from backfill_tasks.errors import CheckpointError, UsageError
-from backfill_tasks.options import TUNABLE
+from backfill_tasks.options import RUN_OPTIONS, TUNABLE, check
 from backfill_tasks.registry import DEFAULT, KINDS
 from cli.context import Session, say
 from cli.fleet_rate import prepare_rate
-from cli.pace import MOST_LEADS, OF_JOBS, TEN_MINUTES_MS
-from cli.run_options import MOST_LANES, PARAMETERS, RunOptions
+from cli.run_options import RunOptions, flag_of
 from cli.showing import say_what_redis_had_lost, say_whether_workers_are_online
 from cli.signals import signals
 from cli.start import after_seeding, start
@@ -85,11 +84,9 @@ def _check_parameters(session: Session, found: checkpoint.Checkpoint, run_option
     why = None
     if backfill is None:
         why = f"there is no backfill {parameters.backfill!r}"
-    elif parameters.limit > MOST_LEADS or parameters.lanes > MOST_LANES or parameters.page_delay_ms > TEN_MINUTES_MS:
-        why = f"limit is {parameters.limit}, lanes is {parameters.lanes}, page_delay_ms is {parameters.page_delay_ms}"
     else:
         try:
-            backfill.check_options(parameters.options)
+            check(backfill.options, parameters.options)
         except ValueError as error:
             why = str(error)
     if why is not None:
@@ -99,15 +96,15 @@ def _check_parameters(session: Session, found: checkpoint.Checkpoint, run_option
 def _refuse_differences(run_options: RunOptions, run: RunId, own: dict[str, Any]) -> None:
     """A run is resumed with its own parameters; the command line may repeat them, and not change them."""
     asked = run_options.parameters.as_json()
-    lacks = frozenset() if KINDS[own["backfill"]].jobs else OF_JOBS
+    has_jobs = KINDS[own["backfill"]].jobs
     for name in sorted(run_options.given):
-        if name not in own or name in lacks:
-            raise UsageError(f"run {run} is of {own['backfill']}, which has no {PARAMETERS[name]}: leave it away")
+        if name not in own or (name in RUN_OPTIONS and RUN_OPTIONS[name].needs_jobs and not has_jobs):
+            raise UsageError(f"run {run} is of {own['backfill']}, which has no {flag_of(name)}: remove it")
         if asked[name] != own[name]:
             other = f"`backfill tune {run}` changes it" if name in TUNABLE else "start a new run"
             raise UsageError(
-                f"run {run} has {PARAMETERS[name]} {_shown(own[name])}, not {_shown(asked[name])}:"
-                f" leave {PARAMETERS[name]} away, or {other}"
+                f"run {run} has {flag_of(name)} {_shown(own[name])}, not {_shown(asked[name])}:"
+                f" remove {flag_of(name)}, or {other}"
             )
 
 

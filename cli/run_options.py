@@ -10,28 +10,16 @@ from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Bounds, Mode
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
-from backfill_tasks.options import Parameters
+from backfill_tasks.options import RUN_OPTIONS, Option, OptionError, Parameters, resolve
 from backfill_tasks.registry import DEFAULT, KINDS
 from backfill_tasks.settings import Settings
-from cli.pace import is_given, pace_of
+from cli.flags import given
 
-MOST_LANES = 64
+#: Every option that some backfill has of its own, by name.
+OWN_OPTIONS = {each.name: each for kind in KINDS.values() for each in kind.options}
 
-#: Options that are a run's own parameters, by the name that the run has for them.
-PARAMETERS = {
-    "limit": "--limit",
-    "lanes": "--lanes",
-    "client_ids": "--client-id",
-    "rescore_all": "--rescore-all",
-    "delay_ms": "--delay-ms",
-    "page_delay_ms": "--page-delay-ms",
-    "jobs_per_minute": "--jobs-per-minute",
-    "max_pending": "--max-pending",
-    "max_jobs": "--max-jobs",
-    "max_live_wait": "--max-live-wait",
-    "target_page_ms": "--target-page-ms",
-    "cost_per_job": "--cost-per-job",
-}
+#: Every option that is a run's parameter, by name.
+OPTIONS = {**RUN_OPTIONS, **OWN_OPTIONS}
 
 
 @dataclass(frozen=True)
@@ -41,9 +29,9 @@ class RunOptions:
     Attributes:
         mode: dry run or apply.
         parameters: the new run's parameters.
-        named: the backfill is named on the command line, and not only the default.
-        given: the parameters that stand on the command line, and are not there only by default.
-        smallest_lane: how many leads a lane holds at least.
+        named: the command line names the backfill.
+        given: the parameters that stand on the command line.
+        smallest_lane: how many rows a lane holds at least.
         single_batch: one page only.
         canary: one page, and then a report of what it did.
         state_file: where to write the checkpoint as well.
@@ -76,44 +64,22 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
     Raises:
         UsageError: they contradict each other, or are another backfill's.
     """
-    for one, other in (("dry_run", "apply"), ("run_until_done", "single_batch")):
-        if options[one] and options[other]:
-            raise UsageError(f"--{one.replace('_', '-')} and --{other.replace('_', '-')} contradict each other")
-    if options["dry_run"] and options["resume"] and options["cursor"] is None:
-        raise UsageError("--resume goes on with a run that applies: leave --dry-run away")
-    if options["cursor"] == "":
-        raise UsageError("--cursor is empty: give a lead's id, or leave it away to start from the beginning")
-    if options["single_batch"] and (options["lanes"] or 1) > 1:
-        raise UsageError("--single-batch does one page, and so has one lane: leave --lanes away")
-    if options["canary"] and (options["single_batch"] or options["resume"] or not options["apply"]):
-        raise UsageError(
-            "--canary is the first page of a new run: it goes with --apply, and not with --single-batch or --resume"
-        )
-    if options["detach"] and not options["apply"] and not options["resume"]:
-        raise UsageError("--detach goes with --apply: a dry run counts in this very process")
-    if options["force"] and not options["apply"] and not options["resume"]:
-        raise UsageError("--force goes with --apply: a dry run may go beside any other")
-    if options["rate"] is not None and not options["apply"] and not options["resume"]:
-        raise UsageError("--rate goes with --apply: a dry run counts in this very process, as fast as it can")
+    _refuse_contradictions(options)
     kind = KINDS[options["name"] or DEFAULT]
-    parameters = Parameters(
-        backfill=kind.name,
-        limit=options["limit"],
-        lanes=1 if options["single_batch"] else options["lanes"] or settings.lanes,
-        cursor=options["cursor"],
-        page_delay_ms=options["page_delay_ms"],
-        options=_own_options(context, kind, options),
-        pace=pace_of(context, options, settings, kind),
-        cost_per_job=options["cost_per_job"],
-    )
+    asked = given(context, OPTIONS.values())
+    single_batch = options["single_batch"] or options["canary"]
+    if options["single_batch"]:
+        if asked.get("lanes", 1) > 1:
+            raise UsageError("--single-batch does one page, and so has one lane: remove --lanes")
+        asked["lanes"] = 1
     return RunOptions(
         mode="apply" if options["apply"] else "dry-run",
-        parameters=parameters,
+        parameters=parameters_of(kind, asked, settings),
         named=options["name"] is not None,
-        given=frozenset(name for name in PARAMETERS if is_given(context, name)),
-        # A lane of the tool's own choice holds a page at least; one that was asked for may hold a single lead.
-        smallest_lane=1 if options["lanes"] else options["limit"],
-        single_batch=options["single_batch"] or options["canary"],
+        given=frozenset(asked),
+        # A lane that we choose holds at least a page; one that was asked for may hold a single row.
+        smallest_lane=1 if "lanes" in asked else asked.get("limit", RUN_OPTIONS["limit"].default),
+        single_batch=single_batch,
         canary=options["canary"],
         state_file=options["state_file"],
         yes=options["yes"],
@@ -124,18 +90,51 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
     )
 
 
-def _own_options(context: click.Context, kind: type[Backfill], options: dict[str, Any]) -> dict[str, Any]:
-    """The options that are the backfill's own.
+def parameters_of(kind: type[Backfill], asked: dict[str, Any], settings: Settings) -> Parameters:
+    """Return a new run's parameters.
 
     Raises:
-        UsageError: one that stands on the command line is another backfill's.
+        UsageError: an option is another backfill's, or two say the same.
     """
-    own = {
-        "client_ids": sorted(set(options["client_ids"])) or None,
-        "rescore_all": options["rescore_all"],
-        "delay_ms": options["delay_ms"],
-    }
-    for name in own:
-        if name not in kind.option_names and is_given(context, name):
-            raise UsageError(f"{kind.name} has no {PARAMETERS[name]}: leave it away")
-    return {name: own[name] for name in kind.option_names}
+    own = {each.name for each in kind.options}
+    for name in asked:
+        if name not in RUN_OPTIONS and name not in own:
+            raise UsageError(f"{kind.name} has no {OPTIONS[name].on_command_line}: remove it")
+    try:
+        return resolve(kind.name, kind.options, has_jobs=bool(kind.jobs), asked=asked, defaults=settings.defaults)
+    except OptionError as error:
+        raise UsageError(in_flags(error)) from None
+
+
+def in_flags(error: OptionError) -> str:
+    """Return an error about an option in the words of the command line."""
+    why = error.why
+    for each in OPTIONS.values():
+        why = why.replace(each.name, each.on_command_line) if "_" in each.name else why
+    return f"{error.option.on_command_line}: {why}"
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of an option."""
+    found: Option = OPTIONS[name]
+    return found.on_command_line
+
+
+def _refuse_contradictions(options: dict[str, Any]) -> None:
+    for one, other in (("dry_run", "apply"), ("run_until_done", "single_batch")):
+        if options[one] and options[other]:
+            raise UsageError(f"--{one.replace('_', '-')} and --{other.replace('_', '-')} contradict each other")
+    if options["dry_run"] and options["resume"] and options["cursor"] is None:
+        raise UsageError("--resume goes on with a run that applies: remove --dry-run")
+    if options["canary"] and (options["single_batch"] or options["resume"] or not options["apply"]):
+        raise UsageError(
+            "--canary is the first page of a new run: give it with --apply, not with --single-batch or --resume"
+        )
+    applies = options["apply"] or options["resume"]
+    for name, why in (
+        ("detach", "a dry run counts in this process"),
+        ("force", "a dry run may go beside any other"),
+        ("rate", "a dry run counts in this process, as fast as it can"),
+    ):
+        if options[name] and not applies:
+            raise UsageError(f"--{name} goes with --apply: {why}")

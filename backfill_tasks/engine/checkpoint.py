@@ -14,7 +14,7 @@ from backfill_tasks.engine.encoding import is_text
 from backfill_tasks.engine.model import Bounds, Run, RunId
 from backfill_tasks.errors import CheckpointError
 from backfill_tasks.escaping import visible
-from backfill_tasks.options import Parameters
+from backfill_tasks.options import RUN_OPTIONS, Parameters
 
 _VERSION = 2
 
@@ -189,19 +189,10 @@ def _current(content: Mapping[str, Any]) -> Checkpoint:
 
 
 def _parameters(content: Mapping[str, Any]) -> Parameters:
-    for name in ("limit", "lanes"):
-        if _require(content[name], int, name) == 0:
-            raise ValueError(f"{name} is 0")
-    for name in ("page_delay_ms", "target_page_ms"):
-        _require(content[name], int, name)
-    for name in ("max_pending", "max_jobs"):
-        if content[name] is not None and _require(content[name], int, name) == 0:
-            raise ValueError(f"{name} is 0")
-    for name in ("jobs_per_minute", "cost_per_job"):
-        if content[name] is not None and _number(content[name], name) == 0:
-            raise ValueError(f"{name} is 0")
-    _number(content["max_live_wait"], "max_live_wait")
+    """Read a run's parameters; the backfill checks its own."""
     _require(content["backfill"], str, "backfill")
+    for name, option in RUN_OPTIONS.items():
+        option.check(content[name])
     _id(content, "cursor")
     return Parameters.from_json(content)
 
@@ -223,13 +214,6 @@ def _id(content: Mapping[str, Any], name: str) -> str | None:
     if not value or "\x00" in value or not is_text(value):
         raise ValueError(f"{name} is {value!r}")
     return value
-
-
-def _number(value: Any, name: str) -> float:
-    """A number that is none below 0, and finite."""
-    if type(value) not in (int, float) or not 0 <= value < _NUMBERS:
-        raise ValueError(f"{name} is {str(value)[:40]!r}")
-    return float(value)
 
 
 def _require(value: Any, kind: type, name: str) -> Any:

@@ -13,7 +13,7 @@ from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.errors import HostError
-from backfill_tasks.options import Pace, Values
+from backfill_tasks.options import Option, Pace, Values
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class Backfill(ABC):
     passed_over: ClassVar[Mapping[str, str]]
     #: What an item is called, in the plural.
     items: ClassVar[str]
-    #: The names of its own parameters; the command line refuses those of other backfills.
-    option_names: ClassVar[Sequence[str]]
+    #: Its own options.
+    options: ClassVar[Sequence[Option]] = ()
     #: The classes whose items put a new job into a queue of the host's. None for a backfill that has no jobs: no bound
     #: on jobs can hold it back.
     jobs: ClassVar[Sequence[str]] = ()
@@ -115,10 +115,6 @@ class Backfill(ABC):
 
     #: What is the matter with items that are missing and that another run would leave as they are.
     left_alone: ClassVar[str] = ""
-
-    @abstractmethod
-    def check_options(self, options: Values) -> None:
-        """Raise ValueError for options that this backfill would not have written: missing, unknown, mistyped."""
 
     @abstractmethod
     def missing(self, connection: Connection, *, apply: bool) -> Sequence[Missing]:

@@ -37,7 +37,7 @@ def overlaps(connection: Connection, backfill: Backfill, options: Values) -> lis
     """
     found = []
     for each in ledger.unfinished(connection, backfill.name):
-        own = {name: each.parameters.get(name) for name in backfill.option_names}
+        own = {name: each.parameters.get(name) for name in (each.name for each in backfill.options)}
         what = backfill.overlap(options, own)
         if what is not None:
             found.append(Overlap(each.run, each.state, f"{backfill.name}, {what}"))

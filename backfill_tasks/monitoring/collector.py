@@ -148,7 +148,7 @@ class Exporter(Collector):
         found.runs, found.page_times = runs, self._times.histograms()
 
     def _read_host(self, found: Readings) -> None:
-        pace = Pace(max_live_wait=self.settings.max_live_wait)
+        pace = Pace(max_live_wait=self.settings.defaults["max_live_wait"])
         backfills = self.parts.backfills.values()
         indicators = [each for backfill in backfills for each in backfill.indicators(pace)]
         indicators += self.parts.pressure.indicators

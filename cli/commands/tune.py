@@ -1,26 +1,28 @@
 """The command `tune`."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
-from backfill_tasks.options import TUNABLE
+from backfill_tasks.options import RUN_OPTIONS, TUNABLE
+from cli.flags import declared, given
 from cli.fleet_rate import set_rate
-from cli.pace import TEN_MINUTES_MS, PageSize, is_given, pace_options, refuse_job_options
+from cli.run_options import flag_of
 
 if TYPE_CHECKING:
     from cli.context import Session
 
 
+_TUNABLE = [RUN_OPTIONS[name] for name in TUNABLE]
+
+
 @click.command()
 @click.argument("run")
-@click.option("--limit", type=PageSize(), metavar="N", help="Page size, in leads.")
-@click.option(
-    "--page-delay-ms", type=click.IntRange(0, TEN_MINUTES_MS), metavar="N", help="Pause between the pages of a lane."
-)
-@pace_options
+@declared(_TUNABLE, defaults=False)
 @click.option("--rate", metavar="RATE", help="The rate of all workers together: 20/s, 600/m, none.")
 @click.pass_context
 def tune(context: click.Context, /, run: str, **options: Any) -> None:
@@ -32,12 +34,12 @@ def tune(context: click.Context, /, run: str, **options: Any) -> None:
       backfill tune 261124-091500-a1b2 --max-pending none --limit 200
     """
     session: Session = context.obj
-    changes = {name: options[name] for name in TUNABLE if is_given(context, name)}
+    changes = given(context, _TUNABLE)
     rate = None if options["rate"] is None else Rate.parse(options["rate"])
     if not changes and rate is None:
         raise UsageError("nothing is to be changed: see `backfill tune --help` for what may be")
     found = session.run(run)
-    refuse_job_options(context, session.parts.backfills[found.parameters.backfill])
+    _refuse_meaningless(session.parts.backfills[found.parameters.backfill], changes)
     changed = session.parts.runs.tune(found.id, changes)
     if rate is not None:
         session.require_redis()
@@ -50,3 +52,10 @@ def tune(context: click.Context, /, run: str, **options: Any) -> None:
 
 def _value(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _refuse_meaningless(backfill: Backfill, changes: Mapping[str, Any]) -> None:
+    """Refuse options that speak of jobs, where the backfill enqueues none."""
+    for name in changes:
+        if RUN_OPTIONS[name].needs_jobs and not backfill.jobs:
+            raise UsageError(f"{backfill.name} enqueues no jobs, and so has no {flag_of(name)}: remove it")

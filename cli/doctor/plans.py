@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -16,9 +15,6 @@ from backfill_tasks.engine.plans import Sent, sent, whole_scans
 from backfill_tasks.options import Pace
 from cli.context import Session
 from cli.doctor.finding import Finding
-
-#: Every option that a backfill may have, as `run` has it without any.
-_OPTIONS: dict[str, Any] = {"client_ids": None, "rescore_all": False, "delay_ms": 0}
 
 #: A page of the usual size, in items; and the bound that its backfill counts its pending jobs up to.
 _LIMIT, _PENDING = 500, 12
@@ -58,7 +54,7 @@ def _of(connection: Connection, backfill: Backfill) -> Iterator[Finding]:
 
 def _asked(backfill: Backfill, connection: Connection, upper: str) -> list[Callable[[], object]]:
     """A page of a run without any option, and what is asked before it."""
-    options = {name: _OPTIONS[name] for name in backfill.option_names}
+    options = {each.name: each.default for each in backfill.options}
     window, context = Window(Bounds(None, upper), _LIMIT, PAGE_ROWS), PageContext(options, datetime.now(UTC))
     return [
         lambda: backfill.page(connection, window, context),

@@ -38,7 +38,7 @@ def room(session: Session) -> Iterator[Finding]:
 
 def _bounds(session: Session, connection: Connection, backfill: Backfill) -> dict[str, int]:
     """Return the bounds that hold, by the command that changes each."""
-    found = {"backfill run --max-pending": session.settings.max_pending}
+    found = {"backfill run --max-pending": session.settings.defaults["max_pending"]}
     if schema.version(connection) == schema.latest():
         for run in ledger.running(connection):
             parameters = session.parts.runs.read(run).parameters

@@ -19,7 +19,7 @@ def settings(session: Session) -> Iterator[Finding]:
     found = session.settings
     found.required_database_url()
     yield Finding("fine", "settings can be read")
-    if not (found.jobs_per_minute or found.max_pending):
+    if not (found.defaults["jobs_per_minute"] or found.defaults["max_pending"]):
         yield Finding(
             "look",
             "jobs are neither spread nor bounded",

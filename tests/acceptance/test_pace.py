@@ -160,7 +160,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("options", "says"),
         [
-            (["--delay-ms", "100", "--jobs-per-minute", "5"], "--delay-ms and --jobs-per-minute"),
+            (["--delay-ms", "100", "--jobs-per-minute", "5"], "--delay-ms: it contradicts --jobs-per-minute"),
             (["--jobs-per-minute", "0"], "--jobs-per-minute"),
             (["--jobs-per-minute", "-1"], "--jobs-per-minute"),
             (["--jobs-per-minute", "nan"], "--jobs-per-minute"),

@@ -301,7 +301,7 @@ class Site:
             lanes,
             after,
             page_delay_ms=page_delay_ms,
-            options={name: every[name] for name in known.option_names},
+            options={each.name: every[each.name] for each in known.options},
             pace=pace or only(),
         )
         cut_lanes = cut(self.engine, known, parameters, smallest=1)

@@ -14,6 +14,7 @@ from backfill_tasks.engine.contract import PageContext
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.page.transaction import PAGE_ROWS
 from backfill_tasks.engine.verification import Verifier
+from backfill_tasks.options import check
 
 FOLDER = Path(__file__).parents[2] / "backfill_tasks/backfills/message_rollups"
 NAME = MessageRollups.name
@@ -459,5 +460,5 @@ class TestTheModule:
 
     @pytest.mark.parametrize("options", [{}, {"client_ids": "a"}, {"client_ids": None, "rescore_all": False}])
     def test_refuses_options_that_are_not_its_own(self, options: dict[str, object]) -> None:
-        with pytest.raises(ValueError, match=r"its options are|client_ids is"):
-            MessageRollups().check_options(options)
+        with pytest.raises(ValueError, match=r"the options are|client_ids: "):
+            check(MessageRollups.options, options)

@@ -134,7 +134,7 @@ def page_plan(site: Site, *, after: str | None, limit: int, **options: Any) -> P
 def survey_plan(site: Site, *, after: str | None, limit: int, backfill: str = LeadScoring.name, **options: Any) -> Plan:
     """The plan of a page of a dry run."""
     known, every = site.parts.backfills[backfill], own_options(**options)
-    own = {name: every[name] for name in known.option_names}
+    own = {each.name: every[each.name] for each in known.options}
     parameters = Parameters(backfill, limit, 1, cursor=after, options=own)
     lanes = cut(site.engine, known, parameters, smallest=1)
     survey = DryRun(site.engine, known, parameters, new_id(), lanes, STATEMENT_MS, single_batch=True)

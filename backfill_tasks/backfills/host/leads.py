@@ -12,7 +12,9 @@ from backfill_tasks.backfills.host import rights, sql
 from backfill_tasks.engine.contract import Backfill, Missing
 from backfill_tasks.engine.model import Bounds, Window
 from backfill_tasks.errors import UsageError
-from backfill_tasks.options import Values
+from backfill_tasks.options import Option, Texts, Values
+
+CLIENT_IDS = Option("client_ids", Texts(), "Only this workspace; repeatable.", flag="--client-id")
 
 #: So many workspaces are named in a line.
 _MOST_NAMED = 3
@@ -30,14 +32,6 @@ class Leads(Backfill, ABC):
     rights: ClassVar[Mapping[str, str]]
 
     schema: str = "public"
-
-    def check_options(self, options: Values) -> None:
-        """Refuse options that no command line has made: other names than its own, workspaces that are no list."""
-        if set(options) != set(self.option_names):
-            raise ValueError(f"its options are {', '.join(sorted(options))}")
-        ids = options["client_ids"]
-        if ids is not None and not (isinstance(ids, list) and ids and all(isinstance(each, str) for each in ids)):
-            raise ValueError(f"client_ids is {ids!r}")
 
     def missing(self, connection: Connection, *, apply: bool) -> list[Missing]:
         """Missing tables and missing rights."""

@@ -8,22 +8,19 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection
 
 from backfill_tasks.backfills.host import Leads
-from backfill_tasks.backfills.host.leads import naive, stretch_values, window_values
+from backfill_tasks.backfills.host.leads import CLIENT_IDS, naive, stretch_values, window_values
 from backfill_tasks.backfills.lead_scoring.queue import Drain, LiveQueueAge
 from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.contract import PageClaim, PageContext, RowChanged, Stretch
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
-from backfill_tasks.options import Pace, Values
+from backfill_tasks.options import Flag, Option, Pace, Values, Whole
 
 #: The stable key of the jobs that are ours: one a lead, whatever run wrote it.
 KEY_PREFIX = "lead_scoring_backfill:"
 
 #: Lead."sentimentTag", compared exactly, that disqualifies a lead.
 DISQUALIFYING = ("Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscribed", "Bounced", "Bounce")
-
-#: The longest delay between two jobs: a day, in milliseconds.
-MOST_DELAY_MS = 86_400_000
 
 _DISQUALIFIED_REASONING = "Automatically disqualified: "
 _MAX_ATTEMPTS = 3
@@ -59,7 +56,18 @@ class LeadScoring(Leads):
         "already_scored": "have a score",
         "no_inbound": "never wrote to us",
     }
-    option_names: ClassVar[Sequence[str]] = ("client_ids", "rescore_all", "delay_ms")
+    options: ClassVar[Sequence[Option]] = (
+        CLIENT_IDS,
+        Option("rescore_all", Flag(), "Scored leads too (default: unscored ones only).", default=False),
+        Option(
+            "delay_ms",
+            Whole(0, 86_400_000),
+            "Make the n-th job of the run due n times N milliseconds after the run's start.",
+            default=0,
+            group="compatibility",
+            excludes="jobs_per_minute",
+        ),
+    )
     jobs: ClassVar[Sequence[str]] = ("inserted", "requeued")
     unresolved: ClassVar[Mapping[str, str]] = {
         "failed": "their job FAILED: its lastError says why",
@@ -74,15 +82,6 @@ class LeadScoring(Leads):
     }
 
     drain: Drain = field(default_factory=Drain)
-
-    def check_options(self, options: Values) -> None:
-        """Refuse options that no command line has made."""
-        super().check_options(options)
-        rescore_all, delay_ms = options["rescore_all"], options["delay_ms"]
-        if not isinstance(rescore_all, bool):
-            raise ValueError(f"rescore_all is {rescore_all!r}")  # noqa: TRY004  a value of a file, not an argument
-        if type(delay_ms) is not int or not 0 <= delay_ms <= MOST_DELAY_MS:
-            raise ValueError(f"delay_ms is {delay_ms!r}")
 
     def split(
         self, connection: Connection, options: Values, *, after: str | None, lanes: int, smallest: int

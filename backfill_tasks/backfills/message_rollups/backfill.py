@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection, Row
 
 from backfill_tasks.backfills.host import rights, sql
-from backfill_tasks.backfills.host.leads import Leads, naive, stretch_values, window_values
+from backfill_tasks.backfills.host.leads import CLIENT_IDS, Leads, naive, stretch_values, window_values
 from backfill_tasks.engine.contract import Missing, PageClaim, PageContext, RowChanged, Stretch
 from backfill_tasks.engine.model import Bounds, PageResult, Window
-from backfill_tasks.options import Values
+from backfill_tasks.options import Option, Values
 
 #: Where the newest hosts keep which workspaces' inbox counts are stale.
 _COUNTS = "InboxCountsDirty"
@@ -24,7 +24,7 @@ class MessageRollups(Leads):
     classes: ClassVar[Mapping[str, str]] = {"updated": "roll-ups set"}
     passed_over: ClassVar[Mapping[str, str]] = {"up_to_date": "as new as their messages", "no_message": "no message"}
     left_alone: ClassVar[str] = "newer than their messages, or without any"
-    option_names: ClassVar[Sequence[str]] = ("client_ids",)
+    options: ClassVar[Sequence[Option]] = (CLIENT_IDS,)
     rights: ClassVar[Mapping[str, str]] = {"Client": "SELECT", "Message": "SELECT", "Lead": "SELECT, UPDATE"}
 
     def missing(self, connection: Connection, *, apply: bool) -> list[Missing]:

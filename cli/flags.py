@@ -1,0 +1,115 @@
+"""The flags of the command line, derived from the declarations of the options (backfill_tasks/options.py)."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from backfill_tasks.options import Flag, Kind, Option, Texts
+
+Command = Callable[..., Any]
+
+#: The groups of `backfill run --help`, in their order, with their headings.
+_HEADINGS: Mapping[str, str] = {
+    "essentials": "Essentials",
+    "pace": "Pace",
+    "compatibility": "Compatibility with the old script",
+}
+
+
+class Value(click.ParamType[Any]):
+    """A value that is read as its option reads it."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.name = kind.metavar.lower()
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read it; `none` is None."""
+        if not isinstance(value, str):
+            return value
+        try:
+            read = self._kind.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value if isinstance(self._kind, Texts) else read
+
+
+class GroupedOption(click.Option):
+    """An option of a command whose help has groups."""
+
+    def __init__(self, *arguments: Any, group: str = "essentials", **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options in groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group."""
+        for group, heading in _HEADINGS.items():
+            options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+            found = [each for each in options if getattr(each, "group", "essentials") == group]
+            with formatter.section(heading):
+                formatter.write_dl([record for each in found if (record := each.get_help_record(ctx)) is not None])
+
+
+def option(*names: str, group: str = "essentials", **more: Any) -> Callable[[Command], Command]:
+    """Give a command an option of its own, in a group of its help."""
+    return click.option(*names, cls=GroupedOption, group=group, **more)
+
+
+def declared(options: Iterable[Option], *, defaults: bool = True) -> Callable[[Command], Command]:
+    """Give a command the flags of declared options. `defaults`: whether its help names the defaults."""
+
+    def decorate(command: Command) -> Command:
+        for each in reversed(list(options)):
+            command = _flag(each, defaults=defaults)(command)
+        return command
+
+    return decorate
+
+
+def _flag(of: Option, *, defaults: bool) -> Callable[[Command], Command]:
+    text = f"{of.help[:-1]}{_default(of)}." if defaults else of.help
+    if isinstance(of.kind, Flag):
+        return option(of.on_command_line, of.name, group=of.group, is_flag=True, help=text)
+    return option(
+        of.on_command_line,
+        of.name,
+        group=of.group,
+        type=Value(of.kind),
+        metavar=of.kind.metavar,
+        multiple=isinstance(of.kind, Texts),
+        help=text,
+    )
+
+
+def _default(of: Option) -> str:
+    if of.default in (None, False) and of.variable is None:
+        return ""
+    said = "none" if of.default is None else f"{of.default:g}"
+    return f" (default: {said}, or {of.variable})" if of.variable else f" (default: {said})"
+
+
+def given(context: click.Context, options: Iterable[Option]) -> dict[str, Any]:
+    """Return the declared options that stand on the command line, by name."""
+    return {each.name: _read(context, each) for each in options if is_given(context, each.name)}
+
+
+def is_given(context: click.Context, name: str) -> bool:
+    """Return whether an option stands on the command line."""
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _read(context: click.Context, each: Option) -> Any:
+    found = context.params[each.name]
+    return list(found) if isinstance(each.kind, Texts) else found
+
+
+def kebab_case(name: str) -> str:
+    """Read an option's name as the old script wrote it: dryRun is dry-run."""
+    return re.sub(r"(?<=[a-z])([A-Z])", r"-\1", name).lower() if re.fullmatch(r"[a-z]+([A-Z][a-z]*)+", name) else name
