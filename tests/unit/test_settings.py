@@ -53,7 +53,7 @@ MAY_BE_OFF = {
 }
 
 
-def value(loaded: settings.Settings, variable: str) -> Any:
+def read(loaded: settings.Settings, variable: str) -> Any:
     """What a variable has set: a setting, or the default of an option."""
     name = variable.removeprefix("BACKFILL_").lower()
     return loaded.defaults[name] if name in loaded.defaults else getattr(loaded, name)
@@ -90,7 +90,7 @@ class TestReading:
 
         assert loaded.database_url is None
         assert (loaded.redis_url, loaded.queue) == ("redis://127.0.0.1:6379/0", "backfill")
-        assert (value(loaded, "BACKFILL_LANES"), loaded.rate_limit) == (2, None)
+        assert (read(loaded, "BACKFILL_LANES"), loaded.rate_limit) == (2, None)
 
     def test_the_missing_database_is_named_where_it_is_needed(self) -> None:
         with pytest.raises(ConfigurationError, match=r"^DATABASE_URL is not set"):
@@ -100,7 +100,7 @@ class TestReading:
         assert settings.load({"BACKFILL_LANES": "  ", "DATABASE_URL": ""}) == settings.load({})
 
     def test_blanks_around_a_value_are_not_part_of_it(self) -> None:
-        assert value(settings.load({"BACKFILL_LANES": " 3\n"}), "BACKFILL_LANES") == 3
+        assert read(settings.load({"BACKFILL_LANES": " 3\n"}), "BACKFILL_LANES") == 3
 
     def test_every_variable_says_what_it_means(self) -> None:
         assert all(variable.meaning for variable in settings.VARIABLES)
@@ -129,7 +129,7 @@ class TestNumbers:
 
         loaded = settings.load({name: str(value)})
 
-        assert value(loaded, name) == value
+        assert read(loaded, name) == value
 
     @pytest.mark.parametrize("name", RANGES)
     def test_what_lies_outside_a_range_is_refused(self, name: str) -> None:
@@ -180,7 +180,7 @@ class TestFractions:
 
         loaded = settings.load({name: value})
 
-        assert value(loaded, name) == float(value)
+        assert read(loaded, name) == float(value)
 
     @pytest.mark.parametrize("name", REAL_RANGES)
     def test_what_lies_outside_a_range_is_refused(self, name: str) -> None:
@@ -190,7 +190,7 @@ class TestFractions:
         assert name in refusal(**{name: f"{most}.5"})
 
     def test_a_part_of_a_job_a_minute_may_be_asked_for(self) -> None:
-        assert value(settings.load({"BACKFILL_JOBS_PER_MINUTE": "0.5"}), "BACKFILL_JOBS_PER_MINUTE") == 0.5
+        assert read(settings.load({"BACKFILL_JOBS_PER_MINUTE": "0.5"}), "BACKFILL_JOBS_PER_MINUTE") == 0.5
 
     @pytest.mark.parametrize("value", ["nan", "inf", "1e3", "1_000", "+1", "-1", ".5", "1.", "1,5", "٣", "9" * 5_000])
     def test_what_is_no_number_is_refused(self, value: str) -> None:
@@ -200,7 +200,7 @@ class TestFractions:
 class TestOff:
     @pytest.mark.parametrize("name", sorted(MAY_BE_OFF))
     def test_none_takes_a_bound_away(self, name: str) -> None:
-        assert value(settings.load({name: "none"}), name) is None
+        assert read(settings.load({name: "none"}), name) is None
 
     @pytest.mark.parametrize("name", sorted({*RANGES, *REAL_RANGES} - MAY_BE_OFF))
     def test_it_means_nothing_where_a_number_must_be(self, name: str) -> None:
@@ -321,20 +321,20 @@ class TestFile:
         monkeypatch.chdir(tmp_path)
         (tmp_path / ".env").write_text("# ours\nexport BACKFILL_LANES='5'\n")
 
-        assert value(settings.load(), "BACKFILL_LANES") == 5
+        assert read(settings.load(), "BACKFILL_LANES") == 5
 
     def test_the_environment_goes_before_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BACKFILL_LANES", "7")
         monkeypatch.chdir(tmp_path)
         (tmp_path / ".env").write_text("BACKFILL_LANES=5\n")
 
-        assert value(settings.load(), "BACKFILL_LANES") == 7
+        assert read(settings.load(), "BACKFILL_LANES") == 7
 
     def test_it_may_be_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BACKFILL_LANES", "7")
         monkeypatch.chdir(tmp_path)
 
-        assert value(settings.load(), "BACKFILL_LANES") == 7
+        assert read(settings.load(), "BACKFILL_LANES") == 7
 
     def test_a_line_that_can_not_be_read_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
