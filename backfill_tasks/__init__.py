@@ -1,5 +1,32 @@
-"""Backfills of a live PostgreSQL database, walked page by page by Celery workers."""
+"""Backfills of a live PostgreSQL database, walked page by page by Celery workers.
 
+The names in `__all__` are the public API, and follow semantic versioning. Everything else is private.
+"""
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backfill_tasks.client import Client
+    from backfill_tasks.engine.contract import Backfill
+    from backfill_tasks.engine.model import PageResult
+    from backfill_tasks.options import Option
+
+__all__ = ["Backfill", "Client", "Option", "PageResult"]
 
 __version__ = version("backfill")
+
+#: Where each public name is defined. Importing the package imports none of them.
+_HOMES = {
+    "Backfill": "backfill_tasks.engine.contract",
+    "Client": "backfill_tasks.client",
+    "Option": "backfill_tasks.options",
+    "PageResult": "backfill_tasks.engine.model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -25,6 +25,17 @@ class HostError(BackfillError):
     """The host's tables are missing, or this role may not do with them what the backfill must."""
 
 
+class SeedingError(BackfillError):
+    """A run is in the ledger, but Redis failed while its pages were sent. `run`: its id."""
+
+    def __init__(self, run: str, why: str) -> None:
+        super().__init__(
+            f"Redis failed while run {run} was seeded: {why}; the watchdog goes on with it once Redis is back,"
+            f" and so does `backfill resume {run}`"
+        )
+        self.run = run
+
+
 class UnverifiedError(BackfillError):
     """A verification couldn't see all that it had to see, and so it calls the run neither clean nor wrong."""
 

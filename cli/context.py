@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,12 +10,11 @@ from functools import cached_property
 import click
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import settings
-from backfill_tasks.engine import database, ledger, redis_client, schema
-from backfill_tasks.engine.model import PageMessage, Run, RunId, RunState
+from backfill_tasks.client import Client
+from backfill_tasks.engine import database
 from backfill_tasks.errors import (
     BackfillError,
     CheckpointError,
@@ -24,26 +23,17 @@ from backfill_tasks.errors import (
     UsageError,
 )
 from backfill_tasks.escaping import one_line
-from backfill_tasks.wiring import Parts, assemble
+from backfill_tasks.wiring import Parts
 
 #: Exit statuses.
 COMPLETE, FAILED, WRONG_USAGE, QUARANTINED, NOT_COMPLETE = range(5)
 
 _INSUFFICIENT_PRIVILEGE = "42501"
 
-#: How often a command tries to reach Redis before it says that it can't, with growing waits: a few seconds in all.
-_PATIENCE = 5
-
-
-def _send(message: PageMessage, delay: float) -> None:
-    from backfill_tasks.worker.tasks import send  # noqa: PLC0415  Celery takes half a second to import; most commands do without
-
-    send(message, delay)
-
 
 @dataclass(frozen=True)
 class Session:
-    """The settings and the connected engine, each made when first asked for."""
+    """The client of a command, made when it is first asked for."""
 
     @cached_property
     def settings(self) -> settings.Settings:
@@ -51,55 +41,14 @@ class Session:
         return settings.load()
 
     @cached_property
+    def client(self) -> Client:
+        """The client."""
+        return Client(self.settings)
+
+    @property
     def parts(self) -> Parts:
         """The engine, with a database that answers."""
-        parts = assemble(self.settings, _send, patience=_PATIENCE)
-        with database.reachable(parts.address), parts.engine.begin() as connection:
-            connection.execute(text("SELECT 1"))
-        return parts
-
-    def require_redis(self) -> None:
-        """Raise UnreachableError unless Redis answers."""
-        with redis_client.reachable(self.settings.redis_url):
-            redis_client.connect(self.settings.redis_url, patience=_PATIENCE).ping()
-
-    def require_ledger(self, *, to_write: bool = False) -> None:
-        """Raise LedgerError unless the ledger is there, of the right version, and open to what is to be done."""
-        with self.parts.engine.begin() as connection:
-            schema.require(connection)
-            if to_write:
-                schema.require_rights(connection)
-
-    def require_host(self, run: Run) -> None:
-        """Raise HostError unless this role sees, and may do, all that a run takes."""
-        with self.parts.engine.begin() as connection:
-            self.parts.backfills[run.parameters.backfill].check_host(connection, apply=True)
-
-    def run(self, run: str | None) -> Run:
-        """The run with this id, or the newest.
-
-        Raises:
-            UsageError: there is none.
-        """
-        self.require_ledger()
-        if run is not None:
-            return self.parts.runs.read(RunId(run))
-        with self.parts.engine.begin() as connection:
-            newest = ledger.newest_run(connection)
-        if newest is None:
-            raise UsageError("there is no run yet: `backfill run --apply` starts one")
-        return self.parts.runs.read(newest)
-
-    def newest(self, states: Sequence[RunState], backfill: str | None = None) -> RunId | None:
-        """The newest run in one of these states, of this backfill or of any; None also where there is no ledger yet.
-
-        Raises:
-            LedgerError: the ledger is newer than this package, or this role may not read it.
-        """
-        with self.parts.engine.begin() as connection:
-            found = schema.version(connection)
-            schema.refuse_newer(found)
-            return ledger.newest_run(connection, states=states, backfill=backfill) if found else None
+        return self.client.parts
 
 
 def say(line: str = "") -> None:

@@ -1,45 +1,42 @@
-"""Counting what a run would do: the dry run, and before a run starts how much there will be, and how long it takes."""
+"""Counting what a run would do: the dry run, and before a run starts how much there is, and how long it takes."""
 
 import time
 from dataclasses import replace
 
 import click
 
+from backfill_tasks.client import Client, Order
 from backfill_tasks.engine.contract import Backfill
-from backfill_tasks.engine.dry_run import DryRun
 from backfill_tasks.engine.model import Lane, Run
-from backfill_tasks.engine.runs import new_id
 from cli import render
 from cli.context import NOT_COMPLETE, Session, say
 from cli.run_options import RunOptions
 from cli.showing import exit_status, show
 from cli.signals import signals
-from cli.watch import Detached, follow
+from cli.watch import Detached, follow_count
 
 #: How often a count is looked at, and after how many seconds it is spoken of.
 _LOOK_SECONDS, _SILENT_SECONDS = 0.02, 2.0
 
-#: What a page's leads take where nothing has been measured yet, for the expected time: leads a second in one lane.
-_USUAL_RATE = 10_000
 
-
-def dry_run(session: Session, backfill: Backfill, run_options: RunOptions, lanes: tuple[Lane, ...]) -> int:
+def dry_run(session: Session, run_options: RunOptions, lanes: tuple[Lane, ...]) -> int:
     """Count, show what came of it, and answer the exit status."""
     if run_options.state_file is not None:
         say("A dry run writes no checkpoint: --state-file is ignored.")
+    backfill = session.parts.backfills[run_options.order.parameters.backfill]
     try:
-        counted = _count(session, backfill, run_options, lanes)
+        counted = _count(session.client, backfill, run_options.order, lanes)
     except Detached:
         say("Stopped: nothing was changed.")
         return NOT_COMPLETE
-    show(session, counted, as_json=run_options.as_json)
+    show(session, session.client.observer.snapshot(counted), as_json=run_options.as_json)
     return exit_status(counted)
 
 
-def expected(session: Session, backfill: Backfill, run_options: RunOptions, lanes: tuple[Lane, ...]) -> int:
-    """How many leads will be read, so that it can be told at any time how much is left."""
-    counting = _counting(session, backfill, _without_pauses(run_options), lanes)
-    with signals() as stopped, counting.walking():
+def expected(client: Client, order: Order, lanes: tuple[Lane, ...]) -> int:
+    """Return how many items will be read, so that it can be told at any time how much is left."""
+    backfill = client.parts.backfills[order.parameters.backfill]
+    with signals() as stopped, client.counting(_without_pauses(order), lanes) as counting:
         said_at = time.monotonic()
         while counting.read().state == "running":
             if time.monotonic() - said_at > _SILENT_SECONDS:
@@ -50,18 +47,20 @@ def expected(session: Session, backfill: Backfill, run_options: RunOptions, lane
     return counting.read().counts.get("read", 0)
 
 
-def ask(session: Session, backfill: Backfill, run_options: RunOptions, lanes: tuple[Lane, ...]) -> int:
-    """Show what will be done, and ask; answers how many leads will be read."""
+def ask(client: Client, order: Order, lanes: tuple[Lane, ...]) -> int:
+    """Show what will be done, and ask; return how many items will be read."""
+    backfill = client.parts.backfills[order.parameters.backfill]
     try:
-        counted = _count(session, backfill, _without_pauses(run_options), lanes)
+        counted = _count(client, backfill, _without_pauses(order), lanes)
     except Detached:
         raise click.Abort from None
-    say(f"This will be done in {session.parts.address}:")
+    plan = client.planned(replace(counted, parameters=order.parameters))
+    say(f"This will be done in {client.parts.address}:")
     say()
     for line in render.counts(backfill, counted):
         say(line)
     say(f"  {'pages':<16}{counted.pages:>11,}   in {render.lanes_in_words(len(lanes))}")
-    say(f"  {'expected time':<16}{render.duration(_expected_seconds(session, run_options, counted)):>11}")
+    say(f"  {'expected time':<16}{render.duration(plan.seconds):>11}")
     for line in render.jobs(backfill, counted):
         say(line)
     say()
@@ -69,45 +68,12 @@ def ask(session: Session, backfill: Backfill, run_options: RunOptions, lanes: tu
     return counted.counts.get("read", 0)
 
 
-def _count(session: Session, backfill: Backfill, run_options: RunOptions, lanes: tuple[Lane, ...]) -> Run:
+def _count(client: Client, backfill: Backfill, order: Order, lanes: tuple[Lane, ...]) -> Run:
     """Walk the dry run with progress."""
-    counting = _counting(session, backfill, run_options, lanes)
-    with signals() as stopped, counting.walking():
-        return follow(backfill, counting.read, stopped)
+    with signals() as stopped, client.counting(order, lanes) as counting:
+        return follow_count(backfill, counting.read, stopped)
 
 
-def _counting(session: Session, backfill: Backfill, run_options: RunOptions, lanes: tuple[Lane, ...]) -> DryRun:
-    return DryRun(
-        engine=session.parts.engine,
-        backfill=backfill,
-        parameters=run_options.parameters,
-        run=new_id(),
-        lanes=lanes,
-        statement_ms=session.settings.statement_timeout_ms,
-        single_batch=run_options.single_batch,
-    )
-
-
-def _without_pauses(run_options: RunOptions) -> RunOptions:
-    """To count is no work from which anybody must be spared."""
-    return replace(run_options, parameters=replace(run_options.parameters, page_delay_ms=0))
-
-
-def _expected_seconds(session: Session, run_options: RunOptions, counted: Run) -> float:
-    """About how long the run will take: at the last run's rate if there is one, and no faster than its pauses allow."""
-    last = session.newest(("complete",), run_options.parameters.backfill)
-    rate = session.parts.runs.read(last).leads_per_second if last else 0.0
-    lanes = max(1, len(counted.lanes))
-    working = counted.counts.get("read", 0) / (rate or _USUAL_RATE)
-    pausing = counted.pages / lanes * run_options.parameters.page_delay_ms / 1000
-    pace, jobs = (
-        run_options.parameters.pace,
-        counted.jobs(session.parts.backfills[run_options.parameters.backfill].jobs),
-    )
-    # Bounded by what may be pending, a run lasts as long as the host takes for its jobs: so many at each drain at best.
-    due = 0.0
-    if pace.max_pending is not None:
-        due = (session.settings.drain_seconds or 0.0) * jobs / pace.max_pending
-        if pace.jobs_per_minute is not None:
-            due = max(due, 60 * jobs / pace.jobs_per_minute)
-    return max(working + pausing, due)
+def _without_pauses(order: Order) -> Order:
+    """Counting is no work that anybody must be spared."""
+    return replace(order, parameters=replace(order.parameters, page_delay_ms=0))

@@ -9,7 +9,7 @@ from backfill_tasks.errors import CheckpointError, UsageError
 from backfill_tasks.options import RUN_OPTIONS, TUNABLE, check
 from backfill_tasks.registry import DEFAULT, KINDS
 from cli.context import Session, say
-from cli.fleet_rate import prepare_rate
+from cli.fleet_rate import say_the_new_rate
 from cli.run_options import RunOptions, flag_of
 from cli.showing import say_what_redis_had_lost, say_whether_workers_are_online
 from cli.signals import signals
@@ -24,8 +24,9 @@ def resume(session: Session, run_options: RunOptions) -> int:
             _refuse_another(run_options, "the old script's checkpoint", DEFAULT)
             place = "from the beginning" if found.cursor is None else f"after lead {found.cursor}"
             say(f"Going on with the old script's checkpoint, {place}, with job {found.ordinal + 1}.")
-            parameters = replace(run_options.parameters, cursor=found.cursor)
-            return start(session, replace(run_options, parameters=parameters, ordinal=found.ordinal))
+            parameters = replace(run_options.order.parameters, cursor=found.cursor)
+            order = replace(run_options.order, parameters=parameters, ordinal=found.ordinal)
+            return start(session, replace(run_options, order=order))
         case checkpoint.Checkpoint():
             _check_parameters(session, found, run_options)
             _refuse_another(run_options, f"the checkpoint of run {found.run}", found.parameters.backfill)
@@ -33,35 +34,36 @@ def resume(session: Session, run_options: RunOptions) -> int:
         case None:
             if run_options.state_file is not None:
                 say(f"There is no {run_options.state_file}: going on with the newest unfinished run.")
-            run = session.newest(UNFINISHED, run_options.parameters.backfill if run_options.named else None)
+            run = session.client.newest(
+                UNFINISHED, run_options.order.parameters.backfill if run_options.named else None
+            )
     if run is None and isinstance(found, checkpoint.Checkpoint):
         _refuse_differences(run_options, found.run, found.parameters.as_json())
         if not found.left:
             raise UsageError(f"run {found.run} had walked all its lanes: nothing is left to do")
         say(f"The ledger has lost run {found.run}: a new run goes on from its checkpoint.")
-        restored = replace(
-            run_options, mode="apply", parameters=found.parameters, ordinal=found.ordinal, stretches=found.left
-        )
-        return start(session, restored)
+        order = replace(run_options.order, parameters=found.parameters, ordinal=found.ordinal, stretches=found.left)
+        return start(session, replace(run_options, mode="apply", order=order))
     if run is None:
-        of = f" of {run_options.parameters.backfill}" if run_options.named else ""
+        of = f" of {run_options.order.parameters.backfill}" if run_options.named else ""
         way_on = "" if run_options.state_file else "; to go on from the script's file, name it: --state-file FILE"
         raise UsageError(f"there is no unfinished run{of} to resume: `backfill runs` lists them{way_on}")
     return _go_on(session, run_options, run)
 
 
 def _go_on(session: Session, run_options: RunOptions, run: RunId) -> int:
-    session.require_redis()
-    session.require_ledger(to_write=True)
+    session.client.require_redis()
+    session.client.require_ledger(to_write=True)
     if run_options.state_file is not None:
         checkpoint.require_writable(run_options.state_file)
-    own = session.parts.runs.read(run)
-    session.require_host(own)
+    client, rate = session.client, run_options.order.rate
+    own = client.run(run)
+    client.require_host(own)
     _refuse_differences(run_options, run, own.parameters.as_json())
-    prepare_rate(session, run_options.rate, lanes=len(own.lanes))
+    say_the_new_rate(rate, client.require_room(rate, lanes=len(own.lanes)))
     say_whether_workers_are_online(pages=own.pages)
     with signals() as stopped:
-        say_what_redis_had_lost(session.parts.runs.resume(run, single_batch=run_options.single_batch))
+        say_what_redis_had_lost(client.go_on(run, single_batch=run_options.order.single_batch))
         say(f"Run {run} goes on: {session.parts.address}.")
         return after_seeding(session, run_options, run, stopped)
 
@@ -73,8 +75,10 @@ def _in_ledger(session: Session, run: RunId) -> bool:
 
 def _refuse_another(run_options: RunOptions, what: str, backfill: str) -> None:
     """A backfill that is named goes on with what is its own."""
-    if run_options.named and run_options.parameters.backfill != backfill:
-        raise UsageError(f"{what} is of {backfill}, not of {run_options.parameters.backfill}: leave the name away")
+    if run_options.named and run_options.order.parameters.backfill != backfill:
+        raise UsageError(
+            f"{what} is of {backfill}, not of {run_options.order.parameters.backfill}: leave the name away"
+        )
 
 
 def _check_parameters(session: Session, found: checkpoint.Checkpoint, run_options: RunOptions) -> None:
@@ -95,7 +99,7 @@ def _check_parameters(session: Session, found: checkpoint.Checkpoint, run_option
 
 def _refuse_differences(run_options: RunOptions, run: RunId, own: dict[str, Any]) -> None:
     """A run is resumed with its own parameters; the command line may repeat them, and not change them."""
-    asked = run_options.parameters.as_json()
+    asked = run_options.order.parameters.as_json()
     has_jobs = KINDS[own["backfill"]].jobs
     for name in sorted(run_options.given):
         if name not in own or (name in RUN_OPTIONS and RUN_OPTIONS[name].needs_jobs and not has_jobs):

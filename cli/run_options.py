@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from backfill_tasks.client import Order
 from backfill_tasks.engine.contract import Backfill
-from backfill_tasks.engine.model import Bounds, Mode
+from backfill_tasks.engine.model import Mode
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
 from backfill_tasks.options import RUN_OPTIONS, Option, OptionError, Parameters, resolve
@@ -28,34 +29,23 @@ class RunOptions:
 
     Attributes:
         mode: dry run or apply.
-        parameters: the new run's parameters.
+        order: the new run.
         named: the command line names the backfill.
         given: the parameters that stand on the command line.
-        smallest_lane: how many rows a lane holds at least.
-        single_batch: one page only.
         canary: one page, and then a report of what it did.
         state_file: where to write the checkpoint as well.
-        rate: the fleet's rate from now on; None: as it is.
-        yes, force, detach, as_json: the options of these names.
-        ordinal: how many jobs an earlier run has numbered.
-        stretches: what an earlier run has left over; None: cut anew.
+        yes, detach, as_json: the options of these names.
     """
 
     mode: Mode
-    parameters: Parameters
+    order: Order
     named: bool
     given: frozenset[str]
-    smallest_lane: int
-    single_batch: bool
     canary: bool
     state_file: Path | None
     yes: bool
-    force: bool
     detach: bool
     as_json: bool
-    rate: Rate | None = None
-    ordinal: int = 0
-    stretches: tuple[Bounds, ...] | None = None
 
 
 def parse(context: click.Context, options: dict[str, Any], settings: Settings) -> RunOptions:
@@ -67,26 +57,28 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
     _refuse_contradictions(options)
     kind = KINDS[options["name"] or DEFAULT]
     asked = given(context, OPTIONS.values())
-    single_batch = options["single_batch"] or options["canary"]
     if options["single_batch"]:
         if asked.get("lanes", 1) > 1:
             raise UsageError("--single-batch does one page, and so has one lane: remove --lanes")
         asked["lanes"] = 1
+    order = Order(
+        parameters_of(kind, asked, settings),
+        single_batch=options["single_batch"] or options["canary"],
+        force=options["force"],
+        # A lane that we choose holds at least a page; one that was asked for may hold a single row.
+        smallest_lane=1 if "lanes" in asked else None,
+        rate=None if options["rate"] is None else Rate.parse(options["rate"]),
+    )
     return RunOptions(
         mode="apply" if options["apply"] else "dry-run",
-        parameters=parameters_of(kind, asked, settings),
+        order=order,
         named=options["name"] is not None,
         given=frozenset(asked),
-        # A lane that we choose holds at least a page; one that was asked for may hold a single row.
-        smallest_lane=1 if "lanes" in asked else asked.get("limit", RUN_OPTIONS["limit"].default),
-        single_batch=single_batch,
         canary=options["canary"],
         state_file=options["state_file"],
         yes=options["yes"],
-        force=options["force"],
         detach=options["detach"],
         as_json=options["as_json"],
-        rate=None if options["rate"] is None else Rate.parse(options["rate"]),
     )
 
 

@@ -4,14 +4,16 @@ import json
 from collections.abc import Callable, Collection
 
 import click
+from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.engine import ledger
+from backfill_tasks.client import ride_out
+from backfill_tasks.engine.database import reason
 from backfill_tasks.engine.model import Run, RunId
+from backfill_tasks.snapshot import Snapshot
 from cli import render
 from cli.context import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, Session, say
-from cli.diagnosis import Observed, Observer, diagnosed, observe
 from cli.signals import Stopped
-from cli.watch import Detached, follow, patiently
+from cli.watch import display
 
 #: How many quarantined items are listed with their errors.
 _MOST_QUARANTINED = 10
@@ -24,22 +26,17 @@ def exit_status(run: Run) -> int:
     return FAILED if run.state == "failed" else NOT_COMPLETE
 
 
-def show(session: Session, run: Run, *, as_json: bool) -> None:
+def show(session: Session, seen: Snapshot, *, as_json: bool) -> None:
     """Print a run's summary, or its JSON object, on standard output."""
-    backfill = session.parts.backfills[run.parameters.backfill]
-    observed = observe(session, run) if run.mode == "apply" else Observed()
-    (run,) = diagnosed(session, [run])
     if as_json:
-        content = run.as_json(render.classes(backfill, run), backfill.jobs)
-        content["host"] = observed.outcome and observed.outcome.as_json(run.jobs_to_come(backfill.jobs))
-        content["small_pages"] = observed.small
-        click.echo(json.dumps(content, ensure_ascii=False))
+        click.echo(json.dumps(seen.as_json(), ensure_ascii=False))
         return
     quarantined = []
-    if run.counts.get("quarantined"):
-        with session.parts.engine.begin() as connection:
-            quarantined = ledger.quarantined(connection, run.id, most=_MOST_QUARANTINED)
-    click.echo(render.summary(backfill, run, quarantined=quarantined, found=observed.outcome, small=observed.small))
+    if seen.run.counts.get("quarantined"):
+        quarantined = session.client.quarantined(seen.run.id, most=_MOST_QUARANTINED)
+    click.echo(
+        render.summary(seen.backfill, seen.run, quarantined=quarantined, found=seen.host, small=seen.small_pages)
+    )
 
 
 def follow_to_the_end(
@@ -51,28 +48,28 @@ def follow_to_the_end(
     on_reading: Callable[[Run], None] = lambda _: None,
 ) -> int:
     """Follow a run, show how it ended, and answer the exit status."""
-    parts = session.parts
-    try:
-        seeded = patiently(lambda: parts.runs.read(run), stopped)
-        backfill = parts.backfills[seeded.parameters.backfill]
-        asides = Observer(session, seeded)
-        ended = follow(
-            backfill,
-            lambda: parts.runs.read(run),
-            stopped,
-            each=on_reading,
-            beside=asides.read,
-            diagnosed=asides.diagnosed,
-        )
-        patiently(lambda: show(session, ended, as_json=as_json), stopped)
-    except Detached:
+    client = session.client
+    seen: Snapshot | None = None
+    with display() as show_now:
+        for seen in client.watch(run, wait=stopped.wait, unreachable=_say_unreachable):
+            on_reading(seen.run)
+            show_now(seen)
+    if seen is not None and seen.run.state != "running":
+        seen = ride_out(lambda: client.status(run), stopped.wait, _say_unreachable)
+    if seen is None or seen.run.state == "running":
         say("Detached: the run goes on.")
         say(f"  backfill watch {run}    looks again")
         say(f"  backfill cancel {run}   ends it")
         if as_json:
-            show(session, parts.runs.read(run), as_json=True)
+            show(session, client.status(run), as_json=True)
         return NOT_COMPLETE
-    return exit_status(ended)
+    show(session, seen, as_json=as_json)
+    return exit_status(seen.run)
+
+
+def _say_unreachable(error: DBAPIError) -> None:
+    say(render.wrapped(f"The database does not answer: {reason(error)}.", indent=0))
+    say("The run goes on where workers reach it. Looking again.")
 
 
 def say_whether_workers_are_online(*, pages: int = 0) -> None:

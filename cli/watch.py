@@ -5,23 +5,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine.contract import Backfill
-from backfill_tasks.engine.database import is_transient, reason
 from backfill_tasks.engine.model import Run
 from backfill_tasks.escaping import visible
+from backfill_tasks.snapshot import Snapshot
 from cli import render
 from cli.context import say
-from cli.diagnosis import Observed
 from cli.signals import Stopped
-
-T = TypeVar("T")
 
 _LOOK_SECONDS = 0.25
 
@@ -37,92 +32,55 @@ class Detached(Exception):  # noqa: N818  not an error: the operator's wish
     """The operator, or a signal, asked this process to stop looking; the run goes on."""
 
 
-def follow(
-    backfill: Backfill,
-    read: Callable[[], Run],
-    stopped: Stopped,
-    *,
-    each: Callable[[Run], None] = lambda _: None,
-    beside: Callable[[Run], Observed] = lambda _: Observed(),
-    diagnosed: Callable[[Run], Run] = lambda run: run,
-) -> Run:
-    """Show a run until it is no longer running, and answer how it ended.
-
-    A database that does not answer for a while is waited for: it is the run that matters, not this look at it.
-
-    Args:
-        backfill: what the run walks.
-        read: asks how it stands.
-        stopped: ends the look, not the run; see `cli.signals`.
-        each: called with every reading, the last included.
-        beside: what else there is to see of it just now, at once.
-        diagnosed: puts the reasons into the lanes that don't move, at once.
+def follow_count(backfill: Backfill, read: Callable[[], Run], stopped: Stopped) -> Run:
+    """Show a dry run until it has counted everything, and answer how it ended.
 
     Raises:
         Detached: a signal came.
     """
-    with _display(backfill) as show:
+    with display() as show:
         while True:
-            run = patiently(read, stopped)
-            each(run)
-            show(diagnosed(run), beside(run))
+            run = read()
+            show(Snapshot(run, backfill))
             if run.state != "running":
                 return run
             if stopped.wait(_LOOK_SECONDS):
                 raise Detached
 
 
-def patiently(read: Callable[[], T], stopped: Stopped) -> T:
-    """Read; while the database can't be asked, say so once, and try again.
-
-    Raises:
-        Detached: a signal came.
-    """
-    away = False
-    while True:
-        try:
-            return read()
-        except DBAPIError as error:
-            if not is_transient(error):
-                raise
-            if not away:
-                say(render.wrapped(f"The database does not answer: {reason(error)}.", indent=0))
-                say("The run goes on where workers reach it. Looking again.")
-            away = True
-        if stopped.wait(_LOOK_SECONDS):
-            raise Detached
-
-
 @contextmanager
-def _display(backfill: Backfill) -> Iterator[Callable[[Run, Observed], None]]:
+def display() -> Iterator[Callable[[Snapshot], None]]:
+    """Show snapshots of a run: on a screen that is drawn anew, or a line now and then where there is no terminal."""
     speed = _Speed()
     if sys.stderr.isatty():
         console = Console(file=sys.__stderr__, highlight=False)
         with Live(console=console, refresh_per_second=8, transient=True) as live:
-            yield lambda run, aside: live.update(Text(visible("\n".join(_screen(backfill, run, aside, speed)))))
+            yield lambda seen: live.update(Text(visible("\n".join(_screen(seen, speed)))))
         return
     said_at, pages, kinds = time.monotonic(), -1, _kinds(None)
 
-    def line(run: Run, aside: Observed) -> None:
+    def line(seen: Snapshot) -> None:
         nonlocal said_at, pages, kinds
+        run = seen.run
         # A run that waits, for hours if it must, says so once a minute; why a lane stalls, as soon as that is known.
         seconds = _LINE_SECONDS if run.pages > pages else _WAITING_LINE_SECONDS
         if _kinds(run) - kinds:
             seconds = _NEW_REASON_SECONDS
         if time.monotonic() - said_at >= seconds and run.state == "running":
             said_at, pages, kinds = time.monotonic(), run.pages, _kinds(run)
-            lines = [render.progress(backfill, run), *render.troubles(run), *_small(aside)]
-            if aside.outcome is not None:
-                lines.append(render.outcome_in_a_line(backfill, run, aside.outcome))
+            lines = [render.progress(seen.backfill, run), *render.troubles(run), *_small(seen)]
+            if seen.host is not None:
+                lines.append(render.outcome_in_a_line(seen.backfill, run, seen.host))
             say("\n".join(lines))
 
     yield line
 
 
-def _screen(backfill: Backfill, run: Run, aside: Observed, speed: "_Speed") -> list[str]:
-    lines = [*_bar(backfill, run, speed), *_small(aside), *render.counts(backfill, run)]
-    if aside.outcome is not None:
-        lines += render.outcome(backfill, run, aside.outcome)
+def _screen(seen: Snapshot, speed: "_Speed") -> list[str]:
+    backfill, run = seen.backfill, seen.run
+    lines = [*_bar(backfill, run, speed), *_small(seen), *render.counts(backfill, run)]
+    if seen.host is not None:
+        lines += render.outcome(backfill, run, seen.host)
     return lines + render.lanes(run)
 
 
@@ -133,8 +91,8 @@ def _kinds(run: Run | None) -> set[tuple[int, str]]:
     return {(lane.number, lane.reason_kind) for lane in run.lanes if lane.reason_kind and render.is_still(run, lane)}
 
 
-def _small(aside: Observed) -> list[str]:
-    return [render.wrapped(aside.small, indent=2)] if aside.small else []
+def _small(seen: Snapshot) -> list[str]:
+    return [render.wrapped(seen.small_pages, indent=2)] if seen.small_pages else []
 
 
 def _bar(backfill: Backfill, run: Run, speed: "_Speed") -> list[str]:

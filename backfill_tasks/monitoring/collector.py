@@ -15,10 +15,10 @@ from backfill_tasks.engine import redis_client, schema
 from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.engine.rate import FleetRate, Rate
 from backfill_tasks.monitoring.exposition import Readings, Source, families
-from backfill_tasks.monitoring.poll import Poll
 from backfill_tasks.monitoring.queries import PageTimes, watched_runs
 from backfill_tasks.monitoring.stalls import Stall, Stalls
 from backfill_tasks.options import Pace
+from backfill_tasks.poll import Poll
 from backfill_tasks.settings import Settings
 from backfill_tasks.wiring import Parts, assemble
 from backfill_tasks.worker.dead_letters import DeadLetters

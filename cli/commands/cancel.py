@@ -15,7 +15,7 @@ def cancel(session: Session, run: str) -> None:
     Example:
       backfill cancel 261124-091500-a1b2
     """
-    found = session.run(run)
+    found = session.client.run(run)
     if not session.parts.runs.cancel(found.id):
         click.echo(f"Run {found.id} was {found.state} already.")
         return

@@ -31,7 +31,7 @@ def dead_letters(session: Session, *, clear: bool, as_json: bool) -> None:
       backfill dead-letters --json
       backfill dead-letters --clear
     """
-    session.require_redis()
+    session.client.require_redis()
     with redis_client.reachable(session.settings.redis_url):
         letters = letters_of(session)
         found = letters.newest()

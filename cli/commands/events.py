@@ -4,7 +4,6 @@ import json
 
 import click
 
-from backfill_tasks.engine import ledger
 from cli import render
 from cli.context import Session
 
@@ -20,9 +19,8 @@ def events(session: Session, run: str | None, *, as_json: bool) -> None:
     Example:
       backfill events 261124-091500-a1b2
     """
-    found = session.run(run)
-    with session.parts.engine.begin() as connection:
-        happened = ledger.events(connection, found.id)
+    found = session.client.run(run)
+    happened = session.client.events(found.id)
     if as_json:
         content = [
             {"at": each.at.isoformat(), "event": each.name, "detail": dict(each.detail), "by": each.who}

@@ -22,7 +22,6 @@ def init(session: Session, *, sql: bool) -> None:
     if sql:
         click.echo(schema.as_sql(), nl=False)
         return
-    with session.parts.engine.begin() as connection:
-        applied = schema.migrate(connection)
+    applied = session.client.migrate()
     state = f"brought to version {schema.latest()}" if applied else f"is there already, at version {schema.latest()}"
     click.echo(f"The ledger (schema backfill in {session.parts.address}) {state}.")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import click
 
-from backfill_tasks.engine import ledger
 from backfill_tasks.engine.model import RunId
 from backfill_tasks.errors import UsageError
 from cli.context import Session
@@ -27,7 +26,7 @@ def pause(session: Session, run: str | None, *, every: bool) -> None:
     """
     if every == (run is not None):
         raise UsageError("name one run, or give --all")
-    for each in _running(session) if every else [session.run(run).id]:
+    for each in _running(session) if every else [session.client.run(run).id]:
         if session.parts.runs.pause(each, "paused by command"):
             click.echo(f"Run {each} is paused. Go on with: backfill resume {each}")
         else:
@@ -35,9 +34,7 @@ def pause(session: Session, run: str | None, *, every: bool) -> None:
 
 
 def _running(session: Session) -> Sequence[RunId]:
-    session.require_ledger()
-    with session.parts.engine.begin() as connection:
-        found = ledger.running(connection)
+    found = session.client.running()
     if not found:
         click.echo("No run is running.")
     return found

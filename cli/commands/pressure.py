@@ -6,7 +6,6 @@ import click
 
 from cli import render
 from cli.context import Session
-from cli.readings import readings
 
 
 @click.command()
@@ -19,7 +18,7 @@ def pressure(session: Session, *, as_json: bool) -> None:
     Example:
       backfill pressure
     """
-    measured = readings(session)
+    measured = session.client.pressure()
     if as_json:
         content = [
             {

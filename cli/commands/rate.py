@@ -7,7 +7,7 @@ import click
 from backfill_tasks.engine.rate import Rate
 from cli import render
 from cli.context import Session
-from cli.fleet_rate import rate_that_holds, set_rate
+from cli.fleet_rate import say_the_new_rate
 
 
 @click.command()
@@ -26,12 +26,13 @@ def rate(session: Session, rate: str | None, *, as_json: bool) -> None:
       backfill rate 20/s
       backfill rate none
     """
-    session.require_redis()
+    session.client.require_redis()
     if rate is not None:
-        set_rate(session, Rate.parse(rate))
+        wanted = Rate.parse(rate)
+        say_the_new_rate(wanted, session.client.set_rate(wanted))
     from backfill_tasks.worker.fleet import waiting_for_the_rate  # noqa: PLC0415  Celery takes half a second to import
 
-    holds = rate_that_holds(session)
+    holds = session.client.rate()
     workers = {worker: len(pages) for worker, pages in waiting_for_the_rate().items()}
     if as_json:
         per_second = 1 / holds.interval if holds.interval else None

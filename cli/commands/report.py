@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from backfill_tasks.engine import ledger
 from backfill_tasks.errors import ExtraError, UsageError
 from backfill_tasks.escaping import visible
 from cli.context import Session
@@ -43,11 +42,8 @@ def report(session: Session, run: str | None, *, output: str | None) -> None:
     except ImportError as error:
         why = str(error).partition("\n")[0]
         raise ExtraError(f"a report takes jinja2 and matplotlib ({why}): `pip install jinja2 matplotlib`") from None
-    found = session.run(run).id
-    with session.parts.engine.begin() as connection:
-        history = ledger.read_history(connection, found, most=_MOST_QUARANTINED)
-    if history is None:
-        raise UsageError(f"run {found} was deleted just now")
+    history = session.client.history(run, most_quarantined=_MOST_QUARANTINED)
+    found = history.run.id
     page = as_html(session.parts.backfills[history.run.parameters.backfill], history)
     if output == _STANDARD_OUTPUT:
         click.echo(page, nl=False)

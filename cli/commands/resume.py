@@ -3,7 +3,6 @@
 import click
 
 from cli.context import Session
-from cli.fleet_rate import prepare_rate
 from cli.showing import say_what_redis_had_lost, say_whether_workers_are_online
 
 
@@ -17,11 +16,7 @@ def resume(session: Session, run: str) -> None:
     Example:
       backfill resume 261124-091500-a1b2
     """
-    session.require_ledger(to_write=True)
-    found = session.run(run)
-    session.require_host(found)
-    session.require_redis()
-    prepare_rate(session, None, lanes=len(found.lanes))
-    say_what_redis_had_lost(session.parts.runs.resume(found.id))
+    found = session.client.run(run)
+    say_what_redis_had_lost(session.client.resume(found.id))
     click.echo(f"Run {found.id} goes on. Look with: backfill watch {found.id}")
     say_whether_workers_are_online(pages=found.pages)

@@ -32,10 +32,10 @@ def retry(context: click.Context, run: str, *, verbose: bool) -> None:
       backfill retry 261124-091500-a1b2 --verbose
     """
     session: Session = context.obj
-    found = session.run(run)
-    session.require_host(found)
+    found = session.client.run(run)
+    session.client.require_host(found)
     outcomes: Counter[str] = Counter()
-    for each in session.parts.retrier.retry(found.id):
+    for each in session.client.retry(found.id):
         outcomes[each.outcome] += 1
         if each.outcome == "held":
             say(f"Held at {one_line(each.item)}: {one_line(each.reason)}. Later: backfill retry {found.id}")

@@ -4,11 +4,10 @@ import json
 
 import click
 
-from backfill_tasks.engine import ledger
+from backfill_tasks.snapshot import Snapshot
 from cli import render
 from cli.context import Session
 from cli.decorators import as_json
-from cli.diagnosis import diagnosed
 
 
 @click.command()
@@ -26,17 +25,11 @@ def runs(session: Session, *, most: int, as_json: bool) -> None:
       backfill runs
       backfill runs --most 5 --json
     """
-    session.require_ledger()
-    parts = session.parts
-    with parts.engine.begin() as connection:
-        ids = ledger.newest_runs(connection, most)
-    found = diagnosed(session, [parts.runs.read(run) for run in ids])
+    found = session.client.runs(most)
     if as_json:
-        objects = []
-        for run in found:
-            backfill = parts.backfills[run.parameters.backfill]
-            objects.append(run.as_json(render.classes(backfill, run), backfill.jobs))
-        click.echo(json.dumps({"runs": objects}, ensure_ascii=False))
+        backfills = session.parts.backfills
+        seen = [Snapshot(run, backfills[run.parameters.backfill]) for run in found]
+        click.echo(json.dumps({"runs": [each.run_as_json() for each in seen]}, ensure_ascii=False))
         return
     if not found:
         click.echo("There is no run yet: `backfill run --apply` starts one.")

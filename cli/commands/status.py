@@ -19,5 +19,4 @@ def status(session: Session, run: str | None, *, as_json: bool) -> None:
       backfill status
       backfill status 261124-091500-a1b2 --json
     """
-    found = session.run(run)
-    show(session, found, as_json=as_json)
+    show(session, session.client.status(run), as_json=as_json)

@@ -10,7 +10,7 @@ from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
 from backfill_tasks.options import RUN_OPTIONS, TUNABLE
 from cli.flags import declared, given
-from cli.fleet_rate import set_rate
+from cli.fleet_rate import say_the_new_rate
 from cli.run_options import flag_of
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ def tune(context: click.Context, /, run: str, **options: Any) -> None:
     rate = None if options["rate"] is None else Rate.parse(options["rate"])
     if not changes and rate is None:
         raise UsageError("nothing is to be changed: see `backfill tune --help` for what may be")
-    found = session.run(run)
+    found = session.client.run(run)
     _refuse_meaningless(session.parts.backfills[found.parameters.backfill], changes)
-    changed = session.parts.runs.tune(found.id, changes)
+    changed = session.client.tune(found.id, **changes)
     if rate is not None:
-        session.require_redis()
-        set_rate(session, rate)
+        session.client.require_redis()
+        say_the_new_rate(rate, session.client.set_rate(rate))
     for name, (old, new) in changed.items():
         click.echo(f"Run {found.id}: {name.replace('_', ' ')} {_value(old)} -> {_value(new)}")
     if changes and not changed:

@@ -6,13 +6,10 @@ import click
 
 from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.replica import Server
-from backfill_tasks.engine.verification import Verification, Verifier
-from cli import render, replica
+from backfill_tasks.engine.verification import Verification
+from cli import render
 from cli.context import COMPLETE, FAILED, QUARANTINED, Session
 from cli.decorators import as_json
-
-#: How long `verify --replica` waits for a standby that is behind.
-_CATCH_UP_SECONDS = 30.0
 
 
 @click.command()
@@ -41,9 +38,8 @@ def verify(context: click.Context, run: str | None, *, full: bool, on_replica: b
       backfill verify --full --replica
     """
     session: Session = context.obj
-    found = session.run(run)
-    parts = session.parts
-    backfill = parts.backfills[found.parameters.backfill]
+    found = session.client.run(run)
+    backfill = session.parts.backfills[found.parameters.backfill]
     server, found, verification = _verify(session, found, full=full, on_replica=on_replica)
     if as_json:
         content = {
@@ -73,10 +69,6 @@ def verify(context: click.Context, run: str | None, *, full: bool, on_replica: b
 
 def _verify(session: Session, run: Run, *, full: bool, on_replica: bool) -> tuple[Server, Run, Verification]:
     """Verify a run on the primary, or on the standby and as the standby's ledger has it."""
-    parts, statement_ms = session.parts, session.settings.statement_timeout_ms
-    backfill = parts.backfills[run.parameters.backfill]
-    if not on_replica:
-        return Server(), run, Verifier(parts.engine, backfill, statement_ms, full).verify(run)
-    with replica.connected(session.settings, parts.engine) as standby:
-        server, seen = standby.catch_up(run, seconds=_CATCH_UP_SECONDS)
-        return server, seen, Verifier(standby.engine, backfill, statement_ms, full).verify(seen)
+    if on_replica:
+        return session.client.verify_on_standby(run.id, full=full)
+    return Server(), run, session.client.verify(run.id, full=full)

@@ -31,7 +31,7 @@ def watch(context: click.Context, run: str | None, *, as_json: bool) -> None:
       backfill watch 261124-091500-a1b2
     """
     session: Session = context.obj
-    found = session.run(run)
+    found = session.client.run(run)
     with signals() as stopped:
         ended = follow_to_the_end(session, found.id, stopped=stopped, as_json=as_json)
     context.exit(ended)

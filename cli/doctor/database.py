@@ -9,7 +9,6 @@ from backfill_tasks.engine.database import parse_url
 from backfill_tasks.engine.pooler import between
 from cli.context import Session
 from cli.doctor.finding import Finding
-from cli.readings import readings
 
 #: The oldest server whose statements are used.
 _POSTGRESQL = 13
@@ -125,7 +124,7 @@ def ledger(session: Session) -> Iterator[Finding]:
 
 def sight(session: Session) -> Iterator[Finding]:
     """Every indicator of pressure can be measured, and none holds pages back just now."""
-    found = readings(session)
+    found = session.client.pressure()
     for each in found:
         if each.answer == "wait":
             can = "says wait" if each.measured is not None else "can't be measured"

@@ -7,7 +7,6 @@ from backfill_tasks.engine import ledger, schema
 from cli import render
 from cli.context import Session
 from cli.doctor.finding import Finding
-from cli.fleet_rate import rate_that_holds
 
 #: A run to which nothing has happened for so long, in seconds, may have been forgotten.
 _DAY = 86_400
@@ -22,7 +21,7 @@ def workers(session: Session) -> Iterator[Finding]:
         yield Finding("WRONG", "no worker is online", "Start one: celery -A backfill_tasks worker")
         return
     number = "1 worker is" if len(versions) == 1 else f"{len(versions)} workers are"
-    yield Finding("fine", f"{number} online; the rate of all together is {rate_that_holds(session)}")
+    yield Finding("fine", f"{number} online; the rate of all together is {session.client.rate()}")
     others = {worker: version for worker, version in versions.items() if version != __version__}
     for worker, version in others.items():
         of = f"is of version {version}" if version else "does not tell its version"

@@ -33,7 +33,7 @@ def redis(session: Session) -> Iterator[Finding]:
     if tls and tls.weakness:
         advice = "Whoever answers at that address gets the password: remove the parameter, and give ssl_ca_certs."
         yield Finding("look", f"Redis: {tls.weakness}", advice)
-    session.require_redis()
+    session.client.require_redis()
     client = redis_client.connect(session.settings.redis_url, patience=1)
     try:
         version = str(client.info("server")["redis_version"])

@@ -14,7 +14,7 @@ SETTING = "BACKFILL_REPLICA_URL"
 
 
 @contextmanager
-def connected(settings: Settings, primary: Engine) -> Iterator[Replica]:
+def standby(settings: Settings, primary: Engine) -> Iterator[Replica]:
     """Connect to the standby, which answers.
 
     Raises:

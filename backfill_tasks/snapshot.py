@@ -1,0 +1,170 @@
+"""A run at a moment: what the ledger has, why its lanes don't move, and what the host makes of its jobs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks.diagnosis import Diagnoser, Key, Reason, explained, needs_reason
+from backfill_tasks.engine.admission.indicators import Reading
+from backfill_tasks.engine.contract import Backfill
+from backfill_tasks.engine.database import begin_read_only, connect
+from backfill_tasks.engine.model import Run
+from backfill_tasks.engine.outcome import Outcome
+from backfill_tasks.errors import BackfillError
+from backfill_tasks.poll import Poll
+from backfill_tasks.settings import Settings
+from backfill_tasks.wiring import Parts
+
+T = TypeVar("T")
+
+#: How often the host is asked, in seconds, and how long an answer is good for.
+_HOST_SECONDS, _LASTS_SECONDS = 5.0, 300.0
+
+#: How often lanes that don't move are diagnosed, in seconds.
+_DIAGNOSIS_SECONDS = 2.0
+
+#: The share of the time for which the database may be asked about the host's jobs: the more jobs there are, the longer
+#: it takes. Less than the hundredth by which the latency of others is judged.
+_SHARE = 0.005
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run at a moment.
+
+    Attributes:
+        run: the run as the ledger has it; each lane that doesn't move carries its reason.
+        backfill: the run's backfill.
+        host: what the host has made of the run's jobs; None: it has none, or they can't be counted just now.
+        small_pages: why pages are smaller than the run would have them, in words; None: they are not.
+    """
+
+    run: Run
+    backfill: Backfill
+    host: Outcome | None = None
+    small_pages: str | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The counts that are shown of the run, in their order."""
+        shown = ("read", *self.backfill.classes, "quarantined")
+        return (*shown, *self.backfill.passed_over) if self.run.mode == "dry-run" else shown
+
+    def run_as_json(self) -> dict[str, Any]:
+        """Return the run as `runs --json` lists it: what the ledger has, and the reasons."""
+        return self.run.as_json(self.classes, self.backfill.jobs)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the run as `run --json` and `status --json` show it (docs/reference/json.md)."""
+        return {
+            **self.run_as_json(),
+            "host": self.host and self.host.as_json(self.run.jobs_to_come(self.backfill.jobs)),
+            "small_pages": self.small_pages,
+        }
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Takes snapshots of runs. What can't be asked is left out: the ledger has the run."""
+
+    settings: Settings
+    parts: Parts
+
+    def snapshot(self, run: Run) -> Snapshot:
+        """Look once, asking every source that a run which doesn't move needs."""
+        backfill = self.parts.backfills[run.parameters.backfill]
+        (diagnosed,) = self.diagnosed([run])
+        if run.mode != "apply":
+            return Snapshot(diagnosed, backfill)
+        try:
+            host = self.outcome(self.parts.engine, run)
+        except (DBAPIError, BackfillError):
+            host = None
+        try:
+            small = self.small(self.parts.engine) if run.state == "running" else None
+        except DBAPIError:
+            small = None
+        return Snapshot(diagnosed, backfill, host, _why_small(run, backfill, small))
+
+    def diagnosed(self, runs: Sequence[Run]) -> list[Run]:
+        """Return the runs with a reason in each of their lanes that doesn't move, as of now.
+
+        A lane that has moved while the sources were asked needs no reason any more, and gets none.
+        """
+        if not any(needs_reason(run, lane) for run in runs for lane in run.lanes):
+            return list(runs)
+        reasons = Diagnoser(self.settings, self.parts.address).diagnose(runs)
+        return [explained(self.parts.runs.read(run.id) if run.mode == "apply" else run, run, reasons) for run in runs]
+
+    def outcome(self, engine: Engine, run: Run) -> Outcome | None:
+        """Return what the host has made of a run's jobs."""
+        backfill = self.parts.backfills[run.parameters.backfill]
+        with engine.begin() as connection:
+            begin_read_only(connection, statement_ms=self.settings.statement_timeout_ms)
+            return backfill.outcome(connection, run)
+
+    def small(self, engine: Engine) -> Reading | None:
+        """Return what keeps pages small just now; None: nothing does."""
+        with engine.begin() as connection:
+            begin_read_only(connection, statement_ms=self.settings.statement_timeout_ms)
+            return self.parts.pressure.ask(connection).small
+
+
+@dataclass(frozen=True)
+class _Diagnosis:
+    """A run as it was seen, and the reasons of its lanes then."""
+
+    seen: Run
+    reasons: Mapping[Key, Reason]
+
+
+class Following:
+    """Takes snapshots of one run again and again, without waiting: each source is asked in a thread of its own."""
+
+    def __init__(self, observer: Observer, run: Run) -> None:
+        settings, parts = observer.settings, observer.parts
+        # Its own connections: one that is lost to an observer would be taken from all others before they know.
+        engine = connect(parts.address)
+        self._backfill = parts.backfills[run.parameters.backfill]
+        self._seen = run
+        diagnoser = Diagnoser(settings, parts.address)
+        self._host = Poll(
+            "jobs", lambda: observer.outcome(engine, run), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
+        )
+        self._small = Poll(
+            "page size", lambda: observer.small(engine), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
+        )
+        self._diagnosis: Poll[_Diagnosis | None] = Poll(
+            "diagnosis",
+            lambda: _Diagnosis(self._seen, diagnoser.diagnose([self._seen])),
+            every=_DIAGNOSIS_SECONDS,
+            lasts=_LASTS_SECONDS,
+        )
+
+    def snapshot(self, run: Run) -> Snapshot:
+        """Return the run with what the sources answered last."""
+        self._seen = run
+        found = _last(self._diagnosis, None)
+        small = _why_small(run, self._backfill, _last(self._small, None))
+        if found is not None:
+            run = explained(run, found.seen, found.reasons)
+        return Snapshot(run, self._backfill, _last(self._host, None), small)
+
+
+def _last(poll: Poll[T], otherwise: T) -> T:
+    try:
+        return poll.read()
+    except TimeoutError:
+        return otherwise
+
+
+def _why_small(run: Run, backfill: Backfill, limited: Reading | None) -> str | None:
+    """Return why pages are small, if neither the run's limit nor its room in the host's queue keeps them so."""
+    if limited is None or limited.limit is None or run.state != "running":
+        return None
+    room = run.parameters.pace.max_pending if backfill.jobs else None
+    return limited.reason if limited.limit < min(run.parameters.limit, room or inf) else None
