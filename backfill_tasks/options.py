@@ -29,10 +29,20 @@ def quoted(value: object) -> str:
     return text if len(text) <= _MOST_REPEATED + 2 else f"{text[:_MOST_REPEATED]}… ({len(str(value)):,} characters)"
 
 
+def _plain(number: float) -> str:
+    """A number without an exponent."""
+    return f"{number:,.6f}".rstrip("0").rstrip(".")
+
+
 class Kind(ABC):
     """What values an option takes."""
 
     metavar: ClassVar[str] = "VALUE"
+
+    @property
+    @abstractmethod
+    def values(self) -> str:
+        """The values that it takes, in words."""
 
     @abstractmethod
     def parse(self, text: str) -> Any:
@@ -52,6 +62,11 @@ class Whole(Kind):
     off: bool = False
     because: str = ""
     metavar: ClassVar[str] = "N"
+
+    @property
+    def values(self) -> str:
+        """The range."""
+        return f"whole, {self.least:,} to {self.most:,}{', or none' if self.off else ''}"
 
     def parse(self, text: str) -> int | None:
         """Read a number in decimal digits."""
@@ -84,6 +99,11 @@ class Number(Kind):
     off: bool = False
     metavar: ClassVar[str] = "N"
 
+    @property
+    def values(self) -> str:
+        """The range."""
+        return f"{_plain(self.least)} to {_plain(self.most)}{', or none' if self.off else ''}"
+
     def parse(self, text: str) -> float | None:
         """Read a number in decimal digits, with a point or without."""
         if self.off and text == "none":
@@ -109,6 +129,11 @@ class Number(Kind):
 class Flag(Kind):
     """On or off."""
 
+    @property
+    def values(self) -> str:
+        """On or off."""
+        return "on or off"
+
     def parse(self, text: str) -> bool:
         """Read true or false."""
         if text not in ("true", "false"):
@@ -128,6 +153,11 @@ class Text(Kind):
 
     metavar: ClassVar[str] = "ID"
 
+    @property
+    def values(self) -> str:
+        """Any text."""
+        return "a text"
+
     def parse(self, text: str) -> str | None:
         """Take the text as it is."""
         return self.check(text)
@@ -146,6 +176,11 @@ class Texts(Kind):
     """Several texts, sorted and each once; None: not given. On the command line, the flag is repeated."""
 
     metavar: ClassVar[str] = "ID"
+
+    @property
+    def values(self) -> str:
+        """Any texts."""
+        return "texts, the flag repeated"
 
     def parse(self, text: str) -> list[str] | None:
         """Read one of them."""
@@ -197,6 +232,13 @@ class Option:
     def on_command_line(self) -> str:
         """The flag of the command line."""
         return self.flag or f"--{self.name.replace('_', '-')}"
+
+    @property
+    def shown(self) -> str:
+        """The default, as it is typed."""
+        if isinstance(self.default, bool):
+            return "on" if self.default else "off"
+        return "none" if self.default is None else f"{self.default:g}"
 
     @property
     def off(self) -> Any:

@@ -292,8 +292,7 @@ class Settings:
 
 
 def _of_option(option: Option, name: str) -> Variable:
-    default = "none" if option.default is None else f"{option.default:g}"
-    return Variable(name, default, option.setting, option.kind.parse)
+    return Variable(name, option.shown, option.setting, option.kind.parse)
 
 
 #: What is set by the environment: the settings of a process, and the defaults of a run's options.

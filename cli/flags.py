@@ -91,8 +91,7 @@ def _flag(of: Option, *, defaults: bool) -> Callable[[Command], Command]:
 def _default(of: Option) -> str:
     if of.default in (None, False) and of.variable is None:
         return ""
-    said = "none" if of.default is None else f"{of.default:g}"
-    return f" (default: {said}, or {of.variable})" if of.variable else f" (default: {said})"
+    return f" (default: {of.shown}, or {of.variable})" if of.variable else f" (default: {of.shown})"
 
 
 def given(context: click.Context, options: Iterable[Option]) -> dict[str, Any]:

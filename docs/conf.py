@@ -7,7 +7,12 @@ author = "the backfill authors"
 copyright = f"2026, {author}"  # noqa: A001  Sphinx' own name
 release = version = __version__
 
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+default_role = "code"
+# Types of other packages have no page here; links between pages are checked all the same.
+nitpick_ignore_regex = [("py:.*", ".*")]
 exclude_patterns = ["*.py"]
 # Links to headings, on the page itself and on others, are checked like those to pages.
 myst_heading_anchors = 3

@@ -1,4 +1,4 @@
-"""Writes the pages of docs/reference that say what the code says: the commands and the settings.
+"""Writes the pages of docs/reference that say what the code says: commands, options and settings.
 
     python docs/generate.py
 
@@ -12,6 +12,7 @@ import click
 
 from backfill_tasks.settings import VARIABLES
 from cli.main import backfill
+from cli.run_options import OPTIONS
 
 FOLDER = Path(__file__).parent / "reference"
 #: The width of the help in a terminal.
@@ -38,9 +39,35 @@ started with: `backfill tune` changes that.
 """
 
 
+_OPTIONS = """# Options of a run
+
+Made by `make reference` out of the declarations. On the command line, an option is the flag; the old script's
+camelCase works too (`--maxPending`). In Python it is a keyword argument of `Client.plan` and `Client.start`. In JSON,
+in the ledger and in checkpoint files it is a field. `none` (in Python: `None`) takes a bound away.
+
+`backfill tune` and `Client.tune` change the tunable ones while a run goes on.
+"""
+
+
 def pages() -> dict[str, str]:
     """The text of every generated page, by its file's name."""
-    return {"commands.md": "\n".join(_commands()), "settings.md": "\n".join(_settings())}
+    return {
+        "commands.md": "\n".join(_commands()),
+        "options.md": "\n".join(_options()),
+        "settings.md": "\n".join(_settings()),
+    }
+
+
+def _options() -> Iterator[str]:
+    yield _OPTIONS
+    yield "| flag | name | values | default | tunable | what it does |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for option in OPTIONS.values():
+        default = f"`{option.shown}`" + (f", or `{option.variable}`" if option.variable else "")
+        tunable = "yes" if option.tunable else ""
+        values = f"{option.kind.values} | {default} | {tunable}"
+        yield f"| `{option.on_command_line}` | `{option.name}` | {values} | {option.help} |"
+    yield ""
 
 
 def _commands() -> Iterator[str]:

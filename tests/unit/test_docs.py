@@ -18,7 +18,7 @@ PAGES: Callable[[], dict[str, str]] = runpy.run_path(str(ROOT / "docs/generate.p
 DEAD: Callable[[Path], list[str]] = runpy.run_path(str(ROOT / "docs/links.py"))["dead"]
 
 
-@pytest.mark.parametrize("name", ["commands.md", "settings.md"])
+@pytest.mark.parametrize("name", ["commands.md", "options.md", "settings.md"])
 def test_the_generated_reference_is_up_to_date(name: str) -> None:
     assert (ROOT / "docs/reference" / name).read_text(encoding="utf-8") == PAGES()[name], "call `make reference`"
 
