@@ -1,9 +1,13 @@
 """The command `backfill` and its subcommands."""
 
+import ast
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.resources import files
 from itertools import pairwise
+from textwrap import shorten
 from typing import Any
 
 import click
@@ -11,34 +15,41 @@ import click
 from backfill_tasks import __version__
 from backfill_tasks.errors import UsageError
 from cli import streams
-from cli.commands.cancel import cancel
-from cli.commands.config import config
-from cli.commands.dead_letters import dead_letters
-from cli.commands.doctor import doctor
-from cli.commands.events import events
-from cli.commands.init import init
-from cli.commands.metrics import metrics
-from cli.commands.pause import pause
-from cli.commands.pressure import pressure
-from cli.commands.rate import rate
-from cli.commands.report import report
-from cli.commands.resume import resume
-from cli.commands.retry import retry
-from cli.commands.run import run
-from cli.commands.runs import runs
-from cli.commands.status import status
-from cli.commands.tune import tune
-from cli.commands.verify import verify
-from cli.commands.watch import watch
-from cli.context import Session, one_line_errors
+from cli.context import Session
+from cli.errors import one_line_errors
+
+#: The commands, in the order in which an operator comes to need them. Each is `cli.commands.<name>.<name>`.
+_IN_ORDER = (
+    "doctor", "init", "config",
+    "run", "watch", "status", "runs", "events", "verify", "report",
+    "pause", "resume", "tune", "rate", "retry", "cancel", "dead-letters", "pressure", "metrics",
+)  # fmt: skip
 
 
 class _Commands(click.Group):
-    """Ends a command quietly on Ctrl-C and on SIGTERM; from the moment a run is seeded, see cli.signals."""
+    """Imports a command when it is called: most of them need libraries that take a while to import.
+
+    Ends a command quietly on Ctrl-C and on SIGTERM; from the moment a run is seeded, see cli.signals.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's own signature
-        """In the order in which they were added."""
-        return list(self.commands)
+        """In the order in which an operator comes to need them."""
+        return list(_IN_ORDER)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command."""
+        if cmd_name not in _IN_ORDER:
+            return None
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"cli.commands.{name}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        names = self.list_commands(ctx)
+        width = formatter.width - max(map(len, names)) - 6
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _short(_docstring(name), width)) for name in names])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -46,6 +57,19 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.Abort from None
+
+
+def _short(said: str, width: int) -> str:
+    """Return a docstring's first sentence, as far as it has room."""
+    return shorten(said.partition("\n\n")[0], width, placeholder=" ...")
+
+
+def _docstring(command: str) -> str:
+    """Return a command's docstring, read from its source."""
+    name = command.replace("-", "_")
+    module = ast.parse(files("cli.commands").joinpath(f"{name}.py").read_text(encoding="utf-8"))
+    functions = [each for each in module.body if isinstance(each, ast.FunctionDef) and each.name == name]
+    return ast.get_docstring(functions[0]) or ""
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
@@ -63,17 +87,6 @@ def backfill(context: click.Context) -> None:
     Every command explains itself with --help, and shows examples.
     """
     context.obj = Session()
-
-
-#: In the order in which an operator comes to need them.
-_IN_ORDER = (
-    doctor, init, config,
-    run, watch, status, runs, events, verify, report,
-    pause, resume, tune, rate, retry, cancel, dead_letters, pressure, metrics,
-)  # fmt: skip
-
-for command in _IN_ORDER:
-    backfill.add_command(command)
 
 
 def _require_text(words: Sequence[str]) -> None:
