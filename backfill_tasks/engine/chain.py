@@ -15,7 +15,8 @@ from sqlalchemy import Engine
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.model import Lane, PageMessage, RunId
-from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS, Committed, Pages, PutOff, Refusal
+from backfill_tasks.engine.page.results import Committed, PutOff, Refusal
+from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS, Pages
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from backfill_tasks.engine.contract import PageContext
 from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.ledger import NewRun
 from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Run, RunId, Window
-from backfill_tasks.engine.page.transaction import PAGE_ROWS
+from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.runs import Runs, cut, new_id
 from backfill_tasks.engine.verification import Verification, Verifier
 from backfill_tasks.options import Pace, Parameters

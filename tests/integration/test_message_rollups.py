@@ -12,7 +12,7 @@ from integration.site import NOON, STARTED, STATEMENT_MS, Host, Site
 from backfill_tasks.backfills.message_rollups import MessageRollups
 from backfill_tasks.engine.contract import PageContext
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
-from backfill_tasks.engine.page.transaction import PAGE_ROWS
+from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.options import check
 
