@@ -64,7 +64,7 @@ def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
         statement_ms=statement_ms,
         wait_seconds=settings.pressure_seconds,
     )
-    chain = Chain(engine, cursors, pages, send)
+    chain = Chain(engine, cursors, pages, send, most_retries=settings.page_retries)
     retrier = Retrier(engine, known, gate, lock_ms=lock_ms, statement_ms=statement_ms)
     return Parts(address, engine, known, pressure, retrier, chain, Runs(engine, chain, known))
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import settings
 from backfill_tasks.engine import database, ledger, redis_client, schema
+from backfill_tasks.engine.chain import SendError
 from backfill_tasks.engine.model import PageMessage, Run, RunId, RunState
 from backfill_tasks.errors import (
     BackfillError,
@@ -132,7 +133,7 @@ def one_line_errors() -> Iterator[None]:
         failed = "failed" if database.is_transient(error) else "refused"
         say(f"backfill: the database {failed}: {database.reason(error)}{_advice(error)}")
         sys.exit(FAILED)
-    except (RedisError, OperationalError) as error:
+    except (RedisError, OperationalError, SendError) as error:
         say(f"backfill: Redis failed: {error}; see REDIS_URL, then go on with `backfill run --resume`")
         sys.exit(FAILED)
     except UnicodeError:
