@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from redis.exceptions import RedisError
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -20,7 +21,7 @@ from backfill_tasks.engine.page.fence import refusal
 from backfill_tasks.engine.page.results import Committed, PutOff, Refused
 from backfill_tasks.errors import LedgerError
 
-#: A page that has begun so often without an end has ended its worker so often: it is not tried again.
+#: A page that has started so often without finishing has ended its worker so often: it is not tried again.
 MOST_ATTEMPTS = 5
 
 _INSUFFICIENT_PRIVILEGE = "42501"
@@ -45,9 +46,13 @@ class Pages:
         So is one for which this role lacks a right, or from which row-level security hides rows: it goes on by itself
         when a DBA has mended that.
 
+        The lane's row is locked for as long as the transaction lasts. Redis is asked once under this lock, before the
+        page's statement, and bounded: see `LiveCursors.begin`.
+
         Raises:
             DBAPIError: passing trouble, or an error that no smaller page can cure; nothing was changed.
             RowChanged: the host keeps changing the page's rows; nothing was changed.
+            RedisError: Redis can't be used; nothing was changed.
         """
         try:
             return self._with_all_rights(message)
@@ -74,6 +79,21 @@ class Pages:
             return self._attempt(message, in_parts=True)
 
     def _attempt(self, message: PageMessage, *, in_parts: bool) -> Committed | Refused | PutOff:
+        """Do the transaction, and tell Redis before it and after it what needn't be told under the lane's row lock."""
+        if not in_parts:
+            # A Redis that is away is waited for here and not under the lock; nor does each try then leave a call
+            # behind that counts when Redis comes back.
+            self.live.wait_for_answer()
+        try:
+            done = self._transaction(message, in_parts=in_parts)
+        except RedisError:  # the start may have been counted, and the worker lives
+            self.live.reset_attempts(message)
+            raise
+        if in_parts and (isinstance(done, PutOff) or (isinstance(done, Refused) and done.why == "held")):
+            self.live.reset_attempts(message)  # it had started, and ends here in good order
+        return done
+
+    def _transaction(self, message: PageMessage, *, in_parts: bool) -> Committed | Refused | PutOff:
         with self.engine.begin() as connection:
             fence = self._fence(connection, message)
             if fence is None:
@@ -89,8 +109,6 @@ class Pages:
             size = min(fence.lane.size or fence.parameters.limit, fence.parameters.limit)
             answer = self.gate.ask(connection, message.run, fence, backfill, size=size)
             if isinstance(answer, Denied):
-                if in_parts:  # it has begun, and ends here in good order
-                    self.live.reset_attempts(message)
                 return self._deny(connection, message, fence, answer)
             if not in_parts and self.live.begin(message) > MOST_ATTEMPTS:
                 return Refused("poison", fence.lane)
