@@ -338,6 +338,19 @@ class Site:
         self.waiting.append(message)
 
 
+@contextmanager
+def read_only(url: str) -> Iterator[None]:
+    """New sessions of a database accept no writes, as a hosted one's whose disk is full."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+        try:
+            yield
+        finally:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+
+
 def own_options(*, client_ids: Iterable[str] | None = None, rescore_all: bool = False, delay_ms: int = 0) -> Row:
     """All own parameters that there are: lead scoring's."""
     ids = None if client_ids is None else list(client_ids)

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import psycopg
 import pytest
-from integration.site import Row, Site
-from psycopg import sql
+from integration.site import Row, Site, read_only
 
 from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.chain import Chain, SendError, Tries
@@ -50,19 +48,6 @@ def locked_job(site: Site, lead: str) -> Iterator[None]:
     with site.host.session() as session:
         session.execute('SELECT FROM "BackgroundJob" FOR UPDATE')
         yield
-
-
-@contextmanager
-def read_only(url: str) -> Iterator[None]:
-    """Let the database accept no writes in new sessions, as a hosted one does whose disk is full."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        name = sql.Identifier(connection.info.dbname)
-        connection.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
-        try:
-            yield
-        finally:
-            connection.execute("SET default_transaction_read_only = off")
-            connection.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
 
 
 class TestContention:
