@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill_tasks import settings
 from backfill_tasks.engine import database, ledger, redis_client, schema
 from backfill_tasks.engine.admission.indicators import PageDuration, Reading
+from backfill_tasks.engine.chain import SendError
 from backfill_tasks.engine.connection import driver
 from backfill_tasks.engine.dry_run import DryRun
 from backfill_tasks.engine.encoding import unstorable
@@ -585,7 +586,7 @@ def _seeding(run: RunId) -> Iterator[None]:
     """Name the run in what fails once it is in the ledger."""
     try:
         yield
-    except RedisError as error:
+    except (RedisError, SendError) as error:
         raise SeedingError(run, str(error)) from error
 
 

@@ -24,6 +24,14 @@ def one_line(text: str, *, most: int | None = None) -> str:
     return visible(cut).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def shown(text: str, most: int = 200) -> str:
+    """Return a text that somebody else wrote, cut and with everything escaped that a terminal or a log would obey."""
+    escaped = "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text[: most + 1]
+    )
+    return escaped if len(escaped) <= most else f"{escaped[: most - 1]}…"
+
+
 class OneLineFilter(logging.Filter):
     """Keeps each log message on its own line, escaped and of a bounded length. A traceback keeps its lines."""
 

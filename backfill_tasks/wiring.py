@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from backfill_tasks.backfills.lead_scoring import Drain
-from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.admission import indicators
 from backfill_tasks.engine.admission.gate import Gate
 from backfill_tasks.engine.admission.pressure import Pressure
@@ -51,7 +50,7 @@ def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
     address = parse_url(settings.required_database_url())
     engine = connect(address, statement_ms=settings.statement_timeout_ms)
     known = backfills(address.schema, Drain(settings.drain_seconds or 0.0, settings.drain_lead_seconds))
-    cursors = LiveCursors(redis_client.connect(settings.redis_url, patience=patience))
+    cursors = LiveCursors.connect(settings.redis_url, patience=patience)
     pressure = Pressure(_indicators(settings), min(_FRESH_SECONDS, settings.pressure_seconds))
     lock_ms, statement_ms = settings.lock_timeout_ms, settings.statement_timeout_ms
     gate = Gate(pressure, lock_ms=lock_ms, statement_ms=statement_ms)
@@ -64,7 +63,7 @@ def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
         statement_ms=statement_ms,
         wait_seconds=settings.pressure_seconds,
     )
-    chain = Chain(engine, cursors, pages, send)
+    chain = Chain(engine, cursors, pages, send, most_retries=settings.page_retries)
     retrier = Retrier(engine, known, gate, lock_ms=lock_ms, statement_ms=statement_ms)
     return Parts(address, engine, known, pressure, retrier, chain, Runs(engine, chain, known))
 

@@ -15,7 +15,7 @@ from backfill_tasks.backfills.lead_scoring.backfill import DISQUALIFYING, KEY_PR
 from backfill_tasks.engine.contract import PageContext
 from backfill_tasks.engine.database import connect, parse_url
 from backfill_tasks.engine.model import Bounds, Window
-from backfill_tasks.engine.page.transaction import PAGE_ROWS
+from backfill_tasks.engine.page.statement import PAGE_ROWS
 from benchmarks.walk import Walk
 
 _OPTIONS = {"client_ids": None, "rescore_all": False, "delay_ms": 0}

@@ -58,6 +58,7 @@ def _failed(error: Exception) -> int | None:
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
     from backfill_tasks.engine import database  # noqa: PLC0415
+    from backfill_tasks.engine.chain import SendError  # noqa: PLC0415
     from backfill_tasks.errors import (  # noqa: PLC0415
         BackfillError,
         CheckpointError,
@@ -81,7 +82,7 @@ def _failed(error: Exception) -> int | None:
                 advice = "; `backfill doctor` says what to have a DBA grant"
             say(f"backfill: the database {failed}: {database.reason(error)}{advice}")
             return FAILED
-        case RedisError() | OperationalError():
+        case RedisError() | OperationalError() | SendError():
             say(f"backfill: Redis failed: {error}; see REDIS_URL, then go on with `backfill run --resume`")
             return FAILED
         case _:

@@ -83,6 +83,10 @@ _POOLER_TROUBLE = re.compile(
 _NO_TRANSACTION_IDS = frozenset({"GetNewTransactionId", "GetNewMultiXactId"})
 
 
+#: How an SQL file names another one.
+_INCLUDED = re.compile(r"\{([\w/]+\.sql)\}")
+
+
 @dataclass(frozen=True)
 class Address:
     """Where the host's database is. `schema` is the one of the host's tables; `pooled`: behind a transaction pooler.
@@ -323,8 +327,13 @@ def _with_sqlstate(words: str, error: DBAPIError) -> str:
 
 @cache
 def load_sql(package: str, name: str) -> str:
-    """The text of an SQL file that lies in a package."""
-    return files(package).joinpath(name).read_text(encoding="utf-8")
+    """Return the statement of an SQL file that lies in a package.
+
+    `{sql/fence.sql}` in it stands for the statement of that file of the package. So no SQL is written twice, and each
+    file is a whole statement, which psql runs once the names in braces are replaced and the parameters are set.
+    """
+    text = files(package).joinpath(name).read_text(encoding="utf-8")
+    return _INCLUDED.sub(lambda found: load_sql(package, found[1]).rstrip(), text)
 
 
 @cache
@@ -336,15 +345,10 @@ def statement(sql: str) -> TextClause:
 def begin_read_only(connection: Connection, *, statement_ms: int) -> None:
     """Make the current transaction one that reads a stretch by index, in which the server refuses every write.
 
-    The settings end with the transaction, so they hold behind a transaction pooler too. They are the page's own: see
-    sql/fence.sql.
+    The settings end with the transaction, so they hold behind a transaction pooler too. They are the page's own.
     """
     driver(connection).await_statements_of(statement_ms)
     connection.exec_driver_sql("SET TRANSACTION READ ONLY")
-    connection.exec_driver_sql(
-        "SELECT set_config('statement_timeout', %(limit)s, true), set_config('lock_timeout', %(limit)s, true),"
-        " set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),"
-        " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
-        " set_config('jit', 'off', true), set_config('row_security', 'off', true)",
-        {"limit": f"{statement_ms}ms"},
+    connection.execute(
+        statement(load_sql("backfill_tasks.engine", "sql/read_only.sql")), {"limit": f"{statement_ms}ms"}
     )

@@ -14,7 +14,7 @@ from backfill_tasks.engine import batch, ledger
 from backfill_tasks.engine.contract import Backfill, PageContext
 from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.engine.model import Lane, PageResult, Run, RunId, Window
-from backfill_tasks.engine.page.transaction import PAGE_ROWS
+from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.options import Parameters
 
 

@@ -10,9 +10,9 @@ from sqlalchemy.exc import DBAPIError
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.admission.gate import Denied, Gate
 from backfill_tasks.engine.contract import Backfill, PageContext, RowChanged
-from backfill_tasks.engine.database import is_permanent, is_transient, reason, whole_reason
+from backfill_tasks.engine.database import is_transient, reason, whole_reason
 from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Quarantined, RunId, Window
-from backfill_tasks.engine.refusal import refusal
+from backfill_tasks.engine.page.bisection import failed, is_of_an_item
 
 
 @dataclass(frozen=True)
@@ -94,20 +94,14 @@ class Retrier:
                 with connection.begin_nested():
                     result = _page_of_one(connection, backfill, bounds, leave.context)
             except (DBAPIError, RowChanged) as error:
-                if isinstance(error, DBAPIError) and (is_transient(error) or is_permanent(error)):
+                if isinstance(error, DBAPIError) and not is_of_an_item(error):
                     raise
-                failed = _failure(each.item, error)
-                ledger.keep(connection, message, [failed])
-                whole = whole_reason(error) if isinstance(error, DBAPIError) else failed.error
-                return Tried(each.item, "failed again", failed.error, whole)
+                kept = failed(each.item, error)
+                ledger.keep(connection, message, [kept])
+                whole = whole_reason(error) if isinstance(error, DBAPIError) else kept.error
+                return Tried(each.item, "failed again", kept.error, whole)
             ledger.release(connection, run, each.item, place, fence.lane, result)
             return Tried(each.item, "went through")
-
-
-def _failure(item: str, error: DBAPIError | RowChanged) -> Quarantined:
-    if isinstance(error, RowChanged):
-        return Quarantined(item, "the host keeps changing its row")
-    return Quarantined(item, reason(error), refusal(error.orig))
 
 
 def _page_of_one(connection: Connection, backfill: Backfill, bounds: Bounds, context: PageContext) -> PageResult:

@@ -13,7 +13,7 @@ from backfill_tasks.engine import ledger
 from backfill_tasks.engine.contract import Backfill, PageClaim, PageContext, Stretch
 from backfill_tasks.engine.database import begin_read_only, is_recovery_conflict, load_sql, statement
 from backfill_tasks.engine.model import Bounds, Run, Window
-from backfill_tasks.engine.page.transaction import PAGE_ROWS
+from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.errors import UnverifiedError
 
 T = TypeVar("T")

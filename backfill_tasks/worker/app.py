@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,7 @@ from types import ModuleType
 import billiard.pool
 import click
 from celery import Celery
-from celery.signals import after_setup_logger, after_setup_task_logger, celeryd_init
+from celery.signals import after_setup_logger, after_setup_task_logger, celeryd_init, import_modules
 
 from backfill_tasks import settings
 from backfill_tasks.engine.database import parse_url
@@ -60,7 +61,6 @@ _PARTS = (
     "worker.tasks",
     "worker.fleet",
     "worker.remote_control",
-    "worker.flower",
     "worker.watchdog",
     "diagnosis.workers",
 )
@@ -70,6 +70,14 @@ app = Celery(
 )
 with _one_line_errors():
     app.config_from_object(_own_configuration())
+
+
+@import_modules.connect  # type: ignore[untyped-decorator]
+def _import_flowers_part(**_: object) -> None:
+    """Import Flower's part in Flower's process alone, together with `include`: its command line is read by then."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.info_name == "flower":
+        import_module("backfill_tasks.worker.flower")
 
 
 @after_setup_logger.connect  # type: ignore[untyped-decorator]

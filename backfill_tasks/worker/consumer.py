@@ -30,7 +30,7 @@ from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.model import MESSAGE_FORMAT, PageMessage
 from backfill_tasks.engine.rate import FleetRate, Known, Rate
 from backfill_tasks.errors import BackfillError
-from backfill_tasks.worker.dead_letters import shown
+from backfill_tasks.escaping import shown
 from backfill_tasks.worker.envelope import require_task
 from backfill_tasks.worker.impatience import disconnect
 

@@ -18,6 +18,7 @@ from typing import Any
 from redis.client import NEVER_DECODE
 
 from backfill_tasks.engine.redis_client import lua
+from backfill_tasks.escaping import shown
 
 #: How many letters are kept, and how many characters of a message. A page's message has about 1,000 characters.
 MOST = 1_000
@@ -123,11 +124,3 @@ def flush(letters: DeadLetters) -> None:
     while waiting:
         letters.park(*waiting[0])
         waiting.popleft()
-
-
-def shown(text: str, most: int = 200) -> str:
-    """Return a text that somebody else wrote, cut and with everything escaped that a terminal or a log would obey."""
-    escaped = "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text[: most + 1]
-    )
-    return escaped if len(escaped) <= most else f"{escaped[: most - 1]}…"

@@ -1,7 +1,7 @@
 """Flower with this project in it: all of it behind its login, and a list that tells what came of each page.
 
-Every program of the Celery app loads this (`include` in celery.py), after its command line is read; Flower alone takes
-note of it.
+Only Flower's process imports this, after its command line is read: see worker/app.py. (Celery's command line itself
+imports the package `flower` for whatever command it is given, to have it in its help: some 3 MB of a worker's child.)
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""The tasks: a page, and the watchdog. Thin: parse, call, say what came of it."""
+"""The tasks: a page, and the watchdog. Thin: parse, call, report what came of it."""
 
 import logging
 from dataclasses import asdict
@@ -13,33 +13,23 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import settings
-from backfill_tasks.engine import heartbeat, ledger, schema
-from backfill_tasks.engine.chain import Step
-from backfill_tasks.engine.contract import RowChanged
-from backfill_tasks.engine.database import is_outage, is_transient, reason
+from backfill_tasks.engine import heartbeat, schema
+from backfill_tasks.engine.chain import SendError, Step, Tries
+from backfill_tasks.engine.database import reason
 from backfill_tasks.engine.model import MESSAGE_FORMAT, PageMessage
+from backfill_tasks.escaping import shown
 from backfill_tasks.wiring import Parts, assemble
 from backfill_tasks.worker.app import app
 from backfill_tasks.worker.consumer import FORMAT
-from backfill_tasks.worker.dead_letters import shown
 from backfill_tasks.worker.fleet import messages_on_their_way
 
 logger = get_task_logger(__name__)
 
-#: The longest wait before a page is tried again, in seconds; the waits double up to it: 1, 2, 4 … 60.
-_LONGEST_WAIT = 60
-
-#: The longest while the database is away: a lane moves again within this time of its return.
-_LONGEST_OUTAGE_WAIT = 8
-
 #: The header of a message that counts how many of its retries were because of an outage.
 _OUTAGES = "backfill_outages"
 
-#: How long a page waits for a Redis that doesn't answer or refuses to write, in seconds.
-_REDIS_WAIT = 5
-
-#: What Redis' own client raises, and kombu. All of it passes: a refused write (READONLY, OOM, MISCONF, LOADING), too.
-_REDIS_TROUBLE = (RedisError, OperationalError)
+#: What Redis' own client raises, kombu, and our own send. All of it passes.
+_REDIS_TROUBLE = (RedisError, OperationalError, SendError)
 
 
 class LaneStopped(Exception):  # noqa: N818  a lane's end, shown by Flower as the task's failure
@@ -50,13 +40,19 @@ class LaneStopped(Exception):  # noqa: N818  a lane's end, shown by Flower as th
 
 
 def send(message: PageMessage, delay: float) -> None:
-    """Put a page's message on its way; in Flower `kwargs:lane=2 kwargs:page=7` finds it."""
-    page.apply_async(
-        kwargs=asdict(message),
-        task_id=message.task_id,
-        countdown=delay or None,
-        headers={FORMAT: MESSAGE_FORMAT},
-    )
+    """Put a page's message on its way; in Flower `kwargs:lane=2 kwargs:page=7` finds it.
+
+    Raises:
+        SendError: the broker is away or refuses.
+    """
+    _send(message, countdown=delay or None, headers={FORMAT: MESSAGE_FORMAT})
+
+
+def _send(message: PageMessage, **options: Any) -> None:
+    try:
+        page.apply_async(kwargs=asdict(message), task_id=message.task_id, **options)
+    except (RedisError, OperationalError) as error:
+        raise SendError(str(error) or type(error).__name__) from error
 
 
 @cache
@@ -82,54 +78,40 @@ def page(self: Task, **fields: Any) -> dict[str, Any]:
     if version > MESSAGE_FORMAT:
         return _leave_to_newer(self, fields, version)
     message = PageMessage.parse(fields)
-    try:
-        return _do(self, message)
-    except _REDIS_TROUBLE as error:
-        return _wait_for_redis(self, message, error)
+    tries = Tries(self.request.retries, int((self.request.headers or {}).get(_OUTAGES, 0)))
+    return _report(self, message, _parts().chain.step(message, tries))
 
 
-def _do(task: Task, message: PageMessage) -> dict[str, Any]:
-    try:
-        step = _parts().chain.step(message)
-    except RowChanged:
-        raise _try_again(task, message, "the host keeps changing the page's rows") from None
-    except DBAPIError as error:
-        step = _failed(task, message, error)
+def _report(task: Task, message: PageMessage, step: Step) -> dict[str, Any]:
+    """Return a step as the task's result, which Flower shows; raise where the page failed.
+
+    Raises:
+        LaneStopped: its lane has stopped.
+        Retry: Celery sends it again.
+    """
     if step.outcome == "stopped":
         raise LaneStopped(step.reason)
+    if step.outcome == "retry":
+        headers = {**(task.request.headers or {}), _OUTAGES: step.outages}
+        raise task.retry(exc=LaneStopped(step.reason), countdown=step.delay, headers=headers)
     summary = _summary(step)
-    # A page that waits asks again every few seconds, for hours if it must: the log has it once.
-    level = logging.DEBUG if message.waits and step.outcome == "put off" else logging.INFO
-    said = " ".join(f"{key}={value}" for key, value in summary.items())
-    logger.log(level, "page %s: %s %s", step.outcome, message, said)
+    if step.delay is not None:
+        _send_again(task, message, step.delay)
+    else:
+        # A page that waits asks again every few seconds, for hours if it must: the log has it once.
+        level = logging.DEBUG if message.waits and step.outcome == "put off" else logging.INFO
+        said = " ".join(f"{key}={value}" for key, value in summary.items())
+        logger.log(level, "page %s: %s %s", step.outcome, message, said)
     return {"outcome": step.outcome, **summary}
 
 
-def _wait_for_redis(task: Task, message: PageMessage, error: Exception) -> dict[str, Any]:
-    """Send the page's message again, because Redis doesn't answer or refuses to write: that passes.
-
-    The lane isn't failed, however long it takes: this doesn't count as one of the page's retries. A page that was
-    committed already is done once, and its message, when it comes again, sends the next. Where not even this message
-    can be sent, the watchdog seeds the lane again once Redis is back.
-    """
-    why = f"Redis can't be used: {shown(str(error)) or type(error).__name__}"
-    logger.warning("page put off for %d s: %s: %s", _REDIS_WAIT, message, why)
+def _send_again(task: Task, message: PageMessage, delay: int) -> None:
+    """Send a message as it came, which counts as none of its retries; if that fails, the watchdog seeds the lane."""
+    headers = {**(task.request.headers or {}), FORMAT: MESSAGE_FORMAT}
     try:
-        with _parts().engine.begin() as connection:
-            ledger.hold_back(connection, message, _REDIS_WAIT, f"page {message.page} waits: {why}")
-    except DBAPIError as trouble:
-        logger.warning("the ledger can't be written to: %s: %s", message, reason(trouble))
-    try:
-        task.apply_async(
-            kwargs=asdict(message),
-            task_id=message.task_id,
-            countdown=_REDIS_WAIT,
-            headers={**(task.request.headers or {}), FORMAT: MESSAGE_FORMAT},
-            retries=task.request.retries,
-        )
-    except _REDIS_TROUBLE as trouble:
-        logger.warning("page not sent, the watchdog will: %s: %s", message, shown(str(trouble)))
-    return {"outcome": "put off", "reason": why}
+        _send(message, countdown=delay, headers=headers, retries=task.request.retries)
+    except SendError as error:
+        logger.warning("page not sent, the watchdog will: %s: %s", message, shown(str(error)))
 
 
 def _leave_to_newer(task: Task, fields: dict[str, Any], version: int) -> dict[str, Any]:
@@ -144,46 +126,6 @@ def _leave_to_newer(task: Task, fields: dict[str, Any], version: int) -> dict[st
         "outcome": "left to a newer worker",
         "reason": f"its format is {version}, this worker knows {MESSAGE_FORMAT}",
     }
-
-
-def _failed(task: Task, message: PageMessage, error: DBAPIError) -> Step:
-    """Stop the lane after a lasting database error; after a passing one, raise what tries the page again."""
-    if is_transient(error):
-        raise _try_again(task, message, reason(error), outage=is_outage(error)) from None
-    return _stop(task, message, f"page {message.page}: {reason(error)}")
-
-
-def _stop(task: Task, message: PageMessage, why: str) -> Step:
-    """Stop a lane; raise what tries its page again if the ledger can't be written now, so that the lane can't stop."""
-    try:
-        return _parts().chain.stop(message, why)
-    except DBAPIError as error:
-        raise _try_again(task, message, reason(error), outage=True) from None
-
-
-def _try_again(task: Task, message: PageMessage, why: str, *, outage: bool = False) -> Exception:
-    """Return what to raise so that the page is tried again later, or its lane stops after enough attempts.
-
-    An outage of the database uses up no attempts: its end is not for the run to guess, and needs no operator.
-    """
-    parts, most = _parts(), settings.load().page_retries
-    headers = task.request.headers or {}
-    outages = int(headers.get(_OUTAGES, 0))
-    attempts = task.request.retries - outages
-    if attempts >= most and not outage:
-        _stop(task, message, f"page {message.page}: given up after {most} retries: {why}")
-        return LaneStopped(f"{why}: given up after {most} retries")
-    longest, before = (_LONGEST_OUTAGE_WAIT, outages) if outage else (_LONGEST_WAIT, attempts)
-    wait = min(longest, 2 ** min(before, 10))
-    logger.warning("page put off for %d s: %s: %s", wait, message, why)
-    parts.chain.live.reset_attempts(message)
-    try:
-        with parts.engine.begin() as connection:
-            ledger.hold_back(connection, message, wait, f"page {message.page} waits for a retry: {why}")
-    except DBAPIError as error:
-        logger.warning("the ledger doesn't know that the page waits: %s: %s", message, reason(error))
-    counted = {**headers, _OUTAGES: outages + outage}
-    raise task.retry(exc=LaneStopped(why), countdown=wait, headers=counted)
 
 
 def _summary(step: Step) -> dict[str, Any]:

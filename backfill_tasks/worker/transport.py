@@ -20,8 +20,9 @@ from redis.exceptions import RedisError, ResponseError
 from backfill_tasks import settings
 from backfill_tasks.engine.redis_client import is_wrong_type, lua
 from backfill_tasks.errors import MalformedError
+from backfill_tasks.escaping import shown
 from backfill_tasks.worker import envelope
-from backfill_tasks.worker.dead_letters import DeadLetter, DeadLetters, Taken, flush, shown, waiting
+from backfill_tasks.worker.dead_letters import DeadLetter, DeadLetters, Taken, flush, waiting
 from backfill_tasks.worker.impatience import impatient
 
 logger = get_logger(__name__)

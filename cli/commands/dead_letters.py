@@ -6,7 +6,8 @@ from dataclasses import asdict
 import click
 
 from backfill_tasks.engine import redis_client
-from backfill_tasks.worker.dead_letters import MOST, shown
+from backfill_tasks.escaping import shown
+from backfill_tasks.worker.dead_letters import MOST
 from cli import render
 from cli.context import Session, say
 from cli.letters import letters_of

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill_tasks.engine.contract import Backfill, PageContext
 from backfill_tasks.engine.database import begin_read_only, is_permanent, reason, sqlstate
 from backfill_tasks.engine.model import Bounds, Window
-from backfill_tasks.engine.page.transaction import PAGE_ROWS
+from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.plans import Sent, sent, whole_scans
 from backfill_tasks.options import Pace
 from cli.context import Session

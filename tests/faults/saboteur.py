@@ -95,10 +95,10 @@ def _watch_the_page_at_work() -> None:
     original = Chain.step
 
     @functools.wraps(original)
-    def watched(self: Chain, message: PageMessage) -> Step:
+    def watched(self: Chain, message: PageMessage, *arguments: Any) -> Step:
         _at_work.update(lane=message.lane, page=message.page)
         try:
-            return original(self, message)
+            return original(self, message, *arguments)
         finally:
             _at_work.clear()
 

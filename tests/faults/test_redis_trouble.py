@@ -44,6 +44,30 @@ def test_an_acknowledgement_that_times_out_costs_the_worker_no_slot(stage: Stage
     stage.assert_done_once(run.end())
 
 
+def test_redis_that_freezes_under_a_page_holds_the_lanes_lock_for_a_moment_only(
+    own_stage: MakeStage, own_redis: Redis
+) -> None:
+    # The server's own time-outs would release the lock, too, but not before the test gives up.
+    stage = own_stage(redis_url=own_redis.url, BACKFILL_STATEMENT_TIMEOUT_MS="600000")
+    worker = stage.start_worker(concurrency=1, beat=True)
+    stage.sabotage.plan("lane held", "hold", page=3)
+    run = stage.follow("--lanes", "1")
+    stage.sabotage.wait_until_reached("lane held")
+    assert not is_free(stage)
+
+    with suspended(own_redis.pid or 0):
+        stage.sabotage.release("lane held")
+        wait_for(lambda: is_free(stage), what="the lane's lock to be released")
+        assert "page put off" not in worker.output  # Redis is still being waited for, without the lock
+
+    stage.assert_done_once(run.end())
+
+
+def is_free(stage: Stage) -> bool:
+    """Whether nobody has the row of the only lane locked."""
+    return bool(stage.rows("SELECT FROM backfill.lane FOR UPDATE SKIP LOCKED"))
+
+
 def test_events_that_redis_takes_no_more_raise_in_the_loop_and_not_where_a_page_ends(own_redis: Redis) -> None:
     asked: list[None] = []
     with Connection(own_redis.url) as connection:

@@ -22,7 +22,7 @@ from backfill_tasks.engine.contract import PageContext
 from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.ledger import NewRun
 from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Run, RunId, Window
-from backfill_tasks.engine.page.transaction import PAGE_ROWS
+from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.runs import Runs, cut, new_id
 from backfill_tasks.engine.verification import Verification, Verifier
 from backfill_tasks.options import Pace, Parameters
@@ -336,6 +336,19 @@ class Site:
 
     def _send(self, message: PageMessage, _delay: float) -> None:
         self.waiting.append(message)
+
+
+@contextmanager
+def read_only(url: str) -> Iterator[None]:
+    """New sessions of a database accept no writes, as a hosted one's whose disk is full."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+        try:
+            yield
+        finally:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
 
 
 def own_options(*, client_ids: Iterable[str] | None = None, rescore_all: bool = False, delay_ms: int = 0) -> Row:

@@ -14,7 +14,7 @@ from backfill_tasks.engine import ledger
 from backfill_tasks.engine.contract import PageContext, RowChanged
 from backfill_tasks.engine.database import is_transient
 from backfill_tasks.engine.model import Bounds, PageMessage, Quarantined, Window
-from backfill_tasks.engine.page.transaction import Committed
+from backfill_tasks.engine.page.results import Committed
 
 STARTED_JOB = """UPDATE "BackgroundJob" SET status = 'RUNNING', "lockedBy" = 'runner-2' WHERE id = %s"""
 LIVE_LEAD = """UPDATE "Lead" SET "lastInboundAt" = "lastInboundAt", "updatedAt" = "updatedAt" WHERE id = %s"""

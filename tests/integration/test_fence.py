@@ -9,7 +9,9 @@ from integration.site import Site
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.contract import PageContext
 from backfill_tasks.engine.model import PageMessage, RunId, Window
-from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS, PAGE_ROWS, Committed, Refused
+from backfill_tasks.engine.page.results import Committed, Refused
+from backfill_tasks.engine.page.statement import PAGE_ROWS
+from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS
 
 
 def started(site: Site, *, leads: int = 4, limit: int = 2, single_batch: bool = False) -> PageMessage:

@@ -1,10 +1,13 @@
-"""Redis carried a call out and its reply was lost: the client sends the call again, and nothing happens twice."""
+"""Redis carried a call out and its reply was lost: nothing happens twice, whether the client asks again or not."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from integration.site import Site
 from redis import Redis
 from redis.connection import Connection, ConnectionPool, parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -12,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.cursors import LiveCursor, LiveCursors
 from backfill_tasks.engine.model import Bounds, Lane, PageMessage, RunId
+from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS
 from backfill_tasks.engine.rate import FleetRate, Rate
 from backfill_tasks.engine.runs import new_id
 from sandbox.servers import Servers
@@ -39,10 +43,10 @@ class Lossy(Connection):
         return answer
 
 
-@pytest.fixture
-def redis(server: Servers) -> Iterator[Redis]:
+@contextmanager
+def lossy(server: Servers, *, patience: int) -> Iterator[Redis]:
     """A client as the workers have it, on connections that lose replies once `lose` has been called."""
-    with redis_client.connect(server.redis_url) as client:
+    with redis_client.connect(server.redis_url, patience=patience) as client:
         settings = {**client.connection_pool.connection_kwargs, **parse_url(server.redis_url)}
         client.connection_pool = ConnectionPool(connection_class=Lossy, **settings)
         yield client
@@ -50,9 +54,23 @@ def redis(server: Servers) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def cursors(redis: Redis) -> LiveCursors:
+def redis(server: Servers) -> Iterator[Redis]:
+    """One that is patient."""
+    with lossy(server, patience=10) as client:
+        yield client
+
+
+@pytest.fixture
+def prompt(server: Servers) -> Iterator[Redis]:
+    """One that asks once, as it is done under a lane's row lock."""
+    with lossy(server, patience=0) as client:
+        yield client
+
+
+@pytest.fixture
+def cursors(redis: Redis, prompt: Redis) -> LiveCursors:
     """The cursors, their scripts known to Redis: what is lost is the reply of a script, and not a refusal."""
-    known = LiveCursors(redis)
+    known = LiveCursors(redis, prompt)
     run = new_id()
     known.begin(first(run))
     known.reset_attempts(first(run))
@@ -72,8 +90,8 @@ def first(run: RunId) -> PageMessage:
     return PageMessage(run, 1, 1, 1)
 
 
-def lose() -> None:
-    Lossy.still_to_lose = LOST
+def lose(replies: int = LOST) -> None:
+    Lossy.still_to_lose = replies
 
 
 def assert_lost() -> None:
@@ -81,12 +99,31 @@ def assert_lost() -> None:
     assert Lossy.still_to_lose == 0
 
 
-def test_a_page_begins_once(cursors: LiveCursors, run: RunId) -> None:
-    lose()
-    assert cursors.begin(first(run)) == 1
+def test_start_whose_reply_was_lost_is_undone_by_a_reset(cursors: LiveCursors, run: RunId) -> None:
+    lose(1)
+    with pytest.raises(RedisConnectionError):
+        cursors.begin(first(run))
     assert_lost()
-
     assert cursors.begin(first(run)) == 2
+
+    cursors.reset_attempts(first(run))
+
+    assert cursors.begin(first(run)) == 1
+
+
+def test_page_whose_starts_lose_their_replies_is_no_poison_message(site: Site, cursors: LiveCursors) -> None:
+    site.host.add_leads("a")
+    site.start()
+    message = site.waiting.pop(0)
+    chain = site.parts.chain
+    unlucky = replace(chain, live=cursors, pages=replace(chain.pages, live=cursors))
+
+    for _ in range(MOST_ATTEMPTS + 1):
+        lose(1)
+        assert unlucky.step(message).outcome == "put off"
+        assert_lost()
+
+    assert unlucky.step(message).outcome == "committed"
 
 
 def test_a_page_that_moves_the_cursor_hears_that_it_did(cursors: LiveCursors, run: RunId) -> None:

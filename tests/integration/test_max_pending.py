@@ -10,7 +10,7 @@ from integration.site import NOON, Site
 from unbounded import only
 
 from backfill_tasks.engine.model import PageMessage, Run
-from backfill_tasks.engine.page.transaction import Committed, PutOff, Refused
+from backfill_tasks.engine.page.results import Committed, PutOff, Refused
 
 #: Refuses to commit where more of our jobs would be pending then than may be. Whoever commits is alone and sees all
 #: that was committed before, so nothing escapes it; pages are at work side by side until then.

@@ -7,7 +7,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 from harness import wait_for
-from integration.site import Site
+from integration.site import Site, read_only
 from psycopg import sql
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -140,19 +140,6 @@ class TestEndedSessions:
 
         assert is_outage(ended.value)
         assert backend(engine)
-
-
-@contextmanager
-def read_only(url: str) -> Iterator[None]:
-    """New sessions of a database accept no writes, as a hosted one's whose disk is full."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        name = sql.Identifier(connection.info.dbname)
-        connection.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
-        try:
-            yield
-        finally:
-            connection.execute("SET default_transaction_read_only = off")
-            connection.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
 
 
 def test_no_session_stays_read_only_when_the_database_no_longer_is(own_site: Site) -> None:

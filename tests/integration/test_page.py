@@ -10,7 +10,7 @@ from sqlalchemy import text
 from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.engine.contract import PageContext
 from backfill_tasks.engine.model import Bounds, Window
-from backfill_tasks.engine.page.transaction import PAGE_ROWS
+from backfill_tasks.engine.page.statement import PAGE_ROWS
 from sandbox.host.sample import create_schema
 
 DISQUALIFYING = ("Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscribed", "Bounced", "Bounce")

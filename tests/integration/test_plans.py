@@ -21,7 +21,7 @@ from backfill_tasks.engine.admission.pressure import Pressure
 from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.engine.dry_run import DryRun
 from backfill_tasks.engine.model import Run
-from backfill_tasks.engine.page.transaction import PAGE_ROWS
+from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.runs import cut, new_id
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.options import Parameters

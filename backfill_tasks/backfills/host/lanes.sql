@@ -1,7 +1,9 @@
 -- The upper bounds of lanes of about equally many leads. Counted, not guessed from the look of the ids: whatever they
 -- are made of, they are cut where the database's own order has its quantiles. The last bound is the table's last id.
--- Follows a WITH of `lead`, the leads that count.
-,
+-- The part "leads" is for the statement of the leads that count, such as lead_scoring/split.sql.
+WITH lead AS MATERIALIZED (
+{leads}
+),
 lane AS (
   SELECT
     id,

@@ -70,9 +70,9 @@ class Leads(Backfill, ABC):
         found: str | None = connection.execute(query, {"item": item}).scalar_one()
         return found
 
-    def file(self, *paths: str) -> TextClause:
-        """A statement out of SQL files; see `sql.file`."""
-        return sql.file(self.schema, *paths)
+    def file(self, path: str, **parts: str) -> TextClause:
+        """A statement out of an SQL file; see `sql.file`."""
+        return sql.file(self.schema, path, **parts)
 
 
 def window_values(window: Window) -> dict[str, Any]:

@@ -14,10 +14,17 @@ def quoted(schema: str) -> str:
 
 def statement(sql: str, schema: str) -> TextClause:
     """A statement in which `{host}` stands for the schema of the host's tables."""
-    return text(sql.format(host=quoted(schema).replace(":", "\\:")))
+    return text(sql.replace("{host}", quoted(schema).replace(":", "\\:")))
 
 
 @cache
-def file(schema: str, *paths: str) -> TextClause:
-    """A statement out of SQL files, one after the other, by their paths in `backfill_tasks`; each is read once."""
-    return statement("".join(load_sql("backfill_tasks.backfills", path) for path in paths), schema)
+def file(schema: str, path: str, **parts: str) -> TextClause:
+    """Return the statement of an SQL file, by its path in `backfill_tasks/backfills`; each is read once.
+
+    A name in braces stands for a part, the statement of another file: `leads="lead_scoring/split.sql"` for `{leads}`.
+    Files that a file always includes, it names itself: see `load_sql`.
+    """
+    sql = load_sql("backfill_tasks.backfills", path)
+    for name, part in parts.items():
+        sql = sql.replace(f"{{{name}}}", load_sql("backfill_tasks.backfills", part).rstrip())
+    return statement(sql, schema)

@@ -31,9 +31,6 @@ _USUAL_DRAIN_SECONDS = 60.0
 #: The statuses of jobs that are shown even where no job has them.
 _STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
 
-#: What both the page and its dry run begin with.
-_SELECTION = ("lead_scoring/selection.sql", "host/page_end.sql")
-
 
 @dataclass(frozen=True)
 class LeadScoring(Leads):
@@ -88,7 +85,7 @@ class LeadScoring(Leads):
     ) -> list[str]:
         """Lanes of equally many eligible leads, counted in one pass over the ids."""
         values = {"after": after, "lanes": lanes, "smallest": smallest, **_filters(options)}
-        return list(connection.execute(self.file("lead_scoring/split.sql", "host/lanes.sql"), values).scalars())
+        return list(connection.execute(self.file("host/lanes.sql", leads="lead_scoring/split.sql"), values).scalars())
 
     def page(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
         """Disqualify, upsert and count one page in one statement."""
@@ -107,7 +104,7 @@ class LeadScoring(Leads):
             "drain_seconds": self.drain.seconds,
             "drain_lead_seconds": self.drain.lead_seconds,
         }
-        row = connection.execute(self.file(*_SELECTION, "lead_scoring/page.sql"), values).one()
+        row = connection.execute(self.file("lead_scoring/page.sql"), values).one()
         counts = {name: getattr(row, name) for name in ("read", *self.classes)}
         if sum(counts[name] for name in self.classes) != row.read:
             raise RowChanged
@@ -124,7 +121,7 @@ class LeadScoring(Leads):
             "disqualifying": list(DISQUALIFYING),
             "key_prefix": KEY_PREFIX,
         }
-        row = connection.execute(self.file(*_SELECTION, "lead_scoring/dry_run.sql"), values).one()
+        row = connection.execute(self.file("lead_scoring/dry_run.sql"), values).one()
         counts = {name: getattr(row, name) for name in ("read", *self.classes, *self.passed_over)}
         return PageResult(row.cursor, counts)
 
@@ -144,7 +141,7 @@ class LeadScoring(Leads):
             "key_prefix": KEY_PREFIX,
             "started_at": naive(context.started_at),
         }
-        row = connection.execute(self.file(f"lead_scoring/{file}", "lead_scoring/verdict.sql"), values).one()
+        row = connection.execute(self.file("lead_scoring/verdict.sql", leads=f"lead_scoring/{file}"), values).one()
         return Stretch(
             row.cursor,
             row.missing,

@@ -1,5 +1,11 @@
--- What a page would do, counted and not done. Follows selection.sql; page.sql is its twin.
-,
+-- What a page would do, counted and not done; page.sql is its twin.
+WITH picked AS MATERIALIZED (
+{lead_scoring/selection.sql}
+),
+-- At its last lead if it is full.
+page_end AS (
+  SELECT CASE WHEN count(DISTINCT id) = :limit THEN max(id) ELSE ({host/page_end.sql}) END AS cursor FROM picked
+),
 -- Every lead that the page passes, whether it takes part or not.
 passed AS (
   SELECT
@@ -13,11 +19,11 @@ passed AS (
 )
 SELECT
   (SELECT cursor FROM page_end) AS cursor,
-  (SELECT count(*) FROM picked) AS read,
-  (SELECT count(*) FROM target WHERE class = 'inserted') AS inserted,
-  (SELECT count(*) FROM target WHERE class = 'requeued') AS requeued,
-  (SELECT count(*) FROM target WHERE class = 'refreshed') AS refreshed,
-  (SELECT count(*) FROM target WHERE class = 'in_flight') AS in_flight,
-  (SELECT count(*) FROM picked WHERE disqualified) AS disqualified,
+  (SELECT count(DISTINCT id) FROM picked) AS read,
+  (SELECT count(*) FROM picked WHERE class = 'inserted') AS inserted,
+  (SELECT count(*) FROM picked WHERE class = 'requeued') AS requeued,
+  (SELECT count(*) FROM picked WHERE class = 'refreshed') AS refreshed,
+  (SELECT count(*) FROM picked WHERE class = 'in_flight') AS in_flight,
+  (SELECT count(*) FROM picked WHERE class = 'disqualified') AS disqualified,
   (SELECT already_scored FROM passed) AS already_scored,
-  (SELECT unscored FROM passed) - (SELECT count(*) FROM picked) AS no_inbound
+  (SELECT unscored FROM passed) - (SELECT count(DISTINCT id) FROM picked) AS no_inbound

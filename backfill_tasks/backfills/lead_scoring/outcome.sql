@@ -10,7 +10,7 @@ WITH wrote AS MATERIALIZED (
   JOIN backfill.page ON page.run_id = other.id
   WHERE
     other.backfill = :backfill
-    AND (other.id = :run OR page.at >= :started_at OR page.released <> '{{}}')
+    AND (other.id = :run OR page.at >= :started_at OR page.released <> ARRAY[]::text[])
 ),
 -- Times of the writing itself: whoever waits for a row of another page writes after it.
 written AS (

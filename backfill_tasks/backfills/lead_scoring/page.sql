@@ -1,30 +1,36 @@
--- One page: disqualify, upsert, count. Follows selection.sql. All that it changes, it changes in this one statement.
+-- One page: disqualify, upsert, count. All that it changes, it changes in this one statement.
 --
 -- The host goes on working meanwhile, so rows are taken as the snapshot shows them and then held; whatever has moved in
 -- between is counted as raced, and the caller rolls back and asks again with a fresh snapshot.
-,
+WITH picked AS MATERIALIZED (
+{lead_scoring/selection.sql}
+),
+-- At its last lead if it is full.
+page_end AS (
+  SELECT CASE WHEN count(DISTINCT id) = :limit THEN max(id) ELSE ({host/page_end.sql}) END AS cursor FROM picked
+),
 -- What is to be enqueued, and when it is due. With a delay: the n-th job of the run is due n delays after the run's
 -- start. Spaced: one after the other behind the run's last, and none in the past, so that what was held up does not come
 -- due in a heap. Otherwise: just before the host's next drain, so that whatever live job has come by then goes first.
 due AS MATERIALIZED (
   SELECT
-    target.*,
+    picked.*,
     CASE
       WHEN :delay_ms > 0 THEN
         CAST(:started_at AS timestamp)
-        + (:ordinal + row_number() OVER (ORDER BY target.id)) * :delay_ms * interval '1 millisecond'
+        + (:ordinal + row_number() OVER (ORDER BY picked.id)) * :delay_ms * interval '1 millisecond'
       WHEN :spacing_ms > 0 THEN
         -- Not now(): the transaction may have waited long for its turn.
         greatest(CAST(:due_at AS timestamp), statement_timestamp() AT TIME ZONE 'UTC')
-        + row_number() OVER (ORDER BY target.id) * CAST(:spacing_ms AS double precision) * interval '1 millisecond'
+        + row_number() OVER (ORDER BY picked.id) * CAST(:spacing_ms AS double precision) * interval '1 millisecond'
       WHEN :drain_seconds > 0 THEN
         CAST(to_timestamp(
           ceil((extract(epoch FROM statement_timestamp()) + :drain_lead_seconds) / :drain_seconds) * :drain_seconds - :drain_lead_seconds
         ) AT TIME ZONE 'UTC' AS timestamp)
       ELSE now() AT TIME ZONE 'UTC'
     END AS run_at
-  FROM target
-  WHERE target.class <> 'in_flight'
+  FROM picked
+  WHERE picked.class NOT IN ('in_flight', 'disqualified')
 ),
 -- Jobs that exist and may be reset, locked until the page commits. One whose status has changed since the snapshot is
 -- left out, and so counted as raced. A job that is in flight is not even locked.
@@ -92,13 +98,13 @@ disqualified AS (
 )
 SELECT
   (SELECT cursor FROM page_end) AS cursor,
-  (SELECT count(*) FROM picked) AS read,
+  (SELECT count(DISTINCT id) FROM picked) AS read,
   (SELECT count(*) FROM inserted) AS inserted,
   (SELECT count(*) FROM renewed WHERE class = 'requeued') AS requeued,
   (SELECT count(*) FROM renewed WHERE class = 'refreshed') AS refreshed,
-  (SELECT count(*) FROM target WHERE class = 'in_flight') AS in_flight,
+  (SELECT count(*) FROM picked WHERE class = 'in_flight') AS in_flight,
   (SELECT count(*) FROM disqualified) AS disqualified,
   (SELECT max(run_at) FROM due) AS due_at,
   (
-    SELECT coalesce(array_agg(id), '{{}}') FROM (SELECT id FROM inserted UNION ALL SELECT id FROM renewed) AS written
+    SELECT coalesce(array_agg(id), ARRAY[]::text[]) FROM (SELECT id FROM inserted UNION ALL SELECT id FROM renewed) AS written
   ) AS enqueued

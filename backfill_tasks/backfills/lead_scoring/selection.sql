@@ -3,6 +3,10 @@
 -- It stays short on any table. The innermost SELECT is an index scan of the primary key that looks at no more than
 -- :rows leads; the LIMIT around it stops that scan as soon as the page is full. So a dense table costs about :limit rows
 -- and a sparse one never more than :rows.
+--
+-- Each lead comes with the job that it may have already, as this statement's snapshot shows it, and the class that
+-- follows from it. The page and the dry run both count by this class. A job whose status is neither PENDING nor one of
+-- those that end a job is not ours to reset: the host works on it, or has a status that this version doesn't know.
 WITH picked AS MATERIALIZED (
   SELECT
     lead.id,
@@ -30,20 +34,15 @@ WITH picked AS MATERIALIZED (
     AND (CAST(:client_ids AS text[]) IS NULL OR lead."clientId" = ANY (:client_ids))
   ORDER BY lead.id
   LIMIT :limit
-),
--- The leads that get a job, with the job that they may have already, as this statement's snapshot shows it, and the class
--- that follows from it. The page and the dry run both count by this class. A job whose status is neither PENDING nor one
--- of those that end a job is not ours to reset: the host works on it, or has a status that this version doesn't know.
-target AS MATERIALIZED (
-  SELECT
-    picked.id, picked.client_id, picked.anchor, job.id AS job_id, job.status::text AS job_status,
-    CASE
-      WHEN job.id IS NULL THEN 'inserted'
-      WHEN job.status::text = 'PENDING' THEN 'refreshed'
-      WHEN job.status::text IN ('SUCCEEDED', 'FAILED') THEN 'requeued'
-      ELSE 'in_flight'
-    END AS class
-  FROM picked
-  LEFT JOIN {host}."BackgroundJob" AS job ON job."dedupeKey" = :key_prefix || picked.id
-  WHERE NOT picked.disqualified
 )
+SELECT
+  picked.*, job.id AS job_id, job.status::text AS job_status,
+  CASE
+    WHEN picked.disqualified THEN 'disqualified'
+    WHEN job.id IS NULL THEN 'inserted'
+    WHEN job.status::text = 'PENDING' THEN 'refreshed'
+    WHEN job.status::text IN ('SUCCEEDED', 'FAILED') THEN 'requeued'
+    ELSE 'in_flight'
+  END AS class
+FROM picked
+LEFT JOIN {host}."BackgroundJob" AS job ON job."dedupeKey" = :key_prefix || picked.id AND NOT picked.disqualified

@@ -1,9 +1,7 @@
--- The leads that lanes are to hold equally many of. host/lanes.sql follows.
-WITH lead AS MATERIALIZED (
-  SELECT id
-  FROM {host}."Lead"
-  WHERE
-    (CAST(:after AS text) IS NULL OR id > :after)
-    AND (:rescore_all OR "overallScore" IS NULL)
-    AND (CAST(:client_ids AS text[]) IS NULL OR "clientId" = ANY (:client_ids))
-)
+-- The leads that lanes are to hold equally many of: see host/lanes.sql.
+SELECT id
+FROM {host}."Lead"
+WHERE
+  (CAST(:after AS text) IS NULL OR id > :after)
+  AND (:rescore_all OR "overallScore" IS NULL)
+  AND (CAST(:client_ids AS text[]) IS NULL OR "clientId" = ANY (:client_ids))

@@ -8,9 +8,6 @@ lead AS MATERIALIZED (
   FROM {host}."Lead"
   WHERE EXISTS (SELECT FROM bounds WHERE (lower IS NULL OR id > lower) AND id <= upper)
 ),
-stretch AS (
-  SELECT max(upper) AS cursor FROM bounds
-),
 inbound AS (
   SELECT "leadId" AS lead, min("createdAt") AS first FROM {host}."Message" WHERE direction = 'inbound' GROUP BY 1
 ),
@@ -26,3 +23,9 @@ eligible AS (
   LEFT JOIN job ON job.lead = lead.id
   WHERE CAST(:client_ids AS text[]) IS NULL OR lead."clientId" = ANY (:client_ids)
 )
+SELECT
+  NULL AS cursor, NULL AS looked_at,
+  id, "sentimentTag", "overallScore", "scoredAt", eligible_since, job_id, job_status
+FROM eligible
+UNION ALL
+SELECT (SELECT max(upper) FROM bounds), (SELECT count(*) FROM lead), NULL, NULL, NULL, NULL, NULL, NULL, NULL

@@ -40,7 +40,9 @@ class MessageRollups(Leads):
     ) -> list[str]:
         """Lanes of equally many leads, counted in one pass over the ids."""
         values = {"after": after, "lanes": lanes, "smallest": smallest, **options}
-        return list(connection.execute(self.file("message_rollups/split.sql", "host/lanes.sql"), values).scalars())
+        return list(
+            connection.execute(self.file("host/lanes.sql", leads="message_rollups/split.sql"), values).scalars()
+        )
 
     def page(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
         """Set the roll-ups of one page in one statement."""
@@ -66,7 +68,9 @@ class MessageRollups(Leads):
 
     def _verify(self, file: str, connection: Connection, context: PageContext, bounds: Mapping[str, Any]) -> Stretch:
         values = {**bounds, **context.options, "started_at": naive(context.started_at)}
-        row = connection.execute(self.file(f"message_rollups/{file}", "message_rollups/verdict.sql"), values).one()
+        row = connection.execute(
+            self.file("message_rollups/verdict.sql", leads=f"message_rollups/{file}"), values
+        ).one()
         return Stretch(row.cursor, row.missing, row.arrived, row.looked_at, left_alone=row.ahead)
 
     def recount(self, connection: Connection, claim: PageClaim) -> dict[str, int]:  # noqa: ARG002  nothing to look for
@@ -84,5 +88,5 @@ class MessageRollups(Leads):
 
     def _ask(self, file: str, connection: Connection, window: Window, context: PageContext) -> Row[Any]:
         """What a statement on the lagging leads of a window answers."""
-        statement = self.file("message_rollups/selection.sql", "host/page_end.sql", f"message_rollups/{file}")
+        statement = self.file(f"message_rollups/{file}")
         return connection.execute(statement, {**window_values(window), **context.options}).one()

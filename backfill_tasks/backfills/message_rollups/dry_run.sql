@@ -1,5 +1,11 @@
 -- What a page would do, counted and not done.
-,
+WITH picked AS MATERIALIZED (
+{message_rollups/selection.sql}
+),
+-- At its last lead if it is full.
+page_end AS (
+  SELECT CASE WHEN count(*) = :limit THEN max(id) ELSE ({host/page_end.sql}) END AS cursor FROM picked
+),
 passed AS (
   SELECT count(*) AS leads, count(message.id) AS written
   FROM {host}."Lead" AS lead

@@ -1,6 +1,12 @@
 -- One page. A row that a webhook has changed since it was read is held, compared, and left as it is: the caller sees
 -- that one is lacking, rolls back and asks again. "updatedAt" stays as it is: the host sorts its inbox by it.
-,
+WITH picked AS MATERIALIZED (
+{message_rollups/selection.sql}
+),
+-- At its last lead if it is full.
+page_end AS (
+  SELECT CASE WHEN count(*) = :limit THEN max(id) ELSE ({host/page_end.sql}) END AS cursor FROM picked
+),
 updated AS (
   UPDATE {host}."Lead" AS lead
   SET
@@ -20,5 +26,5 @@ SELECT
   cursor,
   (SELECT count(*) FROM picked) AS read,
   (SELECT count(*) FROM updated) AS updated,
-  (SELECT coalesce(array_agg(DISTINCT client_id), '{{}}') FROM updated) AS clients
+  (SELECT coalesce(array_agg(DISTINCT client_id), ARRAY[]::text[]) FROM updated) AS clients
 FROM page_end

@@ -1,6 +1,10 @@
 -- Which leads have roll-ups that differ from their messages'. Missing are those that did so at the run's start, unless a
 -- webhook has written them since: it may write a lead before its message. `ahead`: newer than all messages, or without any.
-,
+-- The part "leads" is the statement that reads them, verify.sql or verify_full.sql; its last row has the stretch's end and
+-- no lead.
+WITH lead AS MATERIALIZED (
+{leads}
+),
 newest AS (
   SELECT
     id, "lastInboundAt", "lastOutboundAt", "lastZrgOutboundAt", "lastMessageAt", "lastMessageDirection", now,
@@ -11,7 +15,7 @@ newest AS (
   CROSS JOIN (VALUES (true), (false)) AS moment (now)
   LEFT JOIN (SELECT "leadId", "sentAt", direction, source, "createdAt" FROM {host}."Message") AS message
     ON "leadId" = id AND (now OR "createdAt" < :started_at)
-  WHERE CAST(:client_ids AS text[]) IS NULL OR "clientId" = ANY (:client_ids)
+  WHERE id IS NOT NULL AND (CAST(:client_ids AS text[]) IS NULL OR "clientId" = ANY (:client_ids))
   GROUP BY 1, 2, 3, 4, 5, 6, 7
 ),
 judged AS (
@@ -42,9 +46,9 @@ judged AS (
   GROUP BY id
 )
 SELECT
-  (SELECT cursor FROM stretch) AS cursor,
-  (SELECT count(*) FROM lead) AS looked_at,
-  coalesce(array_agg(id ORDER BY id) FILTER (WHERE missing), '{{}}') AS missing,
-  coalesce(array_agg(id ORDER BY id) FILTER (WHERE missing AND ahead), '{{}}') AS ahead,
+  (SELECT max(cursor) FROM lead) AS cursor,
+  (SELECT count(id) FROM lead) AS looked_at,
+  coalesce(array_agg(id ORDER BY id) FILTER (WHERE missing), ARRAY[]::text[]) AS missing,
+  coalesce(array_agg(id ORDER BY id) FILTER (WHERE missing AND ahead), ARRAY[]::text[]) AS ahead,
   count(*) FILTER (WHERE differs AND NOT missing) AS arrived
 FROM judged

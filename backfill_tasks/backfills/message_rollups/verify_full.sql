@@ -1,10 +1,12 @@
--- The leads of many stretches at once, read from end to end: an index that has lost rows hides none. verdict.sql follows.
+-- The leads of many stretches at once, read from end to end: an index that has lost rows hides none. A last row says where
+-- the last stretch ends. verdict.sql judges them.
 WITH bounds AS MATERIALIZED (
   SELECT lower, upper FROM unnest(CAST(:lowers AS text[]), CAST(:uppers AS text[])) AS bounds (lower, upper)
-),
-lead AS MATERIALIZED (
-  SELECT id, "clientId", "lastInboundAt", "lastOutboundAt", "lastZrgOutboundAt", "lastMessageAt", "lastMessageDirection"
-  FROM {host}."Lead"
-  WHERE EXISTS (SELECT FROM bounds WHERE (lower IS NULL OR id > lower) AND id <= upper)
-),
-stretch AS (SELECT max(upper) AS cursor FROM bounds)
+)
+SELECT
+  NULL AS cursor,
+  id, "clientId", "lastInboundAt", "lastOutboundAt", "lastZrgOutboundAt", "lastMessageAt", "lastMessageDirection"
+FROM {host}."Lead"
+WHERE EXISTS (SELECT FROM bounds WHERE (lower IS NULL OR id > lower) AND id <= upper)
+UNION ALL
+SELECT max(upper), NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM bounds

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -142,30 +141,44 @@ def record(
 
 
 def put_off(connection: Connection, message: PageMessage, seconds: float, kind: str, reason: str) -> PageMessage:
-    """Note that the page of a lane that is held waits for leave, and why; answers the message that asks again."""
+    """Note that a page isn't admitted yet, and why; return the message that asks again. The lane's row is locked."""
     again = replace(message, waits=message.waits + 1)
-    values = {**_hold(message, seconds, reason), "kind": kind, "waits": again.waits}
-    connection.execute(sql_file("put_off"), values)
+    _hold(connection, message, seconds, reason, kind=kind, waits=again.waits)
     return again
 
 
 def hold_back(connection: Connection, message: PageMessage, seconds: float, reason: str) -> None:
-    """Note that a lane waits before it tries a page again, and why; unless somebody else has done the page.
+    """Note that a failed page waits before it is tried again, and why, unless another process has done it.
 
     The next try is half as large: what made it fail may be others' load.
     """
-    connection.execute(sql_file("hold_back"), _hold(message, seconds, reason))
+    _hold(connection, message, seconds, reason, kind="retry", smaller=True)
 
 
-def _hold(message: PageMessage, seconds: float, reason: str) -> dict[str, Any]:
-    return {
-        "run": message.run,
-        "lane": message.lane,
-        "page": message.page,
-        "generation": message.generation,
-        "seconds": seconds,
-        "reason": reason,
-    }
+def _hold(
+    connection: Connection,
+    message: PageMessage,
+    seconds: float,
+    reason: str,
+    *,
+    kind: str,
+    waits: int | None = None,
+    smaller: bool = False,
+) -> None:
+    connection.execute(
+        sql_file("hold"),
+        {
+            "run": message.run,
+            "lane": message.lane,
+            "page": message.page,
+            "generation": message.generation,
+            "seconds": seconds,
+            "reason": reason,
+            "kind": kind,
+            "waits": waits,
+            "smaller": smaller,
+        },
+    )
 
 
 def fail_lane(connection: Connection, message: PageMessage, reason: str) -> bool:

@@ -34,9 +34,8 @@ def note(connection: Connection, run: RunId, name: str, detail: Mapping[str, Any
 
 @cache
 def sql_file(name: str) -> TextClause:
-    """The statement of a file in sql/; `{on_its_way}` stands for a condition that more than one of them has."""
-    sql, condition = (load_sql("backfill_tasks.engine", f"sql/{each}.sql") for each in (name, "on_its_way"))
-    return text(sql.replace("{on_its_way}", condition))
+    """Return the statement of a file in sql/."""
+    return text(load_sql("backfill_tasks.engine", f"sql/{name}.sql"))
 
 
 def lane_of(row: Row[Any]) -> Lane:

@@ -1,1 +1,1 @@
-"""A page: one short transaction."""
+"""A page: one short transaction of fence, admission, statement and record."""

@@ -10,16 +10,10 @@ WITH limits AS MATERIALIZED (
     -- last pages, but whole, their jobs and their rows in the ledger together: the lane stands then, and the watchdog
     -- seeds it again from where the ledger has it. A run's end is committed to the disk, and all that went before it.
     set_config('synchronous_commit', 'off', true),
-    -- A page reads row by row through an index whatever the statistics say: those of a table that is being filled are
-    -- old, and those of a new one are missing.
-    set_config('enable_seqscan', 'off', true),
-    set_config('enable_bitmapscan', 'off', true),
-    set_config('enable_hashjoin', 'off', true),
-    set_config('enable_mergejoin', 'off', true),
-    set_config('jit', 'off', true),
-    -- A policy of row-level security would hide rows, and the page would pass them over. With this, PostgreSQL refuses
-    -- every later statement of the transaction that a policy applies to (42501).
-    set_config('row_security', 'off', true)
+    settings.*
+  FROM (
+{sql/page_settings.sql}
+  ) AS settings
 )
 SELECT
   run.state AS run_state, run.parameters, run.single_batch, run.batch_lane, run.started_at,

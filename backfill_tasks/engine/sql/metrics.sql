@@ -12,10 +12,12 @@ SELECT
   lane.reason IS NOT NULL AND lane.held_until > now() AS held,
   -- How long the lane has not moved though nothing that the ledger knows of holds it back.
   CASE
-    WHEN
-      {on_its_way}
+    WHEN running.run_id IS NOT NULL AND lane.state = 'running' AND lane.number = coalesce(running.only_lane, lane.number)
       THEN greatest(0, extract(epoch FROM now() - greatest(lane.moved_at, lane.held_until)))::float8
   END AS idle
 FROM watched AS run
 LEFT JOIN backfill.lane ON lane.run_id = run.id
+LEFT JOIN (
+{sql/running.sql}
+) AS running ON running.run_id = run.id
 ORDER BY run.started_at, run.id, lane.number

@@ -1,0 +1,45 @@
+"""What can come of a page: it was committed, refused, or put off."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from backfill_tasks.engine.model import Lane, PageMessage, PageResult
+
+Refusal = Literal["superseded", "duplicate", "held", "unknown", "poison"]
+"""Why a page wasn't done.
+
+`superseded`: a newer chain has the lane. `duplicate`: the page was committed before. `held`: the run is not running, or
+the lane has ended. `unknown`: the ledger has no such page to do. `poison`: the page has ended its worker too often.
+"""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The page is in the database, once and for good.
+
+    `next_lane`: where a single batch goes on, if not in this lane.
+    """
+
+    result: PageResult
+    quarantined: int
+    lane_done: bool
+    run_goes_on: bool
+    delay_ms: int
+    next_lane: int | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The page was not done, and nothing was changed. `lane`: as the ledger has it; None if it has none."""
+
+    why: Refusal
+    lane: Lane | None = None
+
+
+@dataclass(frozen=True)
+class PutOff:
+    """The page may not start now; `again` is to be sent in so many seconds."""
+
+    again: PageMessage
+    seconds: float
+    reason: str

@@ -1,0 +1,8 @@
+-- The settings of a transaction that reads a stretch as a page does. Read-only it is made by the caller.
+SELECT
+  set_config('statement_timeout', :limit, true),
+  set_config('lock_timeout', :limit, true),
+  settings.*
+FROM (
+{sql/page_settings.sql}
+) AS settings

@@ -1,0 +1,60 @@
+"""Every SQL file is a whole statement: PostgreSQL prepares it once names and parameters are replaced."""
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+
+import pytest
+from integration.site import Site
+
+from backfill_tasks.backfills.host.sql import quoted
+from backfill_tasks.engine.database import load_sql
+
+#: The packages whose SQL it is, and their folders.
+FOLDERS = {
+    "backfill_tasks.engine": ("sql",),
+    "backfill_tasks.diagnosis": ("sql",),
+    "backfill_tasks.backfills": ("host", "lead_scoring", "message_rollups"),
+}
+
+#: The files with a part, and what that may be.
+PARTS = {
+    "host/lanes.sql": ("lead_scoring/split.sql", "message_rollups/split.sql"),
+    "lead_scoring/verdict.sql": ("lead_scoring/verify.sql", "lead_scoring/verify_full.sql"),
+    "message_rollups/verdict.sql": ("message_rollups/verify.sql", "message_rollups/verify_full.sql"),
+}
+
+#: A table that the sample host doesn't have.
+ON_NEWER_HOSTS = 'CREATE TABLE public."InboxCountsDirty" ("clientId" text PRIMARY KEY, "dirtyAt" timestamp(3))'
+
+#: A parameter, as SQLAlchemy and psql have it; `::text` is none.
+PARAMETER = re.compile(r"(?<![:\w]):(\w+)")
+
+
+def paths() -> Iterator[tuple[str, str, str | None]]:
+    """Each file's package and path, and one of its parts."""
+    for package, folders in FOLDERS.items():
+        for folder in folders:
+            for entry in sorted(files(package).joinpath(folder).iterdir(), key=lambda found: found.name):
+                path = f"{folder}/{entry.name}"
+                if path.endswith(".sql"):
+                    yield from ((package, path, part) for part in PARTS.get(path, (None,)))
+
+
+def numbered(sql: str) -> str:
+    """The statement with $1, $2 … in the place of its named parameters."""
+    code = re.sub(r"--.*", "", sql)
+    names = list(dict.fromkeys(PARAMETER.findall(code)))
+    return PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", code)
+
+
+@pytest.mark.parametrize(("package", "path", "part"), list(paths()))
+def test_file_is_a_statement_that_postgresql_prepares(site: Site, package: str, path: str, part: str | None) -> None:
+    sql = load_sql(package, path).replace("{host}", quoted("public"))
+    if part is not None:
+        sql = sql.replace("{leads}", load_sql(package, part).replace("{host}", quoted("public")))
+
+    with site.host.session() as connection:
+        connection.execute(ON_NEWER_HOSTS)
+        connection.execute(f"PREPARE stored AS {numbered(sql)}".encode())
+        connection.rollback()
