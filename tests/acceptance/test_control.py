@@ -70,7 +70,7 @@ class TestTune:
         done = alone("tune", run, "--limit", "7")
 
         assert_refused(done)
-        assert f"run {run} is cancelled: there is nothing to tune" in done.stderr
+        assert f"run {run} is cancelled: nothing to tune" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["tune", NO_RUN, "--limit", "7"], ["resume", NO_RUN], ["retry", NO_RUN],
@@ -131,7 +131,7 @@ class TestResume:
         done = alone("resume", run)
 
         assert_refused(done)
-        assert "is cancelled: there is nothing to resume" in done.stderr
+        assert "is cancelled: nothing to resume" in done.stderr
 
 
 @pytest.mark.usefixtures("worker")

@@ -21,8 +21,9 @@ from properties.mortality import Died, Reaper, mortal
 from properties.oracle import ENQUEUED, READ, Span, naive_utc
 from sqlalchemy import text
 
-from backfill_tasks.engine.model import UNFINISHED, PageMessage, Run, RunId
+from backfill_tasks.engine.model import PageMessage, Run, RunId
 from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS
+from backfill_tasks.engine.states import UNFINISHED
 
 if TYPE_CHECKING:
     from datetime import datetime

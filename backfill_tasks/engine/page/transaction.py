@@ -197,7 +197,7 @@ class Pages:
                 again = ledger.put_off(connection, message, self.wait_seconds, leave.kind, leave.reason)
                 return PutOff(again, self.wait_seconds, leave.reason)
             case "budget":
-                ledger.set_state(connection, message.run, "paused", reason=leave.reason, who=ledger.who())
+                ledger.move_run(connection, message.run, "paused", by="page", reason=leave.reason)
         return Refused("held", fence.lane)
 
 
