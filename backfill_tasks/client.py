@@ -12,19 +12,20 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import settings
-from backfill_tasks.engine import database, ledger, redis_client, schema
+from backfill_tasks.engine import database, ledger, redis_client, schema, states
 from backfill_tasks.engine.admission.indicators import PageDuration, Reading
 from backfill_tasks.engine.chain import SendError
 from backfill_tasks.engine.connection import driver
 from backfill_tasks.engine.dry_run import DryRun
 from backfill_tasks.engine.encoding import unstorable
 from backfill_tasks.engine.ledger import Event, History
-from backfill_tasks.engine.model import Bounds, Lane, PageMessage, Quarantined, Run, RunId, RunState
+from backfill_tasks.engine.model import Bounds, Lane, PageMessage, Quarantined, Run, RunId
 from backfill_tasks.engine.overlap import Overlap, overlaps, refuse
 from backfill_tasks.engine.quarantine import Tried
 from backfill_tasks.engine.rate import FleetRate, Rate
 from backfill_tasks.engine.replica import Server
 from backfill_tasks.engine.runs import cut, lanes_of, new_id
+from backfill_tasks.engine.states import RunState
 from backfill_tasks.engine.verification import Verification, Verifier
 from backfill_tasks.errors import LedgerError, SeedingError, UsageError
 from backfill_tasks.options import TUNABLE, OptionError, Pace, Parameters, resolve
@@ -270,6 +271,7 @@ class Client:
             SeedingError: the run goes on in the ledger, but Redis failed before all pages were sent; see `start`.
         """
         found = self.run(run)
+        states.require(found.id, found.state, "resume")
         self.require_ledger(to_write=True)
         self.require_host(found)
         self.require_redis()
@@ -285,7 +287,7 @@ class Client:
         """End a run for good, after the pages that are at work. What it did stays.
 
         Raises:
-            UsageError: there is no such run, or it has ended.
+            UsageError: there is no such run, or it is complete.
         """
         found = self.run(run)
         self.parts.runs.cancel(found.id)
@@ -306,10 +308,11 @@ class Client:
         """Try each quarantined item of a run again, in a transaction of its own; those that go through are the run's.
 
         Raises:
-            UsageError: there is no such run.
+            UsageError: there is no such run, or it is cancelled.
             HostError: the host's tables are missing, or this role may not do with them what the backfill must.
         """
         found = self.run(run)
+        states.require(found.id, found.state, "retry")
         self.require_host(found)
         yield from self.parts.retrier.retry(found.id)
 

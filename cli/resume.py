@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from backfill_tasks.engine import checkpoint, ledger, schema
-from backfill_tasks.engine.model import UNFINISHED, RunId
+from backfill_tasks.engine import checkpoint, ledger, schema, states
+from backfill_tasks.engine.model import RunId
+from backfill_tasks.engine.states import UNFINISHED
 from backfill_tasks.errors import CheckpointError, UsageError
 from backfill_tasks.options import RUN_OPTIONS, TUNABLE, check
 from backfill_tasks.registry import DEFAULT, KINDS
@@ -58,6 +59,7 @@ def _go_on(session: Session, run_options: RunOptions, run: RunId) -> int:
         checkpoint.require_writable(run_options.state_file)
     client, rate = session.client, run_options.order.rate
     own = client.run(run)
+    states.require(run, own.state, "resume")  # before the rate is set
     client.require_host(own)
     _refuse_differences(run_options, run, own.parameters.as_json())
     say_the_new_rate(rate, client.require_room(rate, lanes=len(own.lanes)))

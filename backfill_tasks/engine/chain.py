@@ -193,15 +193,12 @@ class Chain:
         self.live.place(run, lane)
         self.send(first, 0.0)
 
-    def reseed(self, run: RunId, numbers: list[int]) -> list[int]:
-        """Begin new chains in these lanes of a running run; answers those that had not come to their end."""
+    def reseed(self, run: RunId, numbers: list[int]) -> None:
+        """Start new chains in these lanes of a running run, but for those that have ended."""
         with self.engine.begin() as connection:
-            ledger.raise_generations(connection, run, numbers)
-            found = ledger.read_run(connection, run)
-        lanes = [lane for lane in found.lanes if lane.number in numbers and lane.state == "running"] if found else []
+            lanes = ledger.reseed(connection, run, numbers)
         for lane in lanes:
             self.seed(run, lane)
-        return [lane.number for lane in lanes]
 
     def revive(self, stalled: ledger.StalledLane) -> bool:
         """Begin a new chain in a lane that stands; False if it has moved or ended since it was seen to."""

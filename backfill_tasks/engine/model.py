@@ -7,17 +7,12 @@ from datetime import datetime
 from typing import Any, Literal, NewType
 
 from backfill_tasks.engine.refusal import Refusal
+from backfill_tasks.engine.states import ENDED, LaneState, RunState
 from backfill_tasks.errors import MalformedError
 from backfill_tasks.options import Parameters
 
 RunId = NewType("RunId", str)
 Mode = Literal["dry-run", "apply"]
-RunState = Literal["running", "paused", "cancelled", "complete", "failed"]
-LaneState = Literal["running", "done", "failed"]
-
-#: What an operator may still resume: everything that is neither complete nor cancelled.
-UNFINISHED: tuple[RunState, ...] = ("running", "paused", "failed")
-ENDED: tuple[RunState, ...] = ("cancelled", "complete", "failed")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from sqlalchemy import Connection
 
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.contract import Backfill
-from backfill_tasks.engine.model import RunId, RunState
+from backfill_tasks.engine.model import RunId
+from backfill_tasks.engine.states import RunState
 from backfill_tasks.errors import UsageError
 from backfill_tasks.options import Values
 

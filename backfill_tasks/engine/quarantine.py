@@ -7,7 +7,7 @@ from typing import Literal
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.engine import ledger
+from backfill_tasks.engine import ledger, states
 from backfill_tasks.engine.admission.gate import Denied, Gate
 from backfill_tasks.engine.contract import Backfill, PageContext, RowChanged
 from backfill_tasks.engine.database import is_transient, reason, whole_reason
@@ -39,13 +39,19 @@ class Retrier:
     statement_ms: int
 
     def retry(self, run: RunId) -> Generator[Tried]:
-        """Try every quarantined item of a run once, each in a transaction of its own, whatever state the run is in.
+        """Try every quarantined item of a run once, each in a transaction of its own.
 
         Safe to repeat, and beside the run itself: an item is taken out of quarantine in the transaction that does it.
         What holds pages back (pressure, bounds on jobs, a passing error) holds these back too: the first that is held
         is the last. However it ends, what went through is noted as an event.
+
+        Raises:
+            WrongStateError: the run is cancelled. Cancelled during the retry, it gets no further item.
         """
         with self.engine.begin() as connection:
+            state = ledger.hold_run(connection, run)
+            if state is not None:
+                states.require(run, state, "retry")
             waiting = ledger.quarantined(connection, run, most=None)
         gone = 0
         try:
@@ -85,6 +91,7 @@ class Retrier:
             fence = ledger.fence(connection, message, lock_ms=self.lock_ms, statement_ms=self.statement_ms)
             if fence is None:
                 return None
+            states.require(run, fence.run_state, "retry")
             backfill = self.backfills[fence.parameters.backfill]
             leave = self.gate.ask(connection, run, fence, backfill, size=1, ended=True)
             if isinstance(leave, Denied):

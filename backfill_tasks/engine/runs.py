@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from backfill_tasks.engine import ledger, schema
+from backfill_tasks.engine import ledger, schema, states
 from backfill_tasks.engine.chain import Chain
 from backfill_tasks.engine.contract import Backfill
-from backfill_tasks.engine.model import UNFINISHED, Bounds, Lane, Run, RunId, RunState
+from backfill_tasks.engine.model import Bounds, Lane, Run, RunId
 from backfill_tasks.engine.overlap import overlaps, refuse
+from backfill_tasks.engine.states import Command
 from backfill_tasks.errors import UsageError
 from backfill_tasks.options import Parameters
 
@@ -78,41 +79,43 @@ class Runs:
         return new.id
 
     def resume(self, run: RunId, *, single_batch: bool = False) -> list[int]:
-        """Go on with an unfinished run from where the ledger has it; answers the lanes whose place Redis had lost.
+        """Resume a run from where the ledger has it; return the lanes whose cursor Redis had lost.
 
-        A lane without a page had none to lose: that of a single batch which was not its turn was never placed.
+        A lane without a page had none to lose: a single batch doesn't place the lanes whose turn hasn't come.
 
         Safe whatever became of its tasks: those that are still on their way are of an older generation and do nothing.
+        A run that is running is reseeded, too.
 
         Raises:
             UsageError: the run is complete or cancelled, or there is none.
         """
         before = self.read(run)
-        if before.state not in UNFINISHED:
-            raise UsageError(f"run {run} is {before.state}: there is nothing to resume")
-        unended = [lane for lane in before.lanes if lane.state != "done"]
-        lost = [lane.number for lane in unended if lane.page and self.chain.live.read(run, lane.number) is None]
-        seeded = unended[:1] if single_batch else unended
-        batch_lane = seeded[0].number if single_batch and seeded else None
+        states.require(run, before.state, "resume")
+        left = [lane for lane in before.lanes if lane.state in states.UNFINISHED_LANES]
+        lost = [lane.number for lane in left if lane.page and self.chain.live.read(run, lane.number) is None]
         with self.engine.begin() as connection:
-            ledger.reopen(connection, run, single_batch=single_batch, batch_lane=batch_lane)
-            ledger.note(connection, run, "resumed", {"old": before.state, "lost_lanes": lost}, who=ledger.who())
-        if not self.chain.reseed(run, [lane.number for lane in seeded]):
+            lanes = ledger.hold_lanes(connection, run)
+            _require(connection, run, "resume")
+            seeded = ledger.resume(connection, run, lanes, single_batch=single_batch, lost_lanes=lost)
+        for lane in seeded:
+            self.chain.seed(run, lane)
+        if not seeded:
             self.chain.finish(run)
         return lost
 
     def tune(self, run: RunId, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Change what may be changed of a run's parameters; answers what was, by name: old and new.
+        """Change what may be changed of a run's parameters; return what was changed, by name: old and new.
 
         Raises:
             UsageError: there is no such run, it has ended, or one of its own parameters is at odds with a change.
         """
-        before = self.read(run)
-        if before.state not in UNFINISHED:
-            raise UsageError(f"run {run} is {before.state}: there is nothing to tune")
-        if changes.get("jobs_per_minute") is not None and before.parameters.options.get("delay_ms"):
-            raise UsageError(f"run {run} has --delay-ms, which says when its jobs are due: --jobs-per-minute can't too")
+        spread_by_delay = self.read(run).parameters.options.get("delay_ms")
         with self.engine.begin() as connection:
+            _require(connection, run, "tune")
+            if changes.get("jobs_per_minute") is not None and spread_by_delay:
+                raise UsageError(
+                    f"run {run} has --delay-ms, which says when its jobs are due: --jobs-per-minute can't too"
+                )
             return ledger.tune(connection, run, changes)
 
     def note_all(self, name: str, detail: Mapping[str, Any], *, who: str | None = None) -> None:
@@ -125,12 +128,24 @@ class Runs:
                 ledger.note(connection, run, name, detail, who=who or ledger.who())
 
     def pause(self, run: RunId, reason: str) -> bool:
-        """Let every lane end after the page that it is at; False if the run was paused or had ended."""
-        return self._set_state(run, "paused", reason)
+        """Let every lane stop after the page that it is at; False if the run is paused already.
+
+        Raises:
+            UsageError: the run has failed, is complete or cancelled, or there is none.
+        """
+        with self.engine.begin() as connection:
+            _require(connection, run, "pause")
+            return ledger.move_run(connection, run, "paused", by="operator", reason=reason)
 
     def cancel(self, run: RunId) -> bool:
-        """End a run for good, after the pages that are at work; False if it had ended."""
-        cancelled = self._set_state(run, "cancelled", "cancelled by command")
+        """End a run for good, after the pages that are at work; False if it is cancelled already.
+
+        Raises:
+            UsageError: the run is complete, or there is none.
+        """
+        with self.engine.begin() as connection:
+            _require(connection, run, "cancel")
+            cancelled = ledger.move_run(connection, run, "cancelled", by="operator", reason="cancelled by command")
         if cancelled:
             self.chain.live.forget(run, len(self.read(run).lanes))
         return cancelled
@@ -144,7 +159,7 @@ class Runs:
         with self.engine.begin() as connection:
             found = ledger.read_run(connection, run)
         if found is None:
-            raise UsageError(f"there is no run {run}: `backfill runs` lists them")
+            raise _unknown(run)
         return found
 
     def lost(self, *, stalled_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StalledLane]:
@@ -172,7 +187,14 @@ class Runs:
             logger.warning("lane stood, seeded again: run=%s lane=%d page=%d", lane.run, lane.lane, lane.page)
         return seeded
 
-    def _set_state(self, run: RunId, state: RunState, reason: str) -> bool:
-        self.read(run)
-        with self.engine.begin() as connection:
-            return ledger.set_state(connection, run, state, reason=reason, who=ledger.who())
+
+def _require(connection: Connection, run: RunId, command: Command) -> None:
+    """Lock a run and raise UsageError unless it exists and its state allows a command."""
+    state = ledger.hold_run(connection, run)
+    if state is None:
+        raise _unknown(run)
+    states.require(run, state, command)
+
+
+def _unknown(run: RunId) -> UsageError:
+    return UsageError(f"there is no run {run}: `backfill runs` lists them")

@@ -8,8 +8,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from backfill_tasks.engine.admission.indicators import Answer, Reading, Unit
-from backfill_tasks.engine.model import LaneState, RunState
 from backfill_tasks.engine.rate import Rate
+from backfill_tasks.engine.states import LaneState, RunState
 from backfill_tasks.monitoring.queries import BUCKETS, WatchedRun
 from backfill_tasks.monitoring.stalls import Stall
 

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Row
 
 from backfill_tasks.engine.database import statement
 from backfill_tasks.engine.ledger.rows import sql_file
-from backfill_tasks.engine.model import UNFINISHED, LaneState, RunId, RunState
+from backfill_tasks.engine.model import RunId
+from backfill_tasks.engine.states import UNFINISHED, LaneState, RunState
 
 #: How many runs are shown: the newest of those that may still go on, and the newest of all.
 _MOST_UNFINISHED, _NEWEST = 20, 10

@@ -9,7 +9,8 @@ from sqlalchemy.exc import DBAPIError
 from backfill_tasks.diagnosis import Diagnoser, needs_reason
 from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.database import begin_read_only
-from backfill_tasks.engine.model import UNFINISHED, Lane, Run, RunId
+from backfill_tasks.engine.model import Lane, Run, RunId
+from backfill_tasks.engine.states import UNFINISHED
 from backfill_tasks.monitoring.queries import watched_runs
 from backfill_tasks.settings import Settings
 from backfill_tasks.wiring import Parts

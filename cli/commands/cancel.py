@@ -17,6 +17,6 @@ def cancel(session: Session, run: str) -> None:
     """
     found = session.client.run(run)
     if not session.parts.runs.cancel(found.id):
-        click.echo(f"Run {found.id} was {found.state} already.")
+        click.echo(f"Run {found.id} was cancelled already.")
         return
     click.echo(f"Run {found.id} is cancelled. What it did stays.")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from backfill_tasks.engine.model import RunId
+from backfill_tasks.engine.states import IllegalTransitionError
 from backfill_tasks.errors import UsageError
 from cli.context import Session
 
@@ -26,11 +27,21 @@ def pause(session: Session, run: str | None, *, every: bool) -> None:
     """
     if every == (run is not None):
         raise UsageError("name one run, or give --all")
-    for each in _running(session) if every else [session.client.run(run).id]:
-        if session.parts.runs.pause(each, "paused by command"):
-            click.echo(f"Run {each} is paused. Go on with: backfill resume {each}")
-        else:
-            click.echo(f"Run {each} was {session.parts.runs.read(each).state} already.")
+    if not every:
+        _pause(session, session.client.run(run).id)
+        return
+    for each in _running(session):
+        try:
+            _pause(session, each)
+        except IllegalTransitionError as ended:  # since it was listed; the others are still to be paused
+            click.echo(f"Run {each} was {ended.state} already.")
+
+
+def _pause(session: Session, run: RunId) -> None:
+    if session.parts.runs.pause(run, "paused by command"):
+        click.echo(f"Run {run} is paused. Go on with: backfill resume {run}")
+    else:
+        click.echo(f"Run {run} was paused already.")
 
 
 def _running(session: Session) -> Sequence[RunId]:

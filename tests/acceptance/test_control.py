@@ -70,7 +70,7 @@ class TestTune:
         done = alone("tune", run, "--limit", "7")
 
         assert_refused(done)
-        assert f"run {run} is cancelled: there is nothing to tune" in done.stderr
+        assert f"run {run} is cancelled: nothing to tune" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["tune", NO_RUN, "--limit", "7"], ["resume", NO_RUN], ["retry", NO_RUN],
@@ -83,6 +83,57 @@ def test_a_run_that_does_not_exist_is_said(alone: Backfill, run: str, inhabited:
     assert_refused(done)
     assert f"there is no run {NO_RUN}" in done.stderr
     assert inhabited.contents() == before
+
+
+class TestPause:
+    def test_says_so_where_the_run_is_paused_already(self, alone: Backfill, run: str) -> None:
+        alone("pause", run)
+
+        done = alone("pause", run)
+
+        assert (done.returncode, done.stdout) == (0, f"Run {run} was paused already.\n")
+        assert names(alone, run) == ["started", "paused"]
+
+    def test_leaves_a_failed_run_as_it_is_and_says_what_to_type(
+        self, alone: Backfill, run: str, inhabited: Host
+    ) -> None:
+        inhabited.execute("UPDATE backfill.run SET state = 'failed', reason = 'lane 1: no right', finished_at = now()")
+        before = inhabited.column("SELECT run FROM backfill.run")
+
+        done = alone("pause", run)
+
+        assert_refused(done)
+        assert done.stderr == (
+            f"backfill: run {run} has failed: nothing to pause;"
+            f" `backfill resume {run}` continues it, `backfill cancel {run}` ends it\n"
+        )
+        assert inhabited.column("SELECT run FROM backfill.run") == before
+
+    def test_of_a_complete_run_is_refused(self, alone: Backfill, run: str, inhabited: Host) -> None:
+        inhabited.execute("UPDATE backfill.run SET state = 'complete', finished_at = now()")
+
+        done = alone("pause", run)
+
+        assert_refused(done)
+        assert f"run {run} is complete: nothing to pause; `backfill verify {run}` checks it" in done.stderr
+
+
+class TestCancel:
+    def test_of_a_complete_run_is_refused(self, alone: Backfill, run: str, inhabited: Host) -> None:
+        inhabited.execute("UPDATE backfill.run SET state = 'complete', finished_at = now()")
+
+        done = alone("cancel", run)
+
+        assert_refused(done)
+        assert f"run {run} is complete: nothing to cancel; `backfill verify {run}` checks it" in done.stderr
+
+    def test_takes_what_its_run_has_in_quarantine_out_of_reach(self, alone: Backfill, run: str) -> None:
+        alone("cancel", run)
+
+        done = alone("retry", run)
+
+        assert_refused(done)
+        assert f"run {run} is cancelled: nothing to retry; `backfill run` starts another" in done.stderr
 
 
 class TestPauseAll:
@@ -131,7 +182,7 @@ class TestResume:
         done = alone("resume", run)
 
         assert_refused(done)
-        assert "is cancelled: there is nothing to resume" in done.stderr
+        assert "is cancelled: nothing to resume" in done.stderr
 
 
 @pytest.mark.usefixtures("worker")

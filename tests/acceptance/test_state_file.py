@@ -105,7 +105,7 @@ def test_the_ledger_wins_over_an_older_file(backfill: Backfill, worker: Worker) 
     done = backfill("run", "--resume", "--state-file", FILE)
 
     assert_refused(done)
-    assert f"run {run} is complete: there is nothing to resume" in done.stderr
+    assert f"run {run} is complete: nothing to resume" in done.stderr
 
 
 def test_a_file_that_is_missing_is_said_and_the_newest_unfinished_run_goes_on(alone: Backfill) -> None:

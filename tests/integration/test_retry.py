@@ -1,15 +1,15 @@
 """Retry: quarantined leads again. Those that go through are counted as if they had never failed."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import get_args
 
 import pytest
 from integration.site import Site
 from unbounded import only
 
 from backfill_tasks.engine import ledger
-from backfill_tasks.engine.model import Run, RunState
+from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.quarantine import Tried
+from backfill_tasks.engine.states import RunState
 from backfill_tasks.options import Pace
 
 LEADS = ("lead-1", "lead-2", "lead-3", "lead-4", "lead-5")
@@ -92,8 +92,8 @@ class TestLeadsThatGoThrough:
         assert strict_site.read(run.id).ordinal == 5
         assert len(set(strict_site.host.due_times())) == 5
 
-    @pytest.mark.parametrize("state", get_args(RunState))
-    def test_go_through_whatever_state_the_run_is_in(self, strict_site: Site, state: RunState) -> None:
+    @pytest.mark.parametrize("state", ["running", "paused", "failed", "complete"])
+    def test_go_through_in_every_state_but_cancelled(self, strict_site: Site, state: RunState) -> None:
         run = quarantined(strict_site)
         strict_site.host.do("UPDATE backfill.run SET state = %s", state)
 

@@ -61,14 +61,14 @@ class TestTune:
         run = started(site)
         site.deliver_all()
 
-        with pytest.raises(UsageError, match=r"is complete: there is nothing to tune"):
+        with pytest.raises(UsageError, match=r"is complete: nothing to tune"):
             site.runs.tune(run.id, {"limit": 20})
 
     def test_a_cancelled_run_is_refused(self, site: Site) -> None:
         run = started(site)
         site.runs.cancel(run.id)
 
-        with pytest.raises(UsageError, match=r"is cancelled: there is nothing to tune"):
+        with pytest.raises(UsageError, match=r"is cancelled: nothing to tune"):
             site.runs.tune(run.id, {"limit": 20})
 
     def test_jobs_per_minute_is_refused_where_a_delay_says_when_they_are_due(self, site: Site) -> None:

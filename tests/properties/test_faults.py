@@ -21,8 +21,9 @@ from properties.mortality import Died, Reaper, mortal
 from properties.oracle import ENQUEUED, READ, Span, naive_utc
 from sqlalchemy import text
 
-from backfill_tasks.engine.model import UNFINISHED, PageMessage, Run, RunId
+from backfill_tasks.engine.model import PageMessage, Run, RunId
 from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS
+from backfill_tasks.engine.states import UNFINISHED, IllegalTransitionError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -113,8 +114,8 @@ class Faults(RuleBasedStateMachine):
         """Between the commit of a page and the sending of the next."""
         message = self.waiting.pop(index % len(self.waiting))
         acts: dict[str, Callable[[], object]] = {
-            "pause": lambda: self.runs.pause(self._run, "paused in the midst of a page"),
-            "cancel": lambda: self.may_cancel and self.runs.cancel(self._run),
+            "pause": lambda: self._command(lambda: self.runs.pause(self._run, "paused in the midst of a page")),
+            "cancel": lambda: self.may_cancel and self._command(lambda: self.runs.cancel(self._run)),
             "resume": lambda: self._read().state in UNFINISHED and self.runs.resume(self._run),
             "watchdog": self._watch,
             "duplicate": lambda: self._deliver(message),
@@ -173,7 +174,7 @@ class Faults(RuleBasedStateMachine):
     @precondition(lambda self: self.may_cancel)
     @rule(steps=deaths)
     def cancel(self, steps: int | None) -> None:
-        self._act(lambda: self.runs.cancel(self._run), dies_after=steps)
+        self._act(lambda: self._command(lambda: self.runs.cancel(self._run)), dies_after=steps)
 
     @rule(steps=deaths)
     def let_the_watchdog_look(self, steps: int | None) -> None:
@@ -184,11 +185,12 @@ class Faults(RuleBasedStateMachine):
     def give_a_message_up(self, index: int, *, one_that_is_awaited: bool) -> None:
         """As far as this delivery of it knows, its page met passing trouble too often."""
         message = self.sent[index % len(self.sent)]
-        lane = self._read().lanes[message.lane - 1]
+        run = self._read()
+        lane = run.lanes[message.lane - 1]
         awaited = (message.generation, message.page) == (lane.generation, lane.page + 1)
         if awaited and not one_that_is_awaited:
             return
-        stopped = awaited and lane.state == "running"
+        stopped = awaited and lane.state == "running" and run.state in UNFINISHED
         if stopped:
             self.given_up.add((message.lane, message.page))
         step = self._act(lambda: self.runs.chain.stop(message, "given up by a test"))
@@ -360,6 +362,13 @@ class Faults(RuleBasedStateMachine):
         with self.runs.engine.begin() as connection:
             found: int | None = connection.execute(text(query), {"run": self._run}).scalar_one()
         return found
+
+    def _command(self, command: Callable[[], bool]) -> bool | None:
+        """Let an operator type a command; None if the run's state doesn't allow it any more."""
+        try:
+            return command()
+        except IllegalTransitionError:
+            return None
 
     def _watch(self, *, dies_after: int | None = None) -> None:
         held = {message.task_id for message in self.waiting}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from unit.runs import START, run_of
 
-from backfill_tasks.engine.model import Bounds, Lane, LaneState, PageMessage, Run, RunId, RunState
+from backfill_tasks.engine.model import Bounds, Lane, PageMessage, Run, RunId
+from backfill_tasks.engine.states import LaneState, RunState
 from backfill_tasks.options import Parameters
 
 PARAMETERS = Parameters("lead-scoring", 500, 2, "a", 10, {"client_ids": ["c"], "rescore_all": True, "delay_ms": 3})

@@ -11,8 +11,9 @@ from unbounded import only
 from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.backfills.message_rollups import MessageRollups
 from backfill_tasks.engine.ledger import Event
-from backfill_tasks.engine.model import Bounds, Lane, Mode, Quarantined, Run, RunId, RunState
+from backfill_tasks.engine.model import Bounds, Lane, Mode, Quarantined, Run, RunId
 from backfill_tasks.engine.outcome import Outcome
+from backfill_tasks.engine.states import RunState
 from backfill_tasks.engine.verification import Verification
 from backfill_tasks.options import Parameters
 from cli import render

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from backfill_tasks.engine import states
 from backfill_tasks.engine.ledger.quarantine import count_quarantined, quarantined
 from backfill_tasks.engine.ledger.reading import Event, events, read_run
 from backfill_tasks.engine.ledger.rows import sql_file
@@ -20,9 +21,9 @@ _PAGES_EACH = 2
 #: The shortest time that a run is taken to have lasted.
 _LEAST = timedelta(milliseconds=1)
 
-#: The events from which on a run stands, and those with which that ends.
-_STOPS = frozenset({"paused", "failed"})
-_ENDS = frozenset({"resumed", "complete", "cancelled"})
+#: The events that halt a run, and those that end the halt.
+_STOPS = frozenset(each.event for each in states.RUN if each.new in states.HALTED)
+_ENDS = frozenset(each.event for each in states.RUN if each.new not in states.HALTED)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from backfill_tasks.engine import batch
 from backfill_tasks.engine.database import statement
 from backfill_tasks.engine.encoding import as_json
 from backfill_tasks.engine.ledger.quarantine import keep
-from backfill_tasks.engine.ledger.rows import lane_of, note, sql_file, who
-from backfill_tasks.engine.ledger.runs import set_state
-from backfill_tasks.engine.model import Lane, PageMessage, PageResult, Quarantined, RunId, RunState
+from backfill_tasks.engine.ledger.rows import lane_of, sql_file
+from backfill_tasks.engine.ledger.transitions import hold_lanes, move_lanes, move_run
+from backfill_tasks.engine.model import Lane, PageMessage, PageResult, Quarantined, RunId
+from backfill_tasks.engine.states import RunState
 from backfill_tasks.options import Parameters
 
 
@@ -130,13 +131,16 @@ def record(
             {"run": message.run, "numbered": result.numbered, "due_at": result.due_at},
         )
     keep(connection, message, quarantined)
+    lane_done = result.cursor == found.lane.bounds.upper
+    if lane_done:
+        move_lanes(connection, message.run, [found.lane], "done", by="page")
     if not found.single_batch:
         return None
     ends = batch.ends_with(message.page, result.counts)
-    if result.cursor == found.lane.bounds.upper and not ends:
+    if lane_done and not ends:
         return _next_lane_of_the_batch(connection, message.run)
     if ends and _is_unended(connection, message.run):
-        set_state(connection, message.run, "paused", reason=batch.reason(result.counts), who=who())
+        move_run(connection, message.run, "paused", by="page", reason=batch.reason(result.counts))
     return None
 
 
@@ -182,30 +186,14 @@ def _hold(
 
 
 def fail_lane(connection: Connection, message: PageMessage, reason: str) -> bool:
-    """Stop a lane for a reason; False if a newer chain has it, its page is done, or it stopped before."""
-    stopped = connection.execute(
-        statement(
-            "UPDATE backfill.lane SET state = 'failed', reason = :reason WHERE run_id = :run AND number = :lane"
-            " AND generation = :generation AND page = :page - 1 AND state = 'running' RETURNING 1"
-        ),
-        {
-            "run": message.run,
-            "lane": message.lane,
-            "page": message.page,
-            "generation": message.generation,
-            "reason": reason,
-        },
-    ).one_or_none()
-    if stopped is None:
-        return False
-    note(
-        connection,
-        message.run,
-        "lane failed",
-        {"lane": message.lane, "page": message.page, "reason": reason},
-        who=who(),
-    )
-    return True
+    """Stop the lane that waits for a page; False if it has ended or waits for another, or if its run is finished."""
+    held = [
+        lane
+        for lane in hold_lanes(connection, message.run, [message.lane])
+        if (lane.generation, lane.page + 1) == (message.generation, message.page)
+    ]
+    detail = {"page": message.page, "reason": reason}
+    return bool(move_lanes(connection, message.run, held, "failed", by="page", reason=reason, detail=detail))
 
 
 def _next_lane_of_the_batch(connection: Connection, run: RunId) -> int | None:

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from backfill_tasks.engine.contract import PageClaim
 from backfill_tasks.engine.database import load_sql, statement
 from backfill_tasks.engine.ledger.rows import lane_of
-from backfill_tasks.engine.model import UNFINISHED, Lane, Run, RunId, RunState
+from backfill_tasks.engine.model import Lane, Run, RunId
+from backfill_tasks.engine.states import HALTED, UNFINISHED, UNFINISHED_LANES, RunState
 from backfill_tasks.options import Parameters
 
 
@@ -86,10 +87,10 @@ def unfinished(connection: Connection, backfill: str) -> list[Unfinished]:
     rows = connection.execute(
         statement(
             "SELECT id, state, parameters FROM backfill.run WHERE backfill = :backfill AND state = ANY (:states)"
-            " AND EXISTS (SELECT FROM backfill.lane WHERE run_id = run.id AND lane.state <> 'done')"
+            " AND EXISTS (SELECT FROM backfill.lane WHERE run_id = run.id AND lane.state = ANY (:lanes))"
             " ORDER BY started_at DESC, id DESC"
         ),
-        {"backfill": backfill, "states": list(UNFINISHED)},
+        {"backfill": backfill, "states": list(UNFINISHED), "lanes": list(UNFINISHED_LANES)},
     )
     return [Unfinished(RunId(row.id), row.state, row.parameters) for row in rows]
 
@@ -104,15 +105,15 @@ class Forgotten:
 
 
 def forgotten(connection: Connection, seconds: float) -> list[Forgotten]:
-    """The runs that are paused or failed and to which nothing has happened for so many seconds, the oldest first."""
+    """The runs that wait for an operator and to which nothing has happened for so many seconds, the oldest first."""
     rows = connection.execute(
         statement(
             "SELECT run.id, run.state, max(event.at) AS since"
             " FROM backfill.run JOIN backfill.event ON event.run_id = run.id"
-            " WHERE run.state IN ('paused', 'failed') GROUP BY run.id"
+            " WHERE run.state = ANY (:states) GROUP BY run.id"
             " HAVING max(event.at) < now() - :seconds * interval '1 second' ORDER BY since, run.id"
         ),
-        {"seconds": seconds},
+        {"seconds": seconds, "states": list(HALTED)},
     )
     return [Forgotten(RunId(row.id), row.state, row.since) for row in rows]
 

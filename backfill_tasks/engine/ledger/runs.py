@@ -1,15 +1,17 @@
-"""A run's life: written, moved from state to state, tuned, seeded again, ended."""
+"""A run's life: written, tuned, resumed, reseeded, finished."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from backfill_tasks.engine.database import statement
 from backfill_tasks.engine.encoding import as_json
-from backfill_tasks.engine.ledger.rows import lane_of, note, sql_file, who
-from backfill_tasks.engine.model import UNFINISHED, Lane, PageMessage, RunId, RunState
+from backfill_tasks.engine.ledger.rows import note, sql_file, who
+from backfill_tasks.engine.ledger.transitions import hold_lanes, hold_run, move_lanes, move_run
+from backfill_tasks.engine.model import Lane, PageMessage, RunId
+from backfill_tasks.engine.states import UNFINISHED_LANES, RunState
 from backfill_tasks.options import Parameters
 
 
@@ -95,77 +97,76 @@ def create(connection: Connection, new: NewRun, *, detail: Mapping[str, Any] | N
     note(connection, new.id, "started", started, who=who())
 
 
-def set_state(connection: Connection, run: RunId, state: RunState, *, reason: str | None, who: str) -> bool:
-    """Move a run to another state and note it; False if it has ended, or is in that state already."""
-    ended = state == "cancelled"
-    row = connection.execute(
-        statement(
-            "UPDATE backfill.run SET state = :state, reason = :reason,"
-            " finished_at = CASE WHEN :ended THEN date_trunc('milliseconds', now()) END"
-            " FROM (SELECT state FROM backfill.run WHERE id = :run FOR NO KEY UPDATE) AS old"
-            " WHERE id = :run AND run.state = ANY (:from) AND run.state <> :state RETURNING old.state"
-        ),
-        {"run": run, "state": state, "reason": reason, "ended": ended, "from": list(UNFINISHED)},
-    ).one_or_none()
-    if row is None:
-        return False
-    note(connection, run, state, {"old": row.state, "new": state, "reason": reason}, who=who)
-    return True
-
-
 def finish(connection: Connection, run: RunId) -> RunState | None:
-    """End a run whose lanes have all ended, and answer how; None if some have not, or it had ended before."""
-    state: RunState | None = connection.execute(sql_file("finish"), {"run": run}).scalar()
-    if state is not None:
-        note(connection, run, state, {}, who=who())
-    return state
+    """End a run that nothing moves any more, and return how it ended; None if it goes on, is halted or had ended.
+
+    The run is locked before its lanes are read, so a resume at the same time comes either before or after.
+    """
+    hold_run(connection, run)
+    for each in _ended(connection, [run]):
+        new: RunState = "failed" if each.failed else "complete"
+        if move_run(connection, run, new, by="finisher", reason=each.reason):
+            return new
+    return None
 
 
-def raise_generations(connection: Connection, run: RunId, lanes: Sequence[int]) -> None:
-    """Begin a new chain in each of these lanes that has not come to its end: older tasks become no-ops."""
+def unended(connection: Connection) -> list[RunId]:
+    """Return running runs that nothing moves any more: the process that should have finished them died before."""
+    return [RunId(each.id) for each in _ended(connection, running(connection))]
+
+
+def _ended(connection: Connection, runs: Sequence[RunId]) -> Sequence[Row[Any]]:
+    return connection.execute(sql_file("ended"), {"runs": list(runs)}).all()
+
+
+def resume(
+    connection: Connection, run: RunId, held: Sequence[Lane], *, single_batch: bool, lost_lanes: Sequence[int]
+) -> list[Lane]:
+    """Make a run a running one and reseed its lanes that are left; return these lanes.
+
+    Args:
+        connection: in a transaction that has locked all the run's lanes first, and then the run.
+        run: the run; nothing is changed if its state doesn't allow this.
+        held: all its lanes.
+        single_batch: whether only the first lane that is left is reseeded, and may move.
+        lost_lanes: the lanes whose cursor Redis had lost, for the event.
+    """
+    left = [lane for lane in held if lane.state in UNFINISHED_LANES]
+    seeded = left[:1] if single_batch else left
+    if not move_run(connection, run, "running", by="operator", detail={"lost_lanes": list(lost_lanes)}):
+        return []
     connection.execute(
-        statement(
-            "UPDATE backfill.lane SET generation = generation + 1, state = 'running', reason = NULL, moved_at = now(),"
-            " held_until = now(), waits = 0 WHERE run_id = :run AND number = ANY (:lanes) AND state <> 'done'"
-        ),
-        {"run": run, "lanes": list(lanes)},
+        statement("UPDATE backfill.run SET single_batch = :single, batch_lane = :batch_lane WHERE id = :run"),
+        {"run": run, "single": single_batch, "batch_lane": seeded[0].number if single_batch and seeded else None},
     )
+    return move_lanes(connection, run, seeded, "running", by="operator")
+
+
+def reseed(connection: Connection, run: RunId, lanes: Sequence[int]) -> list[Lane]:
+    """Start a new chain in these lanes of a running run, and return those that had not ended."""
+    return move_lanes(connection, run, hold_lanes(connection, run, lanes), "running", by="page")
 
 
 def revive(connection: Connection, stalled: StalledLane) -> Lane | None:
-    """Begin a new chain in a lane that stands; None if since it was seen to, it has moved, ended or been seeded."""
-    row = connection.execute(
-        statement(
-            "UPDATE backfill.lane SET generation = generation + 1, reason = NULL, held_until = now(),"
-            " waits = 0 WHERE run_id = :run AND number = :lane AND generation = :generation AND page = :page"
-            " AND state = 'running' RETURNING *"
-        ),
-        {
-            "run": stalled.run,
-            "lane": stalled.lane,
-            "page": stalled.page,
-            "generation": stalled.generation,
-        },
-    ).one_or_none()
-    if row is None:
-        return None
-    detail = {"lane": stalled.lane, "page": stalled.page, "reason": "its task was lost"}
-    note(connection, stalled.run, "lane seeded again", detail, who=who())
-    return lane_of(row)
+    """Start a new chain in a stalled lane; None if it has moved or ended since, or its run is no longer running."""
+    held = [
+        lane
+        for lane in hold_lanes(connection, stalled.run, [stalled.lane])
+        if (lane.generation, lane.page) == (stalled.generation, stalled.page)
+    ]
+    detail = {"page": stalled.page, "reason": "its task was lost"}
+    return next(iter(move_lanes(connection, stalled.run, held, "running", by="watchdog", detail=detail)), None)
 
 
 def tune(connection: Connection, run: RunId, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Change an unfinished run's parameters and note it; answers what was changed, old and new.
+    """Change the parameters of a run that the caller has locked, and note it; return what was changed, old and new.
 
-    Pages that are at work end as they began; the next ones go by the new values. Empty if the run has ended.
+    Pages that are at work end as they began; the next ones go by the new values.
     """
-    row = connection.execute(
-        statement("SELECT parameters FROM backfill.run WHERE id = :run AND state = ANY (:from) FOR NO KEY UPDATE"),
-        {"run": run, "from": list(UNFINISHED)},
-    ).one_or_none()
-    if row is None:
-        return {}
-    changed = {name: (row.parameters[name], new) for name, new in changes.items() if row.parameters[name] != new}
+    own = connection.execute(
+        statement("SELECT parameters FROM backfill.run WHERE id = :run"), {"run": run}
+    ).scalar_one()
+    changed = {name: (own[name], new) for name, new in changes.items() if own[name] != new}
     if changed:
         connection.execute(
             statement("UPDATE backfill.run SET parameters = parameters || CAST(:new AS jsonb) WHERE id = :run"),
@@ -173,22 +174,6 @@ def tune(connection: Connection, run: RunId, changes: Mapping[str, Any]) -> dict
         )
         note(connection, run, "tuned", {name: list(both) for name, both in changed.items()}, who=who())
     return changed
-
-
-def reopen(connection: Connection, run: RunId, *, single_batch: bool, batch_lane: int | None) -> None:
-    """Make an unfinished run a running one again; `batch_lane`: the only lane that may move (None: all)."""
-    connection.execute(
-        statement(
-            "UPDATE backfill.run SET state = 'running', reason = NULL, finished_at = NULL,"
-            " single_batch = :single_batch, batch_lane = :batch_lane WHERE id = :run AND state = ANY (:unfinished)"
-        ),
-        {
-            "run": run,
-            "single_batch": single_batch,
-            "batch_lane": batch_lane,
-            "unfinished": list(UNFINISHED),
-        },
-    )
 
 
 def stalled(connection: Connection, seconds: float) -> list[StalledLane]:
@@ -201,14 +186,3 @@ def running(connection: Connection) -> list[RunId]:
     """The runs that are running, the oldest first."""
     query = statement("SELECT id FROM backfill.run WHERE state = 'running' ORDER BY started_at, id")
     return [RunId(each) for each in connection.execute(query).scalars()]
-
-
-def unended(connection: Connection) -> list[RunId]:
-    """Unended runs none of whose lanes is still on its way: whoever should have ended them did not live to."""
-    rows = connection.execute(
-        statement(
-            "SELECT id FROM backfill.run WHERE state IN ('running', 'paused')"
-            " AND NOT EXISTS (SELECT FROM backfill.lane WHERE run_id = run.id AND state = 'running')"
-        )
-    )
-    return [RunId(each) for each in rows.scalars()]

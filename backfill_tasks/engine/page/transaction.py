@@ -168,7 +168,7 @@ class Pages:
                 again = ledger.put_off(connection, message, self.wait_seconds, denied.kind, denied.reason)
                 return PutOff(again, self.wait_seconds, denied.reason)
             case "budget":
-                ledger.set_state(connection, message.run, "paused", reason=denied.reason, who=ledger.who())
+                ledger.move_run(connection, message.run, "paused", by="page", reason=denied.reason)
         return Refused("held", fence.lane)
 
 

@@ -1,0 +1,106 @@
+"""Transitions in the ledger: `move_run` alone changes a run's state, and `move_lanes` alone changes a lane's.
+
+Both compare and set under the row's lock: a transition that `states` doesn't list changes nothing. Both write the
+event, and both give reason and times the values that belong to the new state.
+
+Lock order: a page locks its lane and then, if at all, its run. Whoever needs both takes them in this order, and several
+lanes by their number.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from backfill_tasks.engine import states
+from backfill_tasks.engine.database import statement
+from backfill_tasks.engine.ledger.rows import lane_of, note, sql_file, who
+from backfill_tasks.engine.model import Lane, RunId
+from backfill_tasks.engine.states import Actor, LaneState, RunState
+
+
+def hold_run(connection: Connection, run: RunId) -> RunState | None:
+    """Lock a run until the transaction ends and return its state; None if there is no such run."""
+    query = statement("SELECT state FROM backfill.run WHERE id = :run FOR NO KEY UPDATE")
+    state: RunState | None = connection.execute(query, {"run": run}).scalar_one_or_none()
+    return state
+
+
+def hold_lanes(connection: Connection, run: RunId, numbers: Sequence[int] | None = None) -> list[Lane]:
+    """Lock these lanes of a run (None: all) until the transaction ends and return them by number."""
+    rows = connection.execute(
+        statement(
+            "SELECT * FROM backfill.lane WHERE run_id = :run"
+            " AND (CAST(:numbers AS integer[]) IS NULL OR number = ANY (:numbers))"
+            " ORDER BY number FOR NO KEY UPDATE"
+        ),
+        {"run": run, "numbers": None if numbers is None else list(numbers)},
+    )
+    return [lane_of(row) for row in rows]
+
+
+def move_run(
+    connection: Connection,
+    run: RunId,
+    new: RunState,
+    *,
+    by: Actor,
+    reason: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> bool:
+    """Move a run to a state and note it, with `detail` beside the states and the reason.
+
+    Return False, and change nothing, if this actor may not take it there from the state that it is in.
+    """
+    old = hold_run(connection, run)
+    move = None if old is None else states.transition(states.RUN, old, new, by)
+    if move is None:
+        return False
+    connection.execute(
+        statement(
+            "UPDATE backfill.run SET state = :new, reason = :reason,"
+            " finished_at = CASE WHEN :ended THEN date_trunc('milliseconds', now()) END WHERE id = :run"
+        ),
+        {"run": run, "new": new, "reason": reason, "ended": new in states.ENDED},
+    )
+    if move.event is not None:
+        note(connection, run, move.event, {"old": old, "new": new, "reason": reason, **(detail or {})}, who=who())
+    return True
+
+
+def move_lanes(
+    connection: Connection,
+    run: RunId,
+    held: Sequence[Lane],
+    new: LaneState,
+    *,
+    by: Actor,
+    reason: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> list[Lane]:
+    """Move lanes that the caller has locked to a state, note it with `detail`, and return those that were moved.
+
+    The others stay as they are: this actor may not take them there from their state, or in the state of their run. A
+    lane that moves to `running` is reseeded: its generation is raised, so tasks of the older chain are no-ops.
+    """
+    rows = connection.execute(
+        sql_file("move_lanes"),
+        {
+            "run": run,
+            "lanes": [lane.number for lane in held],
+            "new": new,
+            "reason": reason,
+            "from": list(states.sources(states.LANE, new, by)),
+            "run_states": list(states.RUN_STATES_FOR[new]),
+            "reseeds": new == "running",
+            # A lane that lost its task hasn't moved since, whatever the watchdog does for it.
+            "moves": new == "running" and by != "watchdog",
+        },
+    )
+    old = {lane.number: lane.state for lane in held}
+    moved = sorted((lane_of(row) for row in rows), key=lambda lane: lane.number)
+    for lane in moved:
+        move = states.transition(states.LANE, old[lane.number], new, by)
+        if move is not None and move.event is not None:
+            note(connection, run, move.event, {"lane": lane.number, **(detail or {})}, who=who())
+    return moved
