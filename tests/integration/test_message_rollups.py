@@ -16,7 +16,8 @@ from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.options import check
 
-FOLDER = Path(__file__).parents[2] / "backfill_tasks/backfills/message_rollups"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "backfill_tasks/backfills/message_rollups"
 NAME = MessageRollups.name
 
 ROLLUPS = ("lastInboundAt", "lastOutboundAt", "lastMessageAt", "lastMessageDirection")
@@ -52,7 +53,7 @@ def dry_run(site: Site) -> PageResult:
 
 def runbook_statement() -> str:
     """What the runbook has an operator run for leads that a run leaves alone."""
-    runbook = (FOLDER.parents[1] / "docs/runbook.md").read_text()
+    runbook = (ROOT / "docs/runbook.md").read_text()
     found = re.search(r"#### What a run leaves alone.*?```sql\n(.*?)```", runbook, re.DOTALL)
     assert found
     return found[1]
