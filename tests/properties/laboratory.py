@@ -20,6 +20,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from redis import Redis
 from sqlalchemy import event
+from unbounded import only
 
 from backfill_tasks import settings
 from backfill_tasks.engine import dry_run, schema, verification
@@ -340,6 +341,7 @@ def parameters(order: Order) -> Parameters:
             "rescore_all": order.rescore_all,
             "delay_ms": order.delay_ms,
         },
+        pace=only(),
     )
 
 
