@@ -47,7 +47,7 @@ class Weak:
     role: str
 
     @property
-    def cure(self) -> str:
+    def fix(self) -> str:
         return f"have a DBA run ALTER ROLE {self.role} BYPASSRLS"
 
     def hide(self, table: str, how: str = "no policy") -> None:
