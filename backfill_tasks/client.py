@@ -130,7 +130,7 @@ class Client:
         Raises:
             UsageError: there is no such backfill or option, or an option doesn't take its value.
         """
-        kind = KINDS[backfill]
+        kind = KINDS.choose(backfill)
         try:
             parameters = resolve(
                 kind.name, kind.options, has_jobs=bool(kind.jobs), asked=options, defaults=self.settings.defaults
@@ -470,7 +470,7 @@ class Client:
         with self.parts.engine.begin() as connection:
             known = _has_ledger(connection)
             database.begin_read_only(connection, statement_ms=self.settings.statement_timeout_ms)
-            own = [each for backfill in self.parts.backfills.values() for each in backfill.indicators(pace)]
+            own = [each for backfill in self.parts.backfills.usable() for each in backfill.indicators(pace)]
             general = [each for each in self.parts.pressure.indicators if known or not isinstance(each, PageDuration)]
             return self.parts.pressure.readings(connection, [*own, *general])
 

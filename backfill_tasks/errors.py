@@ -36,6 +36,15 @@ class SeedingError(BackfillError):
         self.run = run
 
 
+class PluginError(UsageError, KeyError):
+    """A backfill that is asked for isn't installed, or its package can't be used.
+
+    A KeyError, so that a mapping of backfills is a mapping.
+    """
+
+    __str__ = UsageError.__str__
+
+
 class UnverifiedError(BackfillError):
     """A verification couldn't see all that it had to see, and so it calls the run neither clean nor wrong."""
 

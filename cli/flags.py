@@ -74,7 +74,7 @@ def declared(options: Iterable[Option], *, defaults: bool = True) -> Callable[[C
 
 
 def _flag(of: Option, *, defaults: bool) -> Callable[[Command], Command]:
-    text = f"{of.help[:-1]}{_default(of)}." if defaults else of.help
+    text = f"{of.help.removesuffix('.')}{_default(of)}." if defaults else of.help
     if isinstance(of.kind, Flag):
         return option(of.on_command_line, of.name, group=of.group, is_flag=True, help=text)
     return option(

@@ -38,8 +38,7 @@ def overlaps(connection: Connection, backfill: Backfill, options: Values) -> lis
     """
     found = []
     for each in ledger.unfinished(connection, backfill.name):
-        own = {name: each.parameters.get(name) for name in (each.name for each in backfill.options)}
-        what = backfill.overlap(options, own)
+        what = backfill.overlap(options, backfill.with_defaults(each.parameters))
         if what is not None:
             found.append(Overlap(each.run, each.state, f"{backfill.name}, {what}"))
     return found

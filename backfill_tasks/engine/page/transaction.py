@@ -19,7 +19,7 @@ from backfill_tasks.engine.page import statement
 from backfill_tasks.engine.page.bisection import is_of_an_item
 from backfill_tasks.engine.page.fence import refusal
 from backfill_tasks.engine.page.results import Committed, PutOff, Refused
-from backfill_tasks.errors import LedgerError
+from backfill_tasks.errors import LedgerError, PluginError
 
 #: A page that has started so often without finishing has ended its worker so often: it is not tried again.
 MOST_ATTEMPTS = 5
@@ -102,9 +102,10 @@ class Pages:
             refused = refusal(fence, message)
             if refused is not None:
                 return Refused(refused, fence.lane)
-            backfill = self.backfills.get(fence.parameters.backfill)
-            if backfill is None:  # a worker that has not been upgraded yet; another may take it the next time
-                why = f"a worker is too old for {fence.parameters.backfill}: upgrade all workers"
+            try:
+                backfill = self.backfills[fence.parameters.backfill]
+            except PluginError as error:  # a worker that has not been upgraded yet; another may take it the next time
+                why = f"a worker can't do this page: {error}; install the same packages for all workers"
                 return self._deny(connection, message, fence, Denied("wait", why, "old worker"))
             size = min(fence.lane.size or fence.parameters.limit, fence.parameters.limit)
             answer = self.gate.ask(connection, message.run, fence, backfill, size=size)
