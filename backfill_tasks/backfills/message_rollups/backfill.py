@@ -22,7 +22,10 @@ class MessageRollups(Leads):
     """Brings the five roll-ups of every lead up to its messages. They belong together: the inbox compares them."""
 
     name = "message-rollups"
-    summary = "bring each lead's roll-ups of its messages up to them"
+    summary = (
+        "bring each lead's lastInboundAt, lastOutboundAt, lastZrgOutboundAt, lastMessageAt and lastMessageDirection up"
+        " to its messages"
+    )
     classes = MappingProxyType({"updated": "roll-ups set"})
     passed_over = MappingProxyType({"up_to_date": "as new as their messages", "no_message": "no message"})
     options = (CLIENT_IDS,)
