@@ -13,6 +13,7 @@ from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.errors import HostError
+from backfill_tasks.escaping import one_line
 from backfill_tasks.options import Option, Pace, Values
 from backfill_tasks.settings import Settings
 
@@ -98,6 +99,18 @@ class Missing:
 
 class RowChanged(Exception):  # noqa: N818  not an error: the host moved a row while the page read it
     """The page met a row that the host changed under it; with a fresh snapshot it will go through."""
+
+
+class ItemsFailed(Exception):  # noqa: N818  an item's failure, not the page's
+    """A backfill's own code can't handle one of the page's items. The engine finds which, and quarantines it.
+
+    Its text says why, on one line that repeats no value of a row: the ledger keeps it.
+    """
+
+    @property
+    def whole_reason(self) -> str:
+        """The text with the error behind it, which may repeat values: for an operator who asks, and stored nowhere."""
+        return f"{self}: {one_line(str(self.__cause__))}" if self.__cause__ else str(self)
 
 
 class Backfill(ABC):

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill_tasks.engine import batch, ledger, schema
 from backfill_tasks.engine.admission.gate import Admitted, Denied, Gate
 from backfill_tasks.engine.admission.page_size import next_size
-from backfill_tasks.engine.contract import Backfill, RowChanged
+from backfill_tasks.engine.contract import Backfill, ItemsFailed, RowChanged
 from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.database import sqlstate
 from backfill_tasks.engine.model import PageMessage, PageResult
@@ -71,7 +71,7 @@ class Pages:
     def _whole_or_in_parts(self, message: PageMessage) -> Committed | Refused | PutOff:
         try:
             return self._attempt(message, in_parts=False)
-        except RowChanged:
+        except (RowChanged, ItemsFailed):
             return self._attempt(message, in_parts=True)
         except DBAPIError as error:
             if not is_of_an_item(error):

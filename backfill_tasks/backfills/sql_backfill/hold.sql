@@ -1,0 +1,23 @@
+-- Follows selection.sql. Locks the rows of the page until it commits, and returns their keys with the types of their
+-- columns. A row that the host has changed is looked at again as it then is, and left out where it no longer takes part:
+-- the caller sees that one is lacking, rolls back and asks again.
+,
+held AS MATERIALIZED (
+  SELECT {columns_as_keys}
+  FROM picked
+  JOIN {table} AS {row} ON {row_is_picked}
+  WHERE {where}
+  ORDER BY {columns}
+  FOR NO KEY UPDATE OF {row}
+)
+SELECT
+  (SELECT {keys_as_text} FROM page_end) AS cursor,
+  (SELECT count(*) FROM picked) AS read,
+  (SELECT coalesce(array_agg({keys_as_text} ORDER BY {keys}), CAST(ARRAY[] AS text[])) FROM held) AS keys,
+  (
+    SELECT array_agg(quote_ident(nspname) || '.' || quote_ident(typname) ORDER BY position)
+    FROM unnest(CAST(:key_columns AS text[])) WITH ORDINALITY AS key_column (name, position)
+    JOIN pg_attribute ON attrelid = CAST(:key_table AS regclass) AND attname = name
+    JOIN pg_type ON pg_type.oid = atttypid
+    JOIN pg_namespace ON pg_namespace.oid = typnamespace
+  ) AS types
