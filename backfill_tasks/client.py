@@ -539,7 +539,7 @@ class Client:
         """About how long a run takes: at the last run's rate if there is one, and no faster than its pauses allow."""
         parameters, pace = counted.parameters, counted.parameters.pace
         last = self.newest(("complete",), parameters.backfill)
-        rate = self.parts.runs.read(last).leads_per_second if last else 0.0
+        rate = self.parts.runs.read(last).items_per_second if last else 0.0
         working = counted.counts.get("read", 0) / (rate or _USUAL_RATE)
         pausing = counted.pages / max(1, len(counted.lanes)) * parameters.page_delay_ms / 1000
         # Bounded by what may be pending, a run lasts as long as the host takes for its jobs: at best so many per drain.

@@ -238,7 +238,9 @@ class Option:
         """The default, as it is typed."""
         if isinstance(self.default, bool):
             return "on" if self.default else "off"
-        return "none" if self.default is None else f"{self.default:g}"
+        if isinstance(self.default, float):
+            return f"{self.default:g}"
+        return "none" if self.default is None else str(self.default)
 
     @property
     def off(self) -> Any:

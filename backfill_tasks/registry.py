@@ -100,7 +100,7 @@ class Backfills(Mapping[str, Backfill]):
                 return f"no package brings a backfill {quoted(name)}: installed are {', '.join(self)}"
             case [entry]:
                 return _loaded(entry, self.prepare)
-        origins = " and ".join(map(_origin, entries))
+        origins = " and ".join(sorted(map(_origin, entries)))
         return f"{len(entries)} packages bring a backfill {name}: {origins}; uninstall all but one"
 
 
@@ -130,6 +130,8 @@ def _loaded(entry: EntryPoint, prepare: Callable[[Backfill], Backfill]) -> Backf
             return f"{whose} can't be used: it calls itself {quoted(made.name)}"
         if own := [each.name for each in made.options if each.name in RESERVED]:
             return f"{whose} can't be used: it declares an option {own[0]}, and `run` has one of that name already"
+        for each in made.options:
+            each.check(each.default)
         return prepare(made)
     except Exception as error:  # noqa: BLE001  somebody else's module may fail in any way
         why = one_line(str(error).partition("\n")[0], most=_MOST_REPEATED)

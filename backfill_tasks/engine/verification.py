@@ -169,7 +169,7 @@ class Verifier:
         raise UnverifiedError(
             f"NOT VERIFIED: the standby cancelled the same read {_ATTEMPTS} times, because its replay needed what was"
             " being read: set hot_standby_feedback = on there, or raise its max_standby_streaming_delay, and type the"
-            " command again, or remove --replica"
+            " command again"
         )
 
 

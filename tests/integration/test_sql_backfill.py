@@ -102,7 +102,7 @@ class TestKeys:
         key = names(columns)
         make_table(
             english_site,
-            f"{columns}, done bool NOT NULL DEFAULT false, times int NOT NULL DEFAULT 0, PRIMARY KEY ({', '.join(key)})",
+            f"{columns}, done bool NOT NULL DEFAULT false, times int DEFAULT 0, PRIMARY KEY ({', '.join(key)})",
             rows,
         )
         walk = Walk.of(english_site, marking(key=key if len(key) > 1 else "id", set="done = true, times = times + 1"))
