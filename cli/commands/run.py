@@ -33,7 +33,7 @@ def _backfills() -> str:
     )
 
 
-_HELP = f"""Walk all leads, page by page, and do what NAME says.
+_HELP = f"""Walk a table page by page, and do what NAME says.
 
 \b
 {_backfills()}
@@ -86,7 +86,7 @@ quarantined, 4 not complete (paused, cancelled, detached).
 @option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, the rest on standard error.")
 @click.pass_context
 def run(context: click.Context, /, **options: Any) -> None:
-    """Start a run, or go on with one, as the command line says."""
+    """Walk a table page by page, and do what NAME says."""
     session: Session = context.obj
     run_options = parse(context, options, session.settings)
     if options["resume"] and options["cursor"] is not None:
