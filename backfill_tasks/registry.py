@@ -76,7 +76,10 @@ class Backfills(Mapping[str, Backfill]):
 
     def options(self) -> dict[str, Option]:
         """Return the own options of all usable backfills, by name. Two that share a name are the same option."""
-        return {option.name: option for each in reversed(self.usable()) for option in reversed(each.options)}
+        found: dict[str, Option] = {}
+        for option in (option for each in self.usable() for option in each.options):
+            found.setdefault(option.name, option)
+        return found
 
     @cached_property
     def _judged(self) -> tuple[dict[str, Backfill], dict[str, str]]:

@@ -176,24 +176,24 @@ class SqlBackfill(Backfill):
     def page(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
         """Change the rows of one page in one statement; or lock them in one, and handle them with what follows."""
         if self.set:
-            row = self._ask(connection, ("selection.sql", "page.sql"), window, context)
+            row = self._ask(connection, "page.sql", window, context)
             if row.updated != row.read:
                 raise RowChanged
             return self._result(row, window, {next(iter(self.classes)): row.updated})
-        row = self._ask(connection, ("selection.sql", "hold.sql"), window, context)
+        row = self._ask(connection, "hold.sql", window, context)
         if len(row.keys) != row.read:
             raise RowChanged
         return self._result(row, window, self._handled(connection, row, context))
 
     def dry_run(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
         """Count one page through the same selection."""
-        row = self._ask(connection, ("selection.sql", "dry_run.sql"), window, context)
+        row = self._ask(connection, "dry_run.sql", window, context)
         done = {next(iter(self.classes)): row.read}
         return self._result(row, window, {**done, "up_to_date": row.passed - row.read})
 
     def verify(self, connection: Connection, window: Window, context: PageContext) -> Stretch:
         """Look for rows that still satisfy `where`."""
-        row = self._ask(connection, ("verify.sql",), window, context)
+        row = self._ask(connection, "verify.sql", window, context)
         cursor = window.bounds.upper if row.cursor is None else self._key.encode(row.cursor)
         return Stretch(cursor, [self._key.encode(each) for each in row.missing], row.arrived, row.looked_at)
 
@@ -235,7 +235,7 @@ class SqlBackfill(Backfill):
     def _quoted_table(self) -> str:
         return f"{sql.quoted(self.schema)}.{sql.quoted(self.table)}"
 
-    def _ask(self, connection: Connection, files: Sequence[str], window: Window, context: PageContext) -> Row[Any]:
+    def _ask(self, connection: Connection, file: str, window: Window, context: PageContext) -> Row[Any]:
         """Return what a statement on the rows of a window answers."""
         values = {
             **_context(context),
@@ -246,7 +246,7 @@ class SqlBackfill(Backfill):
             "key_table": self._quoted_table,
         }
         stretch = self._key.window(lower=window.bounds.lower is not None)
-        return connection.execute(statement(self._text(*files, window=stretch)), values).one()
+        return connection.execute(statement(self._text(file, window=stretch)), values).one()
 
     def _bounds(self, bounds: Bounds, suffix: str = "") -> dict[str, str]:
         """Return the parameters of a stretch."""
@@ -293,10 +293,9 @@ class SqlBackfill(Backfill):
         arrays = (f"CAST(:keys_{number} AS text[])" for number in range(1, len(aliases) + 1))
         return self._text("held_page.sql", typed_keys=", ".join(typed), key_arrays=", ".join(arrays))
 
-    def _text(self, *files: str, **parts: str) -> str:
-        """Return a statement out of SQL files, one after the other."""
-        template = "".join(load_sql("backfill_tasks.backfills", f"sql_backfill/{each}") for each in files)
-        return self._composed(template, **parts)
+    def _text(self, file: str, **parts: str) -> str:
+        """Return the statement of an SQL file."""
+        return self._composed(load_sql("backfill_tasks.backfills", f"sql_backfill/{file}"), **parts)
 
     def _composed(self, template: str, **parts: str) -> str:
         """Return a template with the table, the key, the author's SQL and these parts in their places."""
