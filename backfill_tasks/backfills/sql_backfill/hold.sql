@@ -1,6 +1,6 @@
--- Locks the rows of the page until it commits, and returns their keys with the types of their
--- columns. A row that the host has changed is looked at again as it then is, and left out where it no longer takes part:
--- the caller sees that one is lacking, rolls back and asks again.
+-- Lock the rows of one page until it commits, and return their keys with the types of their columns. A row that the host
+-- has changed is looked at again as it then is, and left out where it no longer needs the change: the caller sees that
+-- one is lacking, rolls back and asks again.
 WITH picked AS MATERIALIZED (
 {sql_backfill/picked.sql}
 ),

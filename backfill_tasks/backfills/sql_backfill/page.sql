@@ -1,5 +1,5 @@
--- A row that the host has changed since it was read is looked at again as it then is, and left
--- alone where it no longer needs the change: the caller sees that one is lacking, rolls back and asks again.
+-- One page: select, change, count. A row that the host has changed since it was read is looked at again as it then is,
+-- and left alone where it no longer needs the change: the caller sees that one is lacking, rolls back and asks again.
 WITH picked AS MATERIALIZED (
 {sql_backfill/picked.sql}
 ),
