@@ -18,7 +18,7 @@ test: ## the whole test suite (ARGS="-k name": for pytest)
 
 test-package: ## wheel and sdist, installed on every Python that is here
 	$(SETUP) package
-	@exec .venv/bin/python -m pytest -m package tests/test_package.py $(ARGS)
+	@exec .venv/bin/python -m pytest -m package tests/test_package.py tests/test_plugin_package.py $(ARGS)
 
 test-browser: ## Flower and reports in a real browser (Debian: apt install chromium)
 	$(SETUP) browser

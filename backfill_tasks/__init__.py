@@ -8,12 +8,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from backfill_tasks.backfills.sql_backfill import SqlBackfill
     from backfill_tasks.client import Client
     from backfill_tasks.engine.contract import Backfill
     from backfill_tasks.engine.model import PageResult
     from backfill_tasks.options import Option
 
-__all__ = ["Backfill", "Client", "Option", "PageResult"]
+__all__ = ["Backfill", "Client", "Option", "PageResult", "SqlBackfill"]
 
 __version__ = version("backfill")
 
@@ -23,6 +24,7 @@ _HOMES = {
     "Client": "backfill_tasks.client",
     "Option": "backfill_tasks.options",
     "PageResult": "backfill_tasks.engine.model",
+    "SqlBackfill": "backfill_tasks.backfills.sql_backfill",
 }
 
 

@@ -130,7 +130,7 @@ class Client:
         Raises:
             UsageError: there is no such backfill or option, or an option doesn't take its value.
         """
-        kind = KINDS[backfill]
+        kind = KINDS.choose(backfill)
         try:
             parameters = resolve(
                 kind.name, kind.options, has_jobs=bool(kind.jobs), asked=options, defaults=self.settings.defaults
@@ -470,7 +470,7 @@ class Client:
         with self.parts.engine.begin() as connection:
             known = _has_ledger(connection)
             database.begin_read_only(connection, statement_ms=self.settings.statement_timeout_ms)
-            own = [each for backfill in self.parts.backfills.values() for each in backfill.indicators(pace)]
+            own = [each for backfill in self.parts.backfills.usable() for each in backfill.indicators(pace)]
             general = [each for each in self.parts.pressure.indicators if known or not isinstance(each, PageDuration)]
             return self.parts.pressure.readings(connection, [*own, *general])
 
@@ -539,7 +539,7 @@ class Client:
         """About how long a run takes: at the last run's rate if there is one, and no faster than its pauses allow."""
         parameters, pace = counted.parameters, counted.parameters.pace
         last = self.newest(("complete",), parameters.backfill)
-        rate = self.parts.runs.read(last).leads_per_second if last else 0.0
+        rate = self.parts.runs.read(last).items_per_second if last else 0.0
         working = counted.counts.get("read", 0) / (rate or _USUAL_RATE)
         pausing = counted.pages / max(1, len(counted.lanes)) * parameters.page_delay_ms / 1000
         # Bounded by what may be pending, a run lasts as long as the host takes for its jobs: at best so many per drain.

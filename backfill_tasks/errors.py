@@ -13,6 +13,20 @@ class UsageError(BackfillError):
     """The command's words contradict each other or name something that does not exist; nothing was changed."""
 
 
+class OverlapError(UsageError):
+    """An unfinished run walks items of a new run too. A run that is started by force goes beside it."""
+
+
+class OptionConflictError(UsageError):
+    """A run can't have an option beside one that it has. `run`: its id; `has`, `other`: the options' names."""
+
+    def __init__(self, run: str, has: str, other: str) -> None:
+        super().__init__(f"run {run} has {has}, and {other} would say the same in another way")
+        self.run = run
+        self.has = has
+        self.other = other
+
+
 class UnreachableError(BackfillError):
     """PostgreSQL or Redis does not answer at the address that is configured."""
 
@@ -36,12 +50,33 @@ class SeedingError(BackfillError):
         self.run = run
 
 
+class PluginError(UsageError, KeyError):
+    """A backfill that is asked for isn't installed, or its package can't be used.
+
+    A KeyError, so that a mapping of backfills is a mapping.
+    """
+
+    __str__ = UsageError.__str__
+
+
+class StandbyError(ConfigurationError):
+    """The replica of the settings is no standby of the database, or not of this one."""
+
+
 class UnverifiedError(BackfillError):
-    """A verification couldn't see all that it had to see, and so it calls the run neither clean nor wrong."""
+    """A standby didn't show a verification all that it had to see: it calls the run neither clean nor wrong."""
 
 
 class CheckpointError(BackfillError):
     """A checkpoint file can't be read or written, or does not say what a checkpoint says."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A file is no checkpoint. The ledger, or a cursor, is another way to go on."""
+
+
+class DryRunCheckpointError(CheckpointError):
+    """A checkpoint of the old script is from a dry run, and would skip what it counted."""
 
 
 class ExtraError(BackfillError):

@@ -238,12 +238,18 @@ class Option:
         """The default, as it is typed."""
         if isinstance(self.default, bool):
             return "on" if self.default else "off"
-        return "none" if self.default is None else f"{self.default:g}"
+        if isinstance(self.default, float):
+            return f"{self.default:g}"
+        return "none" if self.default is None else str(self.default)
 
     @property
     def off(self) -> Any:
         """The value with which the option does nothing."""
         return 0 if isinstance(self.kind, Number | Whole) and not self.kind.off else None
+
+    def is_on(self, value: Any) -> bool:
+        """Return whether a value makes the option do anything."""
+        return value is not None and value is not False and value != self.off
 
     def check(self, value: Any) -> Any:
         """Return a value that Python or JSON has given, if the option takes it.
@@ -431,6 +437,15 @@ def _declared(*owners: type[Pace | Parameters]) -> Iterator[Option]:
 
 #: The options of every run, by name.
 RUN_OPTIONS: Mapping[str, Option] = {each.name: each for each in _declared(Parameters, Pace)}
+
+#: Names that no backfill can give an option of its own: those of every run's, and what `run` has beside options.
+RESERVED = frozenset(
+    (
+        *RUN_OPTIONS,
+        *("backfill", "name", "dry_run", "apply", "canary", "resume", "rate", "run_until_done", "single_batch"),
+        *("state_file", "force", "yes", "detach", "as_json", "json", "help"),
+    )
+)
 
 #: The options that may change while a run goes on.
 TUNABLE = tuple(name for name, each in RUN_OPTIONS.items() if each.tunable)

@@ -1,18 +1,163 @@
-"""The backfills that there are, by name."""
+"""The backfills that are installed: found by their entry points, each imported when it is first asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
 
-from backfill_tasks.backfills.lead_scoring import Drain, LeadScoring
-from backfill_tasks.backfills.message_rollups import MessageRollups
-from backfill_tasks.engine.contract import Backfill
+from backfill_tasks.engine.contract import Backfill, Host
+from backfill_tasks.errors import PluginError
+from backfill_tasks.escaping import one_line
+from backfill_tasks.options import RESERVED, Option, quoted
 
-#: The kinds of backfill, by the name that an operator gives.
-KINDS: Mapping[str, type[Backfill]] = {each.name: each for each in (LeadScoring, MessageRollups)}
+#: The group of entry points. The name of each is its backfill's; the object is a subclass of `Backfill`, which is
+#: called without arguments, or an instance.
+GROUP = "backfill.backfills"
 
 #: The one that is meant where no name is given.
-DEFAULT = LeadScoring.name
+DEFAULT = "lead-scoring"
+
+#: The most characters of a foreign error that are repeated.
+_MOST_REPEATED = 200
 
 
-def backfills(schema: str, drain: Drain) -> Mapping[str, Backfill]:
-    """Every backfill, for a host whose tables are in this schema and whose queue is drained at these times."""
-    return {each.name: each for each in (LeadScoring(schema, drain), MessageRollups(schema))}
+@dataclass(frozen=True, eq=False)
+class Backfills(Mapping[str, Backfill]):
+    """The backfills that are installed, by name: the default first, then in the order of their names.
+
+    Names cost no import. A backfill that can't be used fails when it is asked for, with a PluginError that names it and
+    its package, and stands in no other's way: `usable` leaves it out, `broken` says why.
+    """
+
+    entries: Sequence[EntryPoint]
+    prepare: Callable[[Backfill], Backfill]
+    #: By name: the backfill, or why it can't be used.
+    _loaded: dict[str, Backfill | str] = field(default_factory=dict, init=False, repr=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({each.name for each in self.entries}, key=lambda name: (name != DEFAULT, name)))
+
+    def __len__(self) -> int:
+        return len({each.name for each in self.entries})
+
+    def __contains__(self, name: object) -> bool:
+        return any(each.name == name for each in self.entries)
+
+    def __getitem__(self, name: str) -> Backfill:
+        """Load a backfill.
+
+        Raises:
+            PluginError: no package brings it, several do, or it can't be loaded.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        found = self._loaded[name]
+        if isinstance(found, str):
+            raise PluginError(found)
+        return found
+
+    def choose(self, name: str) -> Backfill:
+        """Return the backfill that an operator names.
+
+        Raises:
+            PluginError: it can't be used.
+        """
+        if name in self.broken():
+            raise PluginError(self.broken()[name])
+        return self[name]
+
+    def usable(self) -> list[Backfill]:
+        """Load all, and return those that can be used."""
+        return list(self._judged[0].values())
+
+    def broken(self) -> Mapping[str, str]:
+        """Load all, and return why each of the others can't be used, by name."""
+        return self._judged[1]
+
+    def options(self) -> dict[str, Option]:
+        """Return the own options of all usable backfills, by name. Two that share a name are the same option."""
+        found: dict[str, Option] = {}
+        for option in (option for each in self.usable() for option in each.options):
+            found.setdefault(option.name, option)
+        return found
+
+    @cached_property
+    def _judged(self) -> tuple[dict[str, Backfill], dict[str, str]]:
+        """The usable backfills, and why the others can't be used. All options share one command line."""
+        usable: dict[str, Backfill] = {}
+        broken: dict[str, str] = {}
+        for name in self:
+            try:
+                loaded = self[name]
+                _refuse_clashes(loaded, usable.values())
+            except PluginError as error:
+                broken[name] = str(error)
+            else:
+                usable[name] = loaded
+        return usable, broken
+
+    def _load(self, name: str) -> Backfill | str:
+        entries = [each for each in self.entries if each.name == name]
+        match entries:
+            case []:
+                return f"no package brings a backfill {quoted(name)}: installed are {', '.join(self)}"
+            case [entry]:
+                return _loaded(entry, self.prepare)
+        origins = " and ".join(sorted(map(_origin, entries)))
+        return f"{len(entries)} packages bring a backfill {name}: {origins}; uninstall all but one"
+
+
+def installed(prepare: Callable[[Backfill], Backfill] = lambda each: each) -> Backfills:
+    """Return the installed backfills, each prepared when it is loaded."""
+    return Backfills(tuple(entry_points(group=GROUP)), prepare)
+
+
+def on_host(host: Host) -> Backfills:
+    """Return the installed backfills for one host."""
+    return installed(lambda each: each.on(host))
+
+
+#: The installed backfills, for no host: what an operator may name, and the options that each declares.
+KINDS = installed()
+
+
+def _loaded(entry: EntryPoint, prepare: Callable[[Backfill], Backfill]) -> Backfill | str:
+    """Import a backfill's module and make the backfill; or return why it can't be used, in one line."""
+    whose = f"the backfill {entry.name} of {_origin(entry)}"
+    try:
+        found = entry.load()
+        made = found() if isinstance(found, type) else found
+        if not isinstance(made, Backfill):
+            return f"{whose} can't be used: it is no Backfill but {quoted(made)}"
+        if made.name != entry.name:
+            return f"{whose} can't be used: it calls itself {quoted(made.name)}"
+        if own := [each.name for each in made.options if each.name in RESERVED]:
+            return f"{whose} can't be used: it declares an option {own[0]}, and `run` has one of that name already"
+        for each in made.options:
+            each.check(each.default)
+        return prepare(made)
+    except Exception as error:  # noqa: BLE001  somebody else's module may fail in any way
+        why = one_line(str(error).partition("\n")[0], most=_MOST_REPEATED)
+        return f"{whose} can't be loaded: {type(error).__name__}: {why}"
+
+
+def _refuse_clashes(backfill: Backfill, others: Iterable[Backfill]) -> None:
+    for other in others:
+        for own in backfill.options:
+            for taken in other.options:
+                alike = own.name == taken.name or own.on_command_line == taken.on_command_line
+                if alike and _meaning(own) != _meaning(taken):
+                    raise PluginError(
+                        f"the backfills {other.name} and {backfill.name} declare different options"
+                        f" {own.on_command_line}: {backfill.name} can't be used until its package renames it"
+                    )
+
+
+def _meaning(option: Option) -> tuple[object, ...]:
+    """What two backfills must agree on that share an option: all but its help."""
+    return option.name, option.on_command_line, option.kind, option.default, option.excludes
+
+
+def _origin(entry: EntryPoint) -> str:
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown package"
+    return f"{package} ({entry.value})"

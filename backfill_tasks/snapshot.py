@@ -56,7 +56,9 @@ class Snapshot:
 
     def run_as_json(self) -> dict[str, Any]:
         """Return the run as `runs --json` lists it: what the ledger has, and the reasons."""
-        return self.run.as_json(self.classes, self.backfill.jobs)
+        content = self.run.as_json(self.classes, self.backfill.jobs)
+        content["leads_per_second"] = content.pop("items_per_second")  # the name that scripts know, whatever the items
+        return content
 
     def as_json(self) -> dict[str, Any]:
         """Return the run as `run --json` and `status --json` show it (docs/reference/json.md)."""

@@ -1,22 +1,20 @@
 """Puts the parts together from the settings: what a worker's child needs, and what a command needs."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from backfill_tasks.backfills.lead_scoring import Drain
 from backfill_tasks.engine.admission import indicators
 from backfill_tasks.engine.admission.gate import Gate
 from backfill_tasks.engine.admission.pressure import Pressure
 from backfill_tasks.engine.chain import Chain, Send
-from backfill_tasks.engine.contract import Backfill
+from backfill_tasks.engine.contract import Host
 from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.database import Address, connect, parse_url
 from backfill_tasks.engine.page.transaction import Pages
 from backfill_tasks.engine.quarantine import Retrier
 from backfill_tasks.engine.runs import Runs
-from backfill_tasks.registry import backfills
+from backfill_tasks.registry import Backfills, on_host
 from backfill_tasks.settings import Settings
 
 #: How long a reading of the indicators holds, in seconds.
@@ -29,7 +27,7 @@ class Parts:
 
     address: Address
     engine: Engine
-    backfills: Mapping[str, Backfill]
+    backfills: Backfills
     pressure: Pressure
     retrier: Retrier
     chain: Chain
@@ -49,7 +47,7 @@ def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
     """
     address = parse_url(settings.required_database_url())
     engine = connect(address, statement_ms=settings.statement_timeout_ms)
-    known = backfills(address.schema, Drain(settings.drain_seconds or 0.0, settings.drain_lead_seconds))
+    known = on_host(Host(address.schema, settings))
     cursors = LiveCursors.connect(settings.redis_url, patience=patience)
     pressure = Pressure(_indicators(settings), min(_FRESH_SECONDS, settings.pressure_seconds))
     lock_ms, statement_ms = settings.lock_timeout_ms, settings.statement_timeout_ms

@@ -87,5 +87,21 @@ def _failed(error: Exception) -> int | None:
             return FAILED
         case _:
             return None
-    say(f"backfill: {one_line(str(error))}")
+    say(f"backfill: {one_line(_in_flags(error))}")
     return status
+
+
+def _in_flags(error: Exception) -> str:
+    """Return an error's text, with what the command line can do about it."""
+    from backfill_tasks import errors  # noqa: PLC0415  see _failed
+
+    match error:
+        case errors.OverlapError():
+            return f"{error}, --force starts beside it"
+        case errors.DamagedCheckpointError():
+            return f"{error}; leave --state-file away to go on from the ledger, or start with --cursor"
+        case errors.DryRunCheckpointError():
+            return f"{error}; leave --resume and --state-file away to start from the beginning"
+        case errors.StandbyError() | errors.UnverifiedError():
+            return f"{error}, or remove --replica"
+    return str(error)

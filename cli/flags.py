@@ -74,9 +74,13 @@ def declared(options: Iterable[Option], *, defaults: bool = True) -> Callable[[C
 
 
 def _flag(of: Option, *, defaults: bool) -> Callable[[Command], Command]:
-    text = f"{of.help[:-1]}{_default(of)}." if defaults else of.help
+    text = f"{of.help.removesuffix('.')}{_default(of)}." if defaults else of.help
     if isinstance(of.kind, Flag):
-        return option(of.on_command_line, of.name, group=of.group, is_flag=True, help=text)
+        # A flag that is on by default needs a second name, to turn it off.
+        flags = (
+            f"{of.on_command_line}/--no-{of.on_command_line.removeprefix('--')}" if of.default else of.on_command_line
+        )
+        return option(flags, of.name, group=of.group, is_flag=True, help=text)
     return option(
         of.on_command_line,
         of.name,

@@ -17,7 +17,7 @@ from backfill_tasks.settings import Settings
 from cli.flags import given
 
 #: Every option that some backfill has of its own, by name.
-OWN_OPTIONS = {each.name: each for kind in KINDS.values() for each in kind.options}
+OWN_OPTIONS = KINDS.options()
 
 #: Every option that is a run's parameter, by name.
 OPTIONS = {**RUN_OPTIONS, **OWN_OPTIONS}
@@ -55,7 +55,7 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
         UsageError: they contradict each other, or are another backfill's.
     """
     _refuse_contradictions(options)
-    kind = KINDS[options["name"] or DEFAULT]
+    kind = KINDS.choose(options["name"] or DEFAULT)
     asked = given(context, OPTIONS.values())
     if options["single_batch"]:
         if asked.get("lanes", 1) > 1:
@@ -82,7 +82,7 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
     )
 
 
-def parameters_of(kind: type[Backfill], asked: dict[str, Any], settings: Settings) -> Parameters:
+def parameters_of(kind: Backfill, asked: dict[str, Any], settings: Settings) -> Parameters:
     """Return a new run's parameters.
 
     Raises:

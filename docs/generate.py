@@ -74,7 +74,9 @@ def _commands() -> Iterator[str]:
     yield _COMMANDS
     root = click.Context(backfill, info_name="backfill", terminal_width=_WIDTH, **backfill.context_settings)
     yield from _command("backfill", backfill.get_help(root))
-    for name, command in backfill.commands.items():
+    for name in backfill.list_commands(root):
+        command = backfill.get_command(root, name)
+        assert command is not None  # noqa: S101  it is in the list
         context = click.Context(command, root, info_name=name)
         yield from _command(name, command.get_help(context))
 

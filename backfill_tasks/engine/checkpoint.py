@@ -12,7 +12,7 @@ from typing import Any
 
 from backfill_tasks.engine.encoding import is_text
 from backfill_tasks.engine.model import Bounds, Run, RunId
-from backfill_tasks.errors import CheckpointError
+from backfill_tasks.errors import CheckpointError, DamagedCheckpointError, DryRunCheckpointError
 from backfill_tasks.escaping import visible
 from backfill_tasks.options import RUN_OPTIONS, Parameters
 
@@ -161,9 +161,7 @@ def _of_version(version: int, content: Mapping[str, Any]) -> Checkpoint | OldChe
 
 
 def _damaged(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(
-        f"{path} is no checkpoint: {why}; leave --state-file away to go on from the ledger, or start with --cursor"
-    )
+    return DamagedCheckpointError(f"{path} is no checkpoint: {why}")
 
 
 def _old(content: Mapping[str, Any]) -> OldCheckpoint:
@@ -171,9 +169,9 @@ def _old(content: Mapping[str, Any]) -> OldCheckpoint:
     totals = content.get("totals")
     enqueued = totals.get("enqueued") if isinstance(totals, dict) else None
     if ordinal == 0 and enqueued:
-        raise CheckpointError(
+        raise DryRunCheckpointError(
             "this checkpoint is from a dry run of the old script: it counts jobs that were never written, and to go on"
-            " from it would skip their leads; leave --resume and --state-file away to start from the beginning"
+            " from it would skip them"
         )
     return OldCheckpoint(_id(content, "cursor"), ordinal)
 

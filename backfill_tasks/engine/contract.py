@@ -1,11 +1,11 @@
-"""The contract between the engine and a backfill: what a module beside lead scoring has to say."""
+"""The contract between the engine and a backfill: what a backfill implements, and the types that it handles."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -13,7 +13,17 @@ from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.errors import HostError
+from backfill_tasks.escaping import one_line
 from backfill_tasks.options import Option, Pace, Values
+from backfill_tasks.settings import Settings
+
+
+@dataclass(frozen=True)
+class Host:
+    """The application whose database this is: the schema of its tables, and the settings of this process."""
+
+    schema: str
+    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -91,30 +101,57 @@ class RowChanged(Exception):  # noqa: N818  not an error: the host moved a row w
     """The page met a row that the host changed under it; with a fresh snapshot it will go through."""
 
 
+class ItemsFailed(Exception):  # noqa: N818  an item's failure, not the page's
+    """A backfill's own code can't handle one of the page's items. The engine finds which, and quarantines it.
+
+    Its text says why, on one line that repeats no value of a row: the ledger keeps it.
+    """
+
+    @property
+    def whole_reason(self) -> str:
+        """The text with the error behind it, which may repeat values: for an operator who asks, and stored nowhere."""
+        return f"{self}: {one_line(str(self.__cause__))}" if self.__cause__ else str(self)
+
+
 class Backfill(ABC):
     """One backfill: how its table is cut into lanes, and what happens to a page of it.
 
-    Every method gets a connection inside a transaction that the engine begins and ends. Ids are compared in SQL only.
+    Every method but `on` gets a connection inside a transaction that the engine begins and ends. Ids are compared in
+    SQL only.
     """
 
-    name: ClassVar[str]
+    #: What `run` takes, and the ledger keeps.
+    name: str
+    #: What it does, in a line of `run --help`.
+    summary: str = ""
     #: The classes of a page's items and what each means, in the order in which they are shown; `read` and `quarantined`
     #: are the engine's own.
-    classes: ClassVar[Mapping[str, str]]
+    classes: Mapping[str, str]
     #: What a dry run counts beside them, and what it means: items that a page passes without reading them.
-    passed_over: ClassVar[Mapping[str, str]]
+    passed_over: Mapping[str, str] = MappingProxyType({})
     #: What an item is called, in the plural.
-    items: ClassVar[str]
-    #: Its own options.
-    options: ClassVar[Sequence[Option]] = ()
+    items: str = "rows"
+    #: Its own options; the command line refuses those of other backfills.
+    options: Sequence[Option] = ()
     #: The classes whose items put a new job into a queue of the host's. None for a backfill that has no jobs: no bound
     #: on jobs can hold it back.
-    jobs: ClassVar[Sequence[str]] = ()
+    jobs: Sequence[str] = ()
     #: How a job can end without a result, and what each means, in the order in which they are shown.
-    unresolved: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    unresolved: Mapping[str, str] = MappingProxyType({})
 
     #: What is the matter with items that are missing and that another run would leave as they are.
-    left_alone: ClassVar[str] = ""
+    left_alone: str = ""
+
+    def on(self, host: Host) -> "Backfill":  # noqa: ARG002  one that takes nothing from the host stays as it is
+        """Return this backfill for one host: with its schema, and with the settings that are the backfill's business.
+
+        Called once a process, before any other method. Connects to nothing.
+        """
+        return self
+
+    def with_defaults(self, values: Values) -> dict[str, Any]:
+        """Return a run's options with the default of each that is missing: it is newer than the run."""
+        return {each.name: values.get(each.name, each.default) for each in self.options}
 
     @abstractmethod
     def missing(self, connection: Connection, *, apply: bool) -> Sequence[Missing]:
@@ -179,6 +216,10 @@ class Backfill(ABC):
     @abstractmethod
     def previous_key(self, connection: Connection, item: str) -> str | None:
         """The greatest id before this one, in the database's order; None if there is none."""
+
+    @abstractmethod
+    def last_key(self, connection: Connection) -> str | None:
+        """Return the greatest id of all, in the database's order; None if the table is empty."""
 
     def overlap(self, options: Values, others: Values) -> str | None:  # noqa: ARG002  all items, whatever the options
         """What runs with these options would both walk, in words; None: no item is one of both.

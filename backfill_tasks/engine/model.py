@@ -226,8 +226,8 @@ class Run:
         return ((self.finished_at or self.seen_at) - self.started_at).total_seconds()
 
     @property
-    def leads_per_second(self) -> float:
-        """Leads read a second, over the whole of `seconds`."""
+    def items_per_second(self) -> float:
+        """Items read a second, over the whole of `seconds`."""
         return self.counts.get("read", 0) / self.seconds if self.seconds > 0 else 0.0
 
     def as_json(self, classes: Sequence[str], jobs: Sequence[str] = ()) -> dict[str, Any]:
@@ -252,5 +252,5 @@ class Run:
             "finished_at": self.finished_at.isoformat() if self.finished_at else None,
             "started_by": self.started_by,
             "seconds": round(self.seconds, 3),
-            "leads_per_second": round(self.leads_per_second, 1),
+            "items_per_second": round(self.items_per_second, 1),
         }

@@ -9,7 +9,7 @@ from backfill_tasks.engine import ledger
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import RunId
 from backfill_tasks.engine.states import RunState
-from backfill_tasks.errors import UsageError
+from backfill_tasks.errors import OverlapError
 from backfill_tasks.options import Values
 
 
@@ -38,8 +38,7 @@ def overlaps(connection: Connection, backfill: Backfill, options: Values) -> lis
     """
     found = []
     for each in ledger.unfinished(connection, backfill.name):
-        own = {name: each.parameters.get(name) for name in (each.name for each in backfill.options)}
-        what = backfill.overlap(options, own)
+        what = backfill.overlap(options, backfill.with_defaults(each.parameters))
         if what is not None:
             found.append(Overlap(each.run, each.state, f"{backfill.name}, {what}"))
     return found
@@ -49,10 +48,10 @@ def refuse(found: Sequence[Overlap]) -> None:
     """Refuse a run that would overlap with others.
 
     Raises:
-        UsageError: it would; with the newest of them, and what to do.
+        OverlapError: it would; with the newest of them, and what to do.
     """
     if not found:
         return
     newest = found[0]
     more = f", the newest of {len(found)} such runs" if len(found) > 1 else ""
-    raise UsageError(f"{newest}{more}: {newest.way_out}, --force starts beside it")
+    raise OverlapError(f"{newest}{more}: {newest.way_out}")

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine import ledger, states
 from backfill_tasks.engine.admission.gate import Denied, Gate
-from backfill_tasks.engine.contract import Backfill, PageContext, RowChanged
+from backfill_tasks.engine.contract import Backfill, ItemsFailed, PageContext, RowChanged
 from backfill_tasks.engine.database import is_transient, reason, whole_reason
 from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Quarantined, RunId, Window
 from backfill_tasks.engine.page.bisection import failed, is_of_an_item
@@ -100,15 +100,24 @@ class Retrier:
             try:
                 with connection.begin_nested():
                     result = _page_of_one(connection, backfill, bounds, leave.context)
-            except (DBAPIError, RowChanged) as error:
+            except (DBAPIError, RowChanged, ItemsFailed) as error:
                 if isinstance(error, DBAPIError) and not is_of_an_item(error):
                     raise
                 kept = failed(each.item, error)
                 ledger.keep(connection, message, [kept])
-                whole = whole_reason(error) if isinstance(error, DBAPIError) else kept.error
-                return Tried(each.item, "failed again", kept.error, whole)
+                return Tried(each.item, "failed again", kept.error, _whole(kept, error))
             ledger.release(connection, run, each.item, place, fence.lane, result)
             return Tried(each.item, "went through")
+
+
+def _whole(kept: Quarantined, error: DBAPIError | RowChanged | ItemsFailed) -> str:
+    """Return all that is known of an error, which may repeat the values of the row."""
+    match error:
+        case DBAPIError():
+            return whole_reason(error)
+        case ItemsFailed():
+            return error.whole_reason
+    return kept.error
 
 
 def _page_of_one(connection: Connection, backfill: Backfill, bounds: Bounds, context: PageContext) -> PageResult:

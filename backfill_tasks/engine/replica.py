@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, text
 from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.database import begin_read_only, load_sql, statement
 from backfill_tasks.engine.model import Run
-from backfill_tasks.errors import ConfigurationError, UnverifiedError
+from backfill_tasks.errors import StandbyError, UnverifiedError
 
 #: How often the standby is asked how far it is, in seconds.
 _PAUSE_SECONDS = 0.2
@@ -77,7 +77,7 @@ class Replica:
             seconds: how long to wait.
 
         Raises:
-            ConfigurationError: it is no standby of this database.
+            StandbyError: it is no standby of this database.
             UnverifiedError: it has not replayed all that the run wrote in that time.
         """
         written = self._written()
@@ -101,22 +101,21 @@ class Replica:
 
     def _refuse_strangers(self, written: _Position, replayed: _Position) -> None:
         if not replayed.standby:
-            raise ConfigurationError(
-                f"{self.address} is no standby, it accepts writes: let BACKFILL_REPLICA_URL lead to a standby, or"
-                " remove --replica"
+            raise StandbyError(
+                f"{self.address} is no standby, it accepts writes: let BACKFILL_REPLICA_URL lead to a standby"
             )
         if None not in (written.system, replayed.system) and written.system != replayed.system:
-            raise ConfigurationError(
+            raise StandbyError(
                 f"{self.address} is a standby of another server (system identifier {replayed.system}, not"
-                f" {written.system}): let BACKFILL_REPLICA_URL lead to one of DATABASE_URL's, or remove --replica"
+                f" {written.system}): let BACKFILL_REPLICA_URL lead to one of DATABASE_URL's"
             )
 
     def _read(self, connection: Connection, run: Run) -> Run:
         found = ledger.read_run(connection, run.id) if schema.version(connection) else None
         if found is None:
-            raise ConfigurationError(
+            raise StandbyError(
                 f"{self.address} has replayed everything and has no run {run.id}: let BACKFILL_REPLICA_URL name the"
-                " database of DATABASE_URL, or remove --replica"
+                " database of DATABASE_URL"
             )
         return found
 
@@ -129,7 +128,7 @@ class Replica:
         )
         return (
             f"NOT VERIFIED: {self.address}, a standby, lacks the last {missing:,} bytes of what was written when run"
-            f" {run.id} was read{why}: type the command again {remedy}, or remove --replica"
+            f" {run.id} was read{why}: type the command again {remedy}"
         )
 
 

@@ -15,7 +15,7 @@ from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Bounds, Lane, Run, RunId
 from backfill_tasks.engine.overlap import overlaps, refuse
 from backfill_tasks.engine.states import Command
-from backfill_tasks.errors import UsageError
+from backfill_tasks.errors import OptionConflictError, UsageError
 from backfill_tasks.options import Parameters
 
 logger = logging.getLogger(__name__)
@@ -109,13 +109,16 @@ class Runs:
         Raises:
             UsageError: there is no such run, it has ended, or one of its own parameters is at odds with a change.
         """
-        spread_by_delay = self.read(run).parameters.options.get("delay_ms")
+        parameters = self.read(run).parameters
+        contradicted = [
+            each
+            for each in self.backfills[parameters.backfill].options
+            if each.is_on(parameters.options.get(each.name)) and changes.get(each.excludes or "") is not None
+        ]
         with self.engine.begin() as connection:
             _require(connection, run, "tune")
-            if changes.get("jobs_per_minute") is not None and spread_by_delay:
-                raise UsageError(
-                    f"run {run} has --delay-ms, which says when its jobs are due: --jobs-per-minute can't too"
-                )
+            for each in contradicted:
+                raise OptionConflictError(run, each.name, str(each.excludes))
             return ledger.tune(connection, run, changes)
 
     def note_all(self, name: str, detail: Mapping[str, Any], *, who: str | None = None) -> None:

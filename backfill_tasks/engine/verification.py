@@ -121,7 +121,7 @@ class Verifier:
         return self._look_fully(run) if self.full else self._look_by_index(run)
 
     def _look_by_index(self, run: Run) -> list[Stretch]:
-        context = PageContext(run.parameters.options, run.started_at)
+        context = PageContext(self.backfill.with_defaults(run.parameters.options), run.started_at)
         found: list[Stretch] = []
         for passed in _passed(run):
             bounds: Bounds | None = passed
@@ -134,7 +134,7 @@ class Verifier:
 
     def _look_fully(self, run: Run) -> list[Stretch]:
         """Look at all of it in one statement, by sequential scans; that may take up to a day."""
-        context = PageContext(run.parameters.options, run.started_at)
+        context = PageContext(self.backfill.with_defaults(run.parameters.options), run.started_at)
         passed = _passed(run)
         if not passed:
             return []
@@ -169,7 +169,7 @@ class Verifier:
         raise UnverifiedError(
             f"NOT VERIFIED: the standby cancelled the same read {_ATTEMPTS} times, because its replay needed what was"
             " being read: set hot_standby_feedback = on there, or raise its max_standby_streaming_delay, and type the"
-            " command again, or remove --replica"
+            " command again"
         )
 
 

@@ -149,7 +149,7 @@ class Exporter(Collector):
 
     def _read_host(self, found: Readings) -> None:
         pace = Pace(max_live_wait=self.settings.defaults["max_live_wait"])
-        backfills = self.parts.backfills.values()
+        backfills = self.parts.backfills.usable()
         indicators = [each for backfill in backfills for each in backfill.indicators(pace)]
         indicators += self.parts.pressure.indicators
         with self.parts.engine.begin() as connection:
@@ -183,4 +183,6 @@ def exporter(settings: Settings, say: Callable[[str], None]) -> Exporter:
     parts = assemble(settings, send, patience=0)
     stalls = Poll("lanes", Stalls(settings, parts).ask, every=_STALLS_SECONDS, lasts=_ANSWER_SECONDS)
     redis = redis_client.connect(settings.redis_url, patience=0, timeout=_REDIS_SECONDS)
+    for why in parts.backfills.broken().values():
+        say(f"backfill: {why}")
     return Exporter(settings, parts, redis, app.conf.task_default_queue, workers, stalls, say)

@@ -1,20 +1,63 @@
 """The command `run`: count what would happen, or do it, or go on with what was begun."""
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import click
 
 from backfill_tasks.options import RUN_OPTIONS
-from backfill_tasks.registry import KINDS
+from backfill_tasks.registry import DEFAULT, KINDS
 from cli.context import Session, say
 from cli.flags import GroupedCommand, declared, kebab_case, option
 from cli.resume import resume
 from cli.run_options import OWN_OPTIONS, parse
 from cli.start import start
 
+#: The width of what each backfill does, in columns.
+_WIDTH = 78
 
-@click.command(cls=GroupedCommand, context_settings={"token_normalize_func": kebab_case})
+
+def _backfills() -> str:
+    """Return what each backfill does, in columns."""
+    usable = KINDS.usable()
+    margin = max((len(each.name) for each in usable), default=0) + 2
+    return "\n".join(
+        fill(
+            f"{'(the default) ' if each.name == DEFAULT else ''}{each.summary}",
+            _WIDTH,
+            initial_indent=each.name.ljust(margin),
+            subsequent_indent=" " * margin,
+        )
+        for each in usable
+    )
+
+
+_HELP = f"""Walk a table page by page, and do what NAME says.
+
+\b
+{_backfills()}
+
+Without --apply this is a dry run: it counts every page through the same selection
+and changes nothing, neither in the database nor in Redis.
+
+\b
+Examples:
+  backfill run                          what would happen
+  backfill run --apply                  do it; Ctrl-C only detaches
+  backfill run --apply --client-id ID   one workspace
+  backfill run --apply --canary         one page first, to look at
+  backfill run --apply --jobs-per-minute 15 --max-jobs 5000
+  backfill run --resume                 go on with what was begun
+  backfill run message-rollups --apply  another backfill
+
+\b
+Exit status: 0 complete, 1 failed, 2 wrong usage, 3 complete but leads are
+quarantined, 4 not complete (paused, cancelled, detached).
+"""
+
+
+@click.command(help=_HELP, cls=GroupedCommand, context_settings={"token_normalize_func": kebab_case})
 @click.argument("name", metavar="[NAME]", type=click.Choice(list(KINDS)), required=False)
 @option("--dry-run", is_flag=True, help="Count what would happen, all of it, writing nothing (the default).")
 @option("--apply", is_flag=True, help="Do it.")
@@ -43,31 +86,7 @@ from cli.start import start
 @option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, the rest on standard error.")
 @click.pass_context
 def run(context: click.Context, /, **options: Any) -> None:
-    """Walk all leads, page by page, and do what NAME says.
-
-    \b
-    lead-scoring     (the default) enqueue the scoring of every lead that has none
-    message-rollups  bring each lead's lastInboundAt, lastOutboundAt,
-                     lastZrgOutboundAt, lastMessageAt and lastMessageDirection
-                     up to its messages
-
-    Without --apply this is a dry run: it counts every page through the same selection
-    and changes nothing, neither in the database nor in Redis.
-
-    \b
-    Examples:
-      backfill run                          what would happen
-      backfill run --apply                  do it; Ctrl-C only detaches
-      backfill run --apply --client-id ID   one workspace
-      backfill run --apply --canary         one page first, to look at
-      backfill run --apply --jobs-per-minute 15 --max-jobs 5000
-      backfill run --resume                 go on with what was begun
-      backfill run message-rollups --apply  another backfill
-
-    \b
-    Exit status: 0 complete, 1 failed, 2 wrong usage, 3 complete but leads are
-    quarantined, 4 not complete (paused, cancelled, detached).
-    """
+    """Walk a table page by page, and do what NAME says."""
     session: Session = context.obj
     run_options = parse(context, options, session.settings)
     if options["resume"] and options["cursor"] is not None:

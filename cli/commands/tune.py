@@ -7,7 +7,7 @@ import click
 
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.rate import Rate
-from backfill_tasks.errors import UsageError
+from backfill_tasks.errors import OptionConflictError, UsageError
 from backfill_tasks.options import RUN_OPTIONS, TUNABLE
 from cli.flags import declared, given
 from cli.fleet_rate import say_the_new_rate
@@ -40,7 +40,10 @@ def tune(context: click.Context, /, run: str, **options: Any) -> None:
         raise UsageError("nothing is to be changed: see `backfill tune --help` for what may be")
     found = session.client.run(run)
     _refuse_meaningless(session.parts.backfills[found.parameters.backfill], changes)
-    changed = session.client.tune(found.id, **changes)
+    try:
+        changed = session.client.tune(found.id, **changes)
+    except OptionConflictError as error:
+        raise UsageError(f"run {error.run} has {flag_of(error.has)}: {flag_of(error.other)} contradicts it") from None
     if rate is not None:
         session.client.require_redis()
         say_the_new_rate(rate, session.client.set_rate(rate))

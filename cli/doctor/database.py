@@ -89,8 +89,10 @@ def pooler(session: Session) -> Iterator[Finding]:
 
 def host(session: Session) -> Iterator[Finding]:
     """The host's tables are there, with the rights that each backfill takes; what is lacking is said once."""
+    for why in session.parts.backfills.broken().values():
+        yield Finding("WRONG", why, "Its runs wait until it is mended; the others go on.")
     lacking: dict[tuple[str, str], list[str]] = {}
-    for backfill in session.parts.backfills.values():
+    for backfill in session.parts.backfills.usable():
         with session.parts.engine.begin() as connection:
             found = backfill.missing(connection, apply=True)
         for each in found:

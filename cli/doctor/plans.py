@@ -19,16 +19,13 @@ from cli.doctor.finding import Finding
 #: A page of the usual size, in items; and the bound that its backfill counts its pending jobs up to.
 _LIMIT, _PENDING = 500, 12
 
-#: Sorts behind every id.
-_LAST = "\U0010ffff"
-
 #: SQLSTATE: no unique index is there that ON CONFLICT could go by.
 _NO_SUCH_KEY = "42P10"
 
 
 def page(session: Session) -> Iterator[Finding]:
     """Each backfill's page, and what is asked before it, reads no large table whole. Nothing is carried out."""
-    for backfill in session.parts.backfills.values():
+    for backfill in session.parts.backfills.usable():
         with session.parts.engine.begin() as connection:
             begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)
             if backfill.missing(connection, apply=True):  # said where the host is looked at
@@ -40,7 +37,9 @@ def page(session: Session) -> Iterator[Finding]:
 
 
 def _of(connection: Connection, backfill: Backfill) -> Iterator[Finding]:
-    upper = backfill.previous_key(connection, _LAST) or ""
+    upper = backfill.last_key(connection)
+    if upper is None:  # an empty table has no key that could bound a page, and nothing to read
+        return
     for ask in _asked(backfill, connection, upper):
         statement = sent(connection, ask)
         if statement is None:
@@ -54,8 +53,10 @@ def _of(connection: Connection, backfill: Backfill) -> Iterator[Finding]:
 
 def _asked(backfill: Backfill, connection: Connection, upper: str) -> list[Callable[[], object]]:
     """A page of a run without any option, and what is asked before it."""
-    options = {each.name: each.default for each in backfill.options}
-    window, context = Window(Bounds(None, upper), _LIMIT, PAGE_ROWS), PageContext(options, datetime.now(UTC))
+    window, context = (
+        Window(Bounds(None, upper), _LIMIT, PAGE_ROWS),
+        PageContext(backfill.with_defaults({}), datetime.now(UTC)),
+    )
     return [
         lambda: backfill.page(connection, window, context),
         lambda: backfill.pending(connection, _PENDING),

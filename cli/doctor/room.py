@@ -20,7 +20,7 @@ _STALLED_SECONDS = 300.0
 def room(session: Session) -> Iterator[Finding]:
     """A page of a new run, and of each run that is running, finds room in the host's queue."""
     full = False
-    for backfill in session.parts.backfills.values():
+    for backfill in session.parts.backfills.usable():
         if not backfill.jobs:
             continue
         with session.parts.engine.begin() as connection:

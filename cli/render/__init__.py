@@ -155,7 +155,7 @@ def summary(
     lines.append(f"  {'pages':<16}{run.pages:>11,}   in {lanes_in_words(len(run.lanes))}")
     if small:
         lines.append(wrapped(small, indent=32))
-    lines.append(f"  {'duration':<16}{duration(run.seconds):>11}   {run.leads_per_second:,.0f} {backfill.items}/s")
+    lines.append(f"  {'duration':<16}{duration(run.seconds):>11}   {run.items_per_second:,.0f} {backfill.items}/s")
     lines += jobs(backfill, run)
     if found is not None:
         lines += ["", *outcome(backfill, run, found)]
@@ -436,7 +436,7 @@ def progress(backfill: Backfill, run: Run) -> str:
     read = run.counts.get("read", 0)
     done = sum(lane.state == "done" for lane in run.lanes)
     of = f" of {run.expected:,} ({100 * read / run.expected:.0f}%)" if run.expected else f" {backfill.items}"
-    rate = f"{run.leads_per_second:,.0f}/s"
+    rate = f"{run.items_per_second:,.0f}/s"
     return f"{run.state}: {read:,}{of} · {run.pages:,} pages · {rate} · {done}/{len(run.lanes)} lanes"
 
 

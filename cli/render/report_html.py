@@ -56,7 +56,7 @@ def _facts(backfill: Backfill, run: Run) -> Mapping[str, str]:
         "to": ended if run.state != "paused" else f"it is paused; read at {render.moment(run.seen_at)}",
         "duration": render.duration(run.seconds),
         "pages": f"{run.pages:,} in {render.lanes_in_words(len(run.lanes))}",
-        "throughput": f"{run.leads_per_second:,.1f} {backfill.items}/s over the whole of its time",
+        "throughput": f"{run.items_per_second:,.1f} {backfill.items}/s over the whole of its time",
     }
     if run.expected is not None:
         facts["expected"] = f"{run.expected:,} {backfill.items}, counted before it began"

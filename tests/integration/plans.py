@@ -1,7 +1,7 @@
 """The plans of the statements that the engine runs: as it runs them, with its settings, on its connection."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,11 +31,12 @@ class Plan:
     """What PostgreSQL did for one statement."""
 
     root: Node
+    tables: Collection[str] = TABLES
 
     @property
     def scans(self) -> list[Scan]:
         """Every scan of a host's table that was carried out."""
-        found = [_scan(node) for node in _nodes(self.root)]
+        found = [_scan(node, self.tables) for node in _nodes(self.root)]
         return [scan for scan in found if scan is not None]
 
     @property
@@ -49,7 +50,7 @@ class Plan:
 
 
 @contextmanager
-def explained(engine: Engine) -> Iterator[list[Plan]]:
+def explained(engine: Engine, tables: Collection[str] = TABLES) -> Iterator[list[Plan]]:
     """Collects the plan of every statement on the host's tables, right before the engine runs it.
 
     Each is carried out twice: first to be explained, and taken back; then for good.
@@ -57,7 +58,7 @@ def explained(engine: Engine) -> Iterator[list[Plan]]:
     plans: list[Plan] = []
 
     def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: Any) -> None:
-        if not any(f'"{table}"' in statement for table in TABLES):
+        if not any(f'"{table}"' in statement for table in tables):
             return
         with connection.connection.driver_connection.cursor() as cursor:
             cursor.execute("SAVEPOINT explained")
@@ -65,7 +66,7 @@ def explained(engine: Engine) -> Iterator[list[Plan]]:
             (answer,) = cursor.fetchone()
             cursor.execute("ROLLBACK TO SAVEPOINT explained")
         content = json.loads(answer) if isinstance(answer, str) else answer
-        plans.append(Plan(content[0]["Plan"]))
+        plans.append(Plan(content[0]["Plan"], tables))
 
     event.listen(engine, "before_cursor_execute", explain)
     try:
@@ -80,11 +81,11 @@ def _nodes(node: Node) -> Iterator[Node]:
         yield from _nodes(child)
 
 
-def _scan(node: Node) -> Scan | None:
+def _scan(node: Node, tables: Collection[str]) -> Scan | None:
     kind = str(node["Node Type"])
     table = node.get("Relation Name") or str(node.get("Index Name", "")).split("_", 1)[0]
     # The rows of a bitmap's heap are those that its index scans have found: they count once.
-    if not kind.endswith("Scan") or kind == "Bitmap Heap Scan" or table not in TABLES:
+    if not kind.endswith("Scan") or kind == "Bitmap Heap Scan" or table not in tables:
         return None
     thrown_away = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
     rows = node["Actual Rows"] + sum(node.get(name, 0) for name in thrown_away)

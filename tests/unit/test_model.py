@@ -89,7 +89,7 @@ class TestRun:
         assert (run().seconds, ended.seconds) == (4, 2)
 
     def test_its_rate_is_leads_read_over_its_whole_time(self) -> None:
-        assert run(lane(counts={"read": 10})).leads_per_second == 2.5
+        assert run(lane(counts={"read": 10})).items_per_second == 2.5
 
     def test_a_lane_stands_since_its_own_last_move(self) -> None:
         stood, moved = lane(1), lane(2, moved_at=START + timedelta(seconds=3))
@@ -97,7 +97,7 @@ class TestRun:
         assert [run(stood, moved).still_seconds(each) for each in (stood, moved)] == [4, 1]
 
     def test_a_run_of_no_time_has_no_rate(self) -> None:
-        assert run(lane(counts={"read": 10}), seen_at=START).leads_per_second == 0
+        assert run(lane(counts={"read": 10}), seen_at=START).items_per_second == 0
 
     @pytest.mark.parametrize("state", ["running", "paused", "cancelled", "failed"])
     def test_a_lane_on_its_way_stands_as_its_run_does(self, state: RunState) -> None:
@@ -126,5 +126,5 @@ class TestRun:
             "finished_at": "2026-03-01T12:00:04+00:00",
             "started_by": "me@here",
             "seconds": 4.0,
-            "leads_per_second": 0.5,
+            "items_per_second": 0.5,
         }

@@ -2,36 +2,41 @@
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import Connection, TextClause
 
 from backfill_tasks.backfills.host import rights, sql
-from backfill_tasks.engine.contract import Backfill, Missing
+from backfill_tasks.engine.contract import Backfill, Host, Missing
 from backfill_tasks.engine.model import Bounds, Window
 from backfill_tasks.errors import UsageError
 from backfill_tasks.options import Option, Texts, Values
 
-CLIENT_IDS = Option("client_ids", Texts(), "Only this workspace; repeatable.", flag="--client-id")
-
 #: So many workspaces are named in a line.
 _MOST_NAMED = 3
+
+#: The option of every backfill of leads.
+CLIENT_IDS = Option("client_ids", Texts(), "Only this workspace; repeatable.", flag="--client-id")
 
 
 @dataclass(frozen=True)
 class Leads(Backfill, ABC):
     """A backfill whose items are the host's leads. `schema` is that of the host's tables.
 
-    One of its options is `client_ids`: a list of workspaces, or None for all.
+    One of its options is CLIENT_IDS: a list of workspaces, or None for all.
     """
 
-    items: ClassVar[str] = "leads"
+    items = "leads"
     #: What it does with the host's tables, and so the rights that it needs, as GRANT lists them.
     rights: ClassVar[Mapping[str, str]]
 
     schema: str = "public"
+
+    def on(self, host: Host) -> Self:
+        """Take the schema of the host's tables."""
+        return replace(self, schema=host.schema)
 
     def missing(self, connection: Connection, *, apply: bool) -> list[Missing]:
         """Missing tables and missing rights."""
@@ -68,6 +73,11 @@ class Leads(Backfill, ABC):
         """Looked up by the primary key, whether the item itself is still there or not."""
         query = sql.statement('SELECT max(id) FROM {host}."Lead" WHERE id < :item', self.schema)
         found: str | None = connection.execute(query, {"item": item}).scalar_one()
+        return found
+
+    def last_key(self, connection: Connection) -> str | None:
+        """Looked up by the primary key."""
+        found: str | None = connection.execute(sql.statement('SELECT max(id) FROM {host}."Lead"', self.schema)).scalar()
         return found
 
     def file(self, path: str, **parts: str) -> TextClause:

@@ -1,9 +1,10 @@
 """The host's rules of scoring, as a backfill."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import Connection
 
@@ -11,7 +12,7 @@ from backfill_tasks.backfills.host import Leads
 from backfill_tasks.backfills.host.leads import CLIENT_IDS, naive, stretch_values, window_values
 from backfill_tasks.backfills.lead_scoring.queue import Drain, LiveQueueAge
 from backfill_tasks.engine.admission.indicators import Indicator
-from backfill_tasks.engine.contract import PageClaim, PageContext, RowChanged, Stretch
+from backfill_tasks.engine.contract import Host, PageClaim, PageContext, RowChanged, Stretch
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
 from backfill_tasks.options import Flag, Option, Pace, Values, Whole
@@ -21,6 +22,17 @@ KEY_PREFIX = "lead_scoring_backfill:"
 
 #: Lead."sentimentTag", compared exactly, that disqualifies a lead.
 DISQUALIFYING = ("Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscribed", "Bounced", "Bounce")
+
+RESCORE_ALL = Option("rescore_all", Flag(), "Scored leads too (default: unscored ones only).", default=False)
+
+DELAY_MS = Option(
+    "delay_ms",
+    Whole(0, 86_400_000),
+    "Make the n-th job of the run due n times N milliseconds after the run's start.",
+    default=0,
+    group="compatibility",
+    excludes="jobs_per_minute",
+)
 
 _DISQUALIFIED_REASONING = "Automatically disqualified: "
 _MAX_ATTEMPTS = 3
@@ -37,40 +49,29 @@ class LeadScoring(Leads):
     """Enqueues the job of every lead that takes part and has no score.
 
     `drain` is when the host takes jobs out of its queue.
-
-    Values: `client_ids` (a list, or None for all workspaces), `rescore_all`, `delay_ms`.
     """
 
-    name: ClassVar[str] = "lead-scoring"
-    classes: ClassVar[Mapping[str, str]] = {
-        "inserted": "job created",
-        "requeued": "job had ended, PENDING again",
-        "refreshed": "job was PENDING, made new",
-        "in_flight": "RUNNING or an unknown status: left alone",
-        "disqualified": "scored 1, no job",
-    }
-    passed_over: ClassVar[Mapping[str, str]] = {
-        "already_scored": "have a score",
-        "no_inbound": "never wrote to us",
-    }
-    options: ClassVar[Sequence[Option]] = (
-        CLIENT_IDS,
-        Option("rescore_all", Flag(), "Scored leads too (default: unscored ones only).", default=False),
-        Option(
-            "delay_ms",
-            Whole(0, 86_400_000),
-            "Make the n-th job of the run due n times N milliseconds after the run's start.",
-            default=0,
-            group="compatibility",
-            excludes="jobs_per_minute",
-        ),
+    name = "lead-scoring"
+    summary = "enqueue the scoring of every lead that has none"
+    classes = MappingProxyType(
+        {
+            "inserted": "job created",
+            "requeued": "job had ended, PENDING again",
+            "refreshed": "job was PENDING, made new",
+            "in_flight": "RUNNING or an unknown status: left alone",
+            "disqualified": "scored 1, no job",
+        }
     )
-    jobs: ClassVar[Sequence[str]] = ("inserted", "requeued")
-    unresolved: ClassVar[Mapping[str, str]] = {
-        "failed": "their job FAILED: its lastError says why",
-        "without_score": "their job SUCCEEDED and left no score",
-        "unknown_status": "a job status that this version doesn't know",
-    }
+    passed_over = MappingProxyType({"already_scored": "have a score", "no_inbound": "never wrote to us"})
+    options = (CLIENT_IDS, RESCORE_ALL, DELAY_MS)
+    jobs = ("inserted", "requeued")
+    unresolved = MappingProxyType(
+        {
+            "failed": "their job FAILED: its lastError says why",
+            "without_score": "their job SUCCEEDED and left no score",
+            "unknown_status": "a job status that this version doesn't know",
+        }
+    )
     rights: ClassVar[Mapping[str, str]] = {
         "Client": "SELECT",
         "Message": "SELECT",
@@ -79,6 +80,11 @@ class LeadScoring(Leads):
     }
 
     drain: Drain = field(default_factory=Drain)
+
+    def on(self, host: Host) -> Self:
+        """Take the host's schema, and from the settings when it drains its queue."""
+        settings = host.settings
+        return replace(super().on(host), drain=Drain(settings.drain_seconds or 0.0, settings.drain_lead_seconds))
 
     def split(
         self, connection: Connection, options: Values, *, after: str | None, lanes: int, smallest: int

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Row
@@ -10,7 +11,7 @@ from backfill_tasks.backfills.host import rights, sql
 from backfill_tasks.backfills.host.leads import CLIENT_IDS, Leads, naive, stretch_values, window_values
 from backfill_tasks.engine.contract import Missing, PageClaim, PageContext, RowChanged, Stretch
 from backfill_tasks.engine.model import Bounds, PageResult, Window
-from backfill_tasks.options import Option, Values
+from backfill_tasks.options import Values
 
 #: Where the newest hosts keep which workspaces' inbox counts are stale.
 _COUNTS = "InboxCountsDirty"
@@ -20,11 +21,15 @@ _COUNTS = "InboxCountsDirty"
 class MessageRollups(Leads):
     """Brings the five roll-ups of every lead up to its messages. They belong together: the inbox compares them."""
 
-    name: ClassVar[str] = "message-rollups"
-    classes: ClassVar[Mapping[str, str]] = {"updated": "roll-ups set"}
-    passed_over: ClassVar[Mapping[str, str]] = {"up_to_date": "as new as their messages", "no_message": "no message"}
-    left_alone: ClassVar[str] = "newer than their messages, or without any"
-    options: ClassVar[Sequence[Option]] = (CLIENT_IDS,)
+    name = "message-rollups"
+    summary = (
+        "bring each lead's lastInboundAt, lastOutboundAt, lastZrgOutboundAt, lastMessageAt and lastMessageDirection up"
+        " to its messages"
+    )
+    classes = MappingProxyType({"updated": "roll-ups set"})
+    passed_over = MappingProxyType({"up_to_date": "as new as their messages", "no_message": "no message"})
+    options = (CLIENT_IDS,)
+    left_alone = "newer than their messages, or without any"
     rights: ClassVar[Mapping[str, str]] = {"Client": "SELECT", "Message": "SELECT", "Lead": "SELECT, UPDATE"}
 
     def missing(self, connection: Connection, *, apply: bool) -> list[Missing]:

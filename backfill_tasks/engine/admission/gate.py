@@ -60,7 +60,7 @@ class Gate:
         ends: so no bound is passed, however many lanes, workers and runs there are. So does a page that is kept small.
         `ended`: the run need not be running, because it is not its next page that is asked for.
         """
-        pace, options = fence.parameters.pace, fence.parameters.options
+        pace, options = fence.parameters.pace, backfill.with_defaults(fence.parameters.options)
         verdict = self.pressure.ask(connection, backfill.indicators(pace))
         if verdict.wait is not None:
             return Denied("wait", verdict.wait.reason, verdict.wait.indicator)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.engine.contract import Backfill, PageContext, RowChanged
+from backfill_tasks.engine.contract import Backfill, ItemsFailed, PageContext, RowChanged
 from backfill_tasks.engine.database import is_foreign_key_violation, kind, reason
 from backfill_tasks.engine.model import Bounds, PageResult, Quarantined, Window
 from backfill_tasks.engine.refusal import refusal
@@ -20,8 +20,10 @@ def is_of_an_item(error: DBAPIError) -> bool:
     return kind(error) == "item"
 
 
-def failed(item: str, error: DBAPIError | RowChanged) -> Quarantined:
+def failed(item: str, error: DBAPIError | RowChanged | ItemsFailed) -> Quarantined:
     """Return an item that failed on its own, with what may be kept of its error."""
+    if isinstance(error, ItemsFailed):
+        return Quarantined(item, str(error))
     if isinstance(error, RowChanged):
         return Quarantined(item, "the host keeps changing its row")
     return Quarantined(item, reason(error), refusal(error.orig))
@@ -51,7 +53,7 @@ class Bisection:
             raise done
         return self._without_the_item(window, context, done)
 
-    def _whole(self, window: Window, context: PageContext) -> PageResult | RowChanged | DBAPIError:
+    def _whole(self, window: Window, context: PageContext) -> PageResult | RowChanged | ItemsFailed | DBAPIError:
         """Return what the stretch did, or why it fails for good."""
         error: RowChanged | DBAPIError = RowChanged()
         for _ in range(_RACES):
@@ -60,6 +62,8 @@ class Bisection:
                     return self.backfill.page(self.connection, window, context)
             except RowChanged as raced:
                 error = raced
+            except ItemsFailed as unhandled:
+                return unhandled
             except DBAPIError as refused:
                 if not is_of_an_item(refused):
                     raise
@@ -86,7 +90,7 @@ class Bisection:
             (*left.enqueued, *right.enqueued),
         )
 
-    def _without_the_item(self, window: Window, context: PageContext, error: DBAPIError) -> PageResult:
+    def _without_the_item(self, window: Window, context: PageContext, error: ItemsFailed | DBAPIError) -> PageResult:
         """Pass the one item that is left of a failing stretch, and keep its error."""
         found = self.backfill.dry_run(self.connection, window, context)
         if not found.counts["read"]:  # it is gone, or needs nothing any more

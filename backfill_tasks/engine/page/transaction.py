@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill_tasks.engine import batch, ledger, schema
 from backfill_tasks.engine.admission.gate import Admitted, Denied, Gate
 from backfill_tasks.engine.admission.page_size import next_size
-from backfill_tasks.engine.contract import Backfill, RowChanged
+from backfill_tasks.engine.contract import Backfill, ItemsFailed, RowChanged
 from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.database import sqlstate
 from backfill_tasks.engine.model import PageMessage, PageResult
@@ -19,7 +19,7 @@ from backfill_tasks.engine.page import statement
 from backfill_tasks.engine.page.bisection import is_of_an_item
 from backfill_tasks.engine.page.fence import refusal
 from backfill_tasks.engine.page.results import Committed, PutOff, Refused
-from backfill_tasks.errors import LedgerError
+from backfill_tasks.errors import LedgerError, PluginError
 
 #: A page that has started so often without finishing has ended its worker so often: it is not tried again.
 MOST_ATTEMPTS = 5
@@ -71,7 +71,7 @@ class Pages:
     def _whole_or_in_parts(self, message: PageMessage) -> Committed | Refused | PutOff:
         try:
             return self._attempt(message, in_parts=False)
-        except RowChanged:
+        except (RowChanged, ItemsFailed):
             return self._attempt(message, in_parts=True)
         except DBAPIError as error:
             if not is_of_an_item(error):
@@ -102,9 +102,10 @@ class Pages:
             refused = refusal(fence, message)
             if refused is not None:
                 return Refused(refused, fence.lane)
-            backfill = self.backfills.get(fence.parameters.backfill)
-            if backfill is None:  # a worker that has not been upgraded yet; another may take it the next time
-                why = f"a worker is too old for {fence.parameters.backfill}: upgrade all workers"
+            try:
+                backfill = self.backfills[fence.parameters.backfill]
+            except PluginError as error:  # a worker that has not been upgraded yet; another may take it the next time
+                why = f"a worker can't do this page: {error}; install the same packages for all workers"
                 return self._deny(connection, message, fence, Denied("wait", why, "old worker"))
             size = min(fence.lane.size or fence.parameters.limit, fence.parameters.limit)
             answer = self.gate.ask(connection, message.run, fence, backfill, size=size)

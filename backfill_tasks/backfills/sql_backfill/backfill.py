@@ -1,0 +1,368 @@
+"""Backfills that are written as SQL over the rows of one table, or as a function of Python over them."""
+
+import re
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Self
+
+from sqlalchemy import Connection, Row
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks.backfills.host import rights, sql
+from backfill_tasks.backfills.sql_backfill import requirements
+from backfill_tasks.backfills.sql_backfill.keys import Key, identifier
+from backfill_tasks.engine.contract import (
+    Backfill,
+    Host,
+    ItemsFailed,
+    Missing,
+    PageClaim,
+    PageContext,
+    RowChanged,
+    Stretch,
+)
+from backfill_tasks.engine.database import load_sql, statement
+from backfill_tasks.engine.model import Bounds, PageResult, Window
+from backfill_tasks.errors import UsageError
+from backfill_tasks.options import Flag, Kind, Number, Option, Texts, Values, Whole
+
+#: What a page of Python's does: it gets rows, which are locked, the page's connection, and the run's own options by
+#: name. It returns how many rows fall into each class; None: all into the first.
+Process = Callable[..., Mapping[str, int] | None]
+
+#: The class of what a page has done, and what it means, by the form of the backfill.
+_CLASSES = {
+    "set": {"updated": "changed"},
+    "apply": {"applied": "handled by the statement"},
+    "process": {"processed": "handled"},
+}
+
+#: The type of an option's parameter in SQL.
+_TYPES: Mapping[type[Kind], str] = {
+    Whole: "bigint",
+    Number: "double precision",
+    Flag: "boolean",
+    Texts: "text[]",
+}
+
+#: How many blocks of a table are looked at to cut it into lanes: 4 MB, some 20 ms from memory. A table of up to so many
+#: blocks is cut exactly.
+_SAMPLED_BLOCKS = 500
+
+#: How many sampled rows a lane takes whose share is to be trusted.
+_ENOUGH = 20
+
+#: A parameter, or a colon that is none.
+_COLON = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)|:")
+
+#: SQLSTATE class: a value is none of its column's type.
+_DATA_EXCEPTION = "22"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SqlBackfill(Backfill):
+    """A backfill of one table, whose items are the rows that satisfy `where`.
+
+    Give it one of three forms: `set` (the SET clause of an UPDATE), `apply` (a whole statement that goes by the
+    relation `page`, which has the key's columns) or `process` (a function of Python). A run handles each row once. A
+    row that is done no longer satisfies `where`: `verify` reports those that still do.
+
+    In `where`, `set`, `apply` and `arrived_at`, `:name` is the value of an option and `{host}` the schema of the host's
+    tables; columns of the table stand alone or after its name. They are the author's own SQL and are not checked.
+
+    Guarantees: a page reads by the index of the key, looks at a bounded number of rows, and commits with the ledger. A
+    row that the host changes under the page is read again, never overwritten by what was computed from its older
+    version; in `apply` and `process`, the rows are locked (FOR NO KEY UPDATE) before they are read.
+
+    Weakness: a subquery in `where` on other tables is not read again after a wait for a row's lock.
+
+    Attributes:
+        name: what `run` takes, and the ledger keeps.
+        table: its table, as PostgreSQL has it: case counts.
+        key: the column, or the columns in order, that the table is walked by: NOT NULL, unique together, with an index
+            in their order. Any type that a btree orders.
+        where: which rows need the change.
+        set: the SET clause that changes them.
+        apply: a statement that handles the rows of the relation `page`.
+        process: a function that handles a sequence of rows: `process(rows, connection, **options)`.
+        columns: the columns that `process` gets; all if empty.
+        arrived_at: SQL for when a row came to need the change. `verify` counts rows that came after the run's start as
+            the host's own; without it, they are missing.
+        rights: the rights that it takes on other tables, as GRANT lists them, by table.
+        schema: the schema of the table; the host's if empty.
+        summary, classes, items, options: see Backfill. SQL forms have one class.
+
+    Raises:
+        ValueError: it is in no form or in two, has no key, or classes that its form can't fill.
+    """
+
+    name: str
+    table: str
+    key: str | Sequence[str]
+    where: str
+    set: str = ""
+    apply: str = ""
+    process: Process | None = None
+    columns: Sequence[str] = ()
+    arrived_at: str = ""
+    rights: Mapping[str, str] = field(default_factory=dict)
+    schema: str = ""
+    summary: str = ""
+    items: str = "rows"
+    options: Sequence[Option] = ()
+    classes: Mapping[str, str] = field(default_factory=dict)
+    passed_over = MappingProxyType({"up_to_date": "nothing to do"})
+
+    def __post_init__(self) -> None:
+        forms = [each for each in _CLASSES if getattr(self, each)]
+        if len(forms) != 1:
+            raise ValueError(f"{self.name}: give it one of {', '.join(_CLASSES)}")
+        if not self.key or not self.where.strip():
+            raise ValueError(f"{self.name}: it needs a key and a where")
+        if not self.classes:
+            object.__setattr__(self, "classes", MappingProxyType(_CLASSES[forms[0]]))
+        if self.process is None and len(self.classes) > 1:
+            raise ValueError(f"{self.name}: a statement doesn't tell classes apart")
+
+    def on(self, host: Host) -> Self:
+        """Take the schema of the host's tables, if it names none."""
+        return replace(self, schema=self.schema or host.schema)
+
+    def missing(self, connection: Connection, *, apply: bool) -> list[Missing]:
+        """Missing tables, rights, and an index that the table can be walked by."""
+        needed = {self.table: "SELECT, UPDATE" if apply else "SELECT"}
+        needed |= {table: every if apply else "SELECT" for table, every in self.rights.items()}
+        found = [rights.missing(connection, self.schema, table, each) for table, each in needed.items()]
+        lacking = [each for each in found if each is not None]
+        return lacking or list(requirements.missing(connection, self._quoted_table, self._key.columns))
+
+    def check(self, connection: Connection, options: Values, *, apply: bool) -> None:  # noqa: ARG002  they name nothing
+        """Refuse a table that can't be walked, and missing rights."""
+        self.check_host(connection, apply=apply)
+
+    def split(
+        self, connection: Connection, options: Values, *, after: str | None, lanes: int, smallest: int
+    ) -> list[str]:
+        """Cut at the quantiles of a sample of the table's blocks, so that a large table is not read whole.
+
+        Raises:
+            UsageError: `after` is no key of this table.
+        """
+        bounds = {} if after is None else self._key.values("lower", after)
+        try:
+            last = self._last_key(connection, self._key.window(lower=bool(bounds), upper=False), bounds)
+        except DBAPIError as error:
+            if (getattr(error.orig, "sqlstate", None) or "")[:2] != _DATA_EXCEPTION:
+                raise
+            raise UsageError(f"{after!r} is no key of {self.table}") from None
+        if last is None or lanes == 1:
+            return [] if last is None else [last]
+        size = statement(self._text("size.sql"))
+        blocks = max(1, connection.execute(size, {"table": self._quoted_table}).scalar_one())
+        percent = min(100.0, 100.0 * _SAMPLED_BLOCKS / float(blocks))
+        values = {
+            "percent": percent,
+            "enough": 1 if percent == 100.0 else _ENOUGH * lanes,  # noqa: PLR2004  per cent
+            "lanes": lanes,
+            "smallest": smallest,
+        }
+        query = statement(self._text("split.sql", after=self._key.window(lower=bool(bounds), upper=False)))
+        found = connection.execute(query, {**values, **bounds, **_own(options)}).scalars()
+        return [*map(self._key.encode, found), last]
+
+    def page(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
+        """Change the rows of one page in one statement; or lock them in one, and handle them with what follows."""
+        if self.set:
+            row = self._ask(connection, "page.sql", window, context)
+            if row.updated != row.read:
+                raise RowChanged
+            return self._result(row, window, {next(iter(self.classes)): row.updated})
+        row = self._ask(connection, "hold.sql", window, context)
+        if len(row.keys) != row.read:
+            raise RowChanged
+        return self._result(row, window, self._handled(connection, row, context))
+
+    def dry_run(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
+        """Count one page through the same selection."""
+        row = self._ask(connection, "dry_run.sql", window, context)
+        done = {next(iter(self.classes)): row.read}
+        return self._result(row, window, {**done, "up_to_date": row.passed - row.read})
+
+    def verify(self, connection: Connection, window: Window, context: PageContext) -> Stretch:
+        """Look for rows that still satisfy `where`."""
+        row = self._ask(connection, "verify.sql", window, context)
+        cursor = window.bounds.upper if row.cursor is None else self._key.encode(row.cursor)
+        return Stretch(cursor, [self._key.encode(each) for each in row.missing], row.arrived, row.looked_at)
+
+    def verify_full(self, connection: Connection, stretches: Sequence[Bounds], context: PageContext) -> Stretch:
+        """Look for the same in the whole table."""
+        values = _context(context)
+        conditions = []
+        for number, each in enumerate(stretches):
+            suffix = f"_of_{number}"
+            values |= self._bounds(each, suffix)
+            conditions.append(self._key.window(lower=each.lower is not None, suffix=suffix))
+        query = statement(self._text("verify_full.sql", stretches=" OR ".join(f"({each})" for each in conditions)))
+        row = connection.execute(query, values).one()
+        missing = [self._key.encode(each) for each in row.missing]
+        return Stretch(stretches[-1].upper, missing, row.arrived, row.looked_at)
+
+    def recount(self, connection: Connection, claim: PageClaim) -> dict[str, int]:  # noqa: ARG002  nothing to look for
+        """No class leaves a trace: a row does not tell who has written it."""
+        return {}
+
+    def previous_key(self, connection: Connection, item: str) -> str | None:
+        """Look it up by index, whether the item itself is still there or not."""
+        return self._last_key(connection, self._key.before(), self._key.values("item", item))
+
+    def last_key(self, connection: Connection) -> str | None:
+        """Look it up by index."""
+        return self._last_key(connection, "true", {})
+
+    def needs_ordinals(self, options: Values) -> bool:  # noqa: ARG002  whatever the options are
+        """Nothing of it has a number."""
+        return False
+
+    @cached_property
+    def _key(self) -> Key:
+        columns = (self.key,) if isinstance(self.key, str) else tuple(self.key)
+        return Key(columns, identifier(self.table))
+
+    @property
+    def _quoted_table(self) -> str:
+        return f"{sql.quoted(self.schema)}.{sql.quoted(self.table)}"
+
+    def _ask(self, connection: Connection, file: str, window: Window, context: PageContext) -> Row[Any]:
+        """Return what a statement on the rows of a window answers."""
+        values = {
+            **_context(context),
+            **self._bounds(window.bounds),
+            "page_limit": window.limit,
+            "page_rows": window.rows,
+            "key_columns": list(self._key.columns),
+            "key_table": self._quoted_table,
+        }
+        stretch = self._key.window(lower=window.bounds.lower is not None)
+        return connection.execute(statement(self._text(file, window=stretch)), values).one()
+
+    def _bounds(self, bounds: Bounds, suffix: str = "") -> dict[str, str]:
+        """Return the parameters of a stretch."""
+        lower = {} if bounds.lower is None else self._key.values(f"lower{suffix}", bounds.lower)
+        return {**lower, **self._key.values(f"upper{suffix}", bounds.upper)}
+
+    def _last_key(self, connection: Connection, condition: str, values: Values) -> str | None:
+        query = statement(self._text("last_key.sql", condition=condition))
+        found = connection.execute(query, values).scalar_one_or_none()
+        return None if found is None else self._key.encode(found)
+
+    def _result(self, row: Row[Any], window: Window, counts: Mapping[str, int]) -> PageResult:
+        cursor = window.bounds.upper if row.cursor is None else self._key.encode(row.cursor)
+        return PageResult(cursor, {"read": row.read, **dict.fromkeys(self.classes, 0), **counts})
+
+    def _handled(self, connection: Connection, held: Row[Any], context: PageContext) -> Mapping[str, int]:
+        """Handle rows that are locked, and return how many fall into each class."""
+        if not held.read:
+            return {}
+        page, values = self._held_page(held), {}
+        for number, parts in enumerate(zip(*held.keys, strict=True), start=1):
+            values[f"keys_{number}"] = list(parts)
+        if self.process is None:
+            own = _WITH.match(self.apply)
+            head = f"WITH {own[1] or ''}{page}, " if own else f"WITH {page}\n"
+            handle = head + self._authors(self.apply[own.end() :] if own else self.apply)
+            connection.execute(statement(handle), {**values, **_context(context)})
+            return {next(iter(self.classes)): held.read}
+        row = identifier(self.table)
+        wanted = ", ".join(f"{row}.{identifier(each)}" for each in self.columns) or f"{row}.*"
+        match = " AND ".join(f"{row}.{identifier(each)} = page.{identifier(each)}" for each in self._key.columns)
+        query = "SELECT {wanted} FROM page JOIN {table} AS {row} ON {match} ORDER BY {columns}"
+        rows = f"WITH {page}\n{self._composed(query, wanted=wanted, match=match)}"
+        found = connection.execute(statement(rows), values).all()
+        return _processed(self.process, self.classes, found, connection, context.options)
+
+    def _held_page(self, held: Row[Any]) -> str:
+        """Return the relation `page`, for WITH."""
+        aliases = [f"key_{number}" for number in range(1, len(self._key.columns) + 1)]
+        typed = (
+            f"CAST({alias} AS {kind.replace(':', chr(92) + ':')}) AS {identifier(column)}"
+            for alias, kind, column in zip(aliases, held.types, self._key.columns, strict=True)
+        )
+        arrays = (f"CAST(:keys_{number} AS text[])" for number in range(1, len(aliases) + 1))
+        return self._text("held_page.sql", typed_keys=", ".join(typed), key_arrays=", ".join(arrays))
+
+    def _text(self, file: str, **parts: str) -> str:
+        """Return the statement of an SQL file."""
+        return self._composed(load_sql("backfill_tasks.backfills", f"sql_backfill/{file}"), **parts)
+
+    def _composed(self, template: str, **parts: str) -> str:
+        """Return a template with the table, the key, the author's SQL and these parts in their places."""
+        arrived = (
+            f"coalesce(({self._authors(self.arrived_at)}\n) >= :started_at, false)" if self.arrived_at else "false"
+        )
+        return template.format(
+            table=self._quoted_table.replace(":", "\\:"),
+            row=identifier(self.table),
+            # In coalesce, a subquery stays one: as a join, it might be planned to begin at the other table, all of it.
+            where=f"coalesce(({self._authors(self.where)}\n), false)",
+            set=self._authors(self.set),
+            arrived=arrived,
+            **self._key.fragments,
+            **parts,
+        )
+
+    def _authors(self, text: str) -> str:
+        """Return the author's SQL with parameters for the options; any other colon stands for itself."""
+        types = {each.name: _TYPES.get(type(each.kind), "text") for each in self.options}
+
+        def bound(found: re.Match[str]) -> str:
+            kind = types.get(found[1] or "")
+            return f"CAST(:option_{found[1]} AS {kind})" if kind else "\\" + found[0]
+
+        return _COLON.sub(bound, text.replace("{host}", sql.quoted(self.schema)))
+
+
+#: How a statement begins that has a WITH of its own, after comments.
+_WITH = re.compile(r"(?:\s|--[^\n]*\n)*WITH\s+(RECURSIVE\s+)?", re.IGNORECASE)
+
+
+def _own(options: Values) -> dict[str, Any]:
+    """Return the run's own options as parameters, by names that no other parameter has."""
+    return {f"option_{name}": value for name, value in options.items()}
+
+
+def _context(context: PageContext) -> dict[str, Any]:
+    return {**_own(context.options), "started_at": context.started_at}
+
+
+def _processed(
+    process: Process, classes: Mapping[str, str], rows: Sequence[Row[Any]], connection: Connection, options: Values
+) -> Mapping[str, int]:
+    """Let a plug-in's function handle rows, and return its counts.
+
+    Raises:
+        ItemsFailed: it raised an error of its own, or its counts don't add up.
+        DBAPIError, RowChanged: as it raised them.
+    """
+    try:
+        counts = process(rows, connection, **options)
+    except (DBAPIError, RowChanged, ItemsFailed):
+        raise
+    except Exception as error:
+        raise ItemsFailed(f"{type(error).__name__} in {_place(process, error)}") from error
+    if counts is None:
+        return {next(iter(classes)): len(rows)}
+    if not counts.keys() <= classes.keys() or sum(counts.values()) != len(rows):
+        raise ItemsFailed(f"it was given {len(rows)} rows and counted {dict(counts)}")
+    return counts
+
+
+def _place(process: Process, error: Exception) -> str:
+    """Return where an error was raised: the innermost line of the plug-in's own file, which has no value of a row."""
+    frames = traceback.extract_tb(error.__traceback__)
+    code = getattr(process, "__code__", None)
+    own = [each for each in frames if code is not None and each.filename == code.co_filename]
+    frame = (own or frames)[-1]
+    return f"{frame.name} ({frame.filename.rpartition('/')[2]}, line {frame.lineno})"

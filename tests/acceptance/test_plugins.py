@@ -1,0 +1,124 @@
+"""Backfills of other packages, to an operator: listed, checked and run like our own, and alone where they fail."""
+
+import os
+from pathlib import Path
+
+import packages
+import pytest
+from acceptance.commands import assert_refused
+from acceptance.host import Host
+from harness import Backfill, Worker
+
+SOURCE = """
+from backfill_tasks import Option, SqlBackfill
+from backfill_tasks.options import Flag, Text, Whole
+
+backfill = SqlBackfill(
+    name="mark-leads",
+    summary="mark the leads of a company as old",
+    table="Lead",
+    key="id",
+    where='"status" IS DISTINCT FROM \\'old\\' AND (:company IS NULL OR "companyName" = :company)',
+    set="\\"status\\" = 'old'",
+    items="leads",
+    options=(
+        Option("company", Text(), "Only of this company.", default="Acme"),
+        Option("least", Whole(1, 9), "A number", default=3),
+        Option("loudly", Flag(), "Whether to say so.", default=True),
+    ),
+)
+"""
+
+
+def with_package(backfill: Backfill, package: str, name: str, source: str) -> Backfill:
+    """The command, and the workers that it starts, with a package that brings a backfill."""
+    folder = backfill.directory / "packages"
+    folder.mkdir(exist_ok=True)
+    module = package.replace("-", "_")
+    packages.install(folder, package, {name: f"{module}:backfill"}, **{module: source})
+    return backfill.set(
+        PYTHONPATH=os.pathsep.join([str(folder), *filter(None, [backfill.environment.get("PYTHONPATH")])])
+    )
+
+
+@pytest.fixture
+def plugged(alone: Backfill) -> Backfill:
+    return with_package(alone, "acme-backfills", "mark-leads", SOURCE)
+
+
+class TestAPlugIn:
+    def test_run_lists_it_with_its_own_options(self, plugged: Backfill) -> None:
+        shown = " ".join(plugged("run", "--help").stdout.split())
+
+        assert "mark-leads mark the leads of a company as old" in shown
+        assert "--company ID Only of this company (default: Acme)." in shown
+        assert "--least N A number (default: 3)." in shown
+        assert "--loudly / --no-loudly Whether to say so (default: on)." in shown
+
+    def test_doctor_looks_at_its_tables_and_its_plan(self, plugged: Backfill) -> None:
+        done = plugged("doctor")
+
+        assert "Traceback" not in done.stderr
+        assert "mark-leads: its tables are there, with the rights that it takes" in done.stdout
+        assert "mark-leads: its pages read by index" in done.stdout
+
+    def test_an_option_of_another_backfill_is_refused(self, plugged: Backfill) -> None:
+        done = plugged("run", "--company", "Acme")
+
+        assert_refused(done)
+        assert "lead-scoring has no --company: remove it" in done.stderr
+
+    def test_its_options_decide_what_is_counted(self, plugged: Backfill, inhabited: Host) -> None:
+        (total,) = inhabited.column('SELECT count(*) FROM "Lead"')
+        inhabited.execute("""UPDATE "Lead" SET "companyName" = 'Initech' WHERE id = (SELECT min(id) FROM "Lead")""")
+
+        counted = plugged.json("run", "mark-leads", "--company", "Initech")
+
+        assert (counted["counts"]["read"], counted["counts"]["up_to_date"]) == (1, total - 1)
+        assert counted["parameters"]["company"] == "Initech"
+
+    def test_a_run_whose_package_is_gone_says_so_in_a_line(self, plugged: Backfill, alone: Backfill) -> None:
+        run = plugged.json("run", "mark-leads", "--apply", "--detach")["run_id"]
+
+        done = alone("status", run)
+
+        assert done.returncode == 2
+        assert "no package brings a backfill 'mark-leads'" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert alone("runs").returncode == 0
+
+
+class TestABrokenPlugIn:
+    @pytest.fixture
+    def broken(self, plugged: Backfill) -> Backfill:
+        return with_package(plugged, "bad-backfills", "broken", "import nothing_like_it")
+
+    def test_doctor_names_it_in_a_line(self, broken: Backfill) -> None:
+        shown = " ".join(broken("doctor").stdout.split())
+
+        assert "WRONG the backfill broken of bad-backfills 1.0 (bad_backfills:backfill) can't be loaded: " in shown
+        assert "mark-leads: its pages read by index" in shown
+        assert "lead-scoring: its tables are there" in shown
+
+    def test_others_run_beside_it(self, broken: Backfill) -> None:
+        assert broken.json("run")["state"] == "complete"
+        assert broken.json("run", "mark-leads")["state"] == "complete"
+
+    def test_it_is_refused_itself(self, broken: Backfill) -> None:
+        done = broken("run", "broken")
+
+        assert_refused(done)
+        assert "the backfill broken of bad-backfills 1.0" in done.stderr
+
+
+def test_workers_do_a_plug_ins_pages(plugged: Backfill, inhabited: Host, tmp_path: Path) -> None:
+    (total,) = inhabited.column('SELECT count(*) FROM "Lead"')
+    inhabited.execute("""UPDATE "Lead" SET "companyName" = 'Acme'""")
+    worker = Worker.start(plugged, concurrency=1)
+    try:
+        done = plugged.json("run", "mark-leads", "--apply", "--limit", "300")
+    finally:
+        worker.stop()
+
+    assert (done["state"], done["counts"]["updated"]) == ("complete", total)
+    assert plugged.json("verify", done["run_id"])["clean"]

@@ -1,0 +1,600 @@
+"""A SqlBackfill walked by the engine, whatever its table's key is."""
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from integration.plugins import Walk, make_table, marking
+from integration.site import Site
+from sqlalchemy import Connection, Row, text
+
+from backfill_tasks.engine.contract import ItemsFailed
+from backfill_tasks.errors import HostError, UsageError
+from backfill_tasks.options import Option, Text, Texts, Whole
+
+#: Keys of every type that are awkward in it, by type.
+KEYS: Mapping[str, Sequence[str]] = {
+    "text": [
+        "",
+        " ",
+        "a",
+        "A",
+        "B",
+        "b",
+        "ä",
+        "é",
+        "z",
+        "Z",
+        "-1",
+        "1",
+        "10",
+        "9",
+        '"',
+        "\\",
+        "'",
+        "{}",
+        "a b",
+        "\n",
+        "%",
+        ":x",
+        "𝄞",
+    ],
+    'text COLLATE "C"': ["", "a", "B", "ä", "Z", "_"],
+    "varchar(10)": ["", "a", "B", "ä"],
+    "char(4)": ["a", "ab", "B", "b"],
+    "uuid": [
+        "00000000-0000-0000-0000-000000000000",
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "0190A5B2-0000-7000-8000-00000000000A",
+        "7d444840-9dc0-11d1-b245-5ffdce74fad2",
+    ],
+    "smallint": ["-32768", "-1", "0", "1", "32767"],
+    "int": ["-2147483648", "-10", "-9", "0", "9", "10", "2147483647"],
+    "bigint": ["-9223372036854775808", "-1", "0", "9", "10", "9223372036854775807"],
+    "numeric": ["-1.5", "0", "0.10", "10", "9", "1e30", "NaN"],
+    "float8": ["-Infinity", "-0.1", "0", "0.1", "1e-300", "1e300", "Infinity", "NaN"],
+    "timestamptz": [
+        "-infinity",
+        "0044-03-15 12:00:00+00 BC",
+        "2026-01-01 00:00:00.123456+00",
+        "2026-01-01 00:00:00.123457+00",
+        "2026-01-01 02:00:00+03",
+        "infinity",
+    ],
+    "timestamp": ["-infinity", "2026-01-01", "infinity"],
+    "date": ["-infinity", "2026-01-01", "2026-12-31", "infinity"],
+    "bytea": ["\\x", "\\x00", "\\xff", "\\x00ff"],
+}
+
+#: Keys of several columns.
+COMPOSITE: Mapping[str, Sequence[Sequence[str]]] = {
+    "a text, id bigint": [["", "1"], ["acme", "-1"], ["acme", "9"], ["acme", "10"], ['"],["', "1"], ["ä", "7"]],
+    "a uuid, b text, id timestamptz": [
+        [f"00000000-0000-0000-0000-00000000000{one}", two, three]
+        for one in "12" for two in ("", "x") for three in ("-infinity", "2026-01-01 00:00:00.000001+00", "infinity")
+    ],
+}  # fmt: skip
+
+ALL = [(f"id {kind}", [[value] for value in values]) for kind, values in KEYS.items()] + list(COMPOSITE.items())
+
+
+def names(columns: str) -> tuple[str, ...]:
+    return tuple(each.split()[0] for each in columns.split(", "))
+
+
+def things(site: Site, number: int) -> None:
+    """So many rows that are not done, by number."""
+    make_table(site, "id int PRIMARY KEY, done boolean NOT NULL DEFAULT false, name text", [])
+    site.host.do("INSERT INTO thing SELECT n, false, 'thing ' || n FROM generate_series(1, %s) AS n", number)
+
+
+def undone(site: Site) -> list[Any]:
+    return site.host.values("SELECT id FROM thing WHERE NOT done ORDER BY id")
+
+
+class TestKeys:
+    @pytest.mark.parametrize(("columns", "rows"), ALL, ids=[each[0] for each in ALL])
+    @pytest.mark.parametrize("lanes", [1, 3])
+    def test_each_row_is_done_once(self, english_site: Site, columns: str, rows: list[list[str]], lanes: int) -> None:
+        key = names(columns)
+        make_table(
+            english_site,
+            f"{columns}, done bool NOT NULL DEFAULT false, times int DEFAULT 0, PRIMARY KEY ({', '.join(key)})",
+            rows,
+        )
+        walk = Walk.of(english_site, marking(key=key if len(key) > 1 else "id", set="done = true, times = times + 1"))
+
+        counted = walk.dry_run(limit=2, lanes=lanes)
+        run = walk.whole_run(limit=2, lanes=lanes)
+
+        assert counted.counts["read"] == counted.counts["updated"] == len(rows)
+        assert (run.state, run.counts["updated"]) == ("complete", len(rows))
+        assert english_site.host.values("SELECT DISTINCT times FROM thing") == [1]
+        assert walk.verify(run).clean
+        assert walk.verify(run, full=True).clean
+
+    @pytest.mark.parametrize(("columns", "rows"), ALL, ids=[each[0] for each in ALL])
+    def test_a_run_goes_on_from_any_of_its_keys(self, english_site: Site, columns: str, rows: list[list[str]]) -> None:
+        key = names(columns)
+        make_table(
+            english_site, f"{columns}, done boolean NOT NULL DEFAULT false, PRIMARY KEY ({', '.join(key)})", rows
+        )
+        walk = Walk.of(english_site, marking(key=key if len(key) > 1 else "id"))
+        run = walk.whole_run(limit=1)
+        cursors = english_site.host.values("SELECT cursor FROM backfill.page WHERE run_id = %s ORDER BY number", run.id)
+
+        assert len(cursors) == len(rows)
+        for passed, cursor in enumerate(cursors[:-1], start=1):
+            english_site.host.do("UPDATE thing SET done = false")
+            if cursor:  # an empty text is no cursor that an operator gives
+                assert walk.whole_run(cursor=cursor).counts["read"] == len(rows) - passed
+
+    def test_a_single_key_travels_as_its_own_text(self, site: Site) -> None:
+        make_table(
+            site, "id uuid PRIMARY KEY, done boolean NOT NULL DEFAULT false", [["0190A5B2-0000-7000-8000-00000000000A"]]
+        )
+
+        (lane,) = Walk.of(site, marking()).whole_run().lanes
+
+        assert lane.cursor == "0190a5b2-0000-7000-8000-00000000000a"
+
+    def test_a_key_of_several_columns_travels_as_json(self, site: Site) -> None:
+        make_table(
+            site, "a text, id bigint, done boolean NOT NULL DEFAULT false, PRIMARY KEY (a, id)", [['a "quoted" ä', 7]]
+        )
+
+        (lane,) = Walk.of(site, marking(key=("a", "id"))).whole_run().lanes
+
+        assert lane.cursor == '["a \\"quoted\\" ä", "7"]'
+
+    @pytest.mark.parametrize(
+        "cursor", ["a", "7", "[]", '["a"]', '["a", 1, 2]', '{"a": 1}', '["a", null]', '["a", true]', '["a", "x"]']
+    )
+    def test_a_cursor_that_is_no_key_is_refused(self, site: Site, cursor: str) -> None:
+        make_table(site, "a text, id bigint, done boolean NOT NULL DEFAULT false, PRIMARY KEY (a, id)", [["a", 1]])
+
+        with pytest.raises(UsageError, match="is no key of"):
+            Walk.of(site, marking(key=("a", "id"))).start(cursor=cursor)
+
+    def test_an_operator_may_write_a_number_without_quotes(self, site: Site) -> None:
+        make_table(
+            site, "a text, id bigint, done boolean NOT NULL DEFAULT false, PRIMARY KEY (a, id)", [["a", 1], ["a", 2]]
+        )
+
+        assert Walk.of(site, marking(key=("a", "id"))).whole_run(cursor='["a", 1]').counts["read"] == 1
+
+    def test_a_database_without_an_encoding_has_keys_of_any_bytes(self, make_database: Any, site: Site) -> None:
+        plain = Site(make_database(locale="C"), site.redis_url)
+        plain.create()
+        try:
+            make_table(plain, "id text PRIMARY KEY, done boolean NOT NULL DEFAULT false", [["a"], ["ä"]])
+
+            assert Walk.of(plain, marking()).whole_run(limit=1).counts["updated"] == 2
+        finally:
+            plain.close()
+
+    def test_names_are_quoted(self, site: Site) -> None:
+        site.host.do(
+            'CREATE TABLE IF NOT EXISTS public."Odd :x ""%% {} Table" ("Key :y ""%% {}" int PRIMARY KEY, "Done" bool)'
+        )
+        site.host.do('INSERT INTO "Odd :x ""%% {} Table" VALUES (1, NULL), (2, true) ON CONFLICT DO NOTHING')
+        odd = marking(table='Odd :x "% {} Table', key='Key :y "% {}', where='"Done" IS NULL', set='"Done" = false')
+
+        run = Walk.of(site, odd).whole_run()
+
+        assert (run.state, run.counts["updated"]) == ("complete", 1)
+
+
+class TestPages:
+    def test_the_dry_run_counts_what_the_run_does_and_changes_nothing(self, site: Site) -> None:
+        things(site, 100)
+        site.host.do("UPDATE thing SET done = true WHERE id %% 3 = 0")
+        walk = Walk.of(site, marking())
+
+        counted = walk.dry_run(limit=7, lanes=3)
+        assert len(undone(site)) == 67
+        run = walk.whole_run(limit=7, lanes=3)
+
+        assert counted.counts == {"read": 67, "updated": 67, "up_to_date": 33}
+        assert run.counts == {"read": 67, "updated": 67}
+        assert undone(site) == []
+        assert walk.whole_run().counts.get("read", 0) == 0
+
+    def test_a_sparse_table_is_walked_in_pages_of_a_bounded_number_of_rows(self, site: Site) -> None:
+        things(site, 12_000)
+        site.host.do("UPDATE thing SET done = true WHERE id <> 11000")
+
+        run = Walk.of(site, marking()).whole_run()
+
+        assert (run.pages, run.counts["updated"]) == (3, 1)
+
+    def test_an_empty_table_is_complete_at_once(self, site: Site) -> None:
+        things(site, 0)
+
+        assert Walk.of(site, marking()).whole_run().state == "complete"
+
+    def test_options_are_parameters_of_the_sql(self, site: Site) -> None:
+        things(site, 10)
+        own = (
+            Option("least", Whole(0, 100), "Only from this one on.", default=0),
+            Option("named", Text(), "Only this one."),
+            Option("among", Texts(), "Only these."),
+        )
+        where = "id >= :least AND (:named IS NULL OR name = :named) AND (:among IS NULL OR name = ANY (:among))"
+        walk = Walk.of(site, marking(where=where, options=own))
+
+        assert walk.dry_run(least=8).counts["read"] == 3
+        assert walk.dry_run(named="thing 2").counts["read"] == 1
+        assert walk.whole_run(among=["thing 1", "thing 2"], least=2).counts["updated"] == 1
+        assert 2 not in undone(site)
+
+    def test_sql_may_have_colons_percent_signs_braces_and_comments(self, site: Site) -> None:
+        things(site, 3)
+        where = """'{"a":1, ":x": 2}'::jsonb->>'a' = '1' AND name LIKE 'thing%' AND id % 2 = 1 -- '{host}' :y"""
+        walk = Walk.of(site, marking(where=where, set="""done = '12:30' > '11:00', name = '{":a"}' -- none"""))
+
+        assert walk.whole_run().counts["updated"] == 2
+        assert site.host.values("SELECT name FROM thing ORDER BY id") == ['{":a"}', "thing 2", '{":a"}']
+
+    def test_other_tables_of_the_host_are_named_by_its_schema(self, site: Site) -> None:
+        things(site, 3)
+        site.host.add_leads("thing 2")
+
+        where = 'NOT done AND EXISTS (SELECT FROM {host}."Lead" AS lead WHERE lead.id = thing.name)'
+
+        assert Walk.of(site, marking(where=where)).whole_run().counts["updated"] == 1
+
+    @pytest.mark.parametrize("form", ["set", "apply", "process"])
+    def test_a_row_that_the_database_refuses_is_quarantined_alone_and_can_be_tried_again(
+        self, site: Site, form: str
+    ) -> None:
+        things(site, 50)
+        site.host.do("ALTER TABLE thing ADD CONSTRAINT never CHECK (NOT (done AND id = 17))")
+        walk = Walk.of(site, of_form(form))
+
+        run = walk.whole_run(limit=20)
+
+        (name,) = walk.backfill.classes
+        assert run.counts == {"read": 50, name: 49, "quarantined": 1}
+        assert list(walk.quarantined(run)) == ["17"]
+        assert [each.outcome for each in walk.retry(run)] == ["failed again"]
+        site.host.do("ALTER TABLE thing DROP CONSTRAINT never")
+        assert [each.outcome for each in walk.retry(run)] == ["went through"]
+        assert undone(site) == []
+        assert walk.verify(run).clean
+
+    @pytest.mark.parametrize("form", ["set", "apply", "process"])
+    def test_a_row_that_the_host_changes_under_the_page_is_read_again(
+        self, site: Site, aside: ThreadPoolExecutor, form: str
+    ) -> None:
+        things(site, 5)
+        walk = Walk.of(site, of_form(form, set="done = true, name = name || ', done'"))
+        run = walk.start()
+        with site.host.session() as host:
+            host.execute("UPDATE thing SET name = 'changed' WHERE id = 2")
+            host.execute("UPDATE thing SET done = true, name = 'by the host' WHERE id = 3")
+            page = aside.submit(walk.deliver_all)
+            site.host.wait_until_blocked()
+            host.commit()
+        page.result()
+
+        read = site.read(run.id)
+        assert (read.state, read.counts["read"]) == ("complete", 4)
+        assert site.host.values("SELECT name FROM thing WHERE id IN (2, 3) ORDER BY id") == [
+            "changed, done",
+            "by the host",
+        ]
+
+    def test_a_row_that_the_host_deletes_under_the_page_is_passed(self, site: Site, aside: ThreadPoolExecutor) -> None:
+        things(site, 5)
+        walk = Walk.of(site, marking())
+        run = walk.start()
+        with site.host.session() as host:
+            host.execute("DELETE FROM thing WHERE id = 3")
+            page = aside.submit(walk.deliver_all)
+            site.host.wait_until_blocked()
+            host.commit()
+        page.result()
+
+        assert site.read(run.id).counts == {"read": 4, "updated": 4}
+
+
+def of_form(form: str, set: str = "done = true") -> Any:  # noqa: A002  as SqlBackfill has it
+    """The same change in each form."""
+    update = f"UPDATE thing SET {set} FROM page WHERE thing.id = page.id"
+    if form == "apply":
+        return marking(apply=update)
+    if form == "set":
+        return marking(set=set)
+
+    def process(rows: Sequence[Row[Any]], connection: Connection) -> None:
+        connection.execute(text(f"UPDATE thing SET {set} WHERE id = ANY (:ids)"), {"ids": [row.id for row in rows]})
+
+    return marking(process=process)
+
+
+class TestApply:
+    def test_the_statement_goes_by_the_keys_of_the_page(self, site: Site) -> None:
+        make_table(
+            site, "a text, id bpchar(3), done bool DEFAULT false, PRIMARY KEY (a, id)", [["x", "ab"], ["y", "a"]]
+        )
+        site.host.do("CREATE TABLE IF NOT EXISTS public.noted (a text, id text)")
+        site.host.do("DELETE FROM noted")
+        apply = """
+            WITH noted AS (INSERT INTO noted SELECT a, id FROM page RETURNING a, id)
+            UPDATE thing SET done = true FROM noted WHERE thing.a = noted.a AND thing.id = noted.id::bpchar
+        """
+
+        run = Walk.of(site, marking(key=("a", "id"), apply=apply)).whole_run()
+
+        assert run.counts == {"read": 2, "applied": 2}
+        assert site.host.values("SELECT a || rtrim(id) FROM noted ORDER BY 1") == ["xab", "ya"]
+        assert site.host.values("SELECT count(*) FROM thing WHERE done") == [2]
+
+
+class TestProcess:
+    def test_it_gets_locked_rows_and_its_options_and_says_what_became_of_them(self, site: Site) -> None:
+        things(site, 10)
+        seen: list[int] = []
+
+        def process(rows: Sequence[Row[Any]], connection: Connection, *, suffix: str) -> dict[str, int]:
+            seen.extend(row.id for row in rows)
+            with site.host.session() as other:
+                free = other.execute("SELECT id FROM thing FOR NO KEY UPDATE SKIP LOCKED").fetchall()
+            assert not {row["id"] for row in free} & set(seen[-len(rows) :])
+            for row in rows:
+                new = {"name": row.name + suffix, "id": row.id}
+                connection.execute(text("UPDATE thing SET done = true, name = :name WHERE id = :id"), new)
+            odd = sum(row.id % 2 for row in rows)
+            return {"odd": odd, "even": len(rows) - odd}
+
+        own = (Option("suffix", Text(), "What to append.", default="!"),)
+        walk = Walk.of(site, marking(process=process, options=own, classes={"odd": "odd", "even": "even"}))
+
+        run = walk.whole_run(limit=4, suffix="?")
+
+        assert seen == list(range(1, 11))
+        assert run.counts == {"read": 10, "odd": 5, "even": 5}
+        assert site.host.values("SELECT name FROM thing WHERE id = 3") == ["thing 3?"]
+        assert walk.verify(run).clean
+
+    def test_it_gets_the_columns_that_it_names(self, site: Site) -> None:
+        things(site, 1)
+        seen: list[tuple[Any, ...]] = []
+
+        def process(rows: Sequence[Row[Any]], connection: Connection) -> None:
+            seen.extend(tuple(row) for row in rows)
+
+        Walk.of(site, marking(process=process, columns=("name", "id"))).whole_run()
+
+        assert seen == [("thing 1", 1)]
+
+    def test_a_row_that_it_fails_on_is_quarantined_with_the_place_and_no_value(self, site: Site) -> None:
+        things(site, 30)
+
+        def process(rows: Sequence[Row[Any]], connection: Connection) -> None:
+            connection.execute(
+                text("UPDATE thing SET done = true WHERE id = ANY (:ids)"), {"ids": [row.id for row in rows]}
+            )
+            for row in rows:
+                if row.id in (7, 20):
+                    raise ValueError(f"{row.name} is odd")
+
+        walk = Walk.of(site, marking(process=process))
+
+        run = walk.whole_run(limit=10)
+
+        assert run.counts == {"read": 30, "processed": 28, "quarantined": 2}
+        assert undone(site) == [7, 20]
+        errors = walk.quarantined(run)
+        assert errors.keys() == {"7", "20"}
+        assert all(error.startswith("ValueError in process (test_sql_backfill.py, line ") for error in errors.values())
+        (first, _) = walk.retry(run)
+        assert "is odd" in first.whole_reason
+        assert "is odd" not in first.reason
+
+    @pytest.mark.parametrize("counts", [{"processed": 0}, {"done": 1}])
+    def test_counts_that_do_not_add_up_are_refused(self, site: Site, counts: dict[str, int]) -> None:
+        things(site, 1)
+        walk = Walk.of(site, marking(process=lambda *_: counts))
+
+        run = walk.whole_run()
+
+        assert walk.quarantined(run)["1"].startswith("it was given 1 rows and counted ")
+
+    def test_it_may_say_itself_why_a_row_fails(self, site: Site) -> None:
+        things(site, 1)
+
+        def process(rows: Sequence[Row[Any]], connection: Connection) -> None:
+            raise ItemsFailed("its picture is no picture")
+
+        walk = Walk.of(site, marking(process=process))
+
+        assert walk.quarantined(walk.whole_run()) == {"1": "its picture is no picture"}
+
+
+class TestVerify:
+    def test_rows_that_still_need_the_change_are_missing(self, site: Site) -> None:
+        things(site, 10)
+        walk = Walk.of(site, marking())
+        run = walk.whole_run()
+        site.host.do("UPDATE thing SET done = false WHERE id IN (2, 9)")
+
+        for full in (False, True):
+            assert walk.verify(run, full=full).missing == ("2", "9")
+
+    def test_rows_that_came_after_the_start_are_the_hosts_own(self, site: Site) -> None:
+        make_table(site, "id int PRIMARY KEY, done bool NOT NULL, at timestamp(3) NOT NULL", [])
+        walk = Walk.of(site, marking(arrived_at="at"))
+        site.host.do("INSERT INTO thing VALUES (1, false, '2020-01-01'), (5, false, '2020-01-01')")
+        run = walk.whole_run()
+        late = run.started_at.replace(tzinfo=None) + timedelta(seconds=1)
+        site.host.do("INSERT INTO thing VALUES (2, false, %s), (3, false, '2020-01-01')", late)
+
+        for full in (False, True):
+            found = walk.verify(run, full=full)
+            assert (found.missing, found.arrived, found.looked_at) == (("3",), 1, 4)
+
+
+class TestSplit:
+    def test_lanes_of_a_small_table_have_equally_many_rows_to_do(self, site: Site) -> None:
+        things(site, 900)
+        site.host.do("UPDATE thing SET done = true WHERE id <= 600")
+
+        assert Walk.of(site, marking()).split(lanes=3) == ["700", "800", "900"]
+
+    def test_a_table_with_nothing_to_do_is_cut_by_all_its_rows(self, site: Site) -> None:
+        things(site, 900)
+        site.host.do("UPDATE thing SET done = true")
+
+        assert Walk.of(site, marking()).split(lanes=3) == ["300", "600", "900"]
+
+    def test_a_lane_is_not_smaller_than_wanted(self, site: Site) -> None:
+        things(site, 900)
+
+        assert len(Walk.of(site, marking()).split(lanes=64, smallest=300)) == 3
+        assert Walk.of(site, marking()).split(lanes=64, smallest=1_000) == ["900"]
+
+    def test_lanes_begin_after_a_key(self, site: Site) -> None:
+        things(site, 900)
+
+        assert Walk.of(site, marking()).split(lanes=2, after="700") == ["800", "900"]
+        assert Walk.of(site, marking()).split(lanes=2, after="900") == []
+
+
+class TestTables:
+    @pytest.mark.parametrize(
+        ("columns", "key", "fix"),
+        [
+            ("id int PRIMARY KEY, done bool", "id", None),
+            ("id int NOT NULL, a int, done bool, UNIQUE (id) INCLUDE (a)", "id", None),
+            ("a int, id int, done bool, PRIMARY KEY (a, id)", ("a", "id"), None),
+            ("id int, done bool", "id", 'CREATE UNIQUE INDEX CONCURRENTLY ON "public"."thing" ("id")'),
+            ("id int UNIQUE, done bool", "id", 'ALTER TABLE "public"."thing" ALTER COLUMN "id" SET NOT NULL'),
+            (
+                "a int, id int, done bool, PRIMARY KEY (a, id)",
+                ("id", "a"),
+                'CREATE INDEX CONCURRENTLY ON "public"."thing" ("id", "a")',
+            ),
+            (
+                "a int, id int, done bool, PRIMARY KEY (a, id)",
+                "a",
+                'CREATE UNIQUE INDEX CONCURRENTLY ON "public"."thing" ("a")',
+            ),
+            (
+                "a int NOT NULL, id int PRIMARY KEY, done bool",
+                ("a", "id"),
+                'CREATE INDEX CONCURRENTLY ON "public"."thing" ("a", "id")',
+            ),
+            (
+                "id int PRIMARY KEY DEFERRABLE, done bool",
+                "id",
+                'CREATE UNIQUE INDEX CONCURRENTLY ON "public"."thing" ("id")',
+            ),
+            (
+                "id int NOT NULL, done bool, EXCLUDE USING btree (id WITH =)",
+                "id",
+                'CREATE UNIQUE INDEX CONCURRENTLY ON "public"."thing" ("id")',
+            ),
+            ("id int PRIMARY KEY, done bool", "nr", "the backfill's key must name columns of its table"),
+        ],
+    )
+    def test_one_that_cannot_be_walked_by_its_key_is_refused_with_what_helps(
+        self, site: Site, columns: str, key: Any, fix: str | None
+    ) -> None:
+        make_table(site, columns, [])
+
+        assert lacking(site, marking(key=key)) == fix
+
+    @pytest.mark.parametrize(
+        "index",
+        ["(id) WHERE done", "(id text_pattern_ops)", '(id COLLATE "C")', "(lower(id))", "(id NULLS FIRST)"],
+    )
+    def test_an_index_of_another_order_or_of_some_rows_does_not_help(self, site: Site, index: str) -> None:
+        make_table(site, "id text NOT NULL, done bool, UNIQUE (id) DEFERRABLE", [])
+        site.host.do(f"CREATE UNIQUE INDEX ON thing {index}")
+        site.host.do("ALTER TABLE thing DROP CONSTRAINT thing_id_key")
+
+        fix = lacking(site, marking())
+
+        assert fix is not None
+        assert "INDEX CONCURRENTLY" in fix
+
+    def test_an_index_that_is_not_valid_does_not_help(self, own_site: Site) -> None:
+        make_table(own_site, "id int NOT NULL, done bool", [])
+        own_site.host.do("CREATE UNIQUE INDEX thing_id ON thing (id)")
+        own_site.host.do("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'thing_id'::regclass")
+
+        assert lacking(own_site, marking()) is not None
+
+    def test_a_descending_index_helps(self, site: Site) -> None:
+        make_table(site, "a int NOT NULL, id int NOT NULL, done bool NOT NULL DEFAULT false", [[1, 1], [1, 2]])
+        site.host.do("CREATE UNIQUE INDEX ON thing (a DESC, id DESC)")
+
+        assert lacking(site, marking(key=("a", "id"))) is None
+        assert Walk.of(site, marking(key=("a", "id"))).whole_run(limit=1).counts["updated"] == 2
+
+    def test_a_partitioned_table_is_walked_whole(self, site: Site) -> None:
+        site.host.do("DROP TABLE IF EXISTS thing")
+        site.host.do(
+            "CREATE TABLE public.thing (id int PRIMARY KEY, done bool NOT NULL DEFAULT false) PARTITION BY RANGE (id)"
+        )
+        for first in (1, 51):
+            site.host.do(
+                f"CREATE TABLE public.thing_{first} PARTITION OF thing FOR VALUES FROM ({first}) TO ({first + 50})"
+            )
+        site.host.do("INSERT INTO thing SELECT generate_series(1, 100)")
+        walk = Walk.of(site, marking())
+
+        assert walk.whole_run(limit=7, lanes=2).counts["updated"] == 100
+
+    def test_one_that_others_inherit_from_is_refused(self, site: Site) -> None:
+        make_table(site, "id int PRIMARY KEY, done bool", [])
+        site.host.do("CREATE TABLE public.heir () INHERITS (thing)")
+        try:
+            assert lacking(site, marking()) == "walk them one by one"
+        finally:
+            site.host.do("DROP TABLE heir")
+
+    def test_a_run_of_one_is_refused(self, site: Site) -> None:
+        make_table(site, "id int NOT NULL, done bool", [])
+        walk = Walk.of(site, marking())
+
+        with site.engine.begin() as connection, pytest.raises(HostError, match="CREATE UNIQUE INDEX CONCURRENTLY"):
+            walk.backfill.check(connection, {}, apply=True)
+
+
+def lacking(site: Site, backfill: Any) -> str | None:
+    """What helps a table that can't be walked."""
+    walk = Walk.of(site, backfill)
+    with site.engine.begin() as connection:
+        found = walk.backfill.missing(connection, apply=True)
+    return found[-1].fix.removeprefix("have a DBA run ").rpartition("have a DBA run ")[2] if found else None
+
+
+class TestDeclarations:
+    @pytest.mark.parametrize(
+        ("changes", "why"),
+        [
+            ({"set": ""}, "give it one of set, apply, process"),
+            ({"set": "done = true", "apply": "SELECT"}, "give it one of"),
+            ({"key": ""}, "it needs a key and a where"),
+            ({"where": " "}, "it needs a key and a where"),
+            ({"classes": {"a": "a", "b": "b"}}, "doesn't tell classes apart"),
+        ],
+    )
+    def test_one_that_makes_no_sense_is_refused_where_it_is_made(self, changes: dict[str, Any], why: str) -> None:
+        with pytest.raises(ValueError, match=why):
+            marking(**changes)
+
+
+def test_json_is_what_the_key_says(site: Site) -> None:
+    make_table(
+        site, "a text, id bigint, done boolean NOT NULL DEFAULT false, PRIMARY KEY (a, id)", [["x", 1], ["y", 2]]
+    )
+    walk = Walk.of(site, marking(key=("a", "id")))
+
+    assert [json.loads(each) for each in walk.split(lanes=2)] == [["x", "1"], ["y", "2"]]
