@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import click
 
+from backfill_tasks.cli import render
+from backfill_tasks.cli.context import NOT_COMPLETE, Session, say
+from backfill_tasks.cli.run_options import RunOptions
+from backfill_tasks.cli.showing import exit_status, show
+from backfill_tasks.cli.signals import signals
+from backfill_tasks.cli.watch import Detached, follow_count
 from backfill_tasks.client import Client, Order
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Lane, Run
-from cli import render
-from cli.context import NOT_COMPLETE, Session, say
-from cli.run_options import RunOptions
-from cli.showing import exit_status, show
-from cli.signals import signals
-from cli.watch import Detached, follow_count
 
 #: How often a count is looked at, and after how many seconds it is spoken of.
 _LOOK_SECONDS, _SILENT_SECONDS = 0.02, 2.0

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from cli.context import FAILED, NOT_COMPLETE, QUARANTINED, WRONG_USAGE, say
+from backfill_tasks.cli.context import FAILED, NOT_COMPLETE, QUARANTINED, WRONG_USAGE, say
 
 _INSUFFICIENT_PRIVILEGE = "42501"
 

@@ -1,7 +1,7 @@
 """The rate of all workers together, as commands speak of it."""
 
+from backfill_tasks.cli.context import say
 from backfill_tasks.engine.rate import Rate
-from cli.context import say
 
 
 def say_the_new_rate(rate: Rate | None, before: Rate | None) -> None:

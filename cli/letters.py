@@ -1,8 +1,8 @@
 """The dead letters of this environment."""
 
+from backfill_tasks.cli.context import Session
 from backfill_tasks.engine import redis_client
 from backfill_tasks.worker.dead_letters import DeadLetters
-from cli.context import Session
 
 
 def letters_of(session: Session) -> DeadLetters:

@@ -13,12 +13,12 @@ from typing import Any
 import click
 
 from backfill_tasks import __version__
+from backfill_tasks.cli import streams
+from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.errors import one_line_errors
 from backfill_tasks.errors import UsageError
-from cli import streams
-from cli.context import Session
-from cli.errors import one_line_errors
 
-#: The commands, in the order in which an operator comes to need them. Each is `cli.commands.<name>.<name>`.
+#: The commands, in the order in which an operator comes to need them. Each has the module of its name.
 _IN_ORDER = (
     "doctor", "init", "config",
     "run", "watch", "status", "runs", "events", "verify", "report",
@@ -29,7 +29,7 @@ _IN_ORDER = (
 class _Commands(click.Group):
     """Imports a command when it is called: most of them need libraries that take a while to import.
 
-    Ends a command quietly on Ctrl-C and on SIGTERM; from the moment a run is seeded, see cli.signals.
+    Ends a command quietly on Ctrl-C and on SIGTERM; from the moment a run is seeded, see signals.py.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's own signature
@@ -41,7 +41,7 @@ class _Commands(click.Group):
         if cmd_name not in _IN_ORDER:
             return None
         name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(import_module(f"cli.commands.{name}"), name)
+        command: click.Command = getattr(import_module(f"backfill_tasks.cli.commands.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -67,7 +67,7 @@ def _short(said: str, width: int) -> str:
 def _docstring(command: str) -> str:
     """Return a command's docstring, read from its source."""
     name = command.replace("-", "_")
-    module = ast.parse(files("cli.commands").joinpath(f"{name}.py").read_text(encoding="utf-8"))
+    module = ast.parse(files("backfill_tasks.cli.commands").joinpath(f"{name}.py").read_text(encoding="utf-8"))
     functions = [each for each in module.body if isinstance(each, ast.FunctionDef) and each.name == name]
     return ast.get_docstring(functions[0]) or ""
 

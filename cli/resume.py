@@ -3,18 +3,18 @@
 from dataclasses import replace
 from typing import Any
 
+from backfill_tasks.cli.context import Session, say
+from backfill_tasks.cli.fleet_rate import say_the_new_rate
+from backfill_tasks.cli.run_options import RunOptions, flag_of
+from backfill_tasks.cli.showing import say_what_redis_had_lost, say_whether_workers_are_online
+from backfill_tasks.cli.signals import signals
+from backfill_tasks.cli.start import after_seeding, start
 from backfill_tasks.engine import checkpoint, ledger, schema, states
 from backfill_tasks.engine.model import RunId
 from backfill_tasks.engine.states import UNFINISHED
 from backfill_tasks.errors import CheckpointError, UsageError
 from backfill_tasks.options import RUN_OPTIONS, TUNABLE, check
 from backfill_tasks.registry import DEFAULT, KINDS
-from cli.context import Session, say
-from cli.fleet_rate import say_the_new_rate
-from cli.run_options import RunOptions, flag_of
-from cli.showing import say_what_redis_had_lost, say_whether_workers_are_online
-from cli.signals import signals
-from cli.start import after_seeding, start
 
 
 def resume(session: Session, run_options: RunOptions) -> int:

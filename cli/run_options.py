@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from backfill_tasks.cli.flags import given
 from backfill_tasks.client import Order
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Mode
@@ -14,7 +15,6 @@ from backfill_tasks.errors import UsageError
 from backfill_tasks.options import RUN_OPTIONS, Option, OptionError, Parameters, resolve
 from backfill_tasks.registry import DEFAULT, KINDS
 from backfill_tasks.settings import Settings
-from cli.flags import given
 
 #: Every option that some backfill has of its own, by name.
 OWN_OPTIONS = KINDS.options()

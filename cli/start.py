@@ -4,15 +4,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from backfill_tasks.cli import count, render
+from backfill_tasks.cli.context import COMPLETE, Session, say
+from backfill_tasks.cli.fleet_rate import say_the_new_rate
+from backfill_tasks.cli.run_options import RunOptions
+from backfill_tasks.cli.showing import follow_to_the_end, say_whether_workers_are_online, show
+from backfill_tasks.cli.signals import Stopped, signals
 from backfill_tasks.engine import checkpoint, schema
 from backfill_tasks.engine.model import Run, RunId
 from backfill_tasks.errors import CheckpointError
-from cli import count, render
-from cli.context import COMPLETE, Session, say
-from cli.fleet_rate import say_the_new_rate
-from cli.run_options import RunOptions
-from cli.showing import follow_to_the_end, say_whether_workers_are_online, show
-from cli.signals import Stopped, signals
 
 
 def start(session: Session, run_options: RunOptions) -> int:

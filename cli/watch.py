@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from backfill_tasks.cli import render
+from backfill_tasks.cli.context import say
+from backfill_tasks.cli.signals import Stopped
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Run
 from backfill_tasks.escaping import visible
 from backfill_tasks.snapshot import Snapshot
-from cli import render
-from cli.context import say
-from cli.signals import Stopped
 
 _LOOK_SECONDS = 0.25
 

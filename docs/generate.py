@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
+from backfill_tasks.cli.main import backfill
+from backfill_tasks.cli.run_options import OPTIONS
 from backfill_tasks.settings import VARIABLES
-from cli.main import backfill
-from cli.run_options import OPTIONS
 
 FOLDER = Path(__file__).parent / "reference"
 #: The width of the help in a terminal.

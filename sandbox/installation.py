@@ -52,7 +52,7 @@ class Installation:
     def make(cls, folder: Path, **settings: str) -> "Installation":
         """Copy what a clone has, and fill in .env with secrets of its own and these settings."""
         for name in _FOLDERS:
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         for name in _FILES:
             shutil.copy(ROOT / name, folder / name)
         name = f"backfill-{secrets.token_hex(4)}"

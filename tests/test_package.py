@@ -17,7 +17,7 @@ import pytest
 from harness import Backfill, Worker
 
 from backfill_tasks import __version__
-from cli.main import backfill as commands
+from backfill_tasks.cli.main import backfill as commands
 from sandbox.host.sample import Sample
 
 pytestmark = pytest.mark.package
@@ -76,9 +76,10 @@ def is_version(program: str, version: str) -> bool:
 
 
 def sources() -> set[str]:
-    """The files of a checkout that the command and the workers are made of."""
-    files = [path for folder in ("backfill_tasks", "cli") for path in (ROOT / folder).rglob("*") if path.is_file()]
-    return {"celeryconfig.py", *(str(path.relative_to(ROOT)) for path in files if path.suffix != ".pyc")}
+    """The files of a checkout that the command and the workers are made of; cli is a link in the package."""
+    folders = os.walk(ROOT / "backfill_tasks", followlinks=True)
+    files = [Path(folder, name) for folder, _, names in folders for name in names]
+    return {str(path.relative_to(ROOT)) for path in files if path.suffix != ".pyc"}
 
 
 @pytest.fixture(scope="session")
@@ -136,15 +137,22 @@ def test_the_sdist_has_all_that_its_tests_and_its_image_need(distributions: Dist
         files = {name.partition("/")[2] for name in sdist.getnames()}
 
     assert files >= sources()
-    assert files >= {"Makefile", "Dockerfile", "docker-compose.yml", "constraints.txt", "sandbox/bootstrap.py"}
+    assert files >= {"Makefile", "Dockerfile", "celeryconfig.py", "cli/main.py", "docker-compose.yml", "constraints.txt", "sandbox/bootstrap.py"}
     assert files >= {"tests/conftest.py", "tests/test_package.py", "deploy/grafana/backfill.json", "CHANGELOG.md"}
     assert not [name for name in files if "__pycache__" in name or name.startswith((".venv", ".env/"))]
 
 
 def test_it_runs_from_where_it_was_installed(installed: Installed, tmp_path: Path) -> None:
-    places = installed.python("import backfill_tasks as b, cli as c; print(b.__file__, c.__file__)", tmp_path)
+    place = installed.python("import backfill_tasks; print(backfill_tasks.__file__)", tmp_path)
 
-    assert [str(installed.environment) in place for place in places.split()] == [True, True]
+    assert str(installed.environment) in place
+
+
+def test_it_installs_no_other_name_at_the_top_level(distributions: Distributions) -> None:
+    with ZipFile(distributions.wheel) as wheel:
+        names = {name.partition("/")[0] for name in wheel.namelist()}
+
+    assert names == {"backfill_tasks", f"backfill-{__version__}.dist-info"}
 
 
 def test_what_it_depends_on_fits_together(installed: Installed, tmp_path: Path) -> None:

@@ -5,9 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from types import ModuleType
 
 import billiard.pool
 import click
@@ -28,20 +25,6 @@ from backfill_tasks.worker.passing import PassingFaultFilter
 billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 
 transport.install()
-
-
-def _own_configuration() -> ModuleType:
-    """Load the celeryconfig.py that lies beside this package.
-
-    By its name alone Python would take the first one on its path, and Celery puts the working directory first: the
-    configuration of another Celery application there would replace ours.
-    """
-    spec = spec_from_file_location("backfill_tasks.celeryconfig", Path(__file__).parents[2] / "celeryconfig.py")
-    if spec is None or spec.loader is None:
-        raise ImportError("celeryconfig.py is missing beside the package backfill_tasks")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @contextmanager
@@ -69,7 +52,9 @@ app = Celery(
     "backfill", amqp=transport.AMQP, events=events.Events, include=[f"backfill_tasks.{name}" for name in _PARTS]
 )
 with _one_line_errors():
-    app.config_from_object(_own_configuration())
+    # Not by the name `celeryconfig`: Celery puts the working directory first, where the configuration of another
+    # application may lie.
+    app.config_from_object(import_module("backfill_tasks.celeryconfig"))
 
 
 @import_modules.connect  # type: ignore[untyped-decorator]

@@ -2,7 +2,7 @@
 
 import click
 
-from cli.context import Session
+from backfill_tasks.cli.context import Session
 
 
 @click.command()

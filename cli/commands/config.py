@@ -6,11 +6,11 @@ from textwrap import fill, indent
 import click
 
 from backfill_tasks import replica
+from backfill_tasks.cli import render
+from backfill_tasks.cli.context import COMPLETE, WRONG_USAGE
 from backfill_tasks.engine.database import parse_url
 from backfill_tasks.errors import ConfigurationError
 from backfill_tasks.settings import VARIABLES, environment, refuse_unknown, value
-from cli import render
-from cli.context import COMPLETE, WRONG_USAGE
 
 
 @click.command()

@@ -5,12 +5,12 @@ from dataclasses import asdict
 
 import click
 
+from backfill_tasks.cli import render
+from backfill_tasks.cli.context import Session, say
+from backfill_tasks.cli.letters import letters_of
 from backfill_tasks.engine import redis_client
 from backfill_tasks.escaping import shown
 from backfill_tasks.worker.dead_letters import MOST
-from cli import render
-from cli.context import Session, say
-from cli.letters import letters_of
 
 #: How many letters are shown; --json shows all.
 _MOST_SHOWN = 20

@@ -4,12 +4,12 @@ import click
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
+from backfill_tasks.cli import render
+from backfill_tasks.cli.context import COMPLETE, FAILED, Session
+from backfill_tasks.cli.doctor import clocks, database, fleet, letters, plans, room, surroundings
+from backfill_tasks.cli.doctor.finding import Check, Finding
 from backfill_tasks.engine.database import reason
 from backfill_tasks.errors import BackfillError
-from cli import render
-from cli.context import COMPLETE, FAILED, Session
-from cli.doctor import clocks, database, fleet, letters, plans, room, surroundings
-from cli.doctor.finding import Check, Finding
 
 #: Behind one of these that is wrong nothing can be asked: it needs what has just been found to be missing.
 _GATES: tuple[Check, ...] = (surroundings.settings, database.url, database.server, surroundings.redis)

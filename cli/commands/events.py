@@ -4,8 +4,8 @@ import json
 
 import click
 
-from cli import render
-from cli.context import Session
+from backfill_tasks.cli import render
+from backfill_tasks.cli.context import Session
 
 
 @click.command()

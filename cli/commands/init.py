@@ -2,8 +2,8 @@
 
 import click
 
+from backfill_tasks.cli.context import Session
 from backfill_tasks.engine import schema
-from cli.context import Session
 
 
 @click.command()

@@ -9,11 +9,11 @@ from wsgiref.simple_server import make_server
 import click
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from backfill_tasks.cli.context import Session, say
+from backfill_tasks.cli.signals import signals
 from backfill_tasks.errors import UsageError
 from backfill_tasks.monitoring.collector import exporter
 from backfill_tasks.monitoring.server import Door, Server, Silent
-from cli.context import Session, say
-from cli.signals import signals
 
 if TYPE_CHECKING:
     from prometheus_client.exposition import ThreadingWSGIServer

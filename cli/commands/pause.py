@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import click
 
+from backfill_tasks.cli.context import Session
 from backfill_tasks.engine.model import RunId
 from backfill_tasks.engine.states import IllegalTransitionError
 from backfill_tasks.errors import UsageError
-from cli.context import Session
 
 
 @click.command()

@@ -4,10 +4,10 @@ import json
 
 import click
 
+from backfill_tasks.cli import render
+from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.fleet_rate import say_the_new_rate
 from backfill_tasks.engine.rate import Rate
-from cli import render
-from cli.context import Session
-from cli.fleet_rate import say_the_new_rate
 
 
 @click.command()

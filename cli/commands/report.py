@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from backfill_tasks.cli.context import Session
 from backfill_tasks.errors import ExtraError, UsageError
 from backfill_tasks.escaping import visible
-from cli.context import Session
 
 #: How many quarantined items a page lists with their errors.
 _MOST_QUARANTINED = 1_000
@@ -38,7 +38,7 @@ def report(session: Session, run: str | None, *, output: str | None) -> None:
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that it can't write to
     try:
-        from cli.render.report_html import as_html  # noqa: PLC0415  it takes a second, and libraries that no other command needs
+        from backfill_tasks.cli.render.report_html import as_html  # noqa: PLC0415  it takes a second, and libraries that no other command needs
     except ImportError as error:
         why = str(error).partition("\n")[0]
         raise ExtraError(f"a report takes jinja2 and matplotlib ({why}): `pip install jinja2 matplotlib`") from None

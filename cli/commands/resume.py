@@ -2,8 +2,8 @@
 
 import click
 
-from cli.context import Session
-from cli.showing import say_what_redis_had_lost, say_whether_workers_are_online
+from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.showing import say_what_redis_had_lost, say_whether_workers_are_online
 
 
 @click.command()

@@ -4,10 +4,10 @@ from collections import Counter
 
 import click
 
+from backfill_tasks.cli import render
+from backfill_tasks.cli.context import COMPLETE, QUARANTINED, Session, say
 from backfill_tasks.engine import ledger
 from backfill_tasks.escaping import one_line
-from cli import render
-from cli.context import COMPLETE, QUARANTINED, Session, say
 
 #: Items that fail again are shown one by one, up to so many.
 _MOST_SHOWN = 20

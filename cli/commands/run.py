@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
+from backfill_tasks.cli.context import Session, say
+from backfill_tasks.cli.flags import GroupedCommand, declared, kebab_case, option
+from backfill_tasks.cli.resume import resume
+from backfill_tasks.cli.run_options import OWN_OPTIONS, parse
+from backfill_tasks.cli.start import start
 from backfill_tasks.options import RUN_OPTIONS
 from backfill_tasks.registry import DEFAULT, KINDS
-from cli.context import Session, say
-from cli.flags import GroupedCommand, declared, kebab_case, option
-from cli.resume import resume
-from cli.run_options import OWN_OPTIONS, parse
-from cli.start import start
 
 #: The width of what each backfill does, in columns.
 _WIDTH = 78

@@ -4,10 +4,10 @@ import json
 
 import click
 
+from backfill_tasks.cli import render
+from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.decorators import as_json
 from backfill_tasks.snapshot import Snapshot
-from cli import render
-from cli.context import Session
-from cli.decorators import as_json
 
 
 @click.command()

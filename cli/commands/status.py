@@ -2,9 +2,9 @@
 
 import click
 
-from cli.context import Session
-from cli.decorators import as_json
-from cli.showing import show
+from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.decorators import as_json
+from backfill_tasks.cli.showing import show
 
 
 @click.command()

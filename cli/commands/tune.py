@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from backfill_tasks.cli.flags import declared, given
+from backfill_tasks.cli.fleet_rate import say_the_new_rate
+from backfill_tasks.cli.run_options import flag_of
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import OptionConflictError, UsageError
 from backfill_tasks.options import RUN_OPTIONS, TUNABLE
-from cli.flags import declared, given
-from cli.fleet_rate import say_the_new_rate
-from cli.run_options import flag_of
 
 if TYPE_CHECKING:
-    from cli.context import Session
+    from backfill_tasks.cli.context import Session
 
 
 _TUNABLE = [RUN_OPTIONS[name] for name in TUNABLE]

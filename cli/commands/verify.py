@@ -4,12 +4,12 @@ import json
 
 import click
 
+from backfill_tasks.cli import render
+from backfill_tasks.cli.context import COMPLETE, FAILED, QUARANTINED, Session
+from backfill_tasks.cli.decorators import as_json
 from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.replica import Server
 from backfill_tasks.engine.verification import Verification
-from cli import render
-from cli.context import COMPLETE, FAILED, QUARANTINED, Session
-from cli.decorators import as_json
 
 
 @click.command()

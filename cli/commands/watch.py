@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.decorators import as_json
-from cli.showing import follow_to_the_end
-from cli.signals import signals
+from backfill_tasks.cli.decorators import as_json
+from backfill_tasks.cli.showing import follow_to_the_end
+from backfill_tasks.cli.signals import signals
 
 if TYPE_CHECKING:
-    from cli.context import Session
+    from backfill_tasks.cli.context import Session
 
 
 @click.command()

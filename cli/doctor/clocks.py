@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine import redis_client
-from cli.context import Session
-from cli.doctor.finding import Finding
 
 #: From how many seconds on a difference is worth a look.
 _MOST = 2.0

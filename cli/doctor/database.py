@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import psycopg
 
+from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine import schema
 from backfill_tasks.engine.database import parse_url
 from backfill_tasks.engine.pooler import between
-from cli.context import Session
-from cli.doctor.finding import Finding
 
 #: The oldest server whose statements are used.
 _POSTGRESQL = 13

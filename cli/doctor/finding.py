@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from cli.context import Session
+from backfill_tasks.cli.context import Session
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from backfill_tasks import __version__
+from backfill_tasks.cli import render
+from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine import ledger, schema
-from cli import render
-from cli.context import Session
-from cli.doctor.finding import Finding
 
 #: A run to which nothing has happened for so long, in seconds, may have been forgotten.
 _DAY = 86_400

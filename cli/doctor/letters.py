@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from cli.context import Session
-from cli.doctor.finding import Finding
-from cli.letters import letters_of
+from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.doctor.finding import Finding
+from backfill_tasks.cli.letters import letters_of
 
 
 def dead(session: Session) -> Iterator[Finding]:

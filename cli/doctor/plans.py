@@ -7,14 +7,14 @@ from functools import partial
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine.contract import Backfill, PageContext
 from backfill_tasks.engine.database import begin_read_only, is_permanent, reason, sqlstate
 from backfill_tasks.engine.model import Bounds, Window
 from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.plans import Sent, sent, whole_scans
 from backfill_tasks.options import Pace
-from cli.context import Session
-from cli.doctor.finding import Finding
 
 #: A page of the usual size, in items; and the bound that its backfill counts its pending jobs up to.
 _LIMIT, _PENDING = 500, 12

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
+from backfill_tasks.cli import render
+from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.contract import Backfill
-from cli import render
-from cli.context import Session
-from cli.doctor.finding import Finding
 
 #: The most jobs that are counted.
 _MOST = 10_000

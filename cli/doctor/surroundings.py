@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from redis.exceptions import RedisError
 
 from backfill_tasks import redis_address
+from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine import redis_client
 from backfill_tasks.settings import masked
-from cli.context import Session
-from cli.doctor.finding import Finding
 
 #: The oldest Redis whose commands are used.
 _REDIS = (6, 2)

@@ -8,12 +8,12 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from backfill_tasks import __version__
+from backfill_tasks.cli import render
+from backfill_tasks.cli.render import plots
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.ledger import History
 from backfill_tasks.engine.model import Run
-from cli import render
-from cli.render import plots
 
 
 def as_html(backfill: Backfill, history: History) -> str:
@@ -44,7 +44,9 @@ def _template() -> Template:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters.update(moment=render.moment, duration=render.duration, number=lambda number: f"{number:,}")
-    return environment.from_string(files("cli.render").joinpath("report.html.jinja").read_text(encoding="utf-8"))
+    return environment.from_string(
+        files("backfill_tasks.cli.render").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    )
 
 
 def _facts(backfill: Backfill, run: Run) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from cli.doctor.clocks import difference
+from backfill_tasks.cli.doctor.clocks import difference
 
 
 class Afar:

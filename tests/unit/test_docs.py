@@ -10,8 +10,8 @@ import click
 import pytest
 
 from backfill_tasks import __version__
+from backfill_tasks.cli.main import backfill
 from backfill_tasks.settings import VARIABLES
-from cli.main import backfill
 
 ROOT = Path(__file__).parents[2]
 PAGES: Callable[[], dict[str, str]] = runpy.run_path(str(ROOT / "docs/generate.py"))["pages"]

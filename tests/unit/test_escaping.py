@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 from celery.signals import after_setup_logger
 
+from backfill_tasks.cli.streams import escape
 from backfill_tasks.escaping import one_line, visible
 from backfill_tasks.worker.app import app
-from cli.streams import escape
 
 CLIPBOARD = "\x1b]52;c;cm0gLXJm\x07"
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from backfill_tasks.backfills.lead_scoring import LeadScoring
+from backfill_tasks.cli.render.report_html import as_html
 from backfill_tasks.engine.ledger import Bucket, Event, History, Hold, Span
 from backfill_tasks.engine.model import Bounds, Lane, Quarantined, Run, RunId
 from backfill_tasks.options import Parameters
-from cli.render.report_html import as_html
 
 START = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 NASTY = "<script>alert('x')</script>&\"</svg>$\\frac{1}{2}$"

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from backfill_tasks.cli.render.plots import draw
 from backfill_tasks.engine.ledger import Bucket, Hold, Span
-from cli.render.plots import draw
 
 START = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 SECONDS = 1.0

@@ -11,11 +11,11 @@ import pytest
 
 from backfill_tasks import registry
 from backfill_tasks.backfills.lead_scoring import LeadScoring
+from backfill_tasks.cli.commands.run import run
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.errors import PluginError
 from backfill_tasks.options import RESERVED, RUN_OPTIONS
 from backfill_tasks.registry import KINDS, Backfills
-from cli.commands.run import run
 
 #: A module with a backfill, in a form to fill in.
 SOURCE = """

@@ -10,13 +10,13 @@ from unbounded import only
 
 from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.backfills.message_rollups import MessageRollups
+from backfill_tasks.cli import render
 from backfill_tasks.engine.ledger import Event
 from backfill_tasks.engine.model import Bounds, Lane, Mode, Quarantined, Run, RunId
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.engine.states import RunState
 from backfill_tasks.engine.verification import Verification
 from backfill_tasks.options import Parameters
-from cli import render
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEADS = LeadScoring()

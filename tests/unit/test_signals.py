@@ -10,7 +10,7 @@ from harness import PATIENCE
 #: just before it.
 WAITS = """
 import os, signal, time
-from cli.signals import signals
+from backfill_tasks.cli.signals import signals
 
 waits, begin = os.pipe()
 waiting = os.getpid()
@@ -34,7 +34,7 @@ print("each one was seen")
 
 ANOTHER = """
 import os, signal
-from cli.signals import signals
+from backfill_tasks.cli.signals import signals
 
 signal.signal(signal.SIGUSR1, lambda number, frame: None)
 with signals() as stopped:
