@@ -137,7 +137,15 @@ def test_the_sdist_has_all_that_its_tests_and_its_image_need(distributions: Dist
         files = {name.partition("/")[2] for name in sdist.getnames()}
 
     assert files >= sources()
-    assert files >= {"Makefile", "Dockerfile", "celeryconfig.py", "cli/main.py", "docker-compose.yml", "constraints.txt", "sandbox/bootstrap.py"}
+    assert files >= {
+        "Makefile",
+        "Dockerfile",
+        "celeryconfig.py",
+        "cli/main.py",
+        "docker-compose.yml",
+        "constraints.txt",
+        "sandbox/bootstrap.py",
+    }
     assert files >= {"tests/conftest.py", "tests/test_package.py", "deploy/grafana/backfill.json", "CHANGELOG.md"}
     assert not [name for name in files if "__pycache__" in name or name.startswith((".venv", ".env/"))]
 
