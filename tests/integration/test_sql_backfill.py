@@ -1,9 +1,11 @@
 """A SqlBackfill walked by the engine, whatever its table's key is."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from integration.plugins import Walk, make_table, marking
 from integration.site import Site
 from sqlalchemy import Connection, Row, text
 
+from backfill_tasks.backfills.sql_backfill import SqlBackfill
 from backfill_tasks.engine.contract import ItemsFailed
 from backfill_tasks.errors import HostError, UsageError
 from backfill_tasks.options import Option, Text, Texts, Whole
@@ -598,3 +601,39 @@ def test_json_is_what_the_key_says(site: Site) -> None:
     walk = Walk.of(site, marking(key=("a", "id")))
 
     assert [json.loads(each) for each in walk.split(lanes=2)] == [["x", "1"], ["y", "2"]]
+
+
+class TestTheExamplesOfTheDocumentation:
+    @staticmethod
+    def example(number: int, name: str) -> SqlBackfill:
+        page = (Path(__file__).parents[2] / "docs/another-backfill.md").read_text(encoding="utf-8")
+        code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[number]
+        assert len(code.splitlines()) <= 30
+        made: dict[str, Any] = {}
+        exec(code, made)  # noqa: S102  our own page
+        found: SqlBackfill = made[name]
+        return found
+
+    def test_the_first_one_changes_what_it_says(self, site: Site) -> None:
+        site.host.add_client("client-2")
+        site.host.add_leads("a", email="A@B.example")
+        site.host.add_leads("b", email="b@b.example")
+        site.host.add_leads("c", email="C@b.example", clientId="client-2")
+        walk = Walk.of(site, self.example(0, "normalize_emails"))
+
+        run = walk.whole_run(client_ids=["client-1"])
+
+        assert run.counts == {"read": 1, "updated": 1}
+        assert site.host.values('SELECT email FROM "Lead" ORDER BY id') == ["a@b.example", "b@b.example", "C@b.example"]
+        assert walk.verify(run).clean
+
+    def test_the_one_in_python_too(self, site: Site) -> None:
+        site.host.add_leads("a", "b", email="a@b.example")
+        site.host.add_leads("c")
+        walk = Walk.of(site, self.example(1, "digest_emails"))
+
+        run = walk.whole_run(limit=1)
+
+        assert run.counts == {"read": 2, "processed": 2}
+        assert site.host.values('SELECT DISTINCT length("jobTitle") FROM "Lead" WHERE id <> \'c\'') == [64]
+        assert walk.verify(run).clean
