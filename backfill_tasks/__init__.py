@@ -1,6 +1,7 @@
 """Backfills of a live PostgreSQL database, walked page by page by Celery workers.
 
-The names in `__all__` are the public API, and follow semantic versioning. Everything else is private.
+The names in `__all__` are the public API, with what they take and return: the kinds of values in backfill_tasks.options
+and the errors in `backfill_tasks.errors`. They follow semantic versioning. Everything else is private.
 """
 
 from importlib import import_module
