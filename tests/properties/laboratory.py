@@ -28,7 +28,7 @@ from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.dry_run import DryRun
 from backfill_tasks.engine.ledger import NewRun
 from backfill_tasks.engine.model import Bounds, Lane, PageMessage, Run, RunId
-from backfill_tasks.engine.page import transaction
+from backfill_tasks.engine.page import statement
 from backfill_tasks.engine.runs import cut, new_id
 from backfill_tasks.engine.verification import Verification, Verifier
 from backfill_tasks.options import Parameters
@@ -347,6 +347,6 @@ def parameters(order: Order) -> Parameters:
 def looking_at(rows: int) -> Iterator[None]:
     """Let pages look at so few rows that a small table is a sparse one."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (transaction, dry_run, verification):
+        for module in (statement, dry_run, verification):
             patch.setattr(module, "PAGE_ROWS", rows)
         yield
