@@ -32,6 +32,19 @@ _DIAGNOSIS_SECONDS = 2.0
 _SHARE = 0.005
 
 
+def listed(run: Run, backfill: Backfill | None) -> dict[str, Any]:
+    """Return a run as `runs --json` lists it: what the ledger has, and the reasons.
+
+    Without its backfill, because its package is gone, the classes are those that it has counted so far.
+    """
+    shown = ("read", *backfill.classes, "quarantined") if backfill else tuple(run.counts)
+    if backfill and run.mode == "dry-run":
+        shown = (*shown, *backfill.passed_over)
+    content = run.as_json(shown, backfill.jobs if backfill else ())
+    content["leads_per_second"] = content.pop("items_per_second")  # the name that scripts know, whatever the items
+    return content
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A run at a moment.
@@ -48,22 +61,10 @@ class Snapshot:
     host: Outcome | None = None
     small_pages: str | None = None
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The counts that are shown of the run, in their order."""
-        shown = ("read", *self.backfill.classes, "quarantined")
-        return (*shown, *self.backfill.passed_over) if self.run.mode == "dry-run" else shown
-
-    def run_as_json(self) -> dict[str, Any]:
-        """Return the run as `runs --json` lists it: what the ledger has, and the reasons."""
-        content = self.run.as_json(self.classes, self.backfill.jobs)
-        content["leads_per_second"] = content.pop("items_per_second")  # the name that scripts know, whatever the items
-        return content
-
     def as_json(self) -> dict[str, Any]:
         """Return the run as `run --json` and `status --json` show it (docs/reference/json.md)."""
         return {
-            **self.run_as_json(),
+            **listed(self.run, self.backfill),
             "host": self.host and self.host.as_json(self.run.jobs_to_come(self.backfill.jobs)),
             "small_pages": self.small_pages,
         }

@@ -7,7 +7,7 @@ import click
 from backfill_tasks.cli import render
 from backfill_tasks.cli.context import Session
 from backfill_tasks.cli.decorators import as_json
-from backfill_tasks.snapshot import Snapshot
+from backfill_tasks.snapshot import listed
 
 
 @click.command()
@@ -28,8 +28,8 @@ def runs(session: Session, *, most: int, as_json: bool) -> None:
     found = session.client.runs(most)
     if as_json:
         backfills = session.parts.backfills
-        seen = [Snapshot(run, backfills[run.parameters.backfill]) for run in found]
-        click.echo(json.dumps({"runs": [each.run_as_json() for each in seen]}, ensure_ascii=False))
+        seen = [listed(run, backfills.get(run.parameters.backfill)) for run in found]
+        click.echo(json.dumps({"runs": seen}, ensure_ascii=False))
         return
     if not found:
         click.echo("There is no run yet: `backfill run --apply` starts one.")

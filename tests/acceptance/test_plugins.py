@@ -1,7 +1,6 @@
 """Backfills of other packages, to an operator: listed, checked and run like our own, and alone where they fail."""
 
 import os
-from pathlib import Path
 
 import packages
 import pytest
@@ -85,7 +84,8 @@ class TestAPlugIn:
         assert done.returncode == 2
         assert "no package brings a backfill 'mark-leads'" in done.stderr
         assert done.stderr.count("\n") == 1
-        assert alone("runs").returncode == 0
+        assert [each["run_id"] for each in alone.json("runs")["runs"]] == [run]
+        assert alone("cancel", run).returncode == 0
 
 
 class TestABrokenPlugIn:
@@ -111,14 +111,20 @@ class TestABrokenPlugIn:
         assert "the backfill broken of bad-backfills 1.0" in done.stderr
 
 
-def test_workers_do_a_plug_ins_pages(plugged: Backfill, inhabited: Host, tmp_path: Path) -> None:
+def test_workers_do_a_plug_ins_pages(plugged: Backfill, inhabited: Host) -> None:
     (total,) = inhabited.column('SELECT count(*) FROM "Lead"')
     inhabited.execute("""UPDATE "Lead" SET "companyName" = 'Acme'""")
     worker = Worker.start(plugged, concurrency=1)
     try:
-        done = plugged.json("run", "mark-leads", "--apply", "--limit", "300")
+        canary = plugged.json("run", "mark-leads", "--apply", "--canary", "--limit", "300", status=4)
+        done = plugged.json("run", "mark-leads", "--resume")
+        watched = plugged("watch", done["run_id"])
+        report = plugged("report", done["run_id"], "--output", "report.html")
     finally:
         worker.stop()
 
+    assert (canary["state"], canary["counts"]["updated"]) == ("paused", 300)
     assert (done["state"], done["counts"]["updated"]) == ("complete", total)
+    assert watched.returncode == report.returncode == 0
     assert plugged.json("verify", done["run_id"])["clean"]
+    assert plugged.json("verify", done["run_id"], "--full")["clean"]

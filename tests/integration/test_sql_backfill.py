@@ -135,6 +135,22 @@ class TestKeys:
             if cursor:  # an empty text is no cursor that an operator gives
                 assert walk.whole_run(cursor=cursor).counts["read"] == len(rows) - passed
 
+    def test_keys_may_be_of_types_of_the_hosts_own(self, site: Site) -> None:
+        site.host.do("DROP TABLE IF EXISTS thing")
+        site.host.do("DROP TYPE IF EXISTS public.size")
+        site.host.do("DROP DOMAIN IF EXISTS public.code")
+        site.host.do("CREATE TYPE public.size AS ENUM ('small', 'large')")
+        site.host.do("CREATE DOMAIN public.code AS text CHECK (value <> '')")
+        rows = [["small", "b"], ["small", "a"], ["large", "a"]]
+        make_table(site, "size size, code code, done bool NOT NULL DEFAULT false, PRIMARY KEY (size, code)", rows)
+        walk = Walk.of(site, marking(key=("size", "code"), process=done))
+
+        run = walk.whole_run(limit=1, lanes=2)
+
+        assert run.counts["read"] == 3
+        assert [lane.cursor for lane in run.lanes][-1] == '["large", "a"]'
+        assert walk.verify(run).looked_at == 3
+
     def test_a_single_key_travels_as_its_own_text(self, site: Site) -> None:
         make_table(
             site, "id uuid PRIMARY KEY, done boolean NOT NULL DEFAULT false", [["0190A5B2-0000-7000-8000-00000000000A"]]
@@ -305,6 +321,10 @@ class TestPages:
         assert site.read(run.id).counts == {"read": 4, "updated": 4}
 
 
+def done(rows: Sequence[Row[Any]], connection: Connection) -> None:
+    """Handle rows without doing anything."""
+
+
 def of_form(form: str, set: str = "done = true") -> Any:  # noqa: A002  as SqlBackfill has it
     """The same change in each form."""
     update = f"UPDATE thing SET {set} FROM page WHERE thing.id = page.id"
@@ -363,6 +383,18 @@ class TestProcess:
         assert run.counts == {"read": 10, "odd": 5, "even": 5}
         assert site.host.values("SELECT name FROM thing WHERE id = 3") == ["thing 3?"]
         assert walk.verify(run).clean
+
+    def test_its_table_may_be_called_page(self, site: Site) -> None:
+        site.host.do("CREATE TABLE IF NOT EXISTS public.page (id int PRIMARY KEY, done bool NOT NULL DEFAULT false)")
+        site.host.do("INSERT INTO public.page VALUES (1) ON CONFLICT DO NOTHING")
+        seen: list[int] = []
+
+        def process(rows: Sequence[Row[Any]], connection: Connection) -> None:
+            seen.extend(row.id for row in rows)
+
+        Walk.of(site, marking(table="page", process=process)).whole_run()
+
+        assert seen == [1]
 
     def test_it_gets_the_columns_that_it_names(self, site: Site) -> None:
         things(site, 1)

@@ -277,8 +277,8 @@ class SqlBackfill(Backfill):
             return {next(iter(self.classes)): held.read}
         row = identifier(self.table)
         wanted = ", ".join(f"{row}.{identifier(each)}" for each in self.columns) or f"{row}.*"
-        match = " AND ".join(f"{row}.{identifier(each)} = page.{identifier(each)}" for each in self._key.columns)
-        query = "SELECT {wanted} FROM page JOIN {table} AS {row} ON {match} ORDER BY {columns}"
+        match = " AND ".join(f"{row}.{identifier(each)} = locked.{identifier(each)}" for each in self._key.columns)
+        query = "SELECT {wanted} FROM page AS locked JOIN {table} AS {row} ON {match} ORDER BY {columns}"
         rows = f"WITH {page}\n{self._composed(query, wanted=wanted, match=match)}"
         found = connection.execute(statement(rows), values).all()
         return _processed(self.process, self.classes, found, connection, context.options)
