@@ -1,11 +1,11 @@
-"""The chain: do a page, send the next, move the live cursor and note in the same step that the next was sent.
+"""The chain: do a page, send the next, move the live cursor and note that the next page was sent.
 
-A process may die between any two of these steps, and any message may come twice. What has been committed is never done
-again (the fence), and whoever finds a committed page whose successor was not sent sends it, once.
+A process may die between any two of these steps, and any message may be delivered twice. The fence keeps a committed
+page from being done again. A process that finds a committed page without a sent successor sends it, once.
 
-A page that fails fails here: the chain decides from the error whether the page is tried again, waits for Redis, or
-stops its lane, and the ledger has the reason. Items that fail on their own don't come this far: the page's transaction
-quarantines them.
+Failures of a page are handled here: the chain decides from the error whether the page is retried, waits for Redis, or
+stops its lane, and the ledger records the reason. Items that fail on their own don't get this far: the page's
+transaction quarantines them.
 """
 
 import logging
@@ -29,18 +29,18 @@ from backfill_tasks.escaping import shown
 
 logger = logging.getLogger(__name__)
 
-#: How long a duplicate gives the process that committed the page to send the next one, in seconds. Far longer than it
-#: takes (some milliseconds), far shorter than an operator notices.
+#: How long a duplicate lets the process that committed the page send the next one, in seconds: far longer than sending
+#: takes (milliseconds), far shorter than an operator notices.
 _GRACE_SECONDS = 3.0
 _LOOK_SECONDS = 0.05
 
-#: The longest wait before a page is tried again, in seconds; the waits double up to it: 1, 2, 4 … 60.
+#: The longest backoff before a page is retried, in seconds; the waits double: 1, 2, 4 … 60.
 _LONGEST_WAIT = 60
 
-#: The longest while the database is away: a lane moves again within this time of its return.
+#: The longest backoff during a database outage, in seconds: the lane moves again within this time after the outage.
 _LONGEST_OUTAGE_WAIT = 8
 
-#: How long a page waits for a Redis that doesn't answer or refuses to write, in seconds.
+#: How long a page waits if Redis doesn't answer or refuses to write, in seconds.
 _REDIS_WAIT = 5
 
 Send = Callable[[PageMessage, float], None]
@@ -50,12 +50,15 @@ Outcome = Literal["committed", "put off", "retry", "stopped"] | Refusal
 
 
 class SendError(Exception):
-    """A page's message couldn't be sent: the broker, which is Redis, is away or refuses. It passes."""
+    """A page's message couldn't be sent because the broker (Redis) is unreachable or refuses it.
+
+    The fault is transient.
+    """
 
 
 @dataclass(frozen=True)
 class Tries:
-    """How often a page's message has been tried again before; `outages`, how many of its `retries` were an outage's."""
+    """How often a page's message has been retried; `outages` is how many of the `retries` were due to an outage."""
 
     retries: int = 0
     outages: int = 0
@@ -63,15 +66,15 @@ class Tries:
 
 @dataclass(frozen=True)
 class Step:
-    """What became of a page's message.
+    """The result of handling a page's message.
 
     Attributes:
         outcome: `retry` and `stopped` are failures of the page.
         page: what a committed page did.
         reason: why the page wasn't done.
-        delay: in how many seconds the caller sends this very message again; None: it doesn't. A `retry` counts as one
-            more of its retries, a page that was `put off` does not.
-        outages: of a `retry`, how many of its retries were an outage's, this one included.
+        delay: the caller resends this message after so many seconds; None: it doesn't. A `retry` adds one to the
+            message's retries, a page that was `put off` does not.
+        outages: for a `retry`, the number of its retries due to an outage, this one included.
     """
 
     outcome: Outcome
@@ -83,7 +86,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Chain:
-    """Walks lanes, one message at a time. A page is tried again `most_retries` times before its lane stops."""
+    """Walks lanes, one message at a time. A page is retried `most_retries` times before its lane stops."""
 
     engine: Engine
     live: LiveCursors
@@ -92,17 +95,18 @@ class Chain:
     most_retries: int
 
     def step(self, message: PageMessage, tries: Tries = Tries()) -> Step:
-        """Handle one message: do its page if it is the lane's next, and send the one after it.
+        """Handle one message: do its page if it is the lane's next, and send the following one.
 
-        A failure becomes a step, too, and the ledger keeps its reason:
+        A failure is returned as a step, too, and the ledger records its reason:
 
-        - After a passing database error, or if the host keeps changing the page's rows, the page is tried again with
-          growing waits; after `most_retries` tries its lane stops. An outage of the database uses up no try.
-        - While Redis can't be used, the page waits, however long it takes, and no try is used up. A page that is
-          committed already is done once, and its message, when it comes again, sends the next.
+        - After a transient database error, or if the host keeps changing the page's rows, the page is retried with
+          exponential backoff; after `most_retries` retries its lane stops. A database outage uses up no retry.
+        - While Redis can't be used, the page waits, however long it takes, and uses up no retry. If the page is already
+          committed, its redelivered message sends the next page.
         - After any other database error the lane stops.
 
-        Whatever can't be sent or noted now, the watchdog makes up for: it seeds a lane that stands.
+        If a message can't be sent or a reason can't be recorded, the watchdog makes up for it: it reseeds a stalled
+        lane.
         """
         try:
             return self._handle(message, tries)
@@ -137,7 +141,7 @@ class Chain:
         return Step(done.why)
 
     def stop(self, message: PageMessage, reason: str) -> Step:
-        """End a lane that can't go on, and say why; the others go on."""
+        """Stop a lane that can't continue and record why; the run's other lanes continue."""
         with self.engine.begin() as connection:
             stopped = ledger.fail_lane(connection, message, reason)
         if not stopped:
@@ -147,16 +151,16 @@ class Chain:
         return Step("stopped", reason=reason)
 
     def _stop_or_retry(self, message: PageMessage, tries: Tries, why: str) -> Step:
-        """Stop a lane; if the ledger can't be written to, the lane can't stop, and its page is tried again."""
+        """Stop a lane; if the ledger can't be written to, retry the page instead."""
         try:
             return self.stop(message, why)
         except DBAPIError as error:
             return self._retry(message, tries, reason(error), outage=True)
 
     def _retry(self, message: PageMessage, tries: Tries, why: str, *, outage: bool = False) -> Step:
-        """Let a page be tried again after a wait, or stop its lane after enough tries.
+        """Retry a page after a backoff, or stop its lane once the retries are used up.
 
-        An outage of the database uses up no try: the run can't know when it ends, and it needs no operator.
+        A database outage uses up no retry: its end can't be predicted, and it must not need an operator.
         """
         attempts = tries.retries - tries.outages
         if attempts >= self.most_retries and not outage:
@@ -174,7 +178,7 @@ class Chain:
         return Step("retry", reason=why, delay=wait, outages=tries.outages + outage)
 
     def _wait_for_redis(self, message: PageMessage, error: Exception) -> Step:
-        """Put a page off because Redis doesn't answer or refuses to write: that passes."""
+        """Postpone a page because Redis doesn't answer or refuses to write; the fault is transient."""
         why = f"Redis can't be used: {shown(str(error)) or type(error).__name__}"
         logger.warning("page put off for %d s: %s: %s", _REDIS_WAIT, message, why)
         try:
@@ -188,20 +192,20 @@ class Chain:
             ledger.hold_back(connection, message, seconds, f"page {message.page} {what}")
 
     def seed(self, run: RunId, lane: Lane) -> None:
-        """Begin a lane's chain where the ledger has it."""
+        """Start a lane's chain at the position recorded in the ledger."""
         first = PageMessage(run, lane.number, lane.page + 1, lane.generation)
         self.live.place(run, lane)
         self.send(first, 0.0)
 
     def reseed(self, run: RunId, numbers: list[int]) -> None:
-        """Start new chains in these lanes of a running run, but for those that have ended."""
+        """Start new chains in these lanes of a running run; skip lanes that have ended."""
         with self.engine.begin() as connection:
             lanes = ledger.reseed(connection, run, numbers)
         for lane in lanes:
             self.seed(run, lane)
 
     def revive(self, stalled: ledger.StalledLane) -> bool:
-        """Begin a new chain in a lane that stands; False if it has moved or ended since it was seen to."""
+        """Start a new chain in a stalled lane; return False if it has moved or ended in the meantime."""
         with self.engine.begin() as connection:
             lane = ledger.revive(connection, stalled)
         if lane is not None:
@@ -209,7 +213,7 @@ class Chain:
         return lane is not None
 
     def finish(self, run: RunId) -> None:
-        """End the run if all its lanes have ended."""
+        """End the run if it has nothing left to walk."""
         with self.engine.begin() as connection:
             state = ledger.finish(connection, run)
             found = ledger.read_run(connection, run) if state else None
@@ -226,15 +230,15 @@ class Chain:
             sent = following.page
         self.live.advance(message, done.result.cursor, sent=sent)
         if done.next_lane is not None:
-            self.reseed(message.run, [done.next_lane])  # if this process dies before, the watchdog does it
+            self.reseed(message.run, [done.next_lane])  # if this process dies first, the watchdog reseeds the lane
         elif done.lane_done:
             self.finish(message.run)
 
     def _take_over(self, message: PageMessage, lane: Lane) -> None:
-        """The page is committed. If its successor was not sent, the process that should have is gone: send it.
+        """Send the successor of a committed page if the process that should have sent it is gone.
 
-        A duplicate that comes while that process is about to send gives it time, and then takes the right to send by
-        the same compare-and-set, so that of any number of duplicates one sends.
+        A duplicate that arrives while that process is about to send waits for it first, and then claims the right to
+        send by compare-and-set, so only one of any number of duplicates sends.
         """
         if lane.state != "running":
             self.finish(message.run)

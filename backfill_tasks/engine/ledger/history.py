@@ -1,4 +1,4 @@
-"""How a run went over its time: what its pages did, when it paused, when pages were put off and why."""
+"""A run's history: what its pages did over time, when it was paused, and when and why pages were postponed."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,12 +13,12 @@ from backfill_tasks.engine.ledger.reading import Event, events, read_run
 from backfill_tasks.engine.ledger.rows import sql_file
 from backfill_tasks.engine.model import Quarantined, Run, RunId
 
-#: A run's time is looked at in so many stretches at the most (a plot is hardly finer), and in no more than leave each
-#: this many pages on average: a stretch that is shorter than a page would say nothing.
+#: The most buckets of a timeline (a plot is hardly finer), and the fewest pages per bucket on average: a bucket shorter
+#: than a page would show nothing.
 _MOST_BUCKETS = 400
 _PAGES_EACH = 2
 
-#: The shortest time that a run is taken to have lasted.
+#: The shortest duration reported for a run.
 _LEAST = timedelta(milliseconds=1)
 
 #: The events that halt a run, and those that end the halt.
@@ -28,22 +28,22 @@ _ENDS = frozenset(each.event for each in states.RUN if each.new not in states.HA
 
 @dataclass(frozen=True)
 class Span:
-    """From when to when."""
+    """A time span."""
 
     since: datetime
     until: datetime
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """The length in seconds."""
         return (self.until - self.since).total_seconds()
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """What the pages did that began in one stretch of a run's time.
+    """The pages that started in one time bucket of a run.
 
-    `median` and `longest` of what a page took, in seconds; None where there was no page.
+    `median` and `longest` are page durations in seconds; None if the bucket has no page.
     """
 
     span: Span
@@ -55,15 +55,15 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Hold:
-    """What pages were put off for.
+    """The postponements of a run's pages for one kind of reason.
 
     Attributes:
         kind: the indicator's name, or another short name of the reason.
-        pages: how many pages had to wait for it.
-        seconds: for how long they were put off for it, all pages together.
-        span: from the first to the last.
-        reason: the last one in words.
-        stretches: when any page waited; what is closer together than a 400th of the run's time is one stretch.
+        pages: the number of pages that were postponed.
+        seconds: the total postponement of all these pages, in seconds.
+        span: from the first postponement to the last.
+        reason: the most recent reason in words.
+        stretches: when at least one page waited; gaps shorter than a 400th of the run's duration are closed.
     """
 
     kind: str
@@ -76,9 +76,9 @@ class Hold:
 
 @dataclass(frozen=True)
 class History:
-    """All that the ledger tells of a run, as of one moment.
+    """Everything the ledger records about a run, as of one moment.
 
-    `quarantined` are the first items that are in quarantine; `in_quarantine`, how many there are.
+    `quarantined` are the first items in quarantine; `in_quarantine` is the number of all of them.
     """
 
     run: Run
@@ -90,14 +90,14 @@ class History:
 
     @property
     def pauses(self) -> list[Span]:
-        """When the run stood."""
+        """When the run was paused or failed."""
         return pauses(self.run, self.events)
 
 
 def read_history(connection: Connection, run: RunId, *, most: int) -> History | None:
-    """A run's history with up to so many of its quarantined items; None if there is no such run.
+    """Return a run's history with at most `most` quarantined items; None if there is no such run.
 
-    The transaction becomes one that reads, and that sees one moment however much goes on meanwhile: it must be new.
+    The transaction must be new: it becomes read-only, with a single snapshot for all queries.
     """
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     found = read_run(connection, run)
@@ -114,13 +114,13 @@ def read_history(connection: Connection, run: RunId, *, most: int) -> History | 
 
 
 def time_of(run: Run) -> Span:
-    """A run's time: from its start to its end, or to the moment it was read."""
+    """Return a run's time span: from its start to its end, or to the moment it was read; at least 1 ms."""
     ended = run.finished_at or run.seen_at
     return Span(run.started_at, max(ended, run.started_at + _LEAST))
 
 
 def timeline(connection: Connection, run: Run) -> list[Bucket]:
-    """A run's pages over its time, in stretches of equal length without a gap; counted in the database."""
+    """Return a run's pages over time, counted by the database, in adjacent buckets of equal length."""
     time, number = time_of(run), _buckets(run)
     rows = connection.execute(
         sql_file("timeline"),
@@ -141,7 +141,7 @@ def timeline(connection: Connection, run: Run) -> list[Bucket]:
 
 
 def holds(connection: Connection, run: Run) -> list[Hold]:
-    """What pages of a run were put off for, and when, by kind; none of it after the run's end."""
+    """Return the postponements of a run's pages by kind, clipped at the run's end."""
     time = time_of(run)
     gap = time.seconds / _MOST_BUCKETS
     stretches: dict[str, list[Span]] = defaultdict(list)
@@ -162,7 +162,7 @@ def holds(connection: Connection, run: Run) -> list[Hold]:
 
 
 def pauses(run: Run, happened: Iterable[Event]) -> list[Span]:
-    """When a run stood because it was paused or had failed, out of its events in order."""
+    """Return when a run was paused or failed, derived from its events in order."""
     found: list[Span] = []
     since: datetime | None = None
     for each in happened:

@@ -1,4 +1,4 @@
-"""A page's transaction: the fence, the turn, the page's row; and what holds a page back or stops its lane."""
+"""A page's transaction: the fence, the turn, the page's row; and postponing a page or stopping its lane."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +20,10 @@ from backfill_tasks.options import Parameters
 
 @dataclass(frozen=True)
 class Fence:
-    """What a page's first statement found: the lane, held until the transaction ends, and what matters of its run."""
+    """The result of a page's first statement: its lane and the relevant state of its run.
+
+    The lane stays locked until the transaction ends.
+    """
 
     run_state: RunState
     parameters: Parameters
@@ -32,13 +35,13 @@ class Fence:
 
 @dataclass(frozen=True)
 class Tally:
-    """What a page that takes turns with all others finds of its run.
+    """The state of a run as seen by a page that has its turn.
 
     Attributes:
         state: the run's state.
-        ordinal: how many items are numbered before it.
-        due_at: until when they are spread; None: none is.
-        jobs: how many jobs the run has enqueued.
+        ordinal: the number of items numbered so far.
+        due_at: the due time of the last spread item; None if none is spread.
+        jobs: the number of jobs the run has enqueued.
     """
 
     state: RunState
@@ -48,7 +51,7 @@ class Tally:
 
 
 def fence(connection: Connection, message: PageMessage, *, lock_ms: int, statement_ms: int) -> Fence | None:
-    """Hold a page's lane and read it; None if the ledger has no such lane."""
+    """Set the transaction's time-outs, lock a page's lane and return it; None if the ledger has no such lane."""
     row = connection.execute(
         sql_file("fence"),
         {
@@ -73,14 +76,16 @@ def fence(connection: Connection, message: PageMessage, *, lock_ms: int, stateme
 def take_turn(
     connection: Connection, backfill: str, run: RunId, jobs: Sequence[str], *, lock_ms: int, patience_ms: int
 ) -> Tally:
-    """Wait until no other page of this backfill is at work that takes turns; the turn ends with the transaction.
+    """Wait for this page's turn and return the run's tally; the turn ends with the transaction.
+
+    Pages that take turns run one at a time.
 
     Args:
         connection: in the page's transaction.
-        backfill: whose pages take turns, of all its runs: they fill one queue.
+        backfill: the backfill whose pages take turns, across all its runs, because they fill one queue.
         run: the page's run.
         jobs: the classes whose items are jobs that the run has enqueued.
-        lock_ms: the page's time-out for locks, which holds again afterwards.
+        lock_ms: the page's lock time-out, restored afterwards.
         patience_ms: how long to wait for the turn.
     """
     turn = {"backfill": backfill, "patience": f"{patience_ms}ms", "lock_timeout": f"{lock_ms}ms"}
@@ -99,10 +104,11 @@ def record(
     size: int | None,
     seconds: float,
 ) -> int | None:
-    """Write a page's row, its quarantined items, and the lane moved past it.
+    """Write a page's row and its quarantined items, and move the lane past the page.
 
-    `size` is what its next page may hold (None: the run's limit); `seconds`, what this one took. Where the page is the
-    last of a single batch's lane, and none of that lane read anything: return the lane in which the batch goes on.
+    `size` is the limit for the lane's next page (None: the run's limit); `seconds` is this page's duration. If the page
+    is the last of a single batch's lane and the batch hasn't ended with it, return the lane in which the batch
+    continues.
     """
     counts = Counter(found.lane.counts)
     counts.update(result.counts)
@@ -145,16 +151,19 @@ def record(
 
 
 def put_off(connection: Connection, message: PageMessage, seconds: float, kind: str, reason: str) -> PageMessage:
-    """Note that a page isn't admitted yet, and why; return the message that asks again. The lane's row is locked."""
+    """Record why a page wasn't admitted and return the message that asks again.
+
+    The caller must hold the lane's row lock.
+    """
     again = replace(message, waits=message.waits + 1)
     _hold(connection, message, seconds, reason, kind=kind, waits=again.waits)
     return again
 
 
 def hold_back(connection: Connection, message: PageMessage, seconds: float, reason: str) -> None:
-    """Note that a failed page waits before it is tried again, and why, unless another process has done it.
+    """Record why a failed page waits for its retry, and halve the page size: the failure may be due to others' load.
 
-    The next try is half as large: what made it fail may be others' load.
+    A no-op if the page has been committed since, a newer chain has the lane, or the lane has ended.
     """
     _hold(connection, message, seconds, reason, kind="retry", smaller=True)
 
@@ -186,7 +195,7 @@ def _hold(
 
 
 def fail_lane(connection: Connection, message: PageMessage, reason: str) -> bool:
-    """Stop the lane that waits for a page; False if it has ended or waits for another, or if its run is finished."""
+    """Stop the lane that waits for this page; return False if it has moved on or ended, or its run is finished."""
     held = [
         lane
         for lane in hold_lanes(connection, message.run, [message.lane])
@@ -197,7 +206,7 @@ def fail_lane(connection: Connection, message: PageMessage, reason: str) -> bool
 
 
 def _next_lane_of_the_batch(connection: Connection, run: RunId) -> int | None:
-    """Let a single batch go on in the first lane that has not ended; None if all have."""
+    """Continue a single batch in the first lane that has not ended and return its number; None if all have ended."""
     moved: int | None = connection.execute(
         statement(
             "UPDATE backfill.run SET batch_lane = next.number FROM ("

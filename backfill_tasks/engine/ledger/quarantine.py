@@ -1,4 +1,4 @@
-"""Quarantined items: kept, held for another try, released."""
+"""Quarantined items: kept, locked for a retry, released."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from backfill_tasks.engine.encoding import as_json
 from backfill_tasks.engine.ledger.rows import sql_file
 from backfill_tasks.engine.model import Lane, PageMessage, PageResult, Quarantined, RunId
 
-#: Longest error text that is kept of a quarantined item, in characters.
+#: The longest error text kept of a quarantined item, in characters.
 ERROR_LENGTH = 1_000
 
 
 @dataclass(frozen=True)
 class Place:
-    """The page that a quarantined item was met on."""
+    """The page on which a quarantined item failed."""
 
     lane: int
     page: int
 
 
 def quarantined(connection: Connection, run: RunId, *, most: int | None) -> list[Quarantined]:
-    """The run's first quarantined items (None: all), in the order of their pages."""
+    """Return the run's first `most` quarantined items (None: all), ordered by page."""
     rows = connection.execute(
         statement(
             "SELECT item, error FROM backfill.quarantine WHERE run_id = :run ORDER BY lane, page, item LIMIT :most"
@@ -34,7 +34,10 @@ def quarantined(connection: Connection, run: RunId, *, most: int | None) -> list
 
 
 def hold_quarantined(connection: Connection, run: RunId, item: str) -> Place | None:
-    """Where a quarantined item is, held until the transaction ends; None if it is not, or somebody else holds it."""
+    """Lock a quarantined item and return its place; None if it isn't in quarantine or is locked already.
+
+    The lock lasts until the transaction ends.
+    """
     row = connection.execute(
         statement(
             "SELECT lane, page FROM backfill.quarantine WHERE run_id = :run AND item = :item FOR UPDATE SKIP LOCKED"
@@ -45,7 +48,7 @@ def hold_quarantined(connection: Connection, run: RunId, item: str) -> Place | N
 
 
 def keep(connection: Connection, message: PageMessage, items: Sequence[Quarantined]) -> None:
-    """Put a page's items into quarantine, or note why they fail now."""
+    """Put a page's failed items into quarantine; for those already there, update the error."""
     if items:
         page = {"run": message.run, "lane": message.lane, "page": message.page}
         connection.execute(sql_file("quarantine"), [{**page, **_columns(each)} for each in items])
@@ -64,7 +67,10 @@ def _columns(item: Quarantined) -> dict[str, str | None]:
 
 
 def release(connection: Connection, run: RunId, item: str, place: Place, lane: Lane, result: PageResult) -> None:
-    """Take an item out of quarantine: its page and its lane, which is held, count what became of it instead."""
+    """Take an item out of quarantine and correct the counts of its page and lane.
+
+    The caller must have locked the lane.
+    """
     identity = {"run": run, "lane": place.lane, "page": place.page}
     page = connection.execute(
         statement("SELECT counts FROM backfill.page WHERE run_id = :run AND lane = :lane AND number = :page"), identity
@@ -90,6 +96,6 @@ def _added(counts: Mapping[str, int], more: Mapping[str, int], *, less: Mapping[
 
 
 def count_quarantined(connection: Connection, run: RunId) -> int:
-    """How many of the run's items are in quarantine."""
+    """Return the number of the run's items in quarantine."""
     query = statement("SELECT count(*) FROM backfill.quarantine WHERE run_id = :run")
     return int(connection.execute(query, {"run": run}).scalar_one())

@@ -17,7 +17,7 @@ from backfill_tasks.options import Parameters
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a run: when, what, and by which user on which host."""
+    """An event of a run: when, what, and by which user on which host."""
 
     at: datetime
     name: str
@@ -27,7 +27,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run that has still something to walk, with its parameters as the ledger has them, of whatever version."""
+    """A run with lanes left to walk, and its parameters as stored in the ledger, by whatever version."""
 
     run: RunId
     state: RunState
@@ -35,7 +35,10 @@ class Unfinished:
 
 
 def read_run(connection: Connection, run: RunId) -> Run | None:
-    """A run with its lanes, as of one moment."""
+    """Return a run with its lanes; None if there is no such run.
+
+    Two statements read them: they see the same moment only in a transaction with a single snapshot.
+    """
     rows = connection.execute(
         statement("SELECT *, clock_timestamp() AS seen_at FROM backfill.run WHERE id = :run"), {"run": run}
     )
@@ -63,14 +66,14 @@ def read_run(connection: Connection, run: RunId) -> Run | None:
 
 
 def _lane_of_a(state: RunState, lane: Lane) -> Lane:
-    """What a lane waited for holds nobody back any more when its run is paused or has ended."""
+    """Drop a lane's reason for waiting if its run is paused or has ended: nothing waits for it any more."""
     return replace(lane, reason=None) if lane.state == "running" and state != "running" else lane
 
 
 def newest_run(
     connection: Connection, *, states: Sequence[RunState] | None = None, backfill: str | None = None
 ) -> RunId | None:
-    """The run that was started last, of those in one of these states and of this backfill (None: any)."""
+    """Return the newest run in one of these states and of this backfill (None: any)."""
     found = connection.execute(
         statement(
             "SELECT id FROM backfill.run WHERE (CAST(:states AS text[]) IS NULL OR state = ANY (:states))"
@@ -83,7 +86,7 @@ def newest_run(
 
 
 def unfinished(connection: Connection, backfill: str) -> list[Unfinished]:
-    """The runs of a backfill that have neither ended nor come to the end of all their lanes, the newest first."""
+    """Return a backfill's unfinished runs that have lanes left to walk, newest first."""
     rows = connection.execute(
         statement(
             "SELECT id, state, parameters FROM backfill.run WHERE backfill = :backfill AND state = ANY (:states)"
@@ -97,7 +100,7 @@ def unfinished(connection: Connection, backfill: str) -> list[Unfinished]:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """An unfinished run to which nothing has happened since."""
+    """A paused or failed run without an event since `since`."""
 
     run: RunId
     state: RunState
@@ -105,7 +108,7 @@ class Forgotten:
 
 
 def forgotten(connection: Connection, seconds: float) -> list[Forgotten]:
-    """The runs that wait for an operator and to which nothing has happened for so many seconds, the oldest first."""
+    """Return the runs that wait for an operator and have had no event for this many seconds, oldest first."""
     rows = connection.execute(
         statement(
             "SELECT run.id, run.state, max(event.at) AS since"
@@ -119,7 +122,7 @@ def forgotten(connection: Connection, seconds: float) -> list[Forgotten]:
 
 
 def newest_runs(connection: Connection, count: int) -> list[RunId]:
-    """The ids of the runs that were started last, newest first."""
+    """Return the ids of the newest runs, newest first."""
     found = connection.execute(
         statement("SELECT id FROM backfill.run ORDER BY started_at DESC, id DESC LIMIT :count"), {"count": count}
     ).scalars()
@@ -127,13 +130,13 @@ def newest_runs(connection: Connection, count: int) -> list[RunId]:
 
 
 def claims(connection: Connection, run: RunId) -> list[PageClaim]:
-    """What every page of a run says that it did, in order."""
+    """Return the claims of all pages of a run, in order."""
     rows = connection.execute(statement(load_sql("backfill_tasks.engine", "sql/claims.sql")), {"run": run})
     return [PageClaim(row.lane, row.number, row.lower, row.cursor, row.times, row.counts, row.beside) for row in rows]
 
 
 def events(connection: Connection, run: RunId) -> list[Event]:
-    """All that happened to a run, in order."""
+    """Return all events of a run, in order."""
     rows = connection.execute(
         statement("SELECT at, name, detail, who FROM backfill.event WHERE run_id = :run ORDER BY id"), {"run": run}
     )

@@ -1,4 +1,4 @@
-"""What all of the ledger's modules share: its SQL files, its rows, and its events."""
+"""Shared by the ledger's modules: SQL files, rows, and events."""
 
 import getpass
 import socket
@@ -14,7 +14,7 @@ from backfill_tasks.engine.model import Bounds, Lane, RunId
 
 
 def who() -> str:
-    """The user and host of this process, as events name them."""
+    """Return user@host of this process, as recorded in events."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user often has no name
@@ -23,7 +23,7 @@ def who() -> str:
 
 
 def note(connection: Connection, run: RunId, name: str, detail: Mapping[str, Any], *, who: str) -> None:
-    """Write an event."""
+    """Write an event to the ledger."""
     connection.execute(
         statement(
             "INSERT INTO backfill.event (run_id, name, detail, who) VALUES (:run, :name, CAST(:detail AS jsonb), :who)"
@@ -39,7 +39,7 @@ def sql_file(name: str) -> TextClause:
 
 
 def lane_of(row: Row[Any]) -> Lane:
-    """The lane that a row of backfill.lane is."""
+    """Return the lane of a row of backfill.lane."""
     return Lane(
         number=row.number,
         bounds=Bounds(row.lower_bound, row.upper_bound),

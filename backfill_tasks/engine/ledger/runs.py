@@ -1,4 +1,4 @@
-"""A run's life: written, tuned, resumed, reseeded, finished."""
+"""The life of a run: create, tune, resume, reseed, finish."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from backfill_tasks.options import Parameters
 
 @dataclass(frozen=True)
 class NewRun:
-    """A run to be written: `ordinal` counts the items that an earlier run numbered; `expected`, what it will read."""
+    """A run to create. `ordinal`: the items an earlier run has numbered; `expected`: the items this run will read."""
 
     id: RunId
     parameters: Parameters
@@ -28,14 +28,14 @@ class NewRun:
 
     @property
     def batch_lane(self) -> int | None:
-        """The lane that a single batch walks; None: all may move."""
+        """The lane that a single batch walks; None if all lanes may move."""
         running = [lane.number for lane in self.lanes if lane.state == "running"]
         return running[0] if self.single_batch and running else None
 
 
 @dataclass(frozen=True)
 class StalledLane:
-    """A lane that has not moved for a while."""
+    """A lane that has not moved for a while although nothing postpones it."""
 
     run: RunId
     lane: int
@@ -44,17 +44,17 @@ class StalledLane:
 
     @property
     def awaited(self) -> PageMessage:
-        """The message that should be on its way."""
+        """The message that should be in flight."""
         return PageMessage(self.run, self.lane, self.page + 1, self.generation)
 
 
 def hold_starts(connection: Connection) -> None:
-    """Wait until nobody else is starting a run; nobody else does until the transaction ends."""
+    """Wait until no other transaction is starting a run, and block others until this transaction ends."""
     connection.execute(statement("SELECT pg_advisory_xact_lock(hashtextextended('backfill:start', 0))"))
 
 
 def create(connection: Connection, new: NewRun, *, detail: Mapping[str, Any] | None = None) -> None:
-    """Write a new run with its lanes; `detail` is what its first event says beside them."""
+    """Write a new run with its lanes and its first event; `detail` is added to the event."""
     connection.execute(
         statement(
             "INSERT INTO backfill.run (id, backfill, state, parameters, single_batch, batch_lane, ordinal, expected,"
@@ -98,9 +98,9 @@ def create(connection: Connection, new: NewRun, *, detail: Mapping[str, Any] | N
 
 
 def finish(connection: Connection, run: RunId) -> RunState | None:
-    """End a run that nothing moves any more, and return how it ended; None if it goes on, is halted or had ended.
+    """End a run that has nothing left to walk and return its final state; None if it continues, is halted or had ended.
 
-    The run is locked before its lanes are read, so a resume at the same time comes either before or after.
+    Locks the run before reading its lanes, so a concurrent resume comes either before or after.
     """
     hold_run(connection, run)
     for each in _ended(connection, [run]):
@@ -111,7 +111,7 @@ def finish(connection: Connection, run: RunId) -> RunState | None:
 
 
 def unended(connection: Connection) -> list[RunId]:
-    """Return running runs that nothing moves any more: the process that should have finished them died before."""
+    """Return running runs that have nothing left to walk: the process that should have finished them died."""
     return [RunId(each.id) for each in _ended(connection, running(connection))]
 
 
@@ -122,14 +122,14 @@ def _ended(connection: Connection, runs: Sequence[RunId]) -> Sequence[Row[Any]]:
 def resume(
     connection: Connection, run: RunId, held: Sequence[Lane], *, single_batch: bool, lost_lanes: Sequence[int]
 ) -> list[Lane]:
-    """Make a run a running one and reseed its lanes that are left; return these lanes.
+    """Set a run to running, reseed its unfinished lanes, and return them.
 
     Args:
         connection: in a transaction that has locked all the run's lanes first, and then the run.
-        run: the run; nothing is changed if its state doesn't allow this.
+        run: the run; if its state doesn't allow a resume, nothing changes.
         held: all its lanes.
-        single_batch: whether only the first lane that is left is reseeded, and may move.
-        lost_lanes: the lanes whose cursor Redis had lost, for the event.
+        single_batch: whether only the first unfinished lane is reseeded and may move.
+        lost_lanes: the lanes whose cursors Redis had lost, for the event.
     """
     left = [lane for lane in held if lane.state in UNFINISHED_LANES]
     seeded = left[:1] if single_batch else left
@@ -143,12 +143,12 @@ def resume(
 
 
 def reseed(connection: Connection, run: RunId, lanes: Sequence[int]) -> list[Lane]:
-    """Start a new chain in these lanes of a running run, and return those that had not ended."""
+    """Start a new chain in these lanes of a running run, and return the lanes that had not ended."""
     return move_lanes(connection, run, hold_lanes(connection, run, lanes), "running", by="page")
 
 
 def revive(connection: Connection, stalled: StalledLane) -> Lane | None:
-    """Start a new chain in a stalled lane; None if it has moved or ended since, or its run is no longer running."""
+    """Start a new chain in a stalled lane and return it; None if it moved or ended, or its run isn't running."""
     held = [
         lane
         for lane in hold_lanes(connection, stalled.run, [stalled.lane])
@@ -159,9 +159,9 @@ def revive(connection: Connection, stalled: StalledLane) -> Lane | None:
 
 
 def tune(connection: Connection, run: RunId, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Change the parameters of a run that the caller has locked, and note it; return what was changed, old and new.
+    """Change a run's parameters, record an event, and return the old and new value of each changed one.
 
-    Pages that are at work end as they began; the next ones go by the new values.
+    The caller must have locked the run. Pages in flight finish with the old values; the next ones use the new.
     """
     own = connection.execute(
         statement("SELECT parameters FROM backfill.run WHERE id = :run"), {"run": run}
@@ -177,12 +177,12 @@ def tune(connection: Connection, run: RunId, changes: Mapping[str, Any]) -> dict
 
 
 def stalled(connection: Connection, seconds: float) -> list[StalledLane]:
-    """Lanes that have not moved for so many seconds though nothing that the ledger knows of holds them back."""
+    """Return the lanes that have not moved for this many seconds although the ledger knows of no reason to wait."""
     rows = connection.execute(sql_file("stalled"), {"seconds": seconds})
     return [StalledLane(RunId(row.run_id), row.number, row.page, row.generation) for row in rows]
 
 
 def running(connection: Connection) -> list[RunId]:
-    """The runs that are running, the oldest first."""
+    """Return the running runs, oldest first."""
     query = statement("SELECT id FROM backfill.run WHERE state = 'running' ORDER BY started_at, id")
     return [RunId(each) for each in connection.execute(query).scalars()]

@@ -1,10 +1,10 @@
-"""Transitions in the ledger: `move_run` alone changes a run's state, and `move_lanes` alone changes a lane's.
+"""State transitions in the ledger: only `move_run` changes a run's state, and only `move_lanes` a lane's.
 
-Both compare and set under the row's lock: a transition that `states` doesn't list changes nothing. Both write the
-event, and both give reason and times the values that belong to the new state.
+Both are a compare-and-set under the row's lock: a transition that `states` doesn't list changes nothing. Both write the
+event, and set the reason and the times that belong to the new state.
 
-Lock order: a page locks its lane and then, if at all, its run. Whoever needs both takes them in this order, and several
-lanes by their number.
+Lock order: a page locks its lane and then, if it needs it, its run. Code that needs both follows this order, and locks
+several lanes by number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def hold_run(connection: Connection, run: RunId) -> RunState | None:
 
 
 def hold_lanes(connection: Connection, run: RunId, numbers: Sequence[int] | None = None) -> list[Lane]:
-    """Lock these lanes of a run (None: all) until the transaction ends and return them by number."""
+    """Lock these lanes of a run (None: all) until the transaction ends, and return them by number."""
     rows = connection.execute(
         statement(
             "SELECT * FROM backfill.lane WHERE run_id = :run"
@@ -48,9 +48,9 @@ def move_run(
     reason: str | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Move a run to a state and note it, with `detail` beside the states and the reason.
+    """Move a run to a state and record the event, with `detail` added to the states and the reason.
 
-    Return False, and change nothing, if this actor may not take it there from the state that it is in.
+    Return False and change nothing if this actor may not make this transition from the run's current state.
     """
     old = hold_run(connection, run)
     move = None if old is None else states.transition(states.RUN, old, new, by)
@@ -78,10 +78,10 @@ def move_lanes(
     reason: str | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> list[Lane]:
-    """Move lanes that the caller has locked to a state, note it with `detail`, and return those that were moved.
+    """Move lanes to a state, record events with `detail`, and return the moved lanes. The caller must have locked them.
 
-    The others stay as they are: this actor may not take them there from their state, or in the state of their run. A
-    lane that moves to `running` is reseeded: its generation is raised, so tasks of the older chain are no-ops.
+    A lane stays as it is if this actor may not make the transition from the lane's state or in its run's state. A lane
+    that moves to `running` is reseeded: its generation is incremented, so tasks of the older chain are no-ops.
     """
     rows = connection.execute(
         sql_file("move_lanes"),
@@ -93,7 +93,7 @@ def move_lanes(
             "from": list(states.sources(states.LANE, new, by)),
             "run_states": list(states.RUN_STATES_FOR[new]),
             "reseeds": new == "running",
-            # A lane that lost its task hasn't moved since, whatever the watchdog does for it.
+            # A reseed by the watchdog isn't progress: the lane has been still since it lost its task.
             "moves": new == "running" and by != "watchdog",
         },
     )
