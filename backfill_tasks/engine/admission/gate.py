@@ -1,4 +1,4 @@
-"""Admitted: whether a page may start now, and how large it may be."""
+"""The gate: whether a page may start now, and how large it may be."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,13 +11,13 @@ from backfill_tasks.engine.contract import Backfill, PageContext
 from backfill_tasks.engine.model import RunId
 from backfill_tasks.options import Pace
 
-#: For the reason that an operator reads, waiting jobs are counted up to this number: some 10 ms by index.
+#: How far waiting jobs are counted for the reason that an operator reads: some 10 ms with an index.
 _MOST_COUNTED = 10_000
 
 
 @dataclass(frozen=True)
 class Admitted:
-    """The page may start, with this many items at the most: 1 or more."""
+    """The page may start, with at most `limit` items (1 or more)."""
 
     limit: int
     context: PageContext
@@ -27,8 +27,8 @@ class Admitted:
 class Denied:
     """The page may not start now, and why.
 
-    `wait`: ask again in a while. `budget`: what the run may do is done. `held`: the run is not running any more.
-    `kind`: what is waited for, in a word or two that are always the same; the reason has what was measured.
+    `wait`: ask again later. `budget`: the run's budget is used up. `held`: the run is no longer running. `kind` names
+    the cause in one or two constant words; `reason` includes the measured values.
     """
 
     why: Literal["wait", "budget", "held"]
@@ -38,7 +38,7 @@ class Denied:
 
 @dataclass(frozen=True)
 class Gate:
-    """Gives leave. Times in milliseconds."""
+    """Decides on admission. Times are in milliseconds."""
 
     pressure: Pressure
     lock_ms: int
@@ -54,11 +54,12 @@ class Gate:
         size: int,
         ended: bool = False,
     ) -> Admitted | Denied:
-        """Ask for the lane that the fence holds, whose page may have `size` items; asked in the page's transaction.
+        """Ask for admission of the fence's lane, whose next page may have `size` items, in the page's transaction.
 
-        A page whose size depends on what all others have done waits for its turn, and has it until its transaction
-        ends: so no bound is passed, however many lanes, workers and runs there are. So does a page that is kept small.
-        `ended`: the run need not be running, because it is not its next page that is asked for.
+        A page whose size depends on the other pages' work waits for its turn and keeps it until its transaction ends,
+        so no bound is exceeded, however many lanes, workers and runs there are. The same applies to a page that an
+        indicator limits, and to a page of a single batch. `ended`: the run need not be running, because the page isn't
+        its next one.
         """
         pace, options = fence.parameters.pace, backfill.with_defaults(fence.parameters.options)
         verdict = self.pressure.ask(connection, backfill.indicators(pace))
@@ -80,7 +81,7 @@ class Gate:
 def _bounded(
     connection: Connection, context: PageContext, pace: Pace, backfill: Backfill, tally: ledger.Tally, size: int
 ) -> Admitted | Denied:
-    """As many items as the run's bounds on jobs leave room for: an item makes one job at the most."""
+    """Admit as many items as the run's bounds on jobs leave room for; an item makes at most one job."""
     if pace.max_jobs is not None:
         size = min(size, pace.max_jobs - tally.jobs)
         if size < 1:

@@ -1,4 +1,4 @@
-"""Indicators: each measures one thing and says whether a page may start now. Those of PostgreSQL itself are here."""
+"""Indicators: each measures one thing and says whether a page may start now. PostgreSQL's own are defined here."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from backfill_tasks.engine.database import load_sql, statement
 Answer = Literal["go", "wait", "unknown"]
 Unit = Literal["seconds", "sessions", "ratio"]
 
-#: The row of a query: column by name.
+#: A query's row: values by column name.
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What an indicator says: its answer, what it measured and its threshold in words, and why it answers so.
+    """An indicator's answer, its value and threshold in words, and the reason.
 
-    `reason` is empty for *go* without a limit; for *wait* it is what an operator reads where a run stands, for
-    *unknown* what it would take to know. `measured` is the same as `value` for machines, in the indicator's `unit`;
-    None where it could not be measured, which is *unknown*, or *wait* for an indicator that fails closed. `limit`: the
-    most items that a page may have, which then is the only one at work; None: as many as it would.
+    `reason` is empty for *go* without a limit; for *wait* it tells an operator why the run waits, for *unknown* what is
+    needed to measure it. `measured` is `value` for machines, in the indicator's `unit`; None if it could not be
+    measured, which is *unknown*, or *wait* for an indicator that fails closed. `limit`: the most items the page may
+    have, which must then be the only one in flight; None: no limit.
     """
 
     indicator: str
@@ -38,9 +38,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked of PostgreSQL: a SELECT of exactly one row, and the values of its parameters.
+    """A question to PostgreSQL: a SELECT that returns exactly one row, and the values of its parameters.
 
-    Columns come back as JSON has them. What several indicators ask with equal queries is asked once.
+    Columns are returned as JSON values. Indicators with equal queries share one execution.
     """
 
     text: TextClause
@@ -48,120 +48,120 @@ class Query:
 
     @property
     def statement(self) -> TextClause:
-        """With its values, by names that no other query has."""
+        """The statement with its values, bound to names that no other query uses."""
         return self.text.bindparams(*(bindparam(name, value, unique=True) for name, value in self.values))
 
 
 class Indicator(ABC):
-    """One thing that is measured before pages start: a query that takes a millisecond or two, and what its row means.
+    """One measurement before a page starts: a query of a millisecond or two, and the meaning of its row.
 
-    An error of the query, and whatever `judge` raises, count as *unknown* and stop nothing; unless the indicator fails
-    closed: then pages wait until it can be measured, or until its threshold is "off".
+    If the query fails or `judge` raises, the reading is *unknown* and stops nothing. If the indicator fails closed,
+    pages wait until it can be measured or its threshold is "off".
     """
 
     name: ClassVar[str]
-    #: The base unit in which a reading is handed to machines, and how many of what `compare` gets make one.
+    #: The base unit of `Reading.measured`, and how many of the units passed to `compare` make one.
     unit: ClassVar[Unit] = "seconds"
     per_unit: ClassVar[float] = 1
-    #: Whether pages wait while it can't be measured. True for a guard without which the host could come to harm.
+    #: Whether pages wait while it can't be measured. True for a guard that protects the host.
     fails_closed: ClassVar[bool] = False
 
     @property
     @abstractmethod
     def threshold(self) -> str:
-        """The threshold in words; "off" where the indicator is not asked."""
+        """The threshold in words; "off" if the indicator is not asked."""
 
     @property
     @abstractmethod
     def query(self) -> Query:
-        """What is measured."""
+        """The query that measures it."""
 
     @abstractmethod
     def judge(self, row: Row) -> Reading:
-        """What it means."""
+        """Return the reading that the query's row means."""
 
     @property
     def diagnosis(self) -> Query | None:
-        """What to ask the catalogs when the query has failed, for `unmeasured` to name the fix; None: nothing.
+        """The query on the catalogs, after the measurement failed, that helps `unmeasured` name the fix; None: none.
 
-        Asked of an indicator that fails closed, and of no other.
+        Used only for indicators that fail closed.
         """
         return None
 
-    def unmeasured(self, why: str, diagnosis: Row | None) -> Reading:  # noqa: ARG002  for those that have one
+    def unmeasured(self, why: str, diagnosis: Row | None) -> Reading:  # noqa: ARG002  for those with a diagnosis
         """Return the reading of an indicator that failed: *unknown*, or *wait* if it fails closed.
 
-        `why` is the error in words; `diagnosis`, the row that its query of that name answered.
+        `why` is the error in words; `diagnosis` is the row of the diagnosis query.
         """
         reading = self.unknown(why)
         return replace(reading, answer="wait") if self.fails_closed and self.threshold != "off" else reading
 
     def compare(self, value: float, most: float, shown: str, reason: str) -> Reading:
-        """*wait* for this reason if a value is over the most that is allowed, else *go*."""
+        """Return *wait* with this reason if a value exceeds its maximum, else *go*."""
         over = value > most
         answer: Answer = "wait" if over else "go"
         return Reading(self.name, answer, shown, self.threshold, reason if over else "", float(value) / self.per_unit)
 
     def unknown(self, reason: str) -> Reading:
-        """*unknown*, and what it would take to know."""
+        """Return *unknown*, with what is needed to measure it as the reason."""
         return Reading(self.name, "unknown", "-", self.threshold, reason)
 
 
 @dataclass(frozen=True)
 class _Statistics(Indicator):
-    """An indicator of the server's own statistics, which a role sees of its own sessions only unless it may see all."""
+    """An indicator of the server's statistics, in which a role sees only its own sessions unless it may see all."""
 
     most: float | None
     suffix: ClassVar[str] = ""
 
     @property
     def threshold(self) -> str:
-        """The most that is allowed, with its unit."""
+        """The maximum, with its unit."""
         return "off" if self.most is None else f"{self.most:g}{self.suffix}"
 
     @property
     def query(self) -> Query:
-        """Of the server's sessions, unless it is another."""
+        """The query on the server's sessions, unless a subclass has its own."""
         return Query(statement(load_sql("backfill_tasks.engine", "sql/sessions.sql")))
 
     def judge(self, row: Row) -> Reading:
-        """What the statistics mean, if this role may see what there is to see."""
+        """Return the reading if this role may see all statistics, else *unknown*."""
         if not row["may_see_all"]:
             return self.unknown(f"this role may not see other sessions: GRANT pg_read_all_stats TO {row['role']}")
         return self.seen(row, inf if self.most is None else self.most)
 
     @abstractmethod
     def seen(self, row: Row, most: float) -> Reading:
-        """What the statistics mean, all of which can be seen."""
+        """Return the reading of statistics that this role can see in full."""
 
 
 @dataclass(frozen=True)
 class ReplicationLag(_Statistics):
-    """How far the slowest standby is behind, in seconds. One that is idle is not behind."""
+    """The lag of the slowest standby, in seconds. An idle standby has no lag."""
 
     name: ClassVar[str] = "replication lag"
     suffix: ClassVar[str] = " s"
 
     @property
     def query(self) -> Query:
-        """Of the server's standbys."""
+        """The query on the server's standbys."""
         return Query(statement(load_sql("backfill_tasks.engine", "sql/standbys.sql")))
 
     def seen(self, row: Row, most: float) -> Reading:
-        """A server without a standby has no lag."""
+        """Return the reading of the lag; a server without a standby has none."""
         shown = f"{row['lag']:.1f} s" if row["standbys"] else "no standby"
         return self.compare(row["lag"], most, shown, f"a standby is {shown} behind, over {self.threshold}")
 
 
 @dataclass(frozen=True)
 class LockWaits(_Statistics):
-    """How many sessions of this database wait for a lock of another. Our own do not count."""
+    """The number of this database's sessions that wait for a lock of another session. Ours don't count."""
 
     name: ClassVar[str] = "lock waits"
     unit: ClassVar[Unit] = "sessions"
 
     def seen(self, row: Row, most: float) -> Reading:
-        """Any that waits is somebody's transaction."""
+        """Return the reading of the number of waiting sessions."""
         waiting = row["waiting"]
         who = "1 session waits" if waiting == 1 else f"{waiting} sessions wait"
         return self.compare(waiting, most, str(waiting), f"{who} for a lock, over {self.threshold}")
@@ -169,7 +169,7 @@ class LockWaits(_Statistics):
 
 @dataclass(frozen=True)
 class ActiveSessions(_Statistics):
-    """How many of the server's connections are at work, in percent of max_connections, whatever their database."""
+    """The server's active connections, in percent of max_connections, across all databases."""
 
     name: ClassVar[str] = "active sessions"
     suffix: ClassVar[str] = " %"
@@ -177,7 +177,7 @@ class ActiveSessions(_Statistics):
     per_unit: ClassVar[float] = 100
 
     def seen(self, row: Row, most: float) -> Reading:
-        """The share counts, the number is shown."""
+        """Return the reading of the share; it shows the number."""
         shown = f"{row['active']} of {row['connections']}"
         reason = f"{shown} connections are at work, over {self.threshold}"
         return self.compare(100 * row["active"] / row["connections"], most, shown, reason)
@@ -185,13 +185,13 @@ class ActiveSessions(_Statistics):
 
 @dataclass(frozen=True)
 class OldestTransaction(_Statistics):
-    """How long the oldest transaction of this database has been open: until it ends, no old row can be cleaned up."""
+    """The age of this database's oldest open transaction: until it ends, VACUUM can't remove old row versions."""
 
     name: ClassVar[str] = "oldest transaction"
     suffix: ClassVar[str] = " s"
 
     def seen(self, row: Row, most: float) -> Reading:
-        """Its age, in seconds."""
+        """Return the reading of its age, in seconds."""
         shown = f"{row['oldest_seconds']:,.1f} s"
         return self.compare(
             row["oldest_seconds"], most, shown, f"a transaction is open for {shown}, over {self.threshold}"
@@ -200,11 +200,11 @@ class OldestTransaction(_Statistics):
 
 @dataclass(frozen=True)
 class OthersAtWork(_Statistics):
-    """How many sessions of others have done something in this database in the last ten seconds. Our own do not count.
+    """The number of other sessions that were active in this database in the last ten seconds. Ours don't count.
 
-    Beside any, pages start, but one at a time, and with `most` items at the most: what a page writes and locks comes in
-    one go, and the more that is, the longer a transaction of the host's waits that comes meanwhile. Where it can't be
-    seen whether anybody is at work, somebody is.
+    If there are any, pages still start, but one at a time and with at most `most` items: a page writes and locks its
+    rows at once, and the more there are, the longer a concurrent transaction of the host waits. If the sessions can't
+    be seen, others are assumed to be active.
     """
 
     name: ClassVar[str] = "others at work"
@@ -212,18 +212,18 @@ class OthersAtWork(_Statistics):
 
     @property
     def threshold(self) -> str:
-        """What a page may have beside any."""
+        """The most items of a page while other sessions are active."""
         return "off" if self.most is None else f"any: {self.most:g} a page"
 
     def seen(self, row: Row, _most: float) -> Reading:
-        """Any is somebody who may be waiting."""
+        """Return *go*, with a limit if other sessions are active."""
         at_work = row["others_at_work"]
         found = self.compare(at_work, inf, str(at_work), "")
         who = "1 session of others is" if at_work == 1 else f"{at_work} sessions of others are"
         return self._limited(found, f"{who} at work") if at_work else found
 
     def unknown(self, reason: str) -> Reading:
-        """Somebody may be at work."""
+        """Return *unknown* with a limit: other sessions may be active."""
         return self._limited(super().unknown(reason), reason)
 
     def _limited(self, reading: Reading, reason: str) -> Reading:
@@ -235,9 +235,9 @@ class OthersAtWork(_Statistics):
 
 @dataclass(frozen=True)
 class PageDuration(Indicator):
-    """What the slowest of the lanes' last pages took. After one that took too long, all rest as long as it took.
+    """The duration of the slowest of the lanes' last pages. After a slow page all lanes rest for as long as it took.
 
-    `most` in milliseconds. It is the ledger's own figure, and needs no rights but the ledger's.
+    `most` is in milliseconds. The ledger itself records the duration, so no rights beyond the ledger's are needed.
     """
 
     most: float | None
@@ -246,12 +246,12 @@ class PageDuration(Indicator):
 
     @property
     def threshold(self) -> str:
-        """In milliseconds."""
+        """The maximum in milliseconds."""
         return "off" if self.most is None else f"{self.most:g} ms"
 
     @property
     def query(self) -> Query:
-        """The slowest page that has not been rested from."""
+        """The query for the slowest page whose rest isn't over."""
         text = (
             "SELECT coalesce(max(page_seconds), 0) AS seconds FROM backfill.lane"
             " WHERE moved_at + page_seconds * interval '1 second' > clock_timestamp()"
@@ -259,7 +259,7 @@ class PageDuration(Indicator):
         return Query(statement(text))
 
     def judge(self, row: Row) -> Reading:
-        """Compare it with what a page may take."""
+        """Return the reading of the slowest page's duration."""
         took = 1000 * row["seconds"]
         most = inf if self.most is None else self.most
         return self.compare(took, most, f"{took:,.0f} ms", f"the last page took {took:,.0f} ms, over {self.threshold}")

@@ -1,24 +1,24 @@
-"""The adaptive page size: how many rows the next page may hold."""
+"""The adaptive page size: how many items the next page may have."""
 
-#: A page that took too long makes the next one smaller in proportion, but not below this share of it at once: one slow
-#: page may have been bad luck.
+#: A slow page shrinks the next one in proportion, but at most to this share: a single slow page may be an outlier.
 _LEAST_SHARE = 0.25
 
-#: A page that took less than this share of the target lets the next one grow, by this share of the limit. Fast down and
-#: slowly up, as TCP does it: whoever comes too near to the edge spends little time there (RFC 5681, section 3.1).
+#: A page that took less than this share of the target lets the next one grow by _GROWTH_SHARE of the limit. Additive
+#: increase, multiplicative decrease, as in TCP's congestion avoidance (RFC 5681, section 3.1): the size recovers fast
+#: from an overload and approaches the limit slowly.
 _ROOMY_SHARE = 0.8
 _GROWTH_SHARE = 0.05
 
 
 def next_size(size: int, *, limit: int, used: int, seconds: float, target_ms: int) -> int:
-    """How many items the next page may hold: between 1 and `limit`.
+    """Return how many items the next page may have: between 1 and `limit`.
 
     Args:
-        size: what the last page might have held.
-        limit: the most.
-        used: what the last page was held to; less than `size` where there was no room for more.
-        seconds: what it took.
-        target_ms: what it should have taken; 0: anything.
+        size: the last page's size before admission.
+        limit: the maximum.
+        used: the size that the last page was admitted with; less than `size` if a bound left no more room.
+        seconds: the last page's duration.
+        target_ms: the target duration; 0: any.
     """
     if not target_ms:
         return limit

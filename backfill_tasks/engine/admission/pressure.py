@@ -1,4 +1,4 @@
-"""Pressure: all indicators asked together, and how long their answers hold."""
+"""Pressure: ask all indicators together and cache their readings."""
 
 import logging
 import time
@@ -17,18 +17,18 @@ from backfill_tasks.engine.database import reason
 
 logger = logging.getLogger(__name__)
 
-#: The longest that an indicator may take, in milliseconds: they are asked before a page, and nobody waits for them. One
-#: that fails closed is asked a second time on its own, with more time: the page can't go on without its answer.
+#: The statement time-out for the indicators, in milliseconds: they run before a page and must not slow it down. One
+#: that fails closed is retried on its own with more time, because the page can't start without its answer.
 _PATIENCE_MS, _CLOSED_PATIENCE_MS = 100, 1_000
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What all indicators say together.
+    """The combined answer of all indicators.
 
     Attributes:
-        wait: the first that says that no page should start now, with its reason in words; None if one may.
-        small: the one with the lowest limit on a page, with its reason in words; None if none has any.
+        wait: the first reading that denies a page, with its reason in words; None if a page may start.
+        small: the reading with the lowest page limit, with its reason in words; None if there is no limit.
     """
 
     wait: Reading | None
@@ -36,16 +36,16 @@ class Verdict:
 
     @property
     def limit(self) -> int | None:
-        """The most items that a page may have, which then is to be the only one at work; None: as many as it would."""
+        """The most items of the page, which must then be the only one in flight; None: no limit."""
         return None if self.small is None else self.small.limit
 
 
 @dataclass
 class Pressure:
-    """Asks before a page whether it may start, and how large it may be.
+    """Asks the indicators whether a page may start, and how large it may be.
 
-    Readings hold for `fresh_seconds` in this process: at full speed a page costs no more for being watched over, and
-    what is measured (ages, counts) does not change so fast that it mattered.
+    Each process caches readings for `fresh_seconds`: so the indicators cost a run at full speed next to nothing, and
+    the measured ages and counts don't change fast enough for it to matter.
     """
 
     indicators: Sequence[Indicator]
@@ -53,15 +53,15 @@ class Pressure:
     patience_ms: int = _PATIENCE_MS
     closed_patience_ms: int = _CLOSED_PATIENCE_MS
     _held: tuple[tuple[Indicator, ...], float, list[Reading]] = ((), 0.0, [])
-    #: The names of those that could not answer the last time, and of those of which that has been logged.
+    #: The names of the indicators whose last query failed, and of those whose failure has been logged.
     _broken: set[str] = field(default_factory=set)
     _logged: set[str] = field(default_factory=set)
 
     def ask(self, connection: Connection, own: Sequence[Indicator] = ()) -> Verdict:
-        """What the indicators say of a page that is to start now.
+        """Return the verdict on a page that is about to start.
 
         Args:
-            connection: in a transaction; nothing that is asked leaves a trace in it.
+            connection: in a transaction, which stays as it is.
             own: the backfill's own indicators, asked first.
         """
         wanted = tuple(each for each in (*own, *self.indicators) if each.threshold != "off")
@@ -75,18 +75,18 @@ class Pressure:
         )
 
     def readings(self, connection: Connection, indicators: Sequence[Indicator]) -> list[Reading]:
-        """What each of these says, in their order. What one says that can't answer is logged once: see `unmeasured`.
+        """Return each indicator's reading, in order; log an indicator's first failure (see `unmeasured`).
 
-        All are asked in one statement, but those that could not answer the last time, which are asked one by one.
+        One statement asks all of them, except those that failed the last time, which are asked one by one.
 
         Raises:
-            DBAPIError: the connection was lost: there is nobody left to ask.
+            DBAPIError: the connection was lost.
         """
         rows: dict[Query, Row] = {}
         try:
             asked = [each.query for each in indicators if each.name not in self._broken]
             rows = _rows(connection, asked, patience_ms=self.patience_ms)
-        except Exception as error:  # which of them it was shows when each is asked for itself
+        except Exception as error:  # asking one by one shows which one failed
             if _is_lost(error):
                 raise
         return [self._reading(connection, each, rows) for each in indicators]
@@ -98,7 +98,7 @@ class Pressure:
                 patience_ms = self.closed_patience_ms if indicator.fails_closed else self.patience_ms
                 rows |= _rows(connection, [query], patience_ms=patience_ms)
             reading = indicator.judge(rows[query])
-        except Exception as error:  # whatever it raises, the page does not fail of it
+        except Exception as error:  # an indicator's error must not fail the page
             if _is_lost(error):
                 raise
             return self._unmeasured(connection, indicator, error)
@@ -117,7 +117,7 @@ class Pressure:
         return reading
 
     def _diagnosis(self, connection: Connection, indicator: Indicator) -> Row | None:
-        """What the catalogs say of an indicator that failed; None if they can't be asked either."""
+        """Return the row of a failed indicator's diagnosis query; None if there is none, or it fails too."""
         query = indicator.diagnosis
         try:
             return None if query is None else _rows(connection, [query], patience_ms=_CLOSED_PATIENCE_MS)[query]
@@ -132,7 +132,7 @@ def _is_lost(error: Exception) -> bool:
 
 
 def _rows(connection: Connection, queries: Iterable[Query], *, patience_ms: int) -> dict[Query, Row]:
-    """The rows of all these queries, in one statement: what a page waits for are the ways to the server and back."""
+    """Return the rows of all these queries, fetched by one statement: round trips are what delays a page."""
     distinct = tuple(dict.fromkeys(queries))
     if not distinct:
         return {}
@@ -142,14 +142,17 @@ def _rows(connection: Connection, queries: Iterable[Query], *, patience_ms: int)
 
 @lru_cache(maxsize=8)
 def _together(queries: tuple[Query, ...]) -> Select[Any]:
-    """Each query as a column that holds its row. It takes a while to put together, and is nearly always the same."""
+    """Return a SELECT with each query's row as a JSON column.
+
+    Cached: it is slow to build and nearly always the same.
+    """
     rows = [query.statement.columns().subquery(f"row_{number}") for number, query in enumerate(queries)]
     return select(*(select(func.to_jsonb(literal_column(row.name))).select_from(row).scalar_subquery() for row in rows))
 
 
 @contextmanager
 def _aside(connection: Connection, patience_ms: int) -> Iterator[None]:
-    """A part of a transaction with a time-out of its own. Neither that stays, nor the error of a statement."""
+    """Run a part of a transaction with its own statement time-out; then undo the time-out and any error."""
     connection.exec_driver_sql(f"SAVEPOINT aside; SET LOCAL statement_timeout = '{patience_ms}ms'")
     try:
         yield

@@ -1,4 +1,4 @@
-"""Bisection: a failing page is halved until the items that fail on their own are found; they are quarantined."""
+"""Bisection: halve a failing page until the items that fail on their own are found, and quarantine them."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -11,17 +11,17 @@ from backfill_tasks.engine.database import is_foreign_key_violation, kind, reaso
 from backfill_tasks.engine.model import Bounds, PageResult, Quarantined, Window
 from backfill_tasks.engine.refusal import refusal
 
-#: How often a stretch is asked for again at once when the host changed a row under it, before it is cut in two.
+#: How many times a stretch is attempted before it is halved, if the host changes one of its rows meanwhile.
 _RACES = 3
 
 
 def is_of_an_item(error: DBAPIError) -> bool:
-    """Return whether one of the page's items causes an error. Any other error, a smaller page would meet too."""
+    """Return whether an item of the page causes the error. Any other error would fail a smaller page, too."""
     return kind(error) == "item"
 
 
 def failed(item: str, error: DBAPIError | RowChanged | ItemsFailed) -> Quarantined:
-    """Return an item that failed on its own, with what may be kept of its error."""
+    """Return an item that failed on its own as a quarantined item, with the part of its error that may be kept."""
     if isinstance(error, ItemsFailed):
         return Quarantined(item, str(error))
     if isinstance(error, RowChanged):
@@ -31,14 +31,14 @@ def failed(item: str, error: DBAPIError | RowChanged | ItemsFailed) -> Quarantin
 
 @dataclass(frozen=True)
 class Bisection:
-    """Does a page in savepoints of the caller's transaction. `quarantined`: the items that failed, in their order."""
+    """Does a page in savepoints of the caller's transaction. `quarantined`: the items that failed, in key order."""
 
     connection: Connection
     backfill: Backfill
     quarantined: list[Quarantined] = field(default_factory=list)
 
     def do(self, window: Window, context: PageContext) -> PageResult:
-        """Do a stretch: whole if it goes through, else in halves, down to single items.
+        """Do a stretch: whole if it succeeds, else in halves, down to single items.
 
         Raises:
             DBAPIError: no item causes it, so no smaller stretch helps.
@@ -54,7 +54,7 @@ class Bisection:
         return self._without_the_item(window, context, done)
 
     def _whole(self, window: Window, context: PageContext) -> PageResult | RowChanged | ItemsFailed | DBAPIError:
-        """Return what the stretch did, or why it fails for good."""
+        """Return the result of the stretch, or the error that fails it as a whole."""
         error: RowChanged | DBAPIError = RowChanged()
         for _ in range(_RACES):
             try:
@@ -68,7 +68,7 @@ class Bisection:
                 if not is_of_an_item(refused):
                     raise
                 error = refused
-                if not is_foreign_key_violation(refused):  # the row it refers to may have gone since: look again
+                if not is_foreign_key_violation(refused):  # else retry: the referenced row may have been deleted
                     break
         return error
 
@@ -91,9 +91,9 @@ class Bisection:
         )
 
     def _without_the_item(self, window: Window, context: PageContext, error: ItemsFailed | DBAPIError) -> PageResult:
-        """Pass the one item that is left of a failing stretch, and keep its error."""
+        """Pass the only item of a failing stretch and quarantine it, unless it is no longer eligible."""
         found = self.backfill.dry_run(self.connection, window, context)
-        if not found.counts["read"]:  # it is gone, or needs nothing any more
+        if not found.counts["read"]:  # the item is gone or no longer needs anything
             return PageResult(found.cursor, {"read": 0})
         self.quarantined.append(failed(found.cursor, error))
         return PageResult(found.cursor, {"read": 1, "quarantined": 1})

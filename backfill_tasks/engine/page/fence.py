@@ -1,4 +1,4 @@
-"""The fence: whether a message's page is the next one of its lane, told from the lane's locked row."""
+"""The fence: decide from a lane's locked row whether a message's page is the lane's next one."""
 
 from backfill_tasks.engine.ledger import Fence
 from backfill_tasks.engine.model import PageMessage
@@ -6,7 +6,7 @@ from backfill_tasks.engine.page.results import Refusal
 
 
 def refusal(fence: Fence, message: PageMessage) -> Refusal | None:
-    """Return why a message's page is not to be done; None if it is the lane's next page and the lane may move."""
+    """Return why a message's page must not be done; None if it is the lane's next page and the lane may move."""
     lane = fence.lane
     if lane.generation != message.generation:
         return "superseded" if lane.generation > message.generation else "unknown"

@@ -1,4 +1,4 @@
-"""What can come of a page: it was committed, refused, or put off."""
+"""The possible results of a page: committed, refused, or put off."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,9 +15,9 @@ the lane has ended. `unknown`: the ledger has no such page to do. `poison`: the 
 
 @dataclass(frozen=True)
 class Committed:
-    """The page is in the database, once and for good.
+    """The page is committed.
 
-    `next_lane`: where a single batch goes on, if not in this lane.
+    `next_lane`: the lane in which a single batch continues, if not in this one.
     """
 
     result: PageResult
@@ -30,7 +30,7 @@ class Committed:
 
 @dataclass(frozen=True)
 class Refused:
-    """The page was not done, and nothing was changed. `lane`: as the ledger has it; None if it has none."""
+    """The page was not done and nothing was changed. `lane`: as the ledger has it; None if there is none."""
 
     why: Refusal
     lane: Lane | None = None
@@ -38,7 +38,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class PutOff:
-    """The page may not start now; `again` is to be sent in so many seconds."""
+    """The page may not start now; send `again` after `seconds`."""
 
     again: PageMessage
     seconds: float

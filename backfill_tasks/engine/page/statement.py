@@ -1,4 +1,4 @@
-"""The page's own statement: how far it may look, and whether it is done whole or in parts."""
+"""The page's own statement: how many rows it may scan, and whether it is done whole or in parts."""
 
 from dataclasses import replace
 
@@ -8,24 +8,24 @@ from backfill_tasks.engine.contract import Backfill, PageContext
 from backfill_tasks.engine.model import Bounds, PageResult, Quarantined, Window
 from backfill_tasks.engine.page.bisection import Bisection
 
-#: The most rows that a page looks at to find its items. An index scan of 5,000 rows takes some 10 to 30 ms from memory,
-#: so a page of a sparse table stays short, and 2,000,000 rows without an eligible one are 400 pages.
+#: The most rows a page scans to find its items. An index scan of 5,000 rows takes some 10 to 30 ms from memory, so a
+#: page of a sparse table stays short, and 2,000,000 rows without an eligible one take 400 pages.
 PAGE_ROWS = 5_000
 
-#: The fewest rows that a page looks at, however small it is: a lane must get on.
+#: The fewest rows a page may scan, however small the page is: the lane must make progress.
 _LEAST_ROWS = 50
 
 
 def window(bounds: Bounds, *, items: int, size: int, limit: int) -> Window:
-    """Return what a page may read of the stretch that its lane has left.
+    """Return the window that a page may read of its lane's remaining stretch.
 
-    A smaller page looks at fewer rows in proportion, so that it takes less time on a sparse table too.
+    A smaller page scans proportionally fewer rows, so it is faster on a sparse table, too.
 
     Args:
-        bounds: the stretch.
-        items: the most items that the page may have, as it was admitted.
-        size: how many it would have had.
-        limit: how many a page of the run's may have.
+        bounds: the remaining stretch.
+        items: the most items the page may have, as admitted.
+        size: the page size before admission.
+        limit: the run's page size.
     """
     return Window(bounds, items, min(PAGE_ROWS, max(_LEAST_ROWS, PAGE_ROWS * size // limit)))
 
@@ -33,13 +33,13 @@ def window(bounds: Bounds, *, items: int, size: int, limit: int) -> Window:
 def run(
     connection: Connection, backfill: Backfill, page: Window, context: PageContext, *, in_parts: bool
 ) -> tuple[PageResult, list[Quarantined]]:
-    """Do a page, and return what it did and the items that failed on their own.
+    """Do a page, and return its result and the items that failed on their own.
 
     Args:
         connection: in the page's transaction.
-        backfill: whose page it is.
-        page: what it may read.
-        context: what it needs to know of its run.
+        backfill: the backfill that does the page.
+        page: the window it may read.
+        context: what it needs to know about its run.
         in_parts: quarantine the items that fail; otherwise the first error ends the page.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One page, in one short transaction: the fence, admission, the backfill's own statement, the ledger's row."""
+"""One page in one short transaction: the fence, admission, the backfill's own statement, the ledger's row."""
 
 import time
 from collections.abc import Mapping
@@ -21,7 +21,8 @@ from backfill_tasks.engine.page.fence import refusal
 from backfill_tasks.engine.page.results import Committed, PutOff, Refused
 from backfill_tasks.errors import LedgerError, PluginError
 
-#: A page that has started so often without finishing has ended its worker so often: it is not tried again.
+#: A page that has started this often without finishing is a poison message: it ended its worker each time. It is not
+#: retried.
 MOST_ATTEMPTS = 5
 
 _INSUFFICIENT_PRIVILEGE = "42501"
@@ -29,7 +30,7 @@ _INSUFFICIENT_PRIVILEGE = "42501"
 
 @dataclass(frozen=True)
 class Pages:
-    """Does pages. Times in milliseconds; `wait_seconds` is how long a page waits before it asks for admission again."""
+    """Does pages. Times are in milliseconds; `wait_seconds` is how long a denied page waits before it asks again."""
 
     engine: Engine
     live: LiveCursors
@@ -40,23 +41,23 @@ class Pages:
     wait_seconds: float
 
     def do(self, message: PageMessage) -> Committed | Refused | PutOff:
-        """Do a page and commit it, exactly once however often and by however many this is called at a time.
+        """Do a page and commit it, exactly once, however many processes call this however often.
 
-        Items that fail on their own are quarantined and the others go through. A page that isn't admitted is put off.
-        So is one for which this role lacks a right, or from which row-level security hides rows: it goes on by itself
-        when a DBA has mended that.
+        Items that fail on their own are quarantined, and the others are committed. A page that isn't admitted is put
+        off. So is a page for which this role lacks a right, or from which row-level security hides rows: it continues
+        without a command once a DBA has fixed that.
 
-        The lane's row is locked for as long as the transaction lasts. Redis is asked once under this lock, before the
-        page's statement, and bounded: see `LiveCursors.begin`.
+        The transaction locks the lane's row. Redis is called once under this lock, before the page's statement, with a
+        bounded wait: see `LiveCursors.begin`.
 
         Raises:
-            DBAPIError: passing trouble, or an error that no smaller page can cure; nothing was changed.
+            DBAPIError: a transient error, or one that no smaller page avoids; nothing was changed.
             RowChanged: the host keeps changing the page's rows; nothing was changed.
             RedisError: Redis can't be used; nothing was changed.
         """
         try:
             return self._with_all_rights(message)
-        except LedgerError as error:  # the ledger can't be read, nor told why the page waits
+        except LedgerError as error:  # the ledger can be neither read nor told why the page waits
             return PutOff(message, self.wait_seconds, str(error))
 
     def _with_all_rights(self, message: PageMessage) -> Committed | Refused | PutOff:
@@ -79,32 +80,32 @@ class Pages:
             return self._attempt(message, in_parts=True)
 
     def _attempt(self, message: PageMessage, *, in_parts: bool) -> Committed | Refused | PutOff:
-        """Do the transaction, and tell Redis before it and after it what needn't be told under the lane's row lock."""
+        """Do the transaction, with the calls to Redis that don't need the lane's row lock before and after it."""
         if not in_parts:
-            # A Redis that is away is waited for here and not under the lock; nor does each try then leave a call
-            # behind that counts when Redis comes back.
+            # Wait for an unreachable Redis here, before the lock is taken. This also keeps every attempt from leaving a
+            # call behind that counts once Redis is back.
             self.live.wait_for_answer()
         try:
             done = self._transaction(message, in_parts=in_parts)
-        except RedisError:  # the start may have been counted, and the worker lives
+        except RedisError:  # the start may have been counted, but the worker survived
             self.live.reset_attempts(message)
             raise
         if in_parts and (isinstance(done, PutOff) or (isinstance(done, Refused) and done.why == "held")):
-            self.live.reset_attempts(message)  # it had started, and ends here in good order
+            self.live.reset_attempts(message)  # its first attempt was counted; the worker survived
         return done
 
     def _transaction(self, message: PageMessage, *, in_parts: bool) -> Committed | Refused | PutOff:
         with self.engine.begin() as connection:
             fence = self._fence(connection, message)
             if fence is None:
-                schema.version(connection)  # a ledger whose rows are hidden is one that can't be read
+                schema.version(connection)  # raises LedgerError if row-level security hides the ledger's rows
                 return Refused("unknown")
             refused = refusal(fence, message)
             if refused is not None:
                 return Refused(refused, fence.lane)
             try:
                 backfill = self.backfills[fence.parameters.backfill]
-            except PluginError as error:  # a worker that has not been upgraded yet; another may take it the next time
+            except PluginError as error:  # a worker that hasn't been upgraded; another one may take the page next
                 why = f"a worker can't do this page: {error}; install the same packages for all workers"
                 return self._deny(connection, message, fence, Denied("wait", why, "old worker"))
             size = min(fence.lane.size or fence.parameters.limit, fence.parameters.limit)
@@ -141,13 +142,17 @@ class Pages:
             seconds=took,
             target_ms=parameters.pace.target_page_ms,
         )
-        # At its ceiling a lane has no size of its own: so a limit that is raised holds from the next page on.
+        # A lane at the limit stores no size of its own, so that a raised limit applies from the next page on.
         size_kept = following if following < parameters.limit else None
         next_lane = ledger.record(connection, message, fence, result, quarantined, size=size_kept, seconds=took)
         return _committed(message, fence, result, len(quarantined), next_lane)
 
     def _put_off_for_rights(self, message: PageMessage) -> Refused | PutOff | None:
-        """Put a page off that the database refused, and say what its role lacks; None if that is nothing."""
+        """Put off a refused page and record what this role lacks; None if it lacks nothing.
+
+        Raises:
+            LedgerError: the ledger is missing, has another version, or this role lacks a right to it.
+        """
         self.live.reset_attempts(message)
         with self.engine.begin() as connection:
             schema.require(connection)
