@@ -1,13 +1,13 @@
-"""A single batch: one page that reads something, lane after lane until there is one. Canaries are single batches."""
+"""A single batch: one page that reads at least one item, searched lane by lane. Canaries are single batches."""
 
 from collections.abc import Mapping
 
-#: A single batch passes this many empty pages of a lane at most: 5,000,000 rows of which none takes part.
+#: A single batch passes at most this many empty pages per lane: 5,000,000 rows without an eligible one.
 MOST_EMPTY_PAGES = 1_000
 
 
 def ends_with(page: int, counts: Mapping[str, int]) -> bool:
-    """Return whether a single batch ends with this page of its lane: it read something, or looked far enough."""
+    """Return whether a single batch ends with this page of its lane: it read an item, or too many pages were empty."""
     return bool(counts.get("read")) or page % MOST_EMPTY_PAGES == 0
 
 

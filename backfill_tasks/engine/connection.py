@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL with a deadline for each call, and what it sets when a transaction begins."""
+"""A connection to PostgreSQL with a deadline for each call, and the settings of each transaction."""
 
 import time
 from collections.abc import Generator
@@ -18,11 +18,11 @@ T = TypeVar("T")
 _GRACE_SECONDS = 5.0
 
 #: How long a session that was idle in the pool may take to begin a transaction, in seconds. A healthy server takes a
-#: millisecond; a session that is lost is replaced.
+#: millisecond; a lost session is replaced.
 _REUSE_SECONDS = 5.0
 
-#: Overrides what the role, the database and the environment set. The settings end with the transaction, so they hold
-#: behind a transaction pooler, and they travel with BEGIN, so they cost no round trip.
+#: Overrides settings of the role, the database and the environment. They end with the transaction, so they work behind
+#: a transaction pooler, and they are sent with BEGIN, so they cost no round trip.
 _BEGIN = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = 0;"
     " SET LOCAL idle_in_transaction_session_timeout = {limit}; SET LOCAL DateStyle = 'ISO, YMD';"
@@ -31,15 +31,15 @@ _BEGIN = (
     " SET LOCAL standard_conforming_strings = on; SET LOCAL array_nulls = on"
 )
 
-#: The first server version with the setting transaction_timeout. The time-outs of statements bound a page already.
+#: The first server version with transaction_timeout. The statement time-outs already bound a page.
 _TRANSACTION_TIMEOUT_SINCE = 170000
 
 
 class BoundedConnection(psycopg.Connection[TupleRow]):
     """A psycopg connection that closes when the server leaves a call unanswered for `patience` seconds.
 
-    The server's own time-outs can't do this: the server may be out of reach. TCP's can't either: a proxy that lost the
-    server still acknowledges every packet.
+    The server's own time-outs can't do this, because the server may be unreachable. Neither can TCP's: a proxy that
+    lost the server still acknowledges every packet.
     """
 
     patience: float = _REUSE_SECONDS
@@ -49,7 +49,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
     @classmethod
     def open(cls, conninfo: dict[str, Any], *, statement_ms: int) -> "BoundedConnection":
-        """Connect. Transactions begin by `begin`, so psycopg begins none; nothing is prepared."""
+        """Connect. psycopg begins no transactions (`begin` does) and prepares no statements."""
         made = cls.connect(**conninfo, autocommit=True, prepare_threshold=None)
         made.cursor_factory = encoding.Utf8Cursor
         encoding.adapt(made, made.server_encoding)
@@ -58,7 +58,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         return made
 
     def await_statements_of(self, statement_ms: int) -> None:
-        """Wait for answers slightly longer than a server with this statement time-out takes to give up."""
+        """Set the deadline slightly above the time at which a server with this statement time-out gives up."""
         self.patience = statement_ms / 1000 + _GRACE_SECONDS
 
     def wait(self, gen: PQGen[T], *arguments: Any, **options: Any) -> T:
@@ -75,12 +75,12 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
     @property
     def server_encoding(self) -> str:
-        """Return the database's encoding, by PostgreSQL's name."""
+        """The database's encoding, by PostgreSQL's name."""
         return self.info.parameter_status("server_encoding") or "UTF8"
 
     @property
     def begin_statement(self) -> str:
-        """Return the SQL that begins a transaction."""
+        """The SQL that begins a transaction."""
         known = "; SET LOCAL transaction_timeout = 0" if self.info.server_version >= _TRANSACTION_TIMEOUT_SINCE else ""
         client_encoding = encoding.client_encoding(self.server_encoding)
         return _BEGIN.format(limit=self.statement_ms, encoding=client_encoding) + known
@@ -113,7 +113,7 @@ def driver(connection: Connection) -> BoundedConnection:
 
 
 def begin(connection: Connection) -> None:
-    """Begin a transaction; if the session was lost while it was idle in the pool, in a new session."""
+    """Begin a transaction, in a new session if the old one was lost while idle in the pool."""
     session = driver(connection)
     statement, reused = session.begin_statement, session.used
     if reused:
@@ -123,7 +123,7 @@ def begin(connection: Connection) -> None:
     except DBAPIError as error:
         if not (reused and error.connection_invalidated):
             raise
-        connection.exec_driver_sql(statement)  # nothing was done yet, so nothing can be done twice
+        connection.exec_driver_sql(statement)  # safe to repeat: the transaction hadn't done anything yet
     session = driver(connection)
     session.used = True
     session.await_statements_of(session.statement_ms)

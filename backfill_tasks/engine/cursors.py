@@ -1,4 +1,4 @@
-"""The live cursors in Redis: one hash a lane, moved by compare-and-set. The ledger is what they are rebuilt from."""
+"""The live cursors in Redis: one hash per lane, moved by compare-and-set, and rebuilt from the ledger if lost."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -11,17 +11,17 @@ from backfill_tasks.engine.encoding import to_bytes
 from backfill_tasks.engine.model import Lane, PageMessage, RunId
 from backfill_tasks.engine.redis_client import is_wrong_type, lua, new_token
 
-#: How long Redis has to answer while the caller holds a lane's row lock, in seconds. It answers in less than a
-#: millisecond; what waits for the lock (a duplicate, the watchdog, a resume) waits for Redis too.
+#: How long Redis has to answer while the caller holds a lane's row lock, in seconds. It normally answers within a
+#: millisecond; other transactions that need the lock (a duplicate, the watchdog, a resume) wait for Redis, too.
 _LOCKED_SECONDS = 0.25
 
-#: A cursor that nobody has moved for so long is dropped; the ledger still has it.
+#: A cursor that hasn't been touched for this long expires; the ledger still has it.
 _KEEP_SECONDS = 90 * 86_400
 
 
 @dataclass(frozen=True)
 class LiveCursor:
-    """A lane's place as Redis has it: `page` is the last that was committed, `sent` the last whose task was sent."""
+    """A lane's position in Redis: `page` is the last committed page, `sent` the last whose task was sent."""
 
     generation: int
     page: int
@@ -30,13 +30,13 @@ class LiveCursor:
 
 
 class LiveCursors:
-    """Every lane's live cursor. All changes are atomic, and none lets an older generation win over a newer.
+    """The live cursors of all lanes. Every change is atomic, and an older generation never overwrites a newer one.
 
-    A call that is sent again because its reply was lost changes nothing more. What is no cursor under a lane's key is
-    overwritten: the ledger has the lane's place.
+    A call that is resent because its reply was lost changes nothing more. An unexpected value under a lane's key is
+    overwritten: the ledger has the lane's position.
 
-    `redis` rides out a Redis that is away for a moment. `prompt` is the client for calls under a lane's row lock: it
-    asks once and doesn't wait.
+    `redis` retries while Redis is briefly unreachable. `prompt` is the client for calls under a lane's row lock: it
+    asks once, without retries.
     """
 
     def __init__(self, redis: Redis, prompt: Redis) -> None:
@@ -49,15 +49,14 @@ class LiveCursors:
 
     @classmethod
     def connect(cls, url: str, *, patience: int = 10) -> "LiveCursors":
-        """Connect when first used. `patience`: how often a call is tried, with growing waits."""
+        """Return cursors that connect on first use. `patience`: the number of retries of a call, with backoff."""
         prompt = redis_client.connect(url, patience=0, timeout=_LOCKED_SECONDS)
         return cls(redis_client.connect(url, patience=patience), prompt)
 
     def place(self, run: RunId, lane: Lane) -> None:
-        """Put a lane's cursor where the ledger has it: a new chain of the lane's generation begins there.
+        """Set a lane's cursor to the ledger's position: the chain of the lane's generation starts there.
 
-        How often its page has ended a worker stays counted: a page that ends each worker that takes it must not live
-        for ever by being seeded again.
+        The crash counter is kept: otherwise a poison page would survive forever by being reseeded.
         """
         self._place(
             keys=[_key(run, lane.number)],
@@ -65,7 +64,7 @@ class LiveCursors:
         )
 
     def wait_for_answer(self) -> None:
-        """Return once Redis answers, riding out a moment without one. To be called before a lane's row is locked.
+        """Return once Redis answers, with retries. Call this before locking a lane's row.
 
         Raises:
             RedisError: Redis doesn't answer.
@@ -75,14 +74,13 @@ class LiveCursors:
     def begin(self, message: PageMessage) -> int:
         """Increment and return the number of times this page has started without finishing.
 
-        The caller must hold the lane's row lock. Only the lock tells a page that starts from a duplicate that waits
-        for it: counted before the lock, several deliveries of one page would count each other, and a page that ended
-        no worker would pass for a poison message. So that the lock isn't held for long, Redis is asked once and has a
-        quarter of a second for each answer.
+        The caller must hold the lane's row lock. Only the lock tells a starting page from a duplicate that waits for
+        it: counted before the lock, several deliveries of one page would add up, and a harmless page would look like a
+        poison message. To keep the lock short, Redis is asked once, with a quarter of a second for each answer.
 
         Raises:
-            RedisError: Redis didn't answer in time, or refused. It may have counted all the same, or may do so when it
-                comes back: call `reset_attempts` once the lock is released.
+            RedisError: Redis didn't answer in time, or refused. It may have counted the start, or may still do so: call
+                `reset_attempts` once the lock is released.
         """
         return int(self._begin(keys=[_key_of(message)], args=[message.page, _KEEP_SECONDS]))
 
@@ -91,9 +89,9 @@ class LiveCursors:
         self._reset_attempts(keys=[_key_of(message)], args=[_KEEP_SECONDS])
 
     def advance(self, message: PageMessage, cursor: str, *, sent: int) -> bool:
-        """Move the lane's cursor past a committed page, and note the page that was sent last.
+        """Move the lane's cursor past a committed page, and record the last page that was sent.
 
-        False if another chain or a later page was there first.
+        Return False if a newer chain or a later page was first.
         """
         moved = self._advance(
             keys=[_key_of(message)],
@@ -102,14 +100,14 @@ class LiveCursors:
         return bool(moved)
 
     def claim(self, message: PageMessage) -> bool:
-        """Claim the right to send a page that should have been sent; False if it was, or another has the right."""
+        """Claim the right to send a page; return False if it was sent or claimed, or a newer chain has the lane."""
         claimed = self._claim(
             keys=[_key_of(message)], args=[message.generation, message.page, _KEEP_SECONDS, new_token()]
         )
         return bool(claimed)
 
     def read(self, run: RunId, lane: int) -> LiveCursor | None:
-        """A lane's place, or None where Redis has lost it, or has something there that is none."""
+        """Return a lane's position; None if Redis has lost it or has an unexpected value under its key."""
         try:
             values = cast("dict[str, str]", self._redis.hgetall(_key(run, lane)))
             return LiveCursor(

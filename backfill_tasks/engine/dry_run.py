@@ -1,4 +1,4 @@
-"""The dry run: a walk that counts what a run would do, and writes nothing."""
+"""The dry run: a walk that counts what a run would do, read-only."""
 
 import threading
 from collections import Counter
@@ -20,10 +20,10 @@ from backfill_tasks.options import Parameters
 
 @dataclass
 class DryRun:
-    """A dry run: every page of every lane, counted through the selection that the run itself goes by.
+    """A dry run: counts every page of every lane with the selection that the run itself uses.
 
-    It runs in this process, a thread a lane, in transactions that the server keeps read-only. Neither the ledger nor
-    Redis is touched, so it needs neither.
+    It runs in this process, one thread per lane, in transactions that the server enforces as read-only. It uses neither
+    the ledger nor Redis.
     """
 
     engine: Engine
@@ -39,7 +39,7 @@ class DryRun:
 
     @contextmanager
     def walking(self) -> Iterator[None]:
-        """Walk all lanes while the block runs; on leaving it, those that are not at their end stop after their page."""
+        """Walk all lanes while the block runs; on exit, stop each unfinished lane after its current page."""
         with ThreadPoolExecutor(max_workers=max(1, len(self.lanes))) as pool:
             self._walks = [pool.submit(self._walk_lane, index) for index in range(len(self.lanes))]
             try:
@@ -48,7 +48,7 @@ class DryRun:
                 self._stopped.set()
 
     def read(self) -> Run:
-        """How far it is. Raises whatever a lane's walk has raised."""
+        """Return the progress so far. Raises any exception a lane's walk has raised."""
         walked = all(walk.done() for walk in self._walks)
         for walk in self._walks:
             if walk.done():

@@ -1,4 +1,4 @@
-"""The engine's words as data: a run, its lanes and pages, and what passes between them."""
+"""The engine's data model: a run, its lanes and pages, and the messages between them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ Mode = Literal["dry-run", "apply"]
 
 @dataclass(frozen=True)
 class Bounds:
-    """A stretch of ids in the database's own order: lower exclusive (None: the beginning), upper inclusive."""
+    """A range of ids in the database's sort order: lower exclusive (None: the beginning), upper inclusive."""
 
     lower: str | None
     upper: str
@@ -25,7 +25,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Window:
-    """What a page may read: ids of `bounds`, at most `limit` items, at most `rows` rows looked at to find them."""
+    """What a page may read: ids within `bounds`, at most `limit` items, scanning at most `rows` rows to find them."""
 
     bounds: Bounds
     limit: int
@@ -34,14 +34,14 @@ class Window:
 
 @dataclass(frozen=True)
 class PageResult:
-    """What a page did.
+    """The result of a page.
 
     Attributes:
-        cursor: the last id that the page has passed; equal to the window's upper bound when nothing is left of it.
+        cursor: the last id the page has passed; equal to the window's upper bound when nothing is left of the window.
         counts: items by class.
-        numbered: how many of the run's ordinals the page used (see `Backfill.needs_ordinals`).
-        due_at: when the last of its items falls due, where they are spread (see `PageContext.spacing_ms`).
-        enqueued: ids of the items whose jobs the page wrote: the run's own from then on.
+        numbered: the number of the run's ordinals the page used (see `Backfill.needs_ordinals`).
+        due_at: the due time of the page's last item, if items are spread (see `PageContext.spacing_ms`).
+        enqueued: the ids of the items whose jobs the page wrote; from then on these jobs are the run's own.
     """
 
     cursor: str
@@ -53,28 +53,28 @@ class PageResult:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """An item that a page couldn't handle, and why, on one line that repeats no value of its row."""
+    """An item that a page couldn't handle, and the error on one line that repeats no value of its row."""
 
     item: str
     error: str
     refusal: Refusal | None = None
 
 
-#: The version of the message's format, to be raised with every change of PageMessage's fields or of what they mean. It
-#: travels with each message and is part of the queue's name.
+#: The version of the message format, incremented with every change to PageMessage's fields or their meaning. Each
+#: message carries it, and it is part of the queue's name.
 MESSAGE_FORMAT = 2
 
-#: What the ledger's columns and a log line have room for.
+#: Limits of the ledger's columns and of a log line.
 _GREATEST = 2**31 - 1
 _LONGEST_RUN_ID = 100
 
 
 @dataclass(frozen=True)
 class PageMessage:
-    """Which page a task is to do: the only thing that travels through the broker.
+    """The page that a task is to do: the only payload sent through the broker.
 
-    `waits`: how often the page has been put off. Each time it is sent anew, with the next number, so that of a message
-    that comes twice only one is followed by another.
+    `waits` is the number of times the page has been put off. Each postponement sends a new message with the next
+    number, so a duplicate delivery never leads to a second chain.
     """
 
     run: RunId
@@ -85,10 +85,10 @@ class PageMessage:
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> "PageMessage":
-        """Read the fields of a message. Anybody who can reach the broker may have written them.
+        """Parse the fields of a message. The values are untrusted: anyone with access to the broker can write them.
 
         Raises:
-            MalformedError: they aren't a page's.
+            MalformedError: they aren't the fields of a page's message.
         """
         names = {each.name for each in fields(cls)}
         needed = {each.name for each in fields(cls) if each.default is MISSING}
@@ -104,9 +104,9 @@ class PageMessage:
 
     @property
     def task_id(self) -> str:
-        """A readable id, one for each page of a chain however often it waits: in Flower, a page is one row.
+        """A readable task id, the same for a page however often it waits: in Flower, a page is one row.
 
-        It carries the generation, so that a later chain never shares one with an older.
+        It includes the generation, so chains of different generations never share an id.
         """
         return f"{self.run}:lane-{self.lane:02d}:{self.page:06d}:g{self.generation}"
 
@@ -117,11 +117,11 @@ class PageMessage:
 
 @dataclass(frozen=True)
 class Lane:
-    """A lane as the ledger has it.
+    """A lane as recorded in the ledger.
 
-    `page` is the last one that was committed, 0 before the first; `size`, what the next may hold (None: the run's
-    limit); `waits`, how often the next has been put off; `held_until`, until when it is postponed; `reason_kind`, the
-    reason in a word that never changes, where a diagnosis gave it.
+    `page` is the last committed page, 0 before the first; `size`, the limit of the next page (None: the run's limit);
+    `waits`, how often the next page has been put off; `held_until`, when its postponement ends; `reason_kind`, a
+    constant word for the reason if a diagnosis set it.
     """
 
     number: int
@@ -140,16 +140,16 @@ class Lane:
 
     @property
     def position(self) -> str | None:
-        """What the next page starts after."""
+        """The key after which the next page starts."""
         return self.bounds.lower if self.cursor is None else self.cursor
 
     @property
     def left(self) -> Bounds:
-        """What is still to be walked."""
+        """The range still to be walked."""
         return Bounds(self.position, self.bounds.upper)
 
     def as_json(self, classes: Sequence[str], state: str) -> dict[str, Any]:
-        """The lane as `status --json` shows it, every one of these classes counted."""
+        """Return the lane as shown by `status --json`, with a count for each of these classes."""
         return {
             "number": self.number,
             "bounds": {"lower": self.bounds.lower, "upper": self.bounds.upper},
@@ -165,7 +165,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as the ledger has it (or, for a dry run, as the walk found it), with its lanes."""
+    """A run with its lanes, as recorded in the ledger, or as counted so far by a dry run."""
 
     id: RunId
     mode: Mode
@@ -183,18 +183,18 @@ class Run:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Items by class, all lanes together."""
+        """Items by class, over all lanes."""
         total: Counter[str] = Counter()
         for lane in self.lanes:
             total.update(lane.counts)
         return dict(total)
 
     def jobs(self, classes: Sequence[str]) -> int:
-        """How many jobs it has enqueued, these classes' items being jobs."""
+        """Return the number of jobs the run has enqueued, given the classes whose items are jobs."""
         return sum(self.counts.get(name, 0) for name in classes)
 
     def jobs_to_come(self, classes: Sequence[str]) -> int | None:
-        """About how many more it will enqueue, at the share of its items so far; None: not known."""
+        """Estimate how many more jobs the run will enqueue, from its share of jobs so far; None if unknown."""
         if self.state in ENDED:
             return 0
         read = self.counts.get("read", 0)
@@ -204,36 +204,36 @@ class Run:
 
     @property
     def pages(self) -> int:
-        """Pages done, all lanes together."""
+        """The number of committed pages, over all lanes."""
         return sum(lane.page for lane in self.lanes)
 
     @property
     def has_passed_any(self) -> bool:
-        """Whether any lane has passed an item, so that there is something to verify."""
+        """Whether a lane has passed an item, so that there is something to verify."""
         return any(lane.cursor is not None for lane in self.lanes)
 
     def still_seconds(self, lane: Lane) -> float:
-        """How long a lane had not moved when the run was read."""
+        """Return how many seconds a lane had not moved when the run was read."""
         return max(0.0, (self.seen_at - lane.moved_at).total_seconds())
 
     def state_of(self, lane: Lane) -> LaneState | RunState:
-        """A lane's state as one reads it: a lane that has not come to its end stands as its run does."""
+        """Return a lane's state for display: that of its run while the lane is unfinished."""
         return self.state if lane.state == "running" else lane.state
 
     @property
     def seconds(self) -> float:
-        """From the start to the end, or to the moment this was read."""
+        """The seconds from the run's start to its end, or to the moment it was read."""
         return ((self.finished_at or self.seen_at) - self.started_at).total_seconds()
 
     @property
     def items_per_second(self) -> float:
-        """Items read a second, over the whole of `seconds`."""
+        """Items read per second, averaged over `seconds`."""
         return self.counts.get("read", 0) / self.seconds if self.seconds > 0 else 0.0
 
     def as_json(self, classes: Sequence[str], jobs: Sequence[str] = ()) -> dict[str, Any]:
-        """The run as `run --json` and `status --json` show it, every one of these classes counted.
+        """Return the run as shown by `run --json` and `status --json`, with a count for each of these classes.
 
-        `jobs`: the classes whose items are jobs that it has enqueued.
+        `jobs`: the classes whose items are jobs that the run has enqueued.
         """
         number, price = self.jobs(jobs), self.parameters.cost_per_job
         return {

@@ -1,4 +1,4 @@
-"""What stands between this process and PostgreSQL: nothing, or a pooler, and which kind."""
+"""Detect a connection pooler between this process and PostgreSQL, and its kind."""
 
 import time
 from typing import Literal
@@ -10,26 +10,26 @@ from backfill_tasks.engine.database import Address
 
 Between = Literal["nothing", "a session pooler", "a transaction pooler", "a pooler"]
 
-#: How long to look, in seconds: a session pooler without a second place lets the second connection wait.
+#: How long to probe, in seconds: a session pooler without a free slot makes the second connection wait.
 _PATIENCE = 5.0
 
-#: How often both connections are asked. In a transaction pooler nothing keeps them apart even once.
+#: How often both connections are asked. A transaction pooler doesn't keep them apart even once.
 _ROUNDS = 10
 
 _PID = "SELECT pg_backend_pid()"
 
 
 def between(address: Address, *, patience: float = _PATIENCE) -> Between:
-    """Find out, by the server processes that answer two connections which are open together. Changes nothing.
+    """Return what is between this process and PostgreSQL. Changes nothing.
 
-    Without a pooler, the process that answers is the one that the server named when it was connected to; a pooler names
-    one of its own making. In a session pooler each connection keeps its process for itself; in a transaction pooler
-    both may meet the same, or one another than before. "a pooler": one whose kind could not be found out
-    within `patience` seconds.
+    Compares the server processes that answer two connections opened at the same time. Without a pooler, the process
+    that answers is the one the server named on connecting; a pooler names one of its own. In a session pooler each
+    connection keeps its process; in a transaction pooler both may get the same one, or one of them a different one than
+    before. "a pooler": its kind could not be determined within `patience` seconds.
 
     Raises:
         psycopg.Error: the database can't be reached, refuses, or leaves the first connection unanswered for `patience`
-            seconds.
+        seconds.
     """
     deadline = time.monotonic() + patience
     with _connected(address) as one:
@@ -45,7 +45,7 @@ def _kind(address: Address, one: BoundedConnection, deadline: float) -> Between:
             for _ in range(_ROUNDS):
                 if own == others or _process(one, deadline) != own or _process(other, deadline) != others:
                     return "a transaction pooler"
-        except psycopg.OperationalError:  # the second connection waits for a place that the first one has
+        except psycopg.OperationalError:  # the second connection waits for the first one's slot
             return "a pooler"
     return "a session pooler"
 
@@ -55,7 +55,7 @@ def _connected(address: Address) -> BoundedConnection:
 
 
 def _process(connection: BoundedConnection, deadline: float) -> int:
-    """Return the server process that answers; each time in a transaction of its own."""
+    """Return the server process that answers; each call is its own transaction."""
     connection.patience = max(deadline - time.monotonic(), 0.0)
     row = connection.execute(_PID).fetchone()
     return int(row[0]) if row else 0

@@ -1,4 +1,4 @@
-"""Retry: quarantined items again, one by one. Those that go through now are the run's, as if they never had failed."""
+"""Retry quarantined items, one by one. An item that succeeds counts for the run as if it had never failed."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from backfill_tasks.engine.page.bisection import failed, is_of_an_item
 
 @dataclass(frozen=True)
 class Tried:
-    """What became of a quarantined item. `held`: it was not tried, for this reason.
+    """The result of retrying a quarantined item. `held`: it was not tried, for the given reason.
 
-    `whole_reason`: all that the database said, which may repeat the values of the row. It is stored nowhere.
+    `whole_reason` is the database's full error, which may repeat values of the row. It is never stored.
     """
 
     item: str
@@ -30,7 +30,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Retrier:
-    """Tries quarantined items again. Times in milliseconds."""
+    """Retries quarantined items. Times are in milliseconds."""
 
     engine: Engine
     backfills: Mapping[str, Backfill]
@@ -41,12 +41,13 @@ class Retrier:
     def retry(self, run: RunId) -> Generator[Tried]:
         """Try every quarantined item of a run once, each in a transaction of its own.
 
-        Safe to repeat, and beside the run itself: an item is taken out of quarantine in the transaction that does it.
-        What holds pages back (pressure, bounds on jobs, a passing error) holds these back too: the first that is held
-        is the last. However it ends, what went through is noted as an event.
+        Safe to repeat, and to run while the run is in progress: an item leaves quarantine in the transaction that does
+        it. Pressure, bounds on jobs, or a transient error postpone the retry as they postpone pages: it ends at the
+        first item that is held. In any case an event records how many items succeeded.
 
         Raises:
-            WrongStateError: the run is cancelled. Cancelled during the retry, it gets no further item.
+            WrongStateError: the run is cancelled. If it is cancelled during the retry, the remaining items are not
+                tried.
         """
         with self.engine.begin() as connection:
             state = ledger.hold_run(connection, run)
@@ -73,7 +74,7 @@ class Retrier:
             ledger.note(connection, run, "retried", {"went through": gone, "left": left}, who=ledger.who())
 
     def _try_now(self, run: RunId, each: Quarantined) -> Tried | None:
-        """As `_try`; an error that passes by itself says nothing of the item, and holds it."""
+        """Do the same as `_try`, but report a transient error as `held`: it says nothing about the item."""
         try:
             return self._try(run, each)
         except DBAPIError as error:
@@ -82,7 +83,7 @@ class Retrier:
             return Tried(each.item, "held", reason(error))
 
     def _try(self, run: RunId, each: Quarantined) -> Tried | None:
-        """None where somebody else has tried it meanwhile."""
+        """Try one item; return None if another process has it or has released it."""
         with self.engine.begin() as connection:
             place = ledger.hold_quarantined(connection, run, each.item)
             if place is None:
@@ -111,7 +112,7 @@ class Retrier:
 
 
 def _whole(kept: Quarantined, error: DBAPIError | RowChanged | ItemsFailed) -> str:
-    """Return all that is known of an error, which may repeat the values of the row."""
+    """Return the full error, which may repeat values of the row."""
     match error:
         case DBAPIError():
             return whole_reason(error)
@@ -121,8 +122,8 @@ def _whole(kept: Quarantined, error: DBAPIError | RowChanged | ItemsFailed) -> s
 
 
 def _page_of_one(connection: Connection, backfill: Backfill, bounds: Bounds, context: PageContext) -> PageResult:
-    """The page of a stretch that has one item, or none if that is gone."""
+    """Do the page of a range that contains one item, or none if it is gone."""
     result = backfill.page(connection, Window(bounds, limit=1, rows=1), context)
-    if result.cursor != bounds.upper:  # the host has put another right before it in this very moment
+    if result.cursor != bounds.upper:  # the host has just inserted another item before it
         raise RowChanged
     return result

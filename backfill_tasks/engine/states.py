@@ -1,8 +1,8 @@
-"""The states of runs and lanes: which transitions are legal, who makes them, and which event each one records.
+"""The states of runs and lanes: the legal transitions, who makes them, and the event each one records.
 
-`RUN` and `LANE` are the only place that says so. The ledger's statements take the legal source states from them as
-parameters (see ledger/transitions.py), the commands take their refusals from them, and the groups of states below
-derive from them. A transition that isn't listed is refused.
+`RUN` and `LANE` are the only definition. The ledger's statements take the legal source states from them as parameters
+(see ledger/transitions.py), the commands take their refusals from them, and the groups of states below are derived from
+them. A transition that isn't listed is refused.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from backfill_tasks.errors import UsageError
 RunState = Literal["running", "paused", "cancelled", "complete", "failed"]
 LaneState = Literal["running", "done", "failed"]
 
-#: Who makes a transition: an operator's command, the task that does a page, the finisher (whichever process finds that
-#: all lanes have ended), or the watchdog.
+#: The actors of transitions: an operator's command, the task that does a page, the finisher (whichever process finds
+#: that the run has nothing left to walk), or the watchdog.
 Actor = Literal["operator", "page", "finisher", "watchdog"]
 
 Command = Literal["pause", "resume", "cancel", "tune", "retry"]
@@ -25,10 +25,10 @@ State = TypeVar("State", RunState, LaneState)
 
 @dataclass(frozen=True)
 class Transition(Generic[State]):
-    """A legal step from one state to another. `event`: the name it has in the ledger; None: another event tells of it.
+    """A legal transition from one state to another. `event`: its name in the ledger; None: another record shows it.
 
-    A step from `running` to `running` reseeds: it starts a new chain with a higher generation, in a lane or in a run's
-    lanes, and leaves the state as it is.
+    A transition from `running` to `running` reseeds a lane, or the lanes of a run: it starts a new chain with a higher
+    generation and leaves the state as it is.
     """
 
     old: State
@@ -43,7 +43,7 @@ RUN: tuple[Transition[RunState], ...] = (
     Transition("running", "failed", "finisher", "failed"),
     Transition("running", "complete", "finisher", "complete"),
     Transition("running", "cancelled", "operator", "cancelled"),
-    Transition("running", "running", "operator", "resumed"),  # without waiting for the watchdog, after Redis lost data
+    Transition("running", "running", "operator", "resumed"),  # after Redis lost data, instead of waiting for the watchdog
     Transition("paused", "running", "operator", "resumed"),
     Transition("paused", "cancelled", "operator", "cancelled"),
     Transition("failed", "running", "operator", "resumed"),
@@ -51,11 +51,11 @@ RUN: tuple[Transition[RunState], ...] = (
 )
 
 LANE: tuple[Transition[LaneState], ...] = (
-    Transition("running", "done", "page", None),  # the page's own row tells of it
+    Transition("running", "done", "page", None),  # the page's own row shows it
     Transition("running", "failed", "page", "lane failed"),
-    Transition("running", "running", "page", None),  # a single batch goes on in the next lane
+    Transition("running", "running", "page", None),  # a single batch continues in the next lane
     Transition("running", "running", "watchdog", "lane seeded again"),
-    Transition("running", "running", "operator", None),  # the run's own "resumed" tells of it
+    Transition("running", "running", "operator", None),  # the run's own "resumed" shows it
     Transition("failed", "running", "operator", None),
 )
 
@@ -64,12 +64,12 @@ LANE_STATES: tuple[LaneState, ...] = get_args(LaneState)
 
 
 def transition(table: tuple[Transition[State], ...], old: State, new: State, by: Actor) -> Transition[State] | None:
-    """Return the transition from one state to another by this actor; None if it isn't legal."""
+    """Return this actor's transition from one state to another; None if it isn't legal."""
     return next((each for each in table if (each.old, each.new, each.by) == (old, new, by)), None)
 
 
 def sources(table: tuple[Transition[State], ...], new: State, by: Actor) -> tuple[State, ...]:
-    """Return the states that this actor may take a run or a lane from into a state."""
+    """Return the states from which this actor may move a run or a lane into a state."""
     return tuple(each.old for each in table if (each.new, each.by) == (new, by))
 
 
@@ -78,10 +78,10 @@ def _with_a_way_out(table: tuple[Transition[State], ...], states: tuple[State, .
     return tuple(each for each in states if each in left)
 
 
-#: Runs that an operator may still resume: all but complete and cancelled ones.
+#: Runs that an operator may still resume: all except complete and cancelled ones.
 UNFINISHED: tuple[RunState, ...] = _with_a_way_out(RUN, RUN_STATES)
 
-#: Runs in which no page is done any more, and that have a time at which they finished.
+#: Runs that do no more pages and have a finish time.
 ENDED: tuple[RunState, ...] = tuple(
     each for each in RUN_STATES if each not in UNFINISHED or sources(RUN, each, "finisher")
 )
@@ -89,21 +89,21 @@ ENDED: tuple[RunState, ...] = tuple(
 #: Runs that wait for an operator to resume them.
 HALTED: tuple[RunState, ...] = tuple(each for each in sources(RUN, "running", "operator") if each != "running")
 
-#: Lanes that have something left to walk.
+#: Lanes with keys left to walk.
 UNFINISHED_LANES: tuple[LaneState, ...] = _with_a_way_out(LANE, LANE_STATES)
 
-#: A lane's transitions by their new state: the states that its run must be in. A page that was at work when its run was
-#: paused, failed or cancelled still commits, and may be its lane's last. Nothing else changes a lane of a finished run.
+#: For each new state of a lane, the states its run must be in. A page that was in flight when its run was paused,
+#: failed or cancelled still commits, and may be its lane's last. Otherwise no lane of a finished run changes.
 RUN_STATES_FOR: Mapping[LaneState, tuple[RunState, ...]] = {
     "done": RUN_STATES,
     "failed": UNFINISHED,
     "running": ("running",),
 }
 
-#: The state that a command takes a run into. The other commands leave its state as it is.
+#: The state that a command moves a run into. The other commands leave the state as it is.
 TARGETS: Mapping[Command, RunState] = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
 
-#: The states in which a run accepts a command and is changed by it.
+#: The states in which a command applies to a run.
 ACCEPTS: Mapping[Command, tuple[RunState, ...]] = {
     **{command: sources(RUN, target, "operator") for command, target in TARGETS.items()},
     "tune": UNFINISHED,
@@ -133,7 +133,7 @@ class WrongStateError(UsageError):
 
 
 class IllegalTransitionError(WrongStateError):
-    """No transition leads from a run's state to the one that a command wants."""
+    """No transition leads from a run's state to the state a command requires."""
 
     def __init__(self, run: str, state: RunState, command: Command, wanted: RunState) -> None:
         super().__init__(run, state, command)
@@ -141,11 +141,11 @@ class IllegalTransitionError(WrongStateError):
 
 
 def require(run: str, state: RunState, command: Command) -> None:
-    """Raise unless a run in this state accepts a command, or is already where the command takes it.
+    """Raise unless a run in this state accepts a command, or is already in the state the command leads to.
 
     Raises:
-        IllegalTransitionError: the command takes a run into another state, and this one can't go there.
-        WrongStateError: the command leaves the state as it is, and isn't for runs in this one.
+        IllegalTransitionError: the command changes the run's state, and no transition leads there from this one.
+        WrongStateError: the command doesn't change the state, and doesn't apply to runs in this one.
     """
     wanted = TARGETS.get(command)
     if state in ACCEPTS[command] or state == wanted:
