@@ -1,4 +1,4 @@
-"""Checkpoint files: a run's place as JSON, in this project's form and, for reading, in the old script's."""
+"""Checkpoint files: a run's position as JSON, in this project's format and, read-only, in the old script's."""
 
 import json
 import os
@@ -18,16 +18,16 @@ from backfill_tasks.options import RUN_OPTIONS, Parameters
 
 _VERSION = 2
 
-#: Numbers below this one fit into the ledger's bigint.
+#: The exclusive upper limit of numbers that fit into the ledger's bigint.
 _NUMBERS = 2**63
 
-#: A checkpoint of the most lanes takes a tenth of it.
+#: The largest file that is read. A checkpoint with the most lanes takes a tenth of it.
 _MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
 class OldCheckpoint:
-    """The old script's place: where it was, and how many jobs it had numbered; not what it was asked to do."""
+    """The old script's position: its cursor and the number of jobs it had numbered, without its parameters."""
 
     cursor: str | None
     ordinal: int
@@ -35,7 +35,7 @@ class OldCheckpoint:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run's place, enough to go on where ledger and Redis have lost it. `left`: what is still to be walked."""
+    """A run's position, enough to continue if ledger and Redis have lost it. `left`: the ranges still to be walked."""
 
     run: RunId
     parameters: Parameters
@@ -44,7 +44,7 @@ class Checkpoint:
 
 
 def write(path: Path, run: Run) -> None:
-    """Write a run's place; whoever reads the file, at whatever moment, finds a whole one.
+    """Write a run's position atomically: a concurrent reader always sees a complete file.
 
     Raises:
         CheckpointError: the file can't be written.
@@ -70,7 +70,7 @@ def write(path: Path, run: Run) -> None:
         ],
         "written_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
-    # An id can have bytes that aren't UTF-8: JSON has an escape for each (engine/encoding.py).
+    # An id can contain bytes that aren't UTF-8: JSON has an escape for each (engine/encoding.py).
     text = visible(json.dumps(content, indent=2, ensure_ascii=False)) + "\n"
     try:
         with tempfile.NamedTemporaryFile(
@@ -105,7 +105,7 @@ def require_writable(path: Path) -> None:
 
 
 def _mode(path: Path) -> int | None:
-    """Return the mode of what a path leads to, or None where nothing is there."""
+    """Return the mode of the file at a path, following links; None if there is none."""
     try:
         return path.stat().st_mode
     except FileNotFoundError:
@@ -113,10 +113,10 @@ def _mode(path: Path) -> int | None:
 
 
 def _text(path: Path) -> str:
-    """Read a file of at most 1 MB. A FIFO or a device is refused without waiting for its other side.
+    """Read a file of at most 1 MB. A FIFO or a device is refused without blocking.
 
     Raises:
-        CheckpointError: it is no regular file, or larger.
+        CheckpointError: it is larger, or not a regular file.
         OSError: it can't be read.
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123  a Path opens no descriptor
@@ -129,10 +129,10 @@ def _text(path: Path) -> str:
 
 
 def read(path: Path) -> Checkpoint | OldCheckpoint | None:
-    """A file's checkpoint, or None where there is no such file.
+    """Return a file's checkpoint; None if there is no such file.
 
     Raises:
-        CheckpointError: it can't be read, or is not a checkpoint; nothing in it is guessed at.
+        CheckpointError: it can't be read, or is not a valid checkpoint; no part of it is guessed.
     """
     try:
         content = json.loads(_text(path))
@@ -187,7 +187,7 @@ def _current(content: Mapping[str, Any]) -> Checkpoint:
 
 
 def _parameters(content: Mapping[str, Any]) -> Parameters:
-    """Read a run's parameters; the backfill checks its own."""
+    """Parse a run's parameters; the backfill checks its own options."""
     _require(content["backfill"], str, "backfill")
     for name, option in RUN_OPTIONS.items():
         option.check(content[name])
@@ -196,7 +196,7 @@ def _parameters(content: Mapping[str, Any]) -> Parameters:
 
 
 def _left(lane: Mapping[str, Any]) -> Bounds | None:
-    """What is left of a lane, None if it is done."""
+    """Return the remaining range of a lane; None if it is done."""
     lower, cursor, upper = (_id(lane, name) for name in ("lower", "cursor", "upper"))
     state = _require(lane["state"], str, "state")
     if upper is None or state not in {"running", "done", "failed"}:
@@ -205,7 +205,7 @@ def _left(lane: Mapping[str, Any]) -> Bounds | None:
 
 
 def _id(content: Mapping[str, Any], name: str) -> str | None:
-    """An id that a database can hold, or None where there is none yet. Lone surrogates may stand for bytes."""
+    """Return an id that a database can hold, or None if there is none yet. Lone surrogates may stand for bytes."""
     if content[name] is None:
         return None
     value = str(_require(content[name], str, name))
@@ -215,7 +215,7 @@ def _id(content: Mapping[str, Any], name: str) -> str | None:
 
 
 def _require(value: Any, kind: type, name: str) -> Any:
-    """A value, if it is of just this type; a number must be one that the ledger can hold."""
+    """Return a value of exactly this type, else raise ValueError; a number must fit into the ledger."""
     if type(value) is not kind or (isinstance(value, int) and not 0 <= value < _NUMBERS):
         raise ValueError(f"{name} is {str(value)[:40]!r}")
     return value

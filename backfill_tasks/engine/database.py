@@ -1,4 +1,4 @@
-"""The connection to the host's PostgreSQL: Prisma's URL, the pool, and which errors pass by themselves."""
+"""The connection to the host's PostgreSQL: Prisma's URL, the pool, and the classification of errors."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ _UNENCODED = (
     " percent-encode the characters / ? # @ % and :"
 )
 
-#: What libpq is told unless the URL says otherwise: packets that vanish are noticed within about 15 seconds.
+#: libpq's options unless the URL sets them: a connection whose packets vanish is noticed within about 15 seconds.
 _LIMITS: Mapping[str, str] = {
     "connect_timeout": "10",
     "keepalives": "1",
@@ -37,7 +37,7 @@ _LIMITS: Mapping[str, str] = {
 }
 _DEFAULTS: Mapping[str, str] = {"application_name": "backfill", **_LIMITS}
 
-#: Until the first transaction begins; see engine/encoding.py.
+#: Applies until the first transaction begins; see engine/encoding.py.
 _OURS: Mapping[str, str] = {"client_encoding": "UTF8"}
 
 Kind = Literal["outage", "contention", "permanent", "item"]
@@ -48,50 +48,50 @@ Kind = Literal["outage", "contention", "permanent", "item"]
 smaller page helps. `item`: one of the page's items causes it.
 """
 
-#: SQLSTATE classes (PostgreSQL's Appendix A): connection; login and database, which the server checks only at the start
-#: of a session, so that a worker meets them while a server is replaced or a password is changed; resources; operator
-#: intervention; input and output.
+#: SQLSTATE classes (PostgreSQL's Appendix A): connection; login and database, which the server checks only when a
+#: session starts, so a worker meets these errors while a server is replaced or a password is changed; resources;
+#: operator intervention; input and output.
 _OUTAGE_CLASSES = frozenset({"08", "28", "3D", "53", "57", "58"})
-#: A server or session that is read-only: a standby, a full disk, default_transaction_read_only.
+#: The server or session is read-only: a standby, a full disk, or default_transaction_read_only.
 _READ_ONLY = "25006"
-#: A statement that was cancelled, as the statement time-out does it.
+#: A cancelled statement, for example by the statement time-out.
 _CANCELLED = "57014"
 
-#: Rollback (deadlock, serialization); an object that isn't in the state needed, such as a lock that can't be had.
+#: Rollback (deadlock, serialization failure); an object not in the required state, such as a lock not available.
 _CONTENTION_CLASSES = frozenset({"40", "55"})
 _CONTENTION_CODES = frozenset({_CANCELLED, "25P02", "25P03", "25P04"})
 
-#: How a standby ends a read that would keep it from replaying what the primary wrote: it cancels the statement, or ends
-#: the session, or resolves a deadlock with the replay.
+#: How a standby ends a read that blocks its replay: it cancels the statement, ends the session, or resolves a deadlock
+#: with the replay.
 _RECOVERY_CONFLICTS = frozenset({"40001", "40P01"})
 
-#: The server has ended the session, or left it in a state that can't be trusted.
+#: The server has ended the session, or has left it in an unreliable state.
 _SPOILS_THE_SESSION = frozenset({"25P02", "25P03", "25P04"})
 
 #: Features, catalogs, syntax and access rules.
 _PERMANENT_CLASSES = frozenset({"0A", "3F", "42"})
 
-#: An internal error, under which poolers report their own trouble; no server says it in these words.
+#: An internal error, with which poolers report errors of their own, in words that no server uses.
 _INTERNAL = "XX000"
 _POOLER_TROUBLE = re.compile(
     r"server (closed|conn crashed)|query_wait_timeout|pooler|max client|max_client|no more connections|check ?out",
     re.IGNORECASE,
 )
 
-#: The server's function that refuses to assign transaction ids, for fear of a wraparound. Messages are translated;
-#: names of functions aren't.
+#: The server's functions that refuse to assign transaction ids to prevent a wraparound. Messages are translated,
+#: function names aren't.
 _NO_TRANSACTION_IDS = frozenset({"GetNewTransactionId", "GetNewMultiXactId"})
 
 
-#: How an SQL file names another one.
+#: How an SQL file includes another one.
 _INCLUDED = re.compile(r"\{([\w/]+\.sql)\}")
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the host's database is. `schema` is the one of the host's tables; `pooled`: behind a transaction pooler.
+    """The address of the host's database. `schema` is that of the host's tables; `pooled`: behind a transaction pooler.
 
-    `notes` say what became of parameters that libpq doesn't have or reads differently.
+    `notes` say how parameters were handled that libpq doesn't have or reads differently.
     """
 
     conninfo: dict[str, Any]
@@ -101,15 +101,15 @@ class Address:
 
     def __str__(self) -> str:
         host, port = self.conninfo.get("host"), self.conninfo.get("port", "5432")
-        # A name without a host may be a password out of its place: postgresql:///PASSWORD.
+        # Without a host, the name may be a misplaced password: postgresql:///PASSWORD.
         return f"{self.conninfo.get('dbname', '?')} on {host}:{port}" if host else f"localhost:{port}"
 
 
 def parse_url(url: str) -> Address:
-    """Read a PostgreSQL URL, Prisma's own included.
+    """Parse a PostgreSQL URL, Prisma's included.
 
     Raises:
-        ConfigurationError: it is not one. The text repeats nothing of it, because any part may be one of a password.
+        ConfigurationError: it is not valid. The text repeats no part of it, because any part may belong to a password.
     """
     scheme, separator, rest = url.partition("://")
     if scheme in {"prisma", "prisma+postgres"} and separator:
@@ -147,10 +147,10 @@ def parse_url(url: str) -> Address:
 
 
 def _decoded(parameters: Sequence[str]) -> dict[str, str]:
-    """Return a URL's parameters, percent-decoded; in a schema's name, which only Prisma reads, a plus is a space.
+    """Return a URL's parameters, percent-decoded. In `schema`, which only Prisma reads, a plus is a space.
 
     Raises:
-        ConfigurationError: one has two values.
+        ConfigurationError: a parameter has two values.
     """
     decoded: dict[str, str] = {}
     for parameter in parameters:
@@ -163,31 +163,32 @@ def _decoded(parameters: Sequence[str]) -> dict[str, str]:
 
 
 def _is_for_ever(name: str, value: Any) -> bool:
-    """Whether a URL's limit is none: libpq reads 0 as "no limit", or as the system's, which is hours."""
+    """Return whether a URL switches a limit off: for libpq, 0 is "no limit" or the system's limit, which is hours."""
     return name in _LIMITS and re.fullmatch(r"-\d+|0+", str(value).strip()) is not None
 
 
 def _why_unreadable(said: str) -> str:
-    """What libpq complains of, where it speaks of a parameter and not of what may be a password."""
+    """Return libpq's complaint if it is about a parameter, else a text that repeats no part of a password."""
     parameter = re.search(r'invalid URI query parameter: "(\w+)"', said)
     return f"DATABASE_URL has a parameter that PostgreSQL does not know: {parameter[1]}" if parameter else _UNENCODED
 
 
 def connect(address: Address, *, statement_ms: int = 15_000) -> Engine:
-    """Return an engine of one connection a process, which opens when first used: safe to make before a fork.
+    """Return an engine that keeps at most one idle connection per process, opened on first use: safe before a fork.
 
-    Statements are never prepared: a transaction pooler has no place for them, and a plan made for this page's bounds
-    beats one made for any. A statement that takes longer than `statement_ms` is ended by the server, and one that the
-    server leaves unanswered for a little longer by the client.
+    Statements are never prepared: a transaction pooler doesn't support it, and a plan for this page's bounds beats a
+    generic one. The server ends a statement that takes longer than `statement_ms`; the client ends one that the server
+    leaves unanswered for slightly longer.
     """
-    # Behind a transaction pooler the pooler pools; a connection of our own kept open would only use up a place in it.
+    # Behind a transaction pooler, the pooler pools; an idle connection of ours would only occupy one of its slots.
     pool: dict[str, Any] = (
         {"poolclass": NullPool} if address.pooled else {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 16}
     )
     engine = create_engine(
         "postgresql+psycopg://",
         creator=partial(BoundedConnection.open, address.conninfo, statement_ms=statement_ms),
-        # Every transaction is begun with `begin()`, which ends it. See _end_transaction for those that were cut short.
+        # Every transaction is begun by `begin()` and ends with it. _end_transaction handles those that were
+        # interrupted.
         pool_reset_on_return=None,
         **pool,
     )
@@ -198,20 +199,20 @@ def connect(address: Address, *, statement_ms: int = 15_000) -> Engine:
 
 
 def _drop_session(context: ExceptionContext) -> None:
-    """Let no other transaction use a session after an error that may come from the session: the next one is new."""
+    """Discard a session after an error that may come from it, so the next transaction gets a new one."""
     if _kind(context.original_exception) == "outage" or _code(context.original_exception) in _SPOILS_THE_SESSION:
         context.is_disconnect = True
 
 
 def _end_transaction(connection: Any, _record: Any, _state: Any) -> None:
-    """Roll back what a time limit or a signal has cut short in the midst of its commit: nobody is to go on in it."""
+    """Roll back a transaction whose commit a deadline or a signal interrupted, before the connection is reused."""
     if not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE:
         connection.rollback()
 
 
 @contextmanager
 def reachable(address: Address) -> Iterator[None]:
-    """Turn a failed connection into one line that says where and why.
+    """Turn a failed connection into a one-line error that says where and why.
 
     Raises:
         UnreachableError: the database did not answer, or refused this role.
@@ -226,7 +227,7 @@ def reachable(address: Address) -> Iterator[None]:
 
 
 def sqlstate(error: DBAPIError) -> str | None:
-    """The error's SQLSTATE, or None where there was no server left to send one."""
+    """Return the error's SQLSTATE; None if no server sent one."""
     return getattr(error.orig, "sqlstate", None)
 
 
@@ -235,7 +236,7 @@ def _code(error: BaseException | None) -> str | None:
 
 
 def _kind(error: BaseException | None) -> Kind:
-    """Classify an error of the driver's. Every decision about database errors rests on this function."""
+    """Classify a driver's error. Every decision about database errors is based on this function."""
     code = _code(error)
     if code is None:
         return "outage" if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else "item"
@@ -247,7 +248,7 @@ def _kind(error: BaseException | None) -> Kind:
 
 
 def _is_of_the_server(code: str, error: BaseException | None) -> bool:
-    """Whether an error that usually concerns one statement ended the session, or comes from a pooler."""
+    """Return whether an error that usually concerns one statement ended the session, or comes from a pooler."""
     told = getattr(error, "diag", None)
     return (
         getattr(told, "severity_nonlocalized", None) in {"FATAL", "PANIC"}
@@ -262,27 +263,27 @@ def kind(error: DBAPIError) -> Kind:
 
 
 def is_outage(error: DBAPIError) -> bool:
-    """Whether the error passes without anybody's work on this run, so that no number of attempts is enough."""
+    """Return whether the error ends by itself, without a change to this run, so that no number of retries is enough."""
     return kind(error) == "outage"
 
 
 def is_transient(error: DBAPIError) -> bool:
-    """Whether the same statement may succeed a little later."""
+    """Return whether the same statement may succeed a little later."""
     return kind(error) in {"outage", "contention"}
 
 
 def is_permanent(error: DBAPIError) -> bool:
-    """Whether no retry and no smaller page can help: rights, tables, syntax."""
+    """Return whether no retry and no smaller page can help: rights, tables, syntax."""
     return kind(error) == "permanent"
 
 
 def is_recovery_conflict(error: DBAPIError) -> bool:
-    """Whether a standby gave up a read-only transaction for the sake of its replay."""
+    """Return whether a standby cancelled a read-only transaction in favor of its replay."""
     return _code(error.orig) in _RECOVERY_CONFLICTS
 
 
 def advice(error: DBAPIError) -> str:
-    """Return what an operator does about an error that stopped a command: a clause to append, or nothing."""
+    """Return the fix for an error that stopped a command, as a clause to append, or an empty string."""
     if _code(error.orig) == _READ_ONLY:
         return (
             "; the server accepts no writes now: after a failover see where DATABASE_URL leads, otherwise look for a"
@@ -297,15 +298,15 @@ def advice(error: DBAPIError) -> str:
 
 
 def is_foreign_key_violation(error: DBAPIError) -> bool:
-    """Whether a row that was referred to is gone."""
+    """Return whether a referenced row doesn't exist."""
     return isinstance(error.orig, psycopg.errors.ForeignKeyViolation)
 
 
 def reason(error: DBAPIError) -> str:
     """Return why a statement failed, on one line, with the SQLSTATE.
 
-    The database's own words where they can't repeat the value of a row, and otherwise what kind of error it is, and
-    where. Never the statement or its parameters.
+    The database's own words if they can't repeat a value of a row; otherwise the kind of error and its place. Never the
+    statement or its parameters.
     """
     if not repeats_no_value(error.orig, of_an_item=kind(error) == "item"):
         return refusal(error.orig).summary
@@ -315,7 +316,7 @@ def reason(error: DBAPIError) -> str:
 
 
 def whole_reason(error: DBAPIError) -> str:
-    """Return all that the database said. It may repeat the values of a row: it is for an operator who asks for it."""
+    """Return everything the database said. It may repeat values of a row: only for an operator who asks for it."""
     return _with_sqlstate(own_words(error.orig), error)
 
 
@@ -327,10 +328,10 @@ def _with_sqlstate(words: str, error: DBAPIError) -> str:
 
 @cache
 def load_sql(package: str, name: str) -> str:
-    """Return the statement of an SQL file that lies in a package.
+    """Return the statement of an SQL file in a package.
 
-    `{sql/fence.sql}` in it stands for the statement of that file of the package. So no SQL is written twice, and each
-    file is a whole statement, which psql runs once the names in braces are replaced and the parameters are set.
+    `{sql/fence.sql}` in it includes the statement of that file of the package, so no SQL is written twice. Each file is
+    a whole statement that psql can run once the includes are replaced and the parameters are set.
     """
     text = files(package).joinpath(name).read_text(encoding="utf-8")
     return _INCLUDED.sub(lambda found: load_sql(package, found[1]).rstrip(), text)
@@ -338,14 +339,14 @@ def load_sql(package: str, name: str) -> str:
 
 @cache
 def statement(sql: str) -> TextClause:
-    """A statement with named parameters, looked through for them once and not at every page."""
+    """Return a statement with named parameters, parsed once and cached."""
     return text(sql)
 
 
 def begin_read_only(connection: Connection, *, statement_ms: int) -> None:
-    """Make the current transaction one that reads a stretch by index, in which the server refuses every write.
+    """Make the current transaction read-only and set its time-outs and its planner settings, the same as a page's.
 
-    The settings end with the transaction, so they hold behind a transaction pooler too. They are the page's own.
+    The settings end with the transaction, so they also work behind a transaction pooler.
     """
     driver(connection).await_statements_of(statement_ms)
     connection.exec_driver_sql("SET TRANSACTION READ ONLY")

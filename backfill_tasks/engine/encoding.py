@@ -1,8 +1,8 @@
-"""Text between Python and a database of any encoding: each byte that the host may have stored comes, and goes back.
+"""Text between Python and a database of any encoding: every byte the host may have stored survives the round trip.
 
-A database in SQL_ASCII has no encoding: the server keeps bytes as they come and converts nothing. A session whose
-client encoding is SQL_ASCII too sends and takes any byte. Here they are read as UTF-8, and a byte that isn't UTF-8 is a
-lone surrogate (PEP 383). Any other database converts to and from UTF-8, and refuses a character that it lacks.
+A SQL_ASCII database has no encoding: the server stores bytes without conversion, and a session whose client encoding is
+SQL_ASCII, too, sends and receives any byte. Here they are read as UTF-8, and a byte that isn't UTF-8 becomes a lone
+surrogate (PEP 383). Any other database converts to and from UTF-8, and refuses characters it lacks.
 """
 
 import codecs
@@ -17,10 +17,10 @@ from psycopg.types.json import JsonbLoader, JsonLoader
 
 _TEXT_TYPES = ("text", "varchar", "bpchar", "name", '"char"')
 
-#: The type of what PostgreSQL has no name for, as a host's enumeration.
+#: The type of values for which PostgreSQL has no name, such as a host's enumeration.
 _UNNAMED = 0
 
-#: How Python calls an encoding, where it doesn't know PostgreSQL's name for it.
+#: Python's names for encodings whose PostgreSQL names it doesn't know.
 _PYTHON_NAMES = {"EUC_CN": "euccn", "KOI8R": "koi8_r", "KOI8U": "koi8_u"}
 
 _BYTE_BY_BYTE = "surrogateescape"
@@ -32,7 +32,7 @@ def client_encoding(server_encoding: str) -> str:
 
 
 def adapt(connection: "psycopg.Connection[Any]", server_encoding: str) -> None:
-    """Let a connection send and read text as a database of this encoding can hold it."""
+    """Configure a connection to send and read text that a database of this encoding can hold."""
     if server_encoding == "SQL_ASCII":
         connection.adapters.register_dumper(str, _ByteDumper)
         for name in (*_TEXT_TYPES, _UNNAMED):
@@ -45,17 +45,20 @@ def adapt(connection: "psycopg.Connection[Any]", server_encoding: str) -> None:
 
 
 def as_json(content: Any) -> str:
-    r"""Return JSON for a jsonb column. Characters stand for themselves: not every database can decode \u escapes."""
+    r"""Return JSON for a jsonb column.
+
+    Non-ASCII characters aren't escaped: not every database can decode \u escapes.
+    """
     return json.dumps(content, ensure_ascii=False)
 
 
 def to_bytes(text: str) -> bytes:
-    """Return the text as the database has it, in UTF-8 but for lone surrogates."""
+    """Return the text's bytes as stored in the database: UTF-8, and a raw byte for each lone surrogate."""
     return text.encode("utf-8", _BYTE_BY_BYTE)
 
 
 def is_text(text: str) -> bool:
-    """Whether some database can hold the text: half of a character is text only where it stands for a byte."""
+    """Return whether a database can hold the text: a lone surrogate is valid only if it stands for a byte."""
     try:
         to_bytes(text)
     except UnicodeEncodeError:
@@ -64,7 +67,7 @@ def is_text(text: str) -> bool:
 
 
 def unstorable(server_encoding: str, texts: Sequence[str | None]) -> str | None:
-    """Return the first text that a database of this encoding can't hold. No id in it can be like that."""
+    """Return the first text that a database of this encoding can't hold; no id in it can equal that text."""
     codec = "utf-8" if server_encoding in {"SQL_ASCII", "UTF8"} else _codec(server_encoding) or "utf-8"
     errors = _BYTE_BY_BYTE if server_encoding == "SQL_ASCII" else "strict"
     for each in texts:
@@ -76,12 +79,12 @@ def unstorable(server_encoding: str, texts: Sequence[str | None]) -> str | None:
 
 
 def substituted(text: str, codec: str) -> str:
-    """Return the text with each character that a codec lacks written like <U+4E2D>."""
+    """Return the text with each character that a codec lacks replaced by its code point, such as <U+4E2D>."""
     return text.encode(codec, "backfill.substitute").decode(codec)
 
 
 def _codec(server_encoding: str) -> str | None:
-    """Return the name of Python's codec; None: it has none, and the server alone judges what it can hold."""
+    """Return the name of Python's codec; None if it has none: then only the server checks what it can hold."""
     name = _PYTHON_NAMES.get(server_encoding, server_encoding.replace("WIN", "cp"))
     try:
         return codecs.lookup(name).name
@@ -136,7 +139,7 @@ class _SubstitutingDumper(Dumper):
 
 
 class Utf8Cursor(psycopg.Cursor[Any]):
-    """Sends every statement in UTF-8. Where the client encoding is SQL_ASCII, psycopg itself would allow only ASCII."""
+    """Sends every statement in UTF-8; with a client encoding of SQL_ASCII, psycopg would allow only ASCII."""
 
     def execute(self, query: Any, *arguments: Any, **options: Any) -> "Utf8Cursor":
         """Execute a statement."""

@@ -1,4 +1,4 @@
-"""The watchdog's heartbeat in Redis, by which a command tells whether anything reseeds a lane that lost its message."""
+"""The watchdog's heartbeat in Redis: it shows commands whether a watchdog is running that reseeds stalled lanes."""
 
 import logging
 
@@ -9,16 +9,16 @@ from backfill_tasks.engine import redis_client
 
 logger = logging.getLogger(__name__)
 
-#: How long a heartbeat is remembered, in seconds. Its age is what is missing from its time to live: Redis' clock alone
-#: measures it.
+#: How long a heartbeat is kept, in seconds. Its age is this minus its remaining time to live, so only Redis' clock
+#: counts.
 _KEEP_SECONDS = 86_400
 
-#: The longest that Redis may take to note one, in seconds.
+#: The time-out for recording a heartbeat, in seconds.
 _TIMEOUT = 1.0
 
 
 def beat(redis_url: str, queue: str) -> None:
-    """Note that the watchdog of a queue looks now. The watchdog works without it: an error is only logged."""
+    """Record a heartbeat of a queue's watchdog. The watchdog works without it, so an error is only logged."""
     try:
         with redis_client.connect(redis_url, patience=0, timeout=_TIMEOUT) as redis:
             redis.set(_key(queue), 1, ex=_KEEP_SECONDS)
@@ -27,7 +27,7 @@ def beat(redis_url: str, queue: str) -> None:
 
 
 def age(redis: Redis, queue: str) -> float | None:
-    """Return how many seconds ago the watchdog last looked; None: not within a day, or Redis has lost it.
+    """Return how many seconds ago the watchdog last ran; None: not within a day, or Redis has lost it.
 
     Raises:
         RedisError: Redis doesn't answer.

@@ -1,27 +1,27 @@
-"""What the host makes of the jobs that a run has written: the other half of the work."""
+"""The outcome of a run's jobs: what the host has done with them so far."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-#: Over how many seconds it is counted what the host ends, and how many of them it takes to know.
+#: The window over which the host's rate is measured, and the shortest one that gives a rate, in seconds.
 LATELY_SECONDS, ENOUGH_SECONDS = 600.0, 120.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The jobs of a run as they stand in the host's queue.
+    """The state of a run's jobs in the host's queue.
 
     Attributes:
-        jobs: how many, by status, in the host's words.
-        unended: how many of them it has still to do.
-        done: how many items have their result from it.
-        oldest_due_at: since when the oldest due one waits; None: none is due.
-        last_due_at: when the last one falls due that ever does; None: none waits.
-        never_due: how many are due in over a hundred years, so that the host never does them.
-        per_minute: how many it has ended a minute lately; None: too early to tell.
-        seen_at: when this was so.
-        known: False for a run of an older version, which kept no record of its jobs; then the rest says nothing.
+        jobs: the number of jobs by the host's status.
+        unended: how many of them the host has yet to finish.
+        done: how many items have a result from them.
+        oldest_due_at: the due time of the oldest due job; None: none is due.
+        last_due_at: the due time of the last waiting job that will ever come due; None: none waits.
+        never_due: how many come due in over a hundred years, so the host never runs them.
+        per_minute: how many jobs the host finished per minute recently; None: too early to tell.
+        seen_at: when this was read.
+        known: False for a run of an older version, which kept no record of its jobs; the other fields are then void.
     """
 
     jobs: Mapping[str, int]
@@ -36,16 +36,19 @@ class Outcome:
 
     @property
     def without_result(self) -> int:
-        """How many have ended and left no result."""
+        """How many jobs have ended without a result."""
         return sum(self.jobs.values()) - self.unended - self.done
 
     @property
     def oldest_seconds(self) -> float | None:
-        """For how long the oldest due job has waited; None: none is due."""
+        """For how many seconds the oldest due job has waited; None: none is due."""
         return None if self.oldest_due_at is None else (self.seen_at - self.oldest_due_at).total_seconds()
 
     def seconds_left(self, to_come: int | None) -> float | None:
-        """In how long the host will have done these jobs and `to_come` more (None: unknown); None: it can't be told."""
+        """Estimate the seconds until the host has done these jobs and `to_come` more; None if it can't be estimated.
+
+        `to_come` is None if unknown.
+        """
         if to_come is None or not self.known or self.never_due:
             return None
         left = self.unended + to_come
@@ -57,7 +60,10 @@ class Outcome:
         return max(60 * left / self.per_minute, due)
 
     def as_json(self, to_come: int | None) -> dict[str, object]:
-        """As `status --json` has it; `to_come`: how many more jobs the run will enqueue, None: unknown."""
+        """Return the outcome as shown by `status --json`.
+
+        `to_come` is the number of jobs the run will still enqueue; None if unknown.
+        """
         left = self.seconds_left(to_come)
         return {
             "known": self.known,

@@ -1,4 +1,4 @@
-"""Runs that would walk the same items at the same time: found, and refused."""
+"""Find and refuse runs that would walk the same items at the same time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from backfill_tasks.options import Values
 
 @dataclass(frozen=True)
 class Overlap:
-    """An unfinished run whose items a new one would walk too. `what`: what both of them walk, in words."""
+    """An unfinished run that would walk items of a new run, too. `what`: these items, in words."""
 
     run: RunId
     state: RunState
@@ -26,15 +26,15 @@ class Overlap:
 
     @property
     def way_out(self) -> str:
-        """The commands that follow it or go on with it, and that end it."""
+        """The commands that follow or continue the run, and that end it."""
         other = f"watch {self.run}` follows it" if self.state == "running" else f"resume {self.run}` goes on with it"
         return f"`backfill {other}, `backfill cancel {self.run}` ends it"
 
 
 def overlaps(connection: Connection, backfill: Backfill, options: Values) -> list[Overlap]:
-    """The unfinished runs of a backfill whose items a run with these options would walk too, the newest first.
+    """Return the unfinished runs of a backfill that a run with these options would overlap, newest first.
 
-    Paused and failed ones are among them: they may be resumed at any time.
+    They include paused and failed runs, which can be resumed at any time.
     """
     found = []
     for each in ledger.unfinished(connection, backfill.name):
@@ -45,10 +45,10 @@ def overlaps(connection: Connection, backfill: Backfill, options: Values) -> lis
 
 
 def refuse(found: Sequence[Overlap]) -> None:
-    """Refuse a run that would overlap with others.
+    """Raise if a new run would overlap others.
 
     Raises:
-        OverlapError: it would; with the newest of them, and what to do.
+        OverlapError: names the newest of them, and what to do.
     """
     if not found:
         return

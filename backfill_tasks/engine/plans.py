@@ -1,4 +1,4 @@
-"""How PostgreSQL would carry out what a page sends: asked, and never carried out."""
+"""PostgreSQL's plans for a page's statements, obtained without running the statements."""
 
 import json
 import re
@@ -10,13 +10,13 @@ from sqlalchemy import Connection, event, text
 
 Node = Mapping[str, Any]
 
-#: A table of fewer rows is read in a moment, whole as it is.
+#: A table with no more rows than this is scanned in a moment, so a full scan doesn't matter.
 LARGE = 10_000
 
-#: A node's conditions, which name what an index could have been asked for.
+#: The join conditions of a node; they name columns that an index could serve.
 _JOIN_CONDITIONS = ("Join Filter", "Hash Cond", "Merge Cond")
 
-#: A table that was never analyzed: at least so many bytes go to a row.
+#: The fewest bytes per row, for estimating the rows of a table that was never analyzed.
 _ROW_BYTES = 100
 
 _SIZE = """
@@ -27,13 +27,13 @@ FROM pg_class WHERE oid = to_regclass(:table)
 
 @dataclass(frozen=True)
 class WholeScan:
-    """A large table that would be read from end to end, or whose index would be.
+    """A large table, or an index of it, that would be read from end to end.
 
     Attributes:
-        table: its name, quoted, with its schema.
-        rows: about how many it has.
-        often: once for each row of something else, and not once a page.
-        index: the statement that makes the index that would avoid it; None: it has no condition that one could serve.
+        table: its quoted name with schema.
+        rows: its approximate number of rows.
+        often: whether it is read once for each row of another node, not once per page.
+        index: the statement that creates an index to avoid the scan; None: no condition could use one.
     """
 
     table: str
@@ -42,7 +42,7 @@ class WholeScan:
     index: str | None
 
 
-class _Sent(Exception):  # noqa: N818  not an error: the statement is known, and goes no further
+class _Sent(Exception):  # noqa: N818  not an error: the statement is captured and not sent
     def __init__(self, statement: str, parameters: Any) -> None:
         super().__init__(statement)
         self.statement = statement
@@ -51,20 +51,20 @@ class _Sent(Exception):  # noqa: N818  not an error: the statement is known, and
 
 @dataclass(frozen=True)
 class Sent:
-    """A statement as it would go to the server."""
+    """A statement as it would be sent to the server."""
 
     statement: str
     parameters: Any
 
     @property
     def conflict(self) -> str | None:
-        """The unique index that its INSERT … ON CONFLICT goes by, as the statement that makes it."""
+        """The CREATE statement of the unique index that its INSERT … ON CONFLICT needs; None without ON CONFLICT."""
         found = re.search(r"INSERT INTO\s+(\S+)\s*\(.*?ON CONFLICT\s*(\([^)]+\))", self.statement, re.DOTALL)
         return f"CREATE UNIQUE INDEX CONCURRENTLY ON {found[1]} {found[2]}" if found else None
 
 
 def sent(connection: Connection, ask: Callable[[], object]) -> Sent | None:
-    """The first statement that `ask` would send on this connection, which is not sent; None if it sends none."""
+    """Return the first statement that `ask` would send on this connection, unsent; None if it sends none."""
 
     def stop(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: Any) -> None:
         raise _Sent(statement, parameters)
@@ -80,7 +80,7 @@ def sent(connection: Connection, ask: Callable[[], object]) -> Sent | None:
 
 
 def whole_scans(connection: Connection, statement: Sent) -> list[WholeScan]:
-    """The large tables that a statement would read whole, under the settings of this transaction. It is not run."""
+    """Return the large tables that a statement would read whole, under this transaction's settings. Doesn't run it."""
     answer = connection.exec_driver_sql(
         f"EXPLAIN (VERBOSE, FORMAT JSON) {statement.statement}", statement.parameters
     ).scalar_one()
@@ -97,7 +97,7 @@ def whole_scans(connection: Connection, statement: Sent) -> list[WholeScan]:
 
 
 def _scans(node: Node, *, often: bool = False, joined: tuple[str, ...] = ()) -> Iterator[tuple[Node, bool, list[str]]]:
-    """Every scan without a condition on an index: whether it is repeated, and the conditions on what it reads."""
+    """Yield every scan without an index condition: its node, whether it is repeated, and its table's conditions."""
     kind = str(node["Node Type"])
     if kind.endswith("Scan") and "Relation Name" in node and kind != "Bitmap Heap Scan" and "Index Cond" not in node:
         own = [node["Filter"]] if "Filter" in node else []
@@ -110,7 +110,7 @@ def _scans(node: Node, *, often: bool = False, joined: tuple[str, ...] = ()) -> 
 
 
 def _columns(alias: str, conditions: list[str]) -> list[str]:
-    """The columns that are compared with another table's; without any, those compared with values, ranges last."""
+    """Return the columns compared with another table's; if there are none, those compared with values, ranges last."""
     name = rf"{re.escape(_quoted_if_needed(alias))}\.(\"(?:[^\"]|\"\")+\"|\w+)"
     of_others, equal, ranges = [], [], []
     for condition in conditions:
@@ -130,5 +130,5 @@ def _quoted(name: str) -> str:
 
 
 def _quoted_if_needed(name: str) -> str:
-    """An alias as EXPLAIN writes it."""
+    """Return an alias as EXPLAIN writes it."""
     return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else _quoted(name)

@@ -15,7 +15,7 @@ from backfill_tasks.errors import ConfigurationError
 _NO_POOL = "a process holds one connection, not a pool"
 _SUPABASE = "it tunes a client of Supabase's, not the server"
 
-#: Parameters without a meaning here, each with the reason.
+#: Parameters that have no effect here, each with the reason.
 _NO_EFFECT: Mapping[str, str] = {
     "connection_limit": _NO_POOL,
     "pool_timeout": _NO_POOL,
@@ -29,7 +29,7 @@ _NO_EFFECT: Mapping[str, str] = {
     "workaround": _SUPABASE,
     "uselibpqcompat": "sslmode always means what libpq says",
 }
-#: Parameters that libpq doesn't have and that are read here.
+#: Parameters that libpq doesn't have and this module reads.
 _READ_HERE = ("schema", "pgbouncer", "pool_mode", "ssl", "sslaccept", "sslidentity")
 
 _LIBPQ_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -45,7 +45,7 @@ _SSL: Mapping[str, str] = {
     _NO_VERIFY: _NO_VERIFY,
 }
 
-#: How the protection of a mode falls short. No mode is libpq's `prefer`.
+#: What the protection of each mode lacks. No mode means libpq's `prefer`.
 _MAY_BE_PLAIN = "the connection may be unencrypted, and the server is not verified"
 _WEAKNESS: Mapping[str | None, str] = {
     None: _MAY_BE_PLAIN,
@@ -55,7 +55,7 @@ _WEAKNESS: Mapping[str | None, str] = {
     "verify-ca": "the server's CA is verified, but not its name",
 }
 
-#: Where systems keep the CAs that they trust in one file: Debian, Red Hat, SUSE, Alpine and macOS.
+#: Where operating systems keep the CAs they trust in one file: Debian, Red Hat, SUSE, Alpine and macOS.
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -65,7 +65,7 @@ _BUNDLES = (
 
 _NAME_THE_CA = "name its CA's file, sslrootcert=FILE (Prisma: sslcert=FILE)"
 
-#: What libpq, OpenSSL or the server say of TLS that failed, and what to do about it.
+#: Fragments of TLS errors from libpq, OpenSSL or the server, and the fix for each.
 _ADVICE: Mapping[str, str] = {
     "certificate verify failed": f"no CA that is trusted here signed the server's certificate: {_NAME_THE_CA}",
     "does not match host name": "use a host name that stands in the server's certificate",
@@ -78,7 +78,7 @@ _ADVICE: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Note:
-    """What became of a parameter. `warning`: the connection is less protected than its URL may suggest."""
+    """How a parameter was handled. `warning`: the connection is less protected than its URL may suggest."""
 
     parameter: str
     text: str
@@ -92,8 +92,8 @@ class Note:
 class Translation:
     """A URL's parameters in libpq's terms.
 
-    `changes` replaces parameters by their names; None: libpq doesn't get this one. `schema` is the host's, and
-    `pooled` says whether a transaction pooler is in front.
+    `changes` replaces parameters by name; None drops one. `schema` is the host's; `pooled` is true behind a transaction
+    pooler.
     """
 
     changes: Mapping[str, str | None]
@@ -103,11 +103,11 @@ class Translation:
 
 
 def translate(given: Mapping[str, str]) -> Translation:
-    """Translate a URL's parameters. `changes` leaves out those that libpq reads as they are.
+    """Translate a URL's parameters. `changes` omits those that libpq reads unchanged.
 
     Raises:
-        ConfigurationError: a parameter has a value that it can't have, contradicts another, or names a CA's file that
-            isn't there. The text repeats no value of the URL's.
+        ConfigurationError: a parameter has an invalid value, contradicts another, or names a CA file that doesn't
+            exist. The text repeats no value of the URL.
     """
     asked, accept = _asked_mode(given), _one_of("sslaccept", given, (_STRICT, _ACCEPT))
     _refuse_contradiction(asked, accept)
@@ -135,12 +135,12 @@ def _asked_mode(given: Mapping[str, str]) -> str | None:
     if mode and short and (mode == "disable") != (_SSL[short] == "disable"):
         raise ConfigurationError("DATABASE_URL: sslmode and ssl contradict each other: remove one")
     if not mode and not short and given.get("sslrootcert") == "system":
-        return "verify-full"  # as libpq has it
+        return "verify-full"  # libpq's default for it
     return mode or (_SSL[short] if short else None)
 
 
 def _refuse_contradiction(asked: str | None, accept: str | None) -> None:
-    """Raise ConfigurationError where sslaccept wants the server verified and sslmode doesn't, or the reverse."""
+    """Raise ConfigurationError if sslaccept requires a verified server and sslmode excludes it, or the reverse."""
     against = {_STRICT: ("disable", _NO_VERIFY), _ACCEPT: ("verify-ca", "verify-full")}
     if accept and asked in against[accept]:
         raise ConfigurationError(
@@ -149,15 +149,15 @@ def _refuse_contradiction(asked: str | None, accept: str | None) -> None:
 
 
 def _names_authority(given: Mapping[str, str]) -> bool:
-    """Whether sslcert is Prisma's, the file of a CA: libpq's and node-postgres's, a client's, comes with its key."""
+    """Return whether sslcert is Prisma's, a CA file; libpq's and node-postgres's, a client's, comes with its key."""
     return bool(given.get("sslcert")) and not any(name in given for name in ("sslkey", "sslrootcert", "sslcertmode"))
 
 
 def _root(given: Mapping[str, str], mode: str | None, authority: str | None) -> str | None:
-    """Return the file of the CAs by which libpq verifies the server, or None for libpq's own choice."""
+    """Return the file of CAs with which libpq verifies the server; None for libpq's own choice."""
     explicit = given.get("sslrootcert")
     if explicit and explicit != "system":
-        # Where a file is missing libpq doesn't verify: not even an sslmode of `require` that names one.
+        # If the file is missing, libpq doesn't verify the server, even under an sslmode of `require` that names one.
         return _file("sslrootcert", explicit)
     if authority and mode in {"verify-ca", "verify-full"}:
         return _file("sslcert", authority)
@@ -175,15 +175,15 @@ def _file(name: str, path: str) -> str:
 
 
 def _libpq_has_a_root() -> bool:
-    """Whether libpq finds a CA's file of this user's by itself."""
+    """Return whether libpq finds a CA file of this user by itself."""
     home = os.environ.get("HOME")
     return bool(os.environ.get("PGSSLROOTCERT") or (home and Path(home, ".postgresql", "root.crt").is_file()))
 
 
 def system_authorities() -> str:
-    """Return the file of the CAs that this system trusts, or libpq's word for them.
+    """Return the file of CAs that this system trusts, or libpq's own keyword for them.
 
-    libpq's own `sslrootcert=system` finds none in psycopg's wheels: their OpenSSL looks in a folder of its build.
+    `sslrootcert=system` finds none in psycopg's wheels: their OpenSSL looks in a directory of its build.
     """
     for path in (ssl.get_default_verify_paths().cafile, *_BUNDLES):
         if path and Path(path).is_file():
@@ -197,21 +197,21 @@ def _is_pooled(given: Mapping[str, str]) -> bool:
 
 
 def _one_of(name: str, given: Mapping[str, str], known: Sequence[str]) -> str | None:
-    """Return a parameter's value, or None where it is missing."""
+    """Return a parameter's value, or None if it is missing. Raises ConfigurationError for an unknown value."""
     if name in given and given[name] not in known:
         raise ConfigurationError(f"DATABASE_URL: {name} must be one of {', '.join(known)}")
     return given.get(name)
 
 
 def _notes(given: Mapping[str, str], mode: str | None, accept: str | None, authority: str | None) -> Iterator[Note]:
-    """Say what was translated or dropped, and where the server isn't verified."""
+    """Yield what was translated or dropped, and where the server isn't verified."""
     for name, why in _NO_EFFECT.items():
         if name in given:
             yield Note(name, f"no effect here: {why}")
     if accept == _STRICT:
         yield Note("sslaccept", "the server is verified: sslmode=verify-full")
     elif named := next((name for name in ("sslaccept", "sslmode", "ssl") if given.get(name)), None):
-        # libpq verifies the CA under `require` as soon as it has a CA's file.
+        # Under `require`, libpq verifies the CA if it has a CA file.
         has_root = bool(given.get("sslrootcert")) or _libpq_has_a_root()
         effective = "verify-ca" if mode == "require" and has_root else mode
         if effective in _WEAKNESS:
@@ -232,5 +232,5 @@ def _notes(given: Mapping[str, str], mode: str | None, accept: str | None, autho
 
 
 def advice(said: str) -> str:
-    """Return what an operator does about a connection that TLS has refused: a clause to append, or nothing."""
+    """Return the fix for a connection refused by TLS, as a clause to append, or an empty string."""
     return next((f"; {what}" for symptom, what in _ADVICE.items() if symptom in said), "")

@@ -1,4 +1,4 @@
-"""The fleet's rate: how many pages all workers together start in a second. One bucket in Redis, by Redis' clock."""
+"""The fleet's rate: how many pages all workers together start per second. One bucket in Redis, on Redis' clock."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,16 +18,17 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate in Celery's notation, as it was written: 20/s, 600/m, 0.5/s, or none."""
+    """A rate in Celery's notation, as written: 20/s, 600/m, 0.5/s, or none."""
 
     text: str
 
     @classmethod
     def parse(cls, text: str | None) -> "Rate":
-        """Read a rate; None is none.
+        """Parse a rate; None means no limit.
 
         Raises:
-            UsageError: it is not one. Nor is 0: in Celery's notation it means no limit, and who writes it means a halt.
+            UsageError: it is not a rate. 0 is refused: in Celery's notation it means no limit, but its author means a
+                halt.
         """
         try:
             return cls(settings.rate_limit("none" if text is None else text) or "none")
@@ -36,7 +37,7 @@ class Rate:
 
     @property
     def interval(self) -> float:
-        """Seconds from one page to the next; 0 where there is no limit."""
+        """The seconds between two pages; 0 for no limit."""
         if self.text == "none":
             return 0.0
         count, _, unit = self.text.partition("/")
@@ -48,7 +49,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class Known:
-    """A rate as a worker knows it, and when it was set, in µs by Redis' clock; 0: by the worker's environment only."""
+    """A rate as known to a worker.
+
+    `at`: when it was set, in µs on Redis' clock; 0: only in the worker's environment.
+    """
 
     rate: Rate
     at: int = 0
@@ -56,7 +60,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether the slot is the asking worker's, and if not, in how many seconds it should ask again."""
+    """Whether the asking worker gets the slot; if not, `wait` is the number of seconds until it should ask again."""
 
     granted: bool
     wait: float
@@ -64,12 +68,11 @@ class Answer:
 
 
 class FleetRate:
-    """The rate of all workers of a queue, and the slots that it has.
+    """The rate shared by all workers of a queue, and its slots.
 
-    In no second are more slots taken than the rate, 5 % of it and one, whatever number of workers ask. They go to the
-    tasks in the order in which those came to their workers, to within a second: no worker is starved by one that is
-    nearer to Redis. A worker that ends takes none with it. A Redis that has lost the rate learns it from the next
-    worker that asks.
+    In any second, at most 1.05 times the rate plus one slots are taken, however many workers ask. Tasks get slots in
+    the order in which they reached their workers, to within a second, so a worker with a longer way to Redis isn't
+    starved. A worker that dies takes no slot with it. If Redis loses the rate, the next worker that asks restores it.
     """
 
     def __init__(self, redis: Redis, queue: str) -> None:
@@ -79,10 +82,10 @@ class FleetRate:
         self._set_rate = redis.register_script(lua("set_rate"))
 
     def read(self) -> Rate | None:
-        """The rate that holds; None where Redis knows none yet.
+        """Return the current rate; None if Redis has none yet.
 
         Raises:
-            UsageError: what Redis has is not a rate.
+            UsageError: Redis has a value that is not a rate.
         """
         try:
             text = cast("str | None", self._redis.hget(self._key, "rate"))
@@ -93,16 +96,19 @@ class FleetRate:
             ) from None
 
     def set(self, rate: Rate) -> Rate | None:
-        """Let a rate hold from now on, and answer the one before; None where Redis knew none."""
+        """Set the rate and return the previous one; None if Redis had none."""
         before = self._set_rate(keys=[self._key], args=[rate.text, _microseconds(rate.interval), new_token()])
         return None if before is None else Rate(before)
 
     def take(self, worker: str, known: Known, *, waited: float) -> Answer:
-        """Ask for a slot, to be used at once, for a task that has waited for so many seconds in this worker."""
+        """Ask for a slot for a task that has waited `waited` seconds in this worker.
+
+        A granted slot must be used at once.
+        """
         return self._ask(worker, known, round(waited * _MICROSECONDS))
 
     def learn(self, worker: str, known: Known) -> Known:
-        """The rate that holds. For a worker in which no task waits."""
+        """Return the current rate, for a worker without waiting tasks."""
         return self._ask(worker, known, -1).known
 
     def _ask(self, worker: str, known: Known, waited: int) -> Answer:
@@ -114,16 +120,16 @@ class FleetRate:
 
 
 def refuse_aging(rate: Rate, *, pages: int, page_seconds: float, redelivery_seconds: float) -> None:
-    """Refuse a rate at which a page's message would be delivered a second time while it waits for the first.
+    """Refuse a rate so low that a message waiting for its slot would be delivered a second time.
 
     Args:
         rate: the rate.
-        pages: how many messages are on their way; each lane has one at most.
-        page_seconds: the longest that a page takes once it has begun.
-        redelivery_seconds: after how long Redis gives a message that nobody acknowledged to another worker.
+        pages: the number of messages in flight; each lane has at most one.
+        page_seconds: the longest duration of a page.
+        redelivery_seconds: after how long Redis redelivers an unacknowledged message.
 
     Raises:
-        UsageError: with the arithmetic.
+        UsageError: the text contains the calculation.
     """
     waiting = rate.interval * pages
     if waiting == 0 or waiting + page_seconds <= redelivery_seconds:
@@ -138,7 +144,7 @@ def refuse_aging(rate: Rate, *, pages: int, page_seconds: float, redelivery_seco
 
 
 def _per_hour(per_second: float) -> str:
-    """A rate that is no lower, in words that `Rate.parse` reads."""
+    """Return a rate that is no lower, in the notation of `Rate.parse`."""
     hundredths = int(per_second * 360_000) + 1
     return f"{hundredths / 100:.2f}/h"
 

@@ -1,4 +1,4 @@
-"""How Redis is connected to, and how its scripts are called."""
+"""Connections to Redis, and calls of its scripts."""
 
 import secrets
 import socket
@@ -19,12 +19,12 @@ from backfill_tasks import redis_address
 from backfill_tasks.errors import UnreachableError
 from backfill_tasks.settings import masked
 
-#: How long a socket may be silent before the kernel gives the connection up. Packets that vanish (a firewall that has
-#: forgotten the connection, a host that lost its power) never end it: TCP_USER_TIMEOUT, in ms, is for data on its way,
-#: the probes after TCP_KEEPIDLE seconds are for a socket that only listens. Not every system has all four.
+#: How long a socket may be silent before the kernel closes the connection. A connection whose packets vanish (a
+#: firewall that forgot it, a host that lost power) would never end by itself: TCP_USER_TIMEOUT, in ms, covers data in
+#: flight, the probes after TCP_KEEPIDLE seconds cover a socket that only listens. Not every system has all four.
 _KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 
-#: The options of every TCP connection to Redis, the broker's and the cursors'. Times in seconds.
+#: The options of every TCP connection to Redis, for both the broker and the cursors. Times are in seconds.
 SOCKETS: Mapping[str, Any] = MappingProxyType(
     {
         "socket_timeout": 5,
@@ -38,16 +38,16 @@ SOCKETS: Mapping[str, Any] = MappingProxyType(
 
 
 def connect(url: str, *, patience: int = 10, timeout: float = 5) -> Redis:
-    """A client that rides out a Redis that is away for a moment: `patience` tries with growing waits of up to 5 s.
+    """Return a client that survives brief outages of Redis: up to `patience` retries, with a backoff of up to 5 s.
 
-    Each try takes `timeout` seconds at most.
+    Each attempt takes at most `timeout` seconds.
     """
-    # A Unix socket has no far end that can vanish, and no such options.
+    # A Unix socket has no remote end that can vanish, and no such options.
     sockets = {} if url.startswith("unix:") else SOCKETS
     return Redis(
         **redis_address.parse(url).client_arguments,
         decode_responses=True,
-        # An id of a database without an encoding can have bytes that aren't UTF-8 (engine/encoding.py).
+        # Ids of a database without an encoding can contain bytes that aren't UTF-8 (engine/encoding.py).
         encoding_errors="surrogateescape",
         **{**sockets, "socket_timeout": timeout, "socket_connect_timeout": timeout},
         retry=Retry(ExponentialBackoff(cap=5, base=0.1), patience),
@@ -57,7 +57,7 @@ def connect(url: str, *, patience: int = 10, timeout: float = 5) -> Redis:
 
 @contextmanager
 def reachable(url: str) -> Iterator[None]:
-    """Turn a failed call into one line that says where and why.
+    """Turn a failed call into a one-line error that says where and why.
 
     Raises:
         UnreachableError: Redis did not answer, or refused the login.
@@ -70,25 +70,25 @@ def reachable(url: str) -> Iterator[None]:
 
 
 def _without_secrets(said: str, url: str) -> str:
-    """Mask the host in an error's text where it may be a password: see `masked`."""
+    """Mask the host in an error's text if it may be a password: see `masked`."""
     host = redis_address.parse(url).host
     return said if host is None or host in masked(url).lower() else said.replace(host, "***")
 
 
 def new_token() -> str:
-    """Return a token for one call of a script.
+    """Return a token for one call of a script, which makes the call idempotent.
 
-    A client whose connection broke before the reply came sends the call again, token and all: by the token the script
-    knows that it has carried the call out already.
+    A client that loses the connection before the reply resends the call with the same token; by the token, the script
+    recognizes a call it has already executed.
     """
     return secrets.token_hex(8)
 
 
 def is_wrong_type(error: ResponseError) -> bool:
-    """Whether a call failed because a key holds something of another type, alone or in a pipeline."""
+    """Return whether a call failed because a key has another type, alone or in a pipeline."""
     return "WRONGTYPE" in str(error)
 
 
 def lua(name: str) -> str:
-    """The text of one of the engine's Lua scripts."""
+    """Return the source of one of the engine's Lua scripts."""
     return files("backfill_tasks.engine").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")

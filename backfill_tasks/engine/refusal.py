@@ -1,33 +1,33 @@
-"""What may be told of a database error: everything but the values of rows.
+"""What may be reported of a database error: everything except the values of rows.
 
 PostgreSQL repeats values in messages ("invalid input syntax for type integer: …") and in details ("Key (email)=(…)
-already exists"), and the host's own functions write what they like. A value may be an e-mail address, and a reason goes
-to the ledger, the logs, Flower and reports. So only the kind of error and the names of schema objects are told. The
-server's own words are told where they can't repeat a value.
+already exists"), and the host's own functions write arbitrary texts. A value may be an e-mail address, and a reason is
+stored in the ledger and shown in logs, Flower and reports. So only the kind of error and the names of schema objects
+are reported, and the server's own words only if they can't repeat a value.
 
-Weakness: names of constraints, tables, columns and functions are taken for harmless.
+Weakness: the names of constraints, tables, columns and functions are assumed to be harmless.
 """
 
 import re
 from dataclasses import dataclass
 
-#: Constraints: the messages of these name no value, their details do.
+#: Constraint violations: their messages repeat no value, their details do.
 _INTEGRITY_CLASS = "23"
 
 #: Damaged rows and indexes: the messages name blocks and files.
 _DAMAGE = frozenset({"XX001", "XX002"})
 
-#: Procedural languages' sources begin so: pl_exec.c, plperl.c, plpy_elog.c, pltcl.c.
+#: The prefix of procedural languages' source files: pl_exec.c, plperl.c, plpy_elog.c, pltcl.c.
 _LANGUAGES = "pl"
 _PLPGSQL = "pl_exec.c"
 
-#: A function's signature, as the first line of PL/pgSQL's context has it, in whatever language that is.
+#: A function's signature, as in the first line of PL/pgSQL's context, in any message language.
 _SIGNATURE = re.compile(r'[\w."$]+\([^()]*\)')
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error without the values of rows. `function`: of the host's, which raised it."""
+    """An error without values of rows. `function`: the host's function that raised it."""
 
     name: str
     sqlstate: str | None = None
@@ -38,21 +38,21 @@ class Refusal:
 
     @property
     def summary(self) -> str:
-        """One line: the kind of error, its place, the SQLSTATE."""
+        """One line: the kind of error, its place, and the SQLSTATE."""
         names = {"constraint": self.constraint, "table": self.table, "column": self.column}
         place = ", ".join(f'{what} "{name}"' for what, name in names.items() if name)
         return f"{self.name}{f': {place}' if place else ''}{f' ({self.sqlstate})' if self.sqlstate else ''}"
 
 
 def refusal(error: BaseException | None) -> Refusal:
-    """Return what may be kept of a driver's error."""
+    """Return the part of a driver's error that may be kept."""
     function = _function(error)
     if function:
         name = f"the host's function {function} raised an error"
     elif _is_the_hosts(error):
         name = "the host's own code raised an error"
     else:
-        # psycopg's classes have the names of PostgreSQL's appendix A: CheckViolation, NumericValueOutOfRange.
+        # psycopg's classes have the names from PostgreSQL's Appendix A: CheckViolation, NumericValueOutOfRange.
         name = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__).lower()
     return Refusal(
         name=name,
@@ -65,7 +65,7 @@ def refusal(error: BaseException | None) -> Refusal:
 
 
 def repeats_no_value(error: BaseException | None, *, of_an_item: bool) -> bool:
-    """Whether the server's own words can be told. `of_an_item`: an item of the page causes the error."""
+    """Return whether the server's own words may be reported. `of_an_item`: an item of the page causes the error."""
     if _is_the_hosts(error):
         return False
     code = getattr(error, "sqlstate", None) or ""
@@ -77,13 +77,13 @@ def repeats_no_value(error: BaseException | None, *, of_an_item: bool) -> bool:
 
 
 def own_words(error: BaseException | None) -> str:
-    """Return the server's message and its detail on one line. They may repeat values: only for an operator who asks."""
+    """Return the server's message and detail on one line. They may repeat values: only for an operator who asks."""
     said = [_told(error, "message_primary") or str(error), _told(error, "message_detail") or ""]
     return " · ".join(" ".join(each.split()) for each in said if each.strip()) or "no message"
 
 
 def _is_the_hosts(error: BaseException | None) -> bool:
-    """Whether a function of the host's wrote the message, or the statement that it complains of."""
+    """Return whether a function of the host wrote the message, or the statement that failed."""
     return (_told(error, "source_file") or "").startswith(_LANGUAGES) or _told(error, "internal_query") is not None
 
 

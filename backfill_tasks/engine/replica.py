@@ -1,4 +1,4 @@
-"""A standby to verify on: whether it follows this database's server, and has replayed all that a run wrote."""
+"""Verification on a standby: whether it follows this database's server and has replayed all that a run wrote."""
 
 import time
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from backfill_tasks.engine.database import begin_read_only, load_sql, statement
 from backfill_tasks.engine.model import Run
 from backfill_tasks.errors import StandbyError, UnverifiedError
 
-#: How often the standby is asked how far it is, in seconds.
+#: How often the standby's position is polled, in seconds.
 _PAUSE_SECONDS = 0.2
 
-#: How much longer than it should take a busy primary may take to flush its commits, in seconds.
+#: The extra time granted to a busy primary to flush its commits, in seconds.
 _GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Server:
-    """The server that a verification reads.
+    """The server that a verification reads from.
 
     Attributes:
         name: `primary`, or the standby's address.
-        replayed: the standby's position in the WAL before the verification, as pg_lsn; None: the primary itself.
-        related: whether it is known that the standby follows the primary's server: a role may lack the right to ask.
+        replayed: the standby's WAL position before the verification, as pg_lsn; None for the primary.
+        related: whether the standby is known to follow the primary's server: a role may lack the right to ask.
     """
 
     name: str = "primary"
@@ -42,7 +42,10 @@ class Server:
 
 @dataclass(frozen=True)
 class _Position:
-    """Where a server is in the WAL: see sql/wal_position.sql. `system`: its identifier; None: this role may not ask."""
+    """A server's WAL position; see sql/wal_position.sql.
+
+    `system`: its system identifier; None: this role may not ask.
+    """
 
     standby: bool
     bytes: int
@@ -52,16 +55,16 @@ class _Position:
 
     @property
     def lsn(self) -> str:
-        """The position as PostgreSQL writes it."""
+        """The position in PostgreSQL's notation."""
         return f"{self.bytes >> 32:X}/{self.bytes & 0xFFFFFFFF:X}"
 
 
 @dataclass(frozen=True)
 class Replica:
-    """A standby at `address`, as `engine` reaches it, and the primary whose runs it verifies.
+    """A standby at `address`, reached by `engine`, and the primary whose runs it verifies.
 
-    A physical standby replays what the primary wrote in the order in which it was written. So once it has reached the
-    position at which the primary was when a run was read there, it has every row that the run had changed by then.
+    A physical standby replays the primary's WAL in order. Once it has reached the position the primary had when a run
+    was read there, it has every row that the run had changed by then.
     """
 
     engine: Engine
@@ -70,14 +73,14 @@ class Replica:
     statement_ms: int
 
     def catch_up(self, run: Run, *, seconds: float) -> tuple[Server, Run]:
-        """Wait until the standby has all that a run wrote; return what is read there, and the run as it is there.
+        """Wait until the standby has all that a run wrote; return the server, and the run as recorded there.
 
         Args:
-            run: as the primary's ledger has it.
+            run: as recorded in the primary's ledger.
             seconds: how long to wait.
 
         Raises:
-            StandbyError: it is no standby of this database.
+            StandbyError: it is not a standby of this database.
             UnverifiedError: it has not replayed all that the run wrote in that time.
         """
         written = self._written()
@@ -93,7 +96,7 @@ class Replica:
                     raise UnverifiedError(self._lag(connection, run, needed - replayed.bytes))
             time.sleep(_PAUSE_SECONDS)
             if time.monotonic() > began + written.flush_seconds + _GRACE_SECONDS:
-                needed = min(needed, self._written().flushed)  # the rest is no commit's
+                needed = min(needed, self._written().flushed)  # WAL beyond it belongs to no commit
 
     def _written(self) -> _Position:
         with self.primary.begin() as connection:

@@ -1,4 +1,4 @@
-"""A run's life: started, resumed, paused, cancelled, watched over. Every change of state is one of these functions."""
+"""The commands on a run (start, resume, tune, pause, cancel), and the watchdog's check of all running runs."""
 
 import logging
 import secrets
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def new_id() -> RunId:
-    """A run's id: short, in the order of time, and unlike any other."""
+    """Return a new run id: short, sortable by start time, and unique."""
     return RunId(f"{datetime.now(UTC):%y%m%d-%H%M%S}-{secrets.token_hex(2)}")
 
 
 def cut(engine: Engine, backfill: Backfill, parameters: Parameters, *, smallest: int) -> tuple[Lane, ...]:
-    """Cut what a run is to walk into its lanes; none if there is nothing. Reads only."""
+    """Split the range of a run into its lanes, read-only; empty if there is nothing to walk."""
     with engine.begin() as connection:
         connection.exec_driver_sql("SET TRANSACTION READ ONLY; SET LOCAL row_security = off")
         uppers = backfill.split(
@@ -38,7 +38,7 @@ def cut(engine: Engine, backfill: Backfill, parameters: Parameters, *, smallest:
 
 
 def lanes_of(stretches: Iterable[Bounds]) -> tuple[Lane, ...]:
-    """New lanes, one for each stretch."""
+    """Return one new lane for each stretch."""
     now = datetime.now(UTC)
     return tuple(
         Lane(number, bounds, None, 0, 1, "running", None, {}, now) for number, bounds in enumerate(stretches, start=1)
@@ -54,14 +54,14 @@ class Runs:
     backfills: Mapping[str, Backfill]
 
     def start(self, new: ledger.NewRun, *, force: bool = False) -> RunId:
-        """Write a run to the ledger, place its live cursors, send the first page of every lane.
+        """Write a run to the ledger, place its live cursors, and send the first page of every lane.
 
-        Of a single batch only the first lane's: the others are there for whoever resumes it. Of two that are started
-        at the same moment, the second finds the first. From the moment that a page is sent, the workers have the run:
-        no fault of the database's after it is an error of the start.
+        For a single batch, only the first lane's page is sent; a resume walks the others. Concurrent starts are
+        serialized, so the second one sees the first. Once a page is sent, the start no longer uses the database, so a
+        database error can't fail a start that the workers have taken over.
 
         Raises:
-            UsageError: an unfinished run walks items of it too, and it is not to be started by force.
+            UsageError: an unfinished run overlaps this one, and the start isn't forced.
         """
         with self.engine.begin() as connection:
             ledger.hold_starts(connection)
@@ -79,15 +79,15 @@ class Runs:
         return new.id
 
     def resume(self, run: RunId, *, single_batch: bool = False) -> list[int]:
-        """Resume a run from where the ledger has it; return the lanes whose cursor Redis had lost.
+        """Resume a run from its position in the ledger; return the lanes whose cursor Redis had lost.
 
-        A lane without a page had none to lose: a single batch doesn't place the lanes whose turn hasn't come.
+        A lane without a page had no cursor to lose: a single batch doesn't place cursors of lanes it hasn't reached.
 
-        Safe whatever became of its tasks: those that are still on their way are of an older generation and do nothing.
-        A run that is running is reseeded, too.
+        Safe whatever happened to the run's tasks: those still in flight have an older generation and are no-ops. A
+        running run is reseeded, too.
 
         Raises:
-            UsageError: the run is complete or cancelled, or there is none.
+            UsageError: the run is complete or cancelled, or doesn't exist.
         """
         before = self.read(run)
         states.require(run, before.state, "resume")
@@ -104,10 +104,10 @@ class Runs:
         return lost
 
     def tune(self, run: RunId, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Change what may be changed of a run's parameters; return what was changed, by name: old and new.
+        """Change a run's tunable parameters; return the old and new value of each changed one by name.
 
         Raises:
-            UsageError: there is no such run, it has ended, or one of its own parameters is at odds with a change.
+            UsageError: there is no such run, it has ended, or a change contradicts one of the backfill's own options.
         """
         parameters = self.read(run).parameters
         contradicted = [
@@ -122,29 +122,29 @@ class Runs:
             return ledger.tune(connection, run, changes)
 
     def note_all(self, name: str, detail: Mapping[str, Any], *, who: str | None = None) -> None:
-        """Note something that is no single run's as an event of every run that is running, if there is a ledger.
+        """Record an event in every running run, if there is a ledger: for changes that concern no single run.
 
-        It was done by the user and host of this process, unless `who` names another.
+        The event names the user and host of this process, unless `who` names another.
         """
         with self.engine.begin() as connection:
             for run in ledger.running(connection) if schema.version(connection) else ():
                 ledger.note(connection, run, name, detail, who=who or ledger.who())
 
     def pause(self, run: RunId, reason: str) -> bool:
-        """Let every lane stop after the page that it is at; False if the run is paused already.
+        """Stop every lane after its current page; return False if the run is paused already.
 
         Raises:
-            UsageError: the run has failed, is complete or cancelled, or there is none.
+            UsageError: the run has failed, is complete or cancelled, or doesn't exist.
         """
         with self.engine.begin() as connection:
             _require(connection, run, "pause")
             return ledger.move_run(connection, run, "paused", by="operator", reason=reason)
 
     def cancel(self, run: RunId) -> bool:
-        """End a run for good, after the pages that are at work; False if it is cancelled already.
+        """End a run for good, once the pages in flight finish; return False if it is cancelled already.
 
         Raises:
-            UsageError: the run is complete, or there is none.
+            UsageError: the run is complete, or doesn't exist.
         """
         with self.engine.begin() as connection:
             _require(connection, run, "cancel")
@@ -154,10 +154,10 @@ class Runs:
         return cancelled
 
     def read(self, run: RunId) -> Run:
-        """A run as the ledger has it.
+        """Return a run as recorded in the ledger.
 
         Raises:
-            UsageError: there is none with this id.
+            UsageError: there is no run with this id.
         """
         with self.engine.begin() as connection:
             found = ledger.read_run(connection, run)
@@ -166,19 +166,19 @@ class Runs:
         return found
 
     def lost(self, *, stalled_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StalledLane]:
-        """The lanes that stand still though nothing holds them back; looks only. The arguments are watch_over's."""
+        """Return the lanes that have lost their message, read-only. See `watch_over` for the arguments."""
         with self.engine.begin() as connection:
             candidates = ledger.stalled(connection, stalled_seconds)
         on_their_way = held() if candidates else ()
         return [lane for lane in candidates if lane.awaited.task_id not in on_their_way]
 
     def watch_over(self, *, stalled_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StalledLane]:
-        """Seed the lanes anew that stand still though nothing holds them back; answers them.
+        """End runs with nothing left to walk, reseed lanes that have lost their message, and return those lanes.
 
         Args:
-            stalled_seconds: how long a lane may stand before it is looked at.
-            held: asks which messages, by task id, wait in the queue or are in the hands of a living worker. Only asked
-                when a lane stands.
+            stalled_seconds: how long a lane may be still before it is checked.
+            held: returns the task ids of the messages that wait in the queue or are owned by a living worker. Called
+                only if a lane is still.
         """
         with self.engine.begin() as connection:
             unended = ledger.unended(connection)
@@ -192,7 +192,7 @@ class Runs:
 
 
 def _require(connection: Connection, run: RunId, command: Command) -> None:
-    """Lock a run and raise UsageError unless it exists and its state allows a command."""
+    """Lock a run and raise UsageError unless it exists and its state allows the command."""
     state = ledger.hold_run(connection, run)
     if state is None:
         raise _unknown(run)

@@ -1,4 +1,4 @@
-"""The ledger's schema: versioned migrations, applied once each and in order, or printed for a DBA."""
+"""The ledger's schema: versioned migrations, each applied once and in order, or printed for a DBA."""
 
 from importlib.resources import files
 from textwrap import indent
@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS backfill.migration (
 );
 """
 
-#: A version as a script that may be run again: what is there already is left alone.
+#: One version as an idempotent script: it skips what has been applied already.
 _ONCE = """
 -- version {version}
 DO $migration$
@@ -29,10 +29,10 @@ END
 $migration$;
 """
 
-#: What a run does with the ledger's tables.
+#: The rights on the ledger's tables that a run needs.
 _GRANT = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill"
 
-#: Whether there is a ledger, this role may read its version, and of which of its tables it does not see all rows.
+#: Whether there is a ledger, whether this role may read its version, and which of its tables hide rows from it.
 _READABLE = """
 SELECT
   quote_ident(current_user) AS role,
@@ -46,7 +46,7 @@ JOIN pg_class ON pg_class.relnamespace = pg_namespace.oid
 WHERE nspname = 'backfill' AND relname = 'migration'
 """
 
-#: What the role of the workers and of the command needs, for a DBA who creates the ledger as another role.
+#: The rights that the role of the workers and commands needs, for a DBA who creates the ledger as another role.
 _GRANTS = f"""
 -- The role that the backfill connects as needs this, if it is not the one that runs this script:
 --   GRANT USAGE ON SCHEMA backfill TO the_role;
@@ -55,30 +55,30 @@ _GRANTS = f"""
 --   ALTER ROLE the_role BYPASSRLS;
 """
 
-#: Two processes that migrate at once take turns on this advisory lock of their transactions ("backfill" in ASCII).
+#: Serializes concurrent migrations: the key of a transaction-level advisory lock ("backfill" in ASCII).
 _LOCK = 0x6261636B66696C6C
 
 
 def migrations() -> dict[int, str]:
-    """Every migration's SQL by version, in order."""
+    """Return every migration's SQL by version, in order."""
     folder = files("backfill_tasks.engine").joinpath("migrations")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return {int(name.split("_")[0]): folder.joinpath(name).read_text(encoding="utf-8") for name in names}
 
 
 def latest() -> int:
-    """The ledger's version that this package knows."""
+    """Return the latest version of the ledger that this package knows."""
     return max(migrations())
 
 
 def as_sql() -> str:
-    """All migrations as one script for psql, to be run by somebody who may, as often as they like."""
+    """Return all migrations as one idempotent psql script, for a role that may create the ledger."""
     versions = [_ONCE.format(version=number, sql=indent(sql, "    ")) for number, sql in migrations().items()]
     return "".join(["BEGIN;\n", _FRAME, *versions, _GRANTS, "COMMIT;\n"])
 
 
 def version(connection: Connection) -> int:
-    """The version of the database's ledger; 0 where there is none.
+    """Return the version of the database's ledger; 0 if there is none.
 
     Raises:
         LedgerError: this role may not read it, or row-level security hides rows of it.
@@ -100,10 +100,10 @@ def version(connection: Connection) -> int:
 
 
 def migrate(connection: Connection) -> list[int]:
-    """Bring the ledger to the latest version; answers the versions that were applied, none if it was there.
+    """Migrate the ledger to the latest version; return the versions that were applied, if any.
 
     Raises:
-        LedgerError: this role may not, or the ledger is newer than this package.
+        LedgerError: this role lacks the rights, or the ledger is newer than this package.
     """
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     found = version(connection)
@@ -127,7 +127,7 @@ def migrate(connection: Connection) -> list[int]:
 
 
 def refuse_newer(found: int) -> None:
-    """Raise LedgerError if a ledger's version is one that this package does not know yet."""
+    """Raise LedgerError if the ledger's version is newer than this package knows."""
     if found > latest():
         raise LedgerError(
             f"the ledger is at version {found}, this backfill knows version {latest()}: install the newer backfill"
@@ -135,7 +135,7 @@ def refuse_newer(found: int) -> None:
 
 
 def require_rights(connection: Connection) -> None:
-    """Raise LedgerError unless this role may do with the ledger's tables what a run does, before it does any of it."""
+    """Raise LedgerError unless this role has all rights on the ledger's tables that a run needs."""
     lacking = connection.execute(statement(load_sql("backfill_tasks.engine", "sql/lacking_rights.sql"))).one()
     if lacking.tables is not None:
         raise LedgerError(
@@ -144,7 +144,7 @@ def require_rights(connection: Connection) -> None:
 
 
 def require(connection: Connection) -> None:
-    """Raise LedgerError unless the ledger is there and is of the version that this package knows."""
+    """Raise LedgerError unless the ledger exists and has the version that this package knows."""
     found = version(connection)
     refuse_newer(found)
     if found < latest():

@@ -43,7 +43,7 @@ RUN: tuple[Transition[RunState], ...] = (
     Transition("running", "failed", "finisher", "failed"),
     Transition("running", "complete", "finisher", "complete"),
     Transition("running", "cancelled", "operator", "cancelled"),
-    Transition("running", "running", "operator", "resumed"),  # after Redis lost data, instead of waiting for the watchdog
+    Transition("running", "running", "operator", "resumed"),  # reseeds at once after Redis lost data
     Transition("paused", "running", "operator", "resumed"),
     Transition("paused", "cancelled", "operator", "cancelled"),
     Transition("failed", "running", "operator", "resumed"),

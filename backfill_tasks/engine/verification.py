@@ -1,4 +1,4 @@
-"""The verification: what the ledger says of a run, held against itself and against the database."""
+"""Verification: check what the ledger claims about a run against itself and against the database."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,30 +18,30 @@ from backfill_tasks.errors import UnverifiedError
 
 T = TypeVar("T")
 
-#: How long a statement that reads whole tables may take, in milliseconds. Finite: the client waits for an answer only
-#: slightly longer than the server's time-out, and no time-out (0) would let it give up after seconds.
+#: The statement time-out for reads of whole tables, in milliseconds. It is finite because the client's deadline is the
+#: server's time-out plus a few seconds: without a time-out (0) the client would give up after those seconds.
 _FULL_STATEMENT_MS = 86_400_000
 
-#: How often a standby may cancel the same read before the verification gives up.
+#: How many times a read is attempted if a standby cancels it.
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What the database says of a run.
+    """The result of verifying a run.
 
     Attributes:
-        missing: ids that the run has passed, that should have a result and have none, and are not in quarantine.
-        arrived: how many became eligible only after the run began, and are not its own.
-        quarantined: how many are in quarantine.
-        found: for each class that leaves a trace: what the ledger counts, and what is there now. Less may be there:
-            the host deletes and changes rows. More may not.
-        contradictions: what the ledger says that can't be true, in words.
-        looked_at: how many rows were looked at.
-        unresolved: ids whose job has ended without a result, by the backfill's names, and are not in quarantine.
-        waiting: how many still wait for the host.
-        left_alone: ids of `missing` that another run would leave as they are.
-        hidden: ids of `missing` that whole tables show and indexes don't: another run wouldn't see them either.
+        missing: ids the run has passed that should have a result, have none, and are not in quarantine.
+        arrived: the number of items that became eligible after the run started and don't belong to it.
+        quarantined: the number of items in quarantine.
+        found: for each class that leaves a trace: the ledger's count, and the number of rows there now. There may be
+            fewer rows, because the host deletes and changes them, but never more.
+        contradictions: claims of the ledger that can't be true, in words.
+        looked_at: the number of rows examined.
+        unresolved: ids whose job ended without a result, by the backfill's names, that are not in quarantine.
+        waiting: the number of items whose jobs still wait for the host.
+        left_alone: ids in `missing` that another run would leave as they are.
+        hidden: ids in `missing` that show up in whole tables but not in indexes: another run wouldn't see them either.
     """
 
     missing: tuple[str, ...]
@@ -57,22 +57,22 @@ class Verification:
 
     @property
     def wrong(self) -> bool:
-        """Something is missing, or a count is contradicted."""
+        """Whether an item is missing or a count is contradicted."""
         return bool(self.missing or self.contradictions)
 
     @property
     def clean(self) -> bool:
-        """Rows were looked at, and nothing is wrong, in quarantine, or without a result though its job has ended."""
+        """Whether rows were examined and none is wrong, in quarantine, or without a result although its job ended."""
         unresolved = any(self.unresolved.values())
         return bool(self.looked_at) and not (self.wrong or self.quarantined or unresolved)
 
 
 @dataclass(frozen=True)
 class Verifier:
-    """Verifies runs, in short read-only transactions of up to `statement_ms` milliseconds a statement.
+    """Verifies runs in short read-only transactions, with a time-out of `statement_ms` milliseconds per statement.
 
-    `full`: look for missing items and count rows again by sequential scans, in long statements, so that a damaged index
-    hides none.
+    `full`: find missing items and recount rows by sequential scans, in long statements, so a damaged index can't hide a
+    row.
     """
 
     engine: Engine
@@ -81,11 +81,11 @@ class Verifier:
     full: bool = False
 
     def verify(self, run: Run) -> Verification:
-        """Hold a run against the database: what it passed, lane by lane, and what its pages say that they did.
+        """Verify a run: what it has passed, lane by lane, and what its pages claim to have done.
 
         Raises:
-            HostError: this role can't see all of the host's rows.
-            UnverifiedError: a standby cancelled the same read again and again.
+            HostError: this role can't see all rows of the host.
+            UnverifiedError: a standby cancelled the same read repeatedly.
         """
         self._read(lambda connection: self.backfill.check_host(connection, apply=False))
         said = self._read(lambda connection: _Ledger.read(connection, run), whole=self.full, one_moment=True)
@@ -112,12 +112,12 @@ class Verifier:
         )
 
     def _hidden(self, run: Run, missing: Sequence[str]) -> tuple[str, ...]:
-        """Return those of these items that the indexes don't show to be missing."""
+        """Return those of these items that the indexes don't show as missing."""
         seen = {item for stretch in self._look_by_index(run) for item in stretch.missing} if missing else ()
         return tuple(item for item in missing if item not in seen)
 
     def _look(self, run: Run) -> list[Stretch]:
-        """Look at what every lane has passed."""
+        """Examine the range each lane has passed."""
         return self._look_fully(run) if self.full else self._look_by_index(run)
 
     def _look_by_index(self, run: Run) -> list[Stretch]:
@@ -133,7 +133,7 @@ class Verifier:
         return found
 
     def _look_fully(self, run: Run) -> list[Stretch]:
-        """Look at all of it in one statement, by sequential scans; that may take up to a day."""
+        """Examine all ranges in one statement, by sequential scans, which may take up to a day."""
         context = PageContext(self.backfill.with_defaults(run.parameters.options), run.started_at)
         passed = _passed(run)
         if not passed:
@@ -141,18 +141,18 @@ class Verifier:
         return [self._read(lambda connection: self.backfill.verify_full(connection, passed, context), whole=True)]
 
     def _recount(self, claims: Sequence[PageClaim]) -> Sequence[dict[str, int]]:
-        """Count what these pages have left behind."""
+        """Count the traces of these pages in the database."""
         if self.full:
             return self._read(lambda connection: self.backfill.recount_full(connection, claims), whole=True)
         return [self._read(partial(self.backfill.recount, claim=claim)) for claim in claims]
 
     def _read(self, ask: Callable[[Connection], T], *, whole: bool = False, one_moment: bool = False) -> T:
-        """Ask in a read-only transaction, and again where a standby cancels it.
+        """Read in a read-only transaction, and retry if a standby cancels it.
 
         Args:
-            ask: what to ask.
+            ask: the read.
             whole: it reads whole tables instead of indexes, however long that takes.
-            one_moment: all its statements see the database as it was at one moment.
+            one_moment: all its statements share one snapshot.
         """
         for _ in range(_ATTEMPTS):
             try:
@@ -175,7 +175,7 @@ class Verifier:
 
 @dataclass(frozen=True)
 class _Ledger:
-    """What the ledger says of a run, all of it as of one moment: pages may be done and items retried meanwhile."""
+    """The ledger's record of a run, from one snapshot: pages and retries may continue during the verification."""
 
     run: Run
     claims: Sequence[PageClaim]
@@ -195,14 +195,14 @@ def _passed(run: Run) -> list[Bounds]:
 
 
 def _others(stretches: Iterable[Iterable[str]], quarantined: Collection[str]) -> tuple[str, ...]:
-    """The ids of all stretches that are not in quarantine."""
+    """Return the ids of all stretches that are not in quarantine."""
     return tuple(item for items in stretches for item in items if item not in quarantined)
 
 
 def _found(recounted: Sequence[tuple[PageClaim, dict[str, int]]]) -> dict[str, tuple[int, int]]:
-    """For each class: what the pages count, and what of it is there now.
+    """Return for each class the pages' count and the number of these rows there now.
 
-    Rows beyond a page's count are those of pages beside it, or else a false claim.
+    Rows in excess of a page's count belong to pages with the same time, or prove a false claim.
     """
     counted: Counter[str] = Counter()
     there: Counter[str] = Counter()
@@ -223,7 +223,7 @@ def _false_claims(recounted: Sequence[tuple[PageClaim, dict[str, int]]]) -> Iter
 
 
 def _contradictions(run: Run, claims: Sequence[PageClaim], classes: Iterable[str], quarantined: int) -> Iterator[str]:
-    """Where pages, lanes and quarantine do not say the same."""
+    """Yield the contradictions between pages, lanes and quarantine."""
     for lane in run.lanes:
         pages = [claim for claim in claims if claim.lane == lane.number]
         totals: Counter[str] = Counter()
