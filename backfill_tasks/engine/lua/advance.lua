@@ -1,9 +1,10 @@
--- Move a lane's cursor past a committed page, and note which page was sent last: compare-and-set on generation and page.
--- 1: moved; 0: another chain, or a later page, was here. A lane that Redis has lost is written anew: the caller has just
--- committed this very page to the ledger.
--- KEYS[1] the lane's hash · ARGV[1] generation · ARGV[2] page · ARGV[3] cursor · ARGV[4] the page that was sent last
--- ARGV[5] seconds after which a hash that nobody touches is dropped
--- ARGV[6] the call's token: a client that has lost the reply asks again with the same, and gets the same answer
+-- Move a lane's cursor past a committed page and record the last page that was sent: compare-and-set on generation and
+-- page.
+-- Returns 1 if it was moved, 0 if a newer chain or a later page was first. A lane that Redis has lost is written anew:
+-- the caller has just committed this page to the ledger.
+-- KEYS[1] the lane's hash · ARGV[1] generation · ARGV[2] page · ARGV[3] cursor · ARGV[4] the last page that was sent
+-- ARGV[5] seconds after which an untouched hash expires
+-- ARGV[6] the call's token: a client that lost the reply repeats the call with the same token and gets the same answer
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then
   redis.call('DEL', KEYS[1])
 end

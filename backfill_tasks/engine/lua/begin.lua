@@ -1,5 +1,6 @@
--- A page starts, its lane locked in the ledger. Answers how often it has started without finishing, this time included.
--- KEYS[1] the lane's hash · ARGV[1] page · ARGV[2] seconds after which a hash that nobody touches is dropped
+-- Count the start of a page whose lane is locked in the ledger.
+-- Returns how often the page has started without finishing, this time included.
+-- KEYS[1] the lane's hash · ARGV[1] page · ARGV[2] seconds after which an untouched hash expires
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then
   redis.call('DEL', KEYS[1])
 end

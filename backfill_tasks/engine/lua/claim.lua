@@ -1,7 +1,7 @@
--- Claim the right to send a page whose predecessor was committed and not followed. 1: claimed; 0: it was sent, or claimed
--- by another, or a newer chain has the lane.
--- KEYS[1] the lane's hash · ARGV[1] generation · ARGV[2] page · ARGV[3] seconds after which a hash that nobody touches is dropped
--- ARGV[4] the call's token: a client that has lost the reply asks again with the same, and gets the same answer
+-- Claim the right to send a page whose predecessor is committed but whose own message was not sent.
+-- Returns 1 if claimed, 0 if it was sent, another process has claimed it, or a newer chain has the lane.
+-- KEYS[1] the lane's hash · ARGV[1] generation · ARGV[2] page · ARGV[3] seconds after which an untouched hash expires
+-- ARGV[4] the call's token: a client that lost the reply repeats the call with the same token and gets the same answer
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then
   redis.call('DEL', KEYS[1])
 end

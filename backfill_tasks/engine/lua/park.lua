@@ -1,7 +1,7 @@
--- Park a letter in the dead letters, and in the same step take its message from those that a worker owes an
--- acknowledgement. Safe to repeat: a retry whose first reply was lost adds nothing.
--- KEYS[1] the dead letters, newest first · KEYS[2] the hash of the messages that workers hold · KEYS[3] its index
--- ARGV[1] the letter · ARGV[2] how many are kept · ARGV[3] the message's delivery tag; empty: no worker holds it
+-- Dead-letter a message, and in the same step remove it from the unacknowledged messages. Idempotent: a retry whose
+-- first reply was lost adds nothing.
+-- KEYS[1] the dead letters, newest first · KEYS[2] the hash of the unacknowledged messages · KEYS[3] its index
+-- ARGV[1] the letter · ARGV[2] how many are kept · ARGV[3] the message's delivery tag; empty: no worker owns it
 if redis.call('TYPE', KEYS[1]).ok ~= 'list' then
   redis.call('DEL', KEYS[1])
 end

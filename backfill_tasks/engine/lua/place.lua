@@ -1,6 +1,6 @@
--- Put a lane's cursor where the ledger has it, whatever is there. How often its page has ended a worker stays counted.
--- KEYS[1] the lane's hash · ARGV[1] generation · ARGV[2] page · ARGV[3] cursor · ARGV[4] the page that was sent last
--- ARGV[5] seconds after which a hash that nobody touches is dropped
+-- Set a lane's cursor to the ledger's position, whatever is there. The crash counter is kept.
+-- KEYS[1] the lane's hash · ARGV[1] generation · ARGV[2] page · ARGV[3] cursor · ARGV[4] the last page that was sent
+-- ARGV[5] seconds after which an untouched hash expires
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then
   redis.call('DEL', KEYS[1])
 end

@@ -1,5 +1,5 @@
 -- Reset a page's crash counter.
--- KEYS[1] the lane's hash · ARGV[1] seconds after which a hash that nobody touches is dropped
+-- KEYS[1] the lane's hash · ARGV[1] seconds after which an untouched hash expires
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then
   redis.call('DEL', KEYS[1])
 end

@@ -1,7 +1,7 @@
--- Set the fleet's rate. No slot is given away: the next one lies the new interval after the last that was taken.
--- Answers the rate that held before, or false.
--- KEYS[1] the rate's hash · ARGV[1] the rate, as it was written · ARGV[2] its interval in µs (0: no limit)
--- ARGV[3] the call's token: a client that has lost the reply asks again with the same, and gets the same answer
+-- Set the fleet's rate. The next slot is one new interval after the last one taken, so no slot is granted on top.
+-- Returns the previous rate, or false if there was none.
+-- KEYS[1] the rate's hash · ARGV[1] the rate, as written · ARGV[2] its interval in µs (0: no limit)
+-- ARGV[3] the call's token: a client that lost the reply repeats the call with the same token and gets the same answer
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then
   redis.call('DEL', KEYS[1])
 end

@@ -1,5 +1,5 @@
--- The ledger: what the live cursors in Redis can be rebuilt from, and what makes a page happen once.
--- It refers to no table of the host, and no trigger or rule connects the two.
+-- The ledger: the live cursors in Redis are rebuilt from it, and its primary keys make a page happen exactly once.
+-- It references no table of the host, and no trigger or rule connects the two.
 
 CREATE TABLE backfill.run (
   id           text        PRIMARY KEY,
@@ -9,7 +9,7 @@ CREATE TABLE backfill.run (
   parameters   jsonb       NOT NULL,
   single_batch boolean     NOT NULL DEFAULT false,
   ordinal      bigint      NOT NULL DEFAULT 0,  -- items numbered so far, for backfills that number them
-  expected     bigint,                           -- items to be read, where they were counted beforehand
+  expected     bigint,                           -- items to be read, if they were counted beforehand
   started_by   text        NOT NULL,
   started_at   timestamptz NOT NULL DEFAULT date_trunc('milliseconds', now()),
   finished_at  timestamptz
@@ -20,18 +20,18 @@ CREATE TABLE backfill.lane (
   number      integer     NOT NULL,
   lower_bound text,                          -- exclusive; null: from the beginning
   upper_bound text        NOT NULL,          -- inclusive
-  cursor      text,                          -- the last id that was passed; null: none yet
-  page        integer     NOT NULL DEFAULT 0,  -- the last page that was committed
-  generation  integer     NOT NULL DEFAULT 1,  -- raised at each new seeding; tasks of an older one are no-ops
+  cursor      text,                          -- the last id passed; null: none yet
+  page        integer     NOT NULL DEFAULT 0,  -- the last committed page
+  generation  integer     NOT NULL DEFAULT 1,  -- incremented with every reseed; tasks of an older one are no-ops
   state       text        NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'failed')),
   reason      text,
   counts      jsonb       NOT NULL DEFAULT '{}',
-  moved_at    timestamptz NOT NULL DEFAULT now(),  -- last commit or seeding
-  held_until  timestamptz NOT NULL DEFAULT now(),  -- a pause between pages, or a wait before a retry, ends then
+  moved_at    timestamptz NOT NULL DEFAULT now(),  -- last commit or reseed
+  held_until  timestamptz NOT NULL DEFAULT now(),  -- the end of a pause between pages, or of a backoff
   PRIMARY KEY (run_id, number)
 );
 
--- One row a page, written in the page's own transaction: the primary key is what makes a page happen once.
+-- One row per page, written in the page's own transaction: the primary key makes a page happen exactly once.
 CREATE TABLE backfill.page (
   run_id     text             NOT NULL,
   lane       integer          NOT NULL,
@@ -40,7 +40,7 @@ CREATE TABLE backfill.page (
   lower      text,
   cursor     text             NOT NULL,
   counts     jsonb            NOT NULL,
-  at         timestamptz      NOT NULL DEFAULT now(),  -- the transaction's time: the host's rows carry the same
+  at         timestamptz      NOT NULL DEFAULT now(),  -- the transaction's time, also stored in the host's rows
   seconds    double precision NOT NULL DEFAULT extract(epoch FROM clock_timestamp() - now()),
   PRIMARY KEY (run_id, lane, number),
   FOREIGN KEY (run_id, lane) REFERENCES backfill.lane (run_id, number) ON DELETE CASCADE

@@ -1,6 +1,6 @@
--- Pace: what a run needs to be held back, steered and sized while it goes on.
+-- Pace: what a run needs to be slowed down, tuned and sized while it is in progress.
 
--- A run that began before had no bounds.
+-- Runs that started before this version had no bounds.
 UPDATE backfill.run
 SET
   parameters = parameters || '{
@@ -8,13 +8,13 @@ SET
     "cost_per_job": null
   }';
 
--- When items of the page that had been quarantined went through after all: the host's rows carry these times.
+-- When quarantined items of the page succeeded later: the host's rows carry these times.
 ALTER TABLE backfill.page ADD COLUMN retried timestamptz[] NOT NULL DEFAULT '{}';
 
--- Until when the run's items are spread: the next one falls due after it. Null: none is spread yet.
+-- The due time of the run's last spread item; the next one comes due after it. Null: none is spread yet.
 ALTER TABLE backfill.run ADD COLUMN due_at timestamptz;
 
 ALTER TABLE backfill.lane
-  ADD COLUMN size         integer,                      -- what the next page may hold; null: the run's limit
-  ADD COLUMN page_seconds double precision,             -- what the last page took
+  ADD COLUMN size         integer,                      -- the limit of the next page; null: the run's limit
+  ADD COLUMN page_seconds double precision,             -- the duration of the last page
   ADD COLUMN waits        integer NOT NULL DEFAULT 0;   -- how often the next page has been put off for pressure or pace

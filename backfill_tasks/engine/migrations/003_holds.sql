@@ -1,17 +1,17 @@
--- Holds: when pages were put off and why, for the report on a run.
+-- Holds: when and why pages were postponed, for a run's report.
 
--- A row for each kind of reason that a page was put off for. A page that waits many times for the same kind has one,
--- whose end and words move on; one that waits again after its lane was seeded anew has another.
+-- One row per page and kind of reason. A page that is postponed repeatedly for the same kind keeps its row, with a new
+-- end and reason; after a reseed it gets a new row.
 CREATE TABLE backfill.hold (
   run_id     text             NOT NULL,
   lane       integer          NOT NULL,
   page       integer          NOT NULL,
   generation integer          NOT NULL,
   kind       text             NOT NULL,                -- the indicator's name, or another short name of the reason
-  reason     text             NOT NULL,                -- in words, as it was last
-  since      timestamptz      NOT NULL DEFAULT now(),  -- when the page was first put off for it
+  reason     text             NOT NULL,                -- the latest, in words
+  since      timestamptz      NOT NULL DEFAULT now(),  -- when the page was first postponed for it
   until      timestamptz      NOT NULL,                -- when it asks again
-  seconds    double precision NOT NULL,                -- for how long it was put off for it, all times together
+  seconds    double precision NOT NULL,                -- the total postponement
   PRIMARY KEY (run_id, lane, page, generation, kind),
   FOREIGN KEY (run_id, lane) REFERENCES backfill.lane (run_id, number) ON DELETE CASCADE
 );

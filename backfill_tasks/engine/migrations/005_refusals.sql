@@ -5,8 +5,8 @@ ALTER TABLE backfill.quarantine
   ADD COLUMN table_name      text,
   ADD COLUMN column_name     text;
 
--- What is there already may repeat values, an e-mail address among them. Kept are the server's own words about a
--- constraint, and about damage.
+-- Existing errors may repeat values, such as an e-mail address. Only the server's own words about a constraint or about
+-- damage are kept.
 UPDATE backfill.quarantine SET sqlstate = substring(error FROM '\(([0-9A-Z]{5})\)$');
 UPDATE backfill.quarantine
 SET error = 'its reason was removed, as it may repeat values of the row; `backfill retry` finds it again'

@@ -1,5 +1,5 @@
--- What every page of a run says that it did. Rows of the host carry a time and no run, so a page has beside it what the
--- pages of other runs say that have a time in common with it, by the milliseconds that the host keeps.
+-- What every page of a run claims to have done. The host's rows carry a time but no run, so each page comes with the
+-- claims of other runs' pages that share one of its times, at the host's precision of milliseconds.
 WITH own AS MATERIALIZED (
   SELECT lane, number, lower, cursor, at || retried AS times, counts
   FROM backfill.page

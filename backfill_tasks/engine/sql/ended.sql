@@ -1,6 +1,6 @@
--- Of these runs, those that nothing moves any more, and why they failed (no reason: they are complete). Run after each
--- lane's own commit, so whichever lane ends last sees all the others. A single batch whose lane failed has ended too: no
--- other of its lanes may move. Lanes that row-level security hides have not ended.
+-- Which of these runs have nothing left to walk, and why they failed (no reason: they are complete). Run after each
+-- lane's own commit, so whichever lane ends last sees all the others. A single batch whose lane failed has ended, too:
+-- none of its other lanes may move. A run whose lanes row-level security hides has not ended.
 SELECT run.id, lanes.failed IS NOT NULL AS failed, lanes.reason
 FROM backfill.run
 CROSS JOIN LATERAL (

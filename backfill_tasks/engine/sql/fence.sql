@@ -1,14 +1,15 @@
--- A page's first statement: hold its lane until the page commits, and read what decides whether it may be done at all.
--- A second delivery of the page waits here, and then sees that the lane has moved.
+-- A page's first statement: lock its lane until the page commits, and read what decides whether the page may be done. A
+-- duplicate delivery of the page waits here, and then sees that the lane has moved.
 WITH limits AS MATERIALIZED (
-  -- Local to the transaction. A client that stands still with the lane in its hands is ended by the server as well.
+  -- Local to the transaction. The server also ends a session that is idle while it holds the lane's lock.
   SELECT
     set_config('lock_timeout', :lock_timeout, true),
     set_config('statement_timeout', :statement_timeout, true),
     set_config('idle_in_transaction_session_timeout', :statement_timeout, true),
-    -- No page waits for the disk, nor makes the host's commits wait behind its own. A server that crashes may forget the
-    -- last pages, but whole, their jobs and their rows in the ledger together: the lane stands then, and the watchdog
-    -- seeds it again from where the ledger has it. A run's end is committed to the disk, and all that went before it.
+    -- A page neither waits for the disk nor makes the host's commits wait behind its own. A server that crashes may
+    -- lose the last pages, but only as a whole, their jobs and their rows in the ledger together: the lane is then
+    -- stalled, and the watchdog reseeds it from the ledger's position. The end of a run is flushed to disk, with
+    -- everything before it.
     set_config('synchronous_commit', 'off', true),
     settings.*
   FROM (

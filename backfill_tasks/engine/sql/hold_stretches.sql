@@ -1,5 +1,5 @@
--- When any page of a run waited, by kind. Holds that overlap, or that are no further apart than :gap seconds, are one
--- stretch: so the rows are few however many the holds are.
+-- When any page of a run waited, by kind. Holds that overlap, or are at most :gap seconds apart, are merged into one
+-- stretch, so the result is short however many holds there are.
 WITH marked AS (
   SELECT
     kind, since, until,

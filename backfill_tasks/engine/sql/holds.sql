@@ -1,10 +1,9 @@
--- What the pages of a run were put off for: of each kind how many pages, for how long, from when to when, and what was
--- said last.
+-- The postponements of a run's pages by kind: how many pages, for how long, from when to when, and the last reason.
 SELECT kind.*, latest.reason
 FROM (
   SELECT kind, count(*) AS pages, sum(seconds) AS seconds, min(since) AS since, max(until) AS until
   FROM (
-    -- A page that waited again in a later chain is still one page.
+    -- A page that waited again in a later chain counts once.
     SELECT kind, lane, page, sum(seconds) AS seconds, min(since) AS since, max(until) AS until
     FROM backfill.hold
     WHERE run_id = :run

@@ -1,4 +1,4 @@
--- The ledger's tables with which this role may not do all that a run does.
+-- The ledger's tables on which this role lacks a right that a run needs.
 SELECT quote_ident(current_user) AS role, string_agg(quote_ident(relname), ', ' ORDER BY relname) AS tables
 FROM pg_class
 WHERE

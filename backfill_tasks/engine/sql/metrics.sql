@@ -1,5 +1,5 @@
--- The runs that are worth watching, with their lanes, a row a lane: those that an operator may still resume, and the
--- newest. However many runs the ledger has, no more are read than these; of a run, its lanes only, by their key.
+-- The runs worth watching, one row per lane: the newest runs, and those that an operator may still resume. The cost
+-- doesn't grow with the number of runs in the ledger: only these are read, and of each only its lanes, by key.
 WITH watched AS MATERIALIZED (
   (SELECT * FROM backfill.run WHERE state = ANY (:unfinished) ORDER BY started_at DESC, id DESC LIMIT :most_unfinished)
   UNION
@@ -10,7 +10,7 @@ SELECT
   now() AS seen_at,
   lane.number, lane.state, lane.page, lane.generation, lane.counts,
   lane.reason IS NOT NULL AND lane.held_until > now() AS held,
-  -- How long the lane has not moved though nothing that the ledger knows of holds it back.
+  -- How long the lane has not moved although the ledger knows of no reason to wait.
   CASE
     WHEN running.run_id IS NOT NULL AND lane.state = 'running' AND lane.number = coalesce(running.only_lane, lane.number)
       THEN greatest(0, extract(epoch FROM now() - greatest(lane.moved_at, lane.held_until)))::float8

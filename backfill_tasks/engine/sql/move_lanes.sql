@@ -1,5 +1,5 @@
--- Move lanes to a state from the states that lead there, in a run whose state allows it. Their rows are locked before
--- this statement, so that its snapshot has what was committed while the caller waited for them.
+-- Move lanes to a state from the states that lead there, if their run's state allows it. The caller has locked their
+-- rows before this statement, so its snapshot includes what was committed while the caller waited for the locks.
 UPDATE backfill.lane
 SET
   state = :new,

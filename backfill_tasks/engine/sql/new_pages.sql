@@ -1,5 +1,5 @@
--- What the pages took that lanes have done since they were last looked at: of each lane the next :most by the page
--- table's own key, so that what is read is what is new, however many pages there are.
+-- The durations of pages committed since the last poll: for each lane the next :most by the page table's key, so only
+-- new rows are read, however many pages there are.
 SELECT known.run_id, known.lane, page.number, page.seconds
 FROM unnest(CAST(:runs AS text[]), CAST(:lanes AS integer[]), CAST(:pages AS integer[])) AS known (run_id, lane, page)
 CROSS JOIN LATERAL (

@@ -1,4 +1,5 @@
--- An item goes into quarantine with the reason; one that is there and fails again keeps its page and gets the new reason.
+-- Quarantine an item with its error; an item that is already there and fails again keeps its page and gets the new
+-- error.
 INSERT INTO backfill.quarantine
   (run_id, item, lane, page, error, sqlstate, constraint_name, table_name, column_name)
 VALUES (:run, :item, :lane, :page, :error, :sqlstate, :constraint, :table, :column)

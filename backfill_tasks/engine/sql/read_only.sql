@@ -1,4 +1,4 @@
--- The settings of a transaction that reads a stretch as a page does. Read-only it is made by the caller.
+-- The settings of a transaction that reads a stretch as a page does. The caller makes the transaction read-only.
 SELECT
   set_config('statement_timeout', :limit, true),
   set_config('lock_timeout', :limit, true),

@@ -1,4 +1,4 @@
--- What every page writes to the ledger: its row, and the lane moved past it.
+-- Record a committed page: insert its row and move the lane past it.
 WITH recorded AS (
   INSERT INTO backfill.page (run_id, lane, number, generation, lower, cursor, counts, enqueued)
   VALUES (:run, :lane, :page, :generation, :lower, :cursor, CAST(:counts AS jsonb), :enqueued)

@@ -1,4 +1,5 @@
--- A quarantined item went through: it leaves the quarantine, and its page, its lane and its run count it anew.
+-- Release a quarantined item that succeeded: delete it from quarantine and correct the counts of its page, lane and
+-- run.
 WITH released AS (
   DELETE FROM backfill.quarantine WHERE run_id = :run AND item = :item
 ),

@@ -1,5 +1,5 @@
--- What the server's sessions do at this moment, and whether this role may see those of others. "Of others" are the
--- sessions of this database that are not our own. One look at pg_stat_activity for all of it: it is the dearest part.
+-- The current activity of the server's sessions, and whether this role may see those of others. "Others" are sessions
+-- of this database that aren't ours. pg_stat_activity is read only once: reading it is the most expensive part.
 WITH session AS MATERIALIZED (
   SELECT
     pid,
@@ -18,7 +18,7 @@ SELECT
   current_setting('max_connections')::int AS connections,
   count(*) FILTER (WHERE client AND state <> 'idle') AS active,
   count(*) FILTER (WHERE others AND wait_event_type = 'Lock') AS waiting,
-  -- Ten seconds are longer than a host in use is still: pages do not change their size all the time.
+  -- Ten seconds are longer than the pauses of a host in use, so the page size doesn't keep changing.
   count(*) FILTER (
     WHERE client AND others AND (state = 'active' OR state_change > clock_timestamp() - interval '10 seconds')
   ) AS others_at_work,

@@ -1,4 +1,4 @@
--- Lanes of running runs that have not moved for a while though nothing that the ledger knows of holds them back.
+-- Lanes of running runs that have not moved for a while although the ledger knows of no reason to wait.
 SELECT lane.run_id, lane.number, lane.page, lane.generation
 FROM (
 {sql/running.sql}

@@ -1,4 +1,4 @@
--- How many standbys follow this server, how far the slowest of them is behind, and whether this role may see it.
+-- The number of this server's standbys, the lag of the slowest one, and whether this role may see it.
 SELECT
   pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS may_see_all,
   quote_ident(current_user) AS role,

@@ -1,5 +1,5 @@
--- What a page whose turn it is has to know of its run: a statement of its own, so that its snapshot is younger than the
--- turn. What the lanes have counted of these classes is what the run has enqueued so far.
+-- What a page needs to know of its run once it has its turn. A separate statement, so that its snapshot is newer than
+-- the turn. The lanes' counts of these classes add up to the jobs the run has enqueued so far.
 SELECT
   run.state, run.ordinal, run.due_at,
   (

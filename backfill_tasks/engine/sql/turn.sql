@@ -1,5 +1,5 @@
--- Pages of one backfill that have to know what the others have done take turns: held until the transaction ends. Who
--- waits here holds up nobody of the host's, so the wait may be longer than one for a row of the host's.
+-- Pages of one backfill that depend on each other's results take turns: the lock is released when the transaction ends.
+-- A page that waits here blocks nothing of the host, so it may wait longer than for a row of the host.
 SELECT
   set_config('lock_timeout', :patience, true),
   pg_advisory_xact_lock(hashtextextended('backfill:' || :backfill, 0)),

@@ -1,9 +1,9 @@
--- Where this server is in the WAL, in bytes. A standby: up to where it has replayed. A primary: where all ends that is
--- visible now (position), and what of it standbys can have by now (flushed). Commits are flushed at once, or, where they
--- don't wait for the disk, within three times wal_writer_delay; WAL that belongs to no commit, much later.
+-- This server's WAL position, in bytes. On a standby: how far it has replayed. On a primary: the end of everything that
+-- is visible now (position), and how much of it standbys can have by now (flushed). Commits are flushed at once, or, if
+-- they don't wait for the disk, within three times wal_writer_delay; WAL that belongs to no commit, much later.
 --
--- At the end of a WAL page the primary names the first byte behind the next page's header (24 bytes, 40 in a segment's
--- first page), but a standby the header's own: no record ends between the two.
+-- At the end of a WAL page the primary reports the first byte after the next page's header (24 bytes, 40 in a segment's
+-- first page), but a standby the header's own position: no record ends between the two.
 SELECT
   standby,
   CASE

@@ -1,5 +1,6 @@
--- For the rest of the transaction, read tables and not indexes: what an index has lost is seen all the same. And join by
--- hash: where old statistics expect a single row, a nested loop would compare each of many with each.
+-- For the rest of the transaction, read tables instead of indexes, so that rows missing from an index are seen, too.
+-- Join by hash: with outdated statistics that expect a single row, a nested loop would compare every row of many with
+-- every other.
 SELECT
   set_config('enable_indexscan', 'off', true),
   set_config('enable_indexonlyscan', 'off', true),
