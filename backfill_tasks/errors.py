@@ -1,24 +1,24 @@
-"""Every error that an operator can meet. Its text says what is wrong and what to do, in one line."""
+"""Every error an operator can meet. Its text says what is wrong and what to do, in one line."""
 
 
 class BackfillError(Exception):
-    """What all errors of this package derive from; its text is meant for the operator as it is."""
+    """The base of all errors of this package; the text is meant for the operator as it is."""
 
 
 class ConfigurationError(BackfillError):
-    """A setting is missing or makes no sense; nothing was contacted and nothing was changed."""
+    """A setting is missing or invalid; nothing was contacted and nothing was changed."""
 
 
 class UsageError(BackfillError):
-    """The command's words contradict each other or name something that does not exist; nothing was changed."""
+    """The command's arguments contradict each other or name something that does not exist; nothing was changed."""
 
 
 class OverlapError(UsageError):
-    """An unfinished run walks items of a new run too. A run that is started by force goes beside it."""
+    """An unfinished run would walk items of the new run, too. A forced start ignores this."""
 
 
 class OptionConflictError(UsageError):
-    """A run can't have an option beside one that it has. `run`: its id; `has`, `other`: the options' names."""
+    """A run can't have an option together with one it has. `run`: its id; `has`, `other`: the options' names."""
 
     def __init__(self, run: str, has: str, other: str) -> None:
         super().__init__(f"run {run} has {has}, and {other} would say the same in another way")
@@ -28,19 +28,19 @@ class OptionConflictError(UsageError):
 
 
 class UnreachableError(BackfillError):
-    """PostgreSQL or Redis does not answer at the address that is configured."""
+    """PostgreSQL or Redis does not answer at the configured address."""
 
 
 class LedgerError(BackfillError):
-    """The ledger is missing, is of another version, or may not be used by this role."""
+    """The ledger is missing, has another version, or this role may not use it."""
 
 
 class HostError(BackfillError):
-    """The host's tables are missing, or this role may not do with them what the backfill must."""
+    """The host's tables are missing, or this role lacks a right on them that the backfill needs."""
 
 
 class SeedingError(BackfillError):
-    """A run is in the ledger, but Redis failed while its pages were sent. `run`: its id."""
+    """A run is in the ledger, but Redis failed while its pages were being sent. `run`: its id."""
 
     def __init__(self, run: str, why: str) -> None:
         super().__init__(
@@ -51,37 +51,37 @@ class SeedingError(BackfillError):
 
 
 class PluginError(UsageError, KeyError):
-    """A backfill that is asked for isn't installed, or its package can't be used.
+    """A requested backfill isn't installed, or its package can't be used.
 
-    A KeyError, so that a mapping of backfills is a mapping.
+    It is also a KeyError, so that a mapping of backfills behaves like any other mapping.
     """
 
     __str__ = UsageError.__str__
 
 
 class StandbyError(ConfigurationError):
-    """The replica of the settings is no standby of the database, or not of this one."""
+    """The configured replica is not a standby, or not one of this database."""
 
 
 class UnverifiedError(BackfillError):
-    """A standby didn't show a verification all that it had to see: it calls the run neither clean nor wrong."""
+    """A standby didn't show a verification everything it needs: the run is called neither clean nor wrong."""
 
 
 class CheckpointError(BackfillError):
-    """A checkpoint file can't be read or written, or does not say what a checkpoint says."""
+    """A checkpoint file can't be read or written, or is not a valid checkpoint."""
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A file is no checkpoint. The ledger, or a cursor, is another way to go on."""
+    """A file is not a valid checkpoint. The ledger, or a cursor, is another way to continue."""
 
 
 class DryRunCheckpointError(CheckpointError):
-    """A checkpoint of the old script is from a dry run, and would skip what it counted."""
+    """A checkpoint of the old script is from a dry run, and would skip the items it counted."""
 
 
 class ExtraError(BackfillError):
-    """Packages are missing that only this command needs, and that are installed on request only."""
+    """Optional packages that only this command needs are not installed."""
 
 
 class MalformedError(BackfillError):
-    """A message from the broker isn't one that this application sends; the text names the part that is wrong."""
+    """A message from the broker isn't one that this application sends; the text names the invalid part."""

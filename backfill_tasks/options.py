@@ -1,8 +1,8 @@
 """Options: every parameter of a run, declared once.
 
-The flag of the command line with its camelCase alias, `tune`, the setting that changes the default, the check of a
-checkpoint file, the JSON and the API's keyword argument all derive from the declaration. The options of every run are
-the fields of `Parameters` and `Pace`; a backfill declares its own (`Backfill.options`).
+The command-line flag with its camelCase alias, `tune`, the setting that changes the default, the validation of a
+checkpoint file, the JSON and the API's keyword argument are all derived from the declaration. The options of every run
+are the fields of `Parameters` and `Pace`; a backfill declares its own (`Backfill.options`).
 """
 
 import re
@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self
 
-#: Where `backfill run --help` lists an option.
+#: The section of `backfill run --help` that lists an option.
 Group = Literal["essentials", "pace", "compatibility"]
 
 _NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
-#: The most digits of a whole number that are read, and the most characters of a wrong value that a message repeats.
+#: The most digits read of a whole number, and the most characters of an invalid value repeated in a message.
 _MOST_DIGITS = _MOST_REPEATED = 40
 
 _DAY_MS = 86_400_000
@@ -24,38 +24,38 @@ _TEN_MINUTES_MS = 600_000
 
 
 def quoted(value: object) -> str:
-    """Return a wrong value as a message may repeat it: quoted if it is text, and not too long."""
+    """Return an invalid value as a message may repeat it: text in quotes, and long values cut."""
     text = repr(value)
     return text if len(text) <= _MOST_REPEATED + 2 else f"{text[:_MOST_REPEATED]}… ({len(str(value)):,} characters)"
 
 
 def _plain(number: float) -> str:
-    """A number without an exponent."""
+    """Return a number without an exponent."""
     return f"{number:,.6f}".rstrip("0").rstrip(".")
 
 
 class Kind(ABC):
-    """What values an option takes."""
+    """The type of an option's values."""
 
     metavar: ClassVar[str] = "VALUE"
 
     @property
     @abstractmethod
     def values(self) -> str:
-        """The values that it takes, in words."""
+        """The valid values, in words."""
 
     @abstractmethod
     def parse(self, text: str) -> Any:
-        """Read a value from the command line or the environment. Raises ValueError with the reason."""
+        """Parse a value from the command line or the environment. Raises ValueError with the reason."""
 
     @abstractmethod
     def check(self, value: Any) -> Any:
-        """Return a value that Python or JSON has given, if it is one. Raises ValueError with the reason."""
+        """Return a value from Python or JSON if it is valid. Raises ValueError with the reason."""
 
 
 @dataclass(frozen=True)
 class Whole(Kind):
-    """A whole number within a range; where it may be off, `none` (None) is too. `because`: why there is a most."""
+    """A whole number within a range; with `off`, also `none` (None). `because`: the reason for the maximum."""
 
     least: int
     most: int
@@ -69,7 +69,7 @@ class Whole(Kind):
         return f"whole, {self.least:,} to {self.most:,}{', or none' if self.off else ''}"
 
     def parse(self, text: str) -> int | None:
-        """Read a number in decimal digits."""
+        """Parse a number in decimal digits."""
         if self.off and text == "none":
             return None
         if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
@@ -77,7 +77,7 @@ class Whole(Kind):
         return self.check(int(text), given=text)
 
     def check(self, value: Any, *, given: object = None) -> int | None:
-        """Refuse anything but an int of the range."""
+        """Return the value if it is an int within the range."""
         if self.off and value is None:
             return None
         if type(value) is not int or not self.least <= value <= self.most:
@@ -92,7 +92,7 @@ class Whole(Kind):
 
 @dataclass(frozen=True)
 class Number(Kind):
-    """A number within a range, fractions included; where it may be off, `none` (None) is too."""
+    """A number within a range, fractions included; with `off`, also `none` (None)."""
 
     least: float
     most: float
@@ -105,7 +105,7 @@ class Number(Kind):
         return f"{_plain(self.least)} to {_plain(self.most)}{', or none' if self.off else ''}"
 
     def parse(self, text: str) -> float | None:
-        """Read a number in decimal digits, with a point or without."""
+        """Parse a number in decimal digits, with or without a decimal point."""
         if self.off and text == "none":
             return None
         if not _NUMBER.fullmatch(text):
@@ -113,7 +113,7 @@ class Number(Kind):
         return self.check(float(text), given=text)
 
     def check(self, value: Any, *, given: object = None) -> float | None:
-        """Refuse anything but an int or a float of the range."""
+        """Return the value as a float if it is an int or a float within the range."""
         if self.off and value is None:
             return None
         if type(value) not in (int, float) or not self.least <= value <= self.most:
@@ -135,13 +135,13 @@ class Flag(Kind):
         return "on or off"
 
     def parse(self, text: str) -> bool:
-        """Read true or false."""
+        """Parse true or false."""
         if text not in ("true", "false"):
             raise ValueError(f"{quoted(text)} is neither true nor false")
         return text == "true"
 
     def check(self, value: Any) -> bool:
-        """Refuse anything but a bool."""
+        """Return the value if it is a bool."""
         if type(value) is not bool:
             raise ValueError(f"{quoted(value)} is neither true nor false")
         return value
@@ -149,7 +149,7 @@ class Flag(Kind):
 
 @dataclass(frozen=True)
 class Text(Kind):
-    """A text that is not empty; None: not given."""
+    """A non-empty text; None: not given."""
 
     metavar: ClassVar[str] = "ID"
 
@@ -159,11 +159,11 @@ class Text(Kind):
         return "a text"
 
     def parse(self, text: str) -> str | None:
-        """Take the text as it is."""
+        """Return the text if it is valid."""
         return self.check(text)
 
     def check(self, value: Any) -> str | None:
-        """Refuse anything but a text that PostgreSQL can store."""
+        """Return the value if it is a text that PostgreSQL can store."""
         if value is None:
             return None
         if type(value) is not str or not value or "\x00" in value:
@@ -173,7 +173,7 @@ class Text(Kind):
 
 @dataclass(frozen=True)
 class Texts(Kind):
-    """Several texts, sorted and each once; None: not given. On the command line, the flag is repeated."""
+    """Several texts, sorted and without duplicates; None: not given. On the command line, the flag is repeated."""
 
     metavar: ClassVar[str] = "ID"
 
@@ -183,11 +183,11 @@ class Texts(Kind):
         return "texts, the flag repeated"
 
     def parse(self, text: str) -> list[str] | None:
-        """Read one of them."""
+        """Parse one of the texts."""
         return self.check([text])
 
     def check(self, value: Any) -> list[str] | None:
-        """Refuse anything but a list or a tuple of texts; an empty one is None."""
+        """Return the sorted texts of a list or a tuple; None if it is empty."""
         if value is None:
             return None
         if type(value) not in (list, tuple):
@@ -204,16 +204,16 @@ class Option:
 
     Attributes:
         name: its name in Python, in JSON and in the ledger; the flag is the same in kebab-case.
-        kind: the values that it takes.
-        help: what it does, in a sentence.
-        default: its value where neither a caller nor the environment gives one.
-        group: where `backfill run --help` lists it.
+        kind: the values it takes.
+        help: what it does, in one sentence.
+        default: its value if neither a caller nor the environment gives one.
+        group: the section of `backfill run --help` that lists it.
         variable: the environment variable that changes the default; None: there is none.
-        setting: what `backfill config` says of that variable.
-        tunable: whether it may change while a run goes on.
-        needs_jobs: whether it means nothing to a backfill that enqueues no jobs.
-        excludes: the option that says the same thing in another way: a run has one of the two.
-        flag: the flag, where it is not the name in kebab-case.
+        setting: the description of that variable in `backfill config`.
+        tunable: whether it may change while a run is in progress.
+        needs_jobs: whether it has no meaning for a backfill that enqueues no jobs.
+        excludes: the alternative option: a run has at most one of the two.
+        flag: the flag, if it is not the name in kebab-case.
     """
 
     name: str
@@ -230,12 +230,12 @@ class Option:
 
     @property
     def on_command_line(self) -> str:
-        """The flag of the command line."""
+        """The command-line flag."""
         return self.flag or f"--{self.name.replace('_', '-')}"
 
     @property
     def shown(self) -> str:
-        """The default, as it is typed."""
+        """The default, as typed."""
         if isinstance(self.default, bool):
             return "on" if self.default else "off"
         if isinstance(self.default, float):
@@ -244,15 +244,15 @@ class Option:
 
     @property
     def off(self) -> Any:
-        """The value with which the option does nothing."""
+        """The value that switches the option off."""
         return 0 if isinstance(self.kind, Number | Whole) and not self.kind.off else None
 
     def is_on(self, value: Any) -> bool:
-        """Return whether a value makes the option do anything."""
+        """Return whether a value switches the option on."""
         return value is not None and value is not False and value != self.off
 
     def check(self, value: Any) -> Any:
-        """Return a value that Python or JSON has given, if the option takes it.
+        """Return a value from Python or JSON if the option takes it.
 
         Raises:
             OptionError: it doesn't.
@@ -264,7 +264,7 @@ class Option:
 
 
 class OptionError(ValueError):
-    """A run can't have this option, or not with this value. `option`: which; `why`: the reason, without its name."""
+    """A run can't have this option, or not with this value. `why` is the reason without the option's name."""
 
     def __init__(self, option: Option, why: str) -> None:
         super().__init__(f"{option.name}: {why}")
@@ -272,14 +272,14 @@ class OptionError(ValueError):
         self.why = why
 
 
-def _option(kind: Kind, help: str, **more: Any) -> Mapping[str, Any]:  # noqa: A002  as Option has it
-    """The metadata that makes a dataclass's field the declaration of an option."""
+def _option(kind: Kind, help: str, **more: Any) -> Mapping[str, Any]:  # noqa: A002  the name of Option's field
+    """Return the metadata that declares a dataclass field as an option."""
     return {"option": {"kind": kind, "help": help, **more}}
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a run may go. Every bound may change while the run goes on."""
+    """How fast a run may go. Every bound may change while the run is in progress."""
 
     jobs_per_minute: float | None = field(
         default=None,
@@ -343,16 +343,16 @@ class Pace:
 
     @property
     def spacing_ms(self) -> float | None:
-        """The time between two jobs that come due, in milliseconds; None where they are not spread."""
+        """The time between the due times of two jobs, in milliseconds; None: they are not spread."""
         return None if self.jobs_per_minute is None else 60_000 / self.jobs_per_minute
 
     @property
     def bounds_jobs(self) -> bool:
-        """Whether any bound says how many jobs there may be, or when they are due."""
+        """Whether a bound limits the number of jobs or spreads their due times."""
         return (self.jobs_per_minute, self.max_pending, self.max_jobs) != (None, None, None)
 
 
-#: A pace without any bound, for what is to go as fast as it can.
+#: A pace without bounds, for runs that go as fast as they can.
 UNBOUNDED = Pace(max_pending=None, max_live_wait=0.0, target_page_ms=0)
 
 Values = Mapping[str, Any]
@@ -361,9 +361,9 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a run was asked to do. Fixed for the run's life, but for what is tunable.
+    """The parameters of a run. Only the tunable ones may change during the run.
 
-    `options`: the backfill's own. The engine stores them and hands them back, and looks at none.
+    `options`: the backfill's own. The engine stores and returns them without reading them.
     """
 
     backfill: str
@@ -408,13 +408,13 @@ class Parameters:
     )
 
     def as_json(self) -> dict[str, Any]:
-        """Return all parameters in one flat object, the backfill's own beside the run's."""
+        """Return all parameters in one flat object, including the backfill's own."""
         own = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("options", "pace")}
         return {**own, **asdict(self.pace), **self.options}
 
     @classmethod
     def from_json(cls, values: Values) -> Self:
-        """Return the inverse of `as_json`. An option that is missing has its default: it is newer than the run.
+        """Return the parameters of an `as_json` object. A missing option is newer than the run and gets its default.
 
         Raises:
             KeyError: the backfill's name is missing.
@@ -438,7 +438,7 @@ def _declared(*owners: type[Pace | Parameters]) -> Iterator[Option]:
 #: The options of every run, by name.
 RUN_OPTIONS: Mapping[str, Option] = {each.name: each for each in _declared(Parameters, Pace)}
 
-#: Names that no backfill can give an option of its own: those of every run's, and what `run` has beside options.
+#: Names that a backfill's own options can't have: the options of every run, and the other arguments of `run`.
 RESERVED = frozenset(
     (
         *RUN_OPTIONS,
@@ -447,15 +447,15 @@ RESERVED = frozenset(
     )
 )
 
-#: The options that may change while a run goes on.
+#: The options that may change while a run is in progress.
 TUNABLE = tuple(name for name, each in RUN_OPTIONS.items() if each.tunable)
 
 
 def check(declared: Iterable[Option], values: Values) -> Values:
-    """Return the values of just these options, each as its option takes it.
+    """Return the validated values of exactly these options.
 
     Raises:
-        ValueError: one is missing, unknown, or not what its option takes.
+        ValueError: an option is missing, unknown, or has an invalid value.
     """
     known = {each.name: each for each in declared}
     if values.keys() != known.keys():
@@ -464,18 +464,19 @@ def check(declared: Iterable[Option], values: Values) -> Values:
 
 
 def resolve(backfill: str, own: Iterable[Option], *, has_jobs: bool, asked: Values, defaults: Values) -> Parameters:
-    """Return a run's parameters: what was asked for, and the defaults where nothing was.
+    """Return a run's parameters: the given options, and defaults for the others.
 
     Args:
         backfill: the backfill's name.
         own: the backfill's own options.
-        has_jobs: whether it enqueues jobs; if not, the options that speak of jobs are off.
-        asked: the options that a caller has given, by name.
-        defaults: defaults that the environment has changed, by name.
+        has_jobs: whether it enqueues jobs; if not, the options that need jobs are off.
+        asked: the options given by a caller, by name.
+        defaults: the defaults changed by the environment, by name.
 
     Raises:
-        OptionError: an option means nothing to this backfill, or two say the same, or a value is none.
-        KeyError: there is no option of a name.
+        OptionError: an option has no meaning for this backfill, excludes another one that is given, or has an invalid
+            value.
+        KeyError: there is no option with a given name.
     """
     known = {**RUN_OPTIONS, **{each.name: each for each in own}}
     chosen = {name: known[name].check(value) for name, value in asked.items()}

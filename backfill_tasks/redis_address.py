@@ -1,7 +1,7 @@
-"""Read REDIS_URL once, for both clients: redis-py (the cursors) and kombu (the messages).
+"""Parse REDIS_URL once for both clients: redis-py (the cursors) and kombu (the messages).
 
-The two libraries disagree about the same URL: about the database of a socket, about `?db=` and `?password=`, and about
-whether `rediss://` verifies the server. Neither is given the URL: both get what is read here.
+The two libraries interpret the same URL differently: the database of a socket, `?db=` and `?password=`, and whether
+`rediss://` verifies the server. Neither gets the URL: both get what is parsed here.
 """
 
 import re
@@ -17,12 +17,12 @@ _FORM = (
     " characters / ? # @ % and :"
 )
 
-#: kombu's own names for a scheme.
+#: The known schemes, including kombu's own names.
 _SCHEMES: Mapping[str, str] = MappingProxyType(
     {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix", "socket": "unix"}
 )
 
-#: The names of one parameter: redis-py's first, then kombu's.
+#: The known parameters. `db` is redis-py's and `virtual_host` kombu's name for the database.
 _LOGIN = ("username", "password")
 _DATABASE = ("db", "virtual_host")
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -32,7 +32,7 @@ _VERIFY: Mapping[str, bool] = MappingProxyType(
     {
         "required": True,
         "cert_required": True,
-        # For a client, Python's ssl verifies just as strictly.
+        # For a client, Python's ssl module verifies just as strictly.
         "optional": True,
         "cert_optional": True,
         "none": False,
@@ -44,7 +44,7 @@ _YES_OR_NO: Mapping[str, bool] = MappingProxyType({"true": True, "1": True, "fal
 
 @dataclass(frozen=True)
 class Tls:
-    """How the server is verified, and the files for it by redis-py's and kombu's common names."""
+    """How the server is verified, and the files for it, by the names that redis-py and kombu share."""
 
     verify: bool
     check_hostname: bool
@@ -52,7 +52,7 @@ class Tls:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments that redis-py and kombu have in common."""
+        """The arguments that redis-py and kombu share."""
         return {
             "ssl_cert_reqs": "required" if self.verify else "none",
             "ssl_check_hostname": self.verify and self.check_hostname,
@@ -61,7 +61,7 @@ class Tls:
 
     @property
     def weakness(self) -> str | None:
-        """What the URL has switched off, or None."""
+        """What the URL switches off, or None."""
         if not self.verify:
             return "the server's certificate is not verified (ssl_cert_reqs=none)"
         return None if self.check_hostname else "the name in the server's certificate is not checked"
@@ -69,7 +69,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """Where Redis is and how to log in. `path`: of its socket, in the place of host and port."""
+    """The address of Redis and its login. `path`: of its socket, instead of host and port."""
 
     host: str | None
     port: int
@@ -88,7 +88,7 @@ class RedisAddress:
 
     @property
     def broker_url(self) -> str:
-        """The URL for kombu, in the one spelling that it reads right. `broker_tls` belongs to it."""
+        """The URL for kombu, in the only form that it parses correctly. Use it with `broker_tls`."""
         login = ""
         if self.username or self.password:
             password = f":{quote(self.password, safe='')}" if self.password else ""
@@ -105,10 +105,10 @@ class RedisAddress:
 
 
 def parse(url: str) -> RedisAddress:
-    """Read a Redis URL.
+    """Parse a Redis URL.
 
     Raises:
-        ValueError: it is not one, or says something twice. The text repeats no value: it may be part of a password.
+        ValueError: it is invalid, or sets a parameter twice. The text repeats no value: it may be part of a password.
     """
     parts, port = _split(url)
     scheme = _SCHEMES[parts.scheme]
@@ -187,7 +187,7 @@ def _tls(given: Mapping[str, str]) -> Tls:
 
 
 def _choice(name: str, given: Mapping[str, str], known: Mapping[str, bool]) -> bool:
-    """What a parameter says; the safe answer where it is missing."""
+    """Return a parameter's value; if it is missing, the secure one."""
     text = given.get(name, "").lower()
     if name in given and text not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}")

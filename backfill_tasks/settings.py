@@ -1,4 +1,4 @@
-"""Settings: what they are called, what they mean, and their values from the environment and an optional .env file."""
+"""Settings: their names, meanings, and values from the environment and an optional .env file."""
 
 import difflib
 import os
@@ -22,10 +22,10 @@ _RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?", re.ASCII)
 _MOST_RATE = 1_000_000
 _SHORTEST_TOKEN = 16
 
-#: The most digits of a whole number that are read, and the most of a wrong value that a message repeats.
+#: The most digits read of a whole number, and the most characters of an invalid value repeated in a message.
 _MOST_DIGITS = _MOST_REPEATED = 40
 
-#: Variables by which Celery replaces what celeryconfig.py says. Its options (-b, --config) and BROKER_URL set them too.
+#: Variables with which Celery overrides celeryconfig.py. Its options (-b, --config) and BROKER_URL set them, too.
 _BROKERS = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 _CELERYS_OWN = (*_BROKERS, "CELERY_RESULT_BACKEND", "CELERY_CONFIG_MODULE", "CELERY_LOADER")
 
@@ -39,14 +39,14 @@ def _optional(value: str) -> str | None:
 
 
 def _token(value: str) -> str | None:
-    """A secret of a request's header: nothing of it is repeated in an error."""
+    """Parse a secret for a request's header; errors repeat no part of it."""
     if value and (len(value) < _SHORTEST_TOKEN or not value.isascii() or not value.isprintable() or " " in value):
         raise ValueError(f"it must be {_SHORTEST_TOKEN} or more ASCII characters, with no space")
     return value or None
 
 
 def _login(value: str) -> str | None:
-    """A user and a password, as they are typed; nothing of them is repeated in an error."""
+    """Parse a user and password, as typed; errors repeat no part of them."""
     user, _, password = value.partition(":")
     if value and not (user and password and value.isprintable()):
         raise ValueError("it must look like user:password")
@@ -60,13 +60,17 @@ def _name(value: str) -> str:
 
 
 def _redis_url(value: str) -> str:
-    """Nothing of the value is repeated in an error: any part of it may be one of a password."""
+    """Parse a Redis URL; errors repeat no part of it, because any part may belong to a password."""
     redis_address.parse(value)
     return value
 
 
 def rate_limit(value: str) -> str | None:
-    """A rate in Celery's notation as it was written; None for none. Raises ValueError for anything else, 0 included."""
+    """Return a rate in Celery's notation, as written; None for "none".
+
+    Raises:
+        ValueError: it is not a rate. 0 isn't one.
+    """
     if value == "none":
         return None
     match = _RATE.fullmatch(value)
@@ -75,7 +79,7 @@ def rate_limit(value: str) -> str | None:
     return value
 
 
-#: What may stand after the host, by the scheme: a database's name or number, or the path of a socket.
+#: The path allowed after the host, by scheme: a database's name or number, or the path of a socket.
 _DATABASE_NAME = re.compile(r"(/[\w.~%-]*)?", re.ASCII)
 _DATABASE_NUMBER = re.compile(r"(/\d{0,6})?", re.ASCII)
 _SOCKET_PATH = re.compile(r"(/[\w.~%-]+){2,}", re.ASCII)
@@ -89,10 +93,10 @@ _PATHS: Mapping[str, re.Pattern[str]] = {
     "redis+socket": _SOCKET_PATH,
 }
 
-#: One host or several, with ports. A user and a password in front of them show that they are hosts.
+#: One or more hosts, with ports. A user and a password before them prove that they are hosts.
 _HOST = r"(\[[0-9A-Fa-f:.]+\]|[\w.%-]+)(:\d{1,5})?"
 _HOSTS = re.compile(rf"({_HOST}(,{_HOST})*)?", re.ASCII)
-#: A host by its looks alone, and one by its looks with a port or a database: `redis://hunter2` may be a password's URL.
+#: A host recognizable by itself, and one only with a port or a database: `redis://hunter2` may contain a password.
 _SURELY_A_HOST = re.compile(
     r"(localhost|\d{1,3}(\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\]|([a-z0-9-]+\.)+[a-z]{2,})(:\d{1,5})?", re.ASCII
 )
@@ -101,9 +105,9 @@ _MAYBE_A_HOST = re.compile(r"[a-z0-9_-]+(:\d{1,5})?", re.ASCII)
 
 @dataclass(frozen=True)
 class Variable:
-    """One environment variable: its default (None: it has to be set), what it means, and how its text is read.
+    """One environment variable: its default (None: it is required), its meaning, and the parser of its text.
 
-    `secret`: it is shown `masked`; `opaque`: nothing of it is shown.
+    `secret`: it is shown `masked`; `opaque`: no part of it is shown.
     """
 
     name: str
@@ -114,7 +118,7 @@ class Variable:
     opaque: bool = False
 
     def shown(self, given: str) -> str:
-        """A value as it may be shown."""
+        """Return a value as it may be shown."""
         if not given:
             return self.default or "(not set)"
         return "***" if self.opaque else masked(given) if self.secret else given
@@ -129,15 +133,15 @@ def _variable(
     secret: bool = False,
     opaque: bool = False,
 ) -> Any:
-    """Declare a setting, as the field of `Settings` that it fills."""
+    """Declare a setting as a field of `Settings`."""
     return field(metadata={"variable": Variable(name, default, meaning, parse, secret, opaque)})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of this process, each declared here. Times are in the unit that the variable's name or meaning says.
+    """The settings of this process, each declared here. The unit of a time is in the variable's name or meaning.
 
-    `defaults`: what the environment says of options of a run, by the option's name.
+    `defaults`: the environment's defaults for a run's options, by the option's name.
     """
 
     defaults: Mapping[str, Any]
@@ -270,16 +274,16 @@ class Settings:
     )
 
     def queue_of_format(self, version: int) -> str:
-        """The name of the queue in which messages of a format wait: of that one, and of no other."""
+        """Return the name of the queue for messages of one format; messages of other formats have their own."""
         return f"{self.queue}.v{version}"
 
     @property
     def watchdog_queue(self) -> str:
-        """The name of the queue in which beat asks the workers to look after the lanes."""
+        """The name of the queue for the watchdog's tasks, which beat sends."""
         return f"{self.queue}.watchdog"
 
     def required_database_url(self) -> str:
-        """The database's URL.
+        """Return the database's URL.
 
         Raises:
             ConfigurationError: it is not set.
@@ -295,7 +299,7 @@ def _of_option(option: Option, name: str) -> Variable:
     return Variable(name, option.shown, option.setting, option.kind.parse)
 
 
-#: What is set by the environment: the settings of a process, and the defaults of a run's options.
+#: The variables: the settings of a process, and the defaults of a run's options.
 _OWN: Mapping[str, Variable] = {
     each.name: each.metadata["variable"] for each in fields(Settings) if "variable" in each.metadata
 }
@@ -306,10 +310,10 @@ VARIABLES = (*_OWN.values(), *_OF_OPTIONS.values())
 
 
 def environment(directory: Path | None = None) -> dict[str, str]:
-    """The process's environment over the .env file of a directory (default: the working directory), if there is one.
+    """Return the environment, over the .env file of a directory (default: the working directory) if there is one.
 
     Raises:
-        ConfigurationError: the file can't be read; nothing in it is guessed at.
+        ConfigurationError: the file can't be read; no part of it is guessed.
     """
     return {**_from_file((directory or Path.cwd()) / ".env"), **os.environ}
 
@@ -334,7 +338,7 @@ def load(source: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from a mapping of variables (default: `environment()`).
 
     Raises:
-        ConfigurationError: a value can't be read, or a name is nobody's; the text never has a secret value.
+        ConfigurationError: a value is invalid, or a name is unknown; the text contains no secret value.
     """
     variables = environment() if source is None else source
     refuse_unknown(variables)
@@ -344,10 +348,10 @@ def load(source: Mapping[str, str] | None = None) -> Settings:
 
 
 def value(variable: Variable, variables: Mapping[str, str]) -> object:
-    """A variable's value, or its default's.
+    """Return a variable's value, or its default.
 
     Raises:
-        ConfigurationError: it can't be read.
+        ConfigurationError: the value is invalid.
     """
     text = variables.get(variable.name, "").strip() or variable.default
     try:
@@ -357,7 +361,7 @@ def value(variable: Variable, variables: Mapping[str, str]) -> object:
 
 
 def refuse_unknown(variables: Mapping[str, str]) -> None:
-    """Raise ConfigurationError for a BACKFILL_ variable that means nothing: a slip would mean a default."""
+    """Raise ConfigurationError for an unknown BACKFILL_ variable: with a typo, the default would apply unnoticed."""
     names = [variable.name for variable in VARIABLES]
     for name in sorted(variables):
         if name.startswith("BACKFILL_") and name not in names:
@@ -366,9 +370,10 @@ def refuse_unknown(variables: Mapping[str, str]) -> None:
 
 
 def _refuse_second_configuration(variables: Mapping[str, str]) -> None:
-    """Raise ConfigurationError for a variable by which Celery alone would take another Redis or another configuration.
+    """Raise ConfigurationError for a variable with which Celery would use another Redis or configuration.
 
-    Celery reads them over celeryconfig.py: the messages would go where neither the cursors nor the commands look.
+    Celery gives them precedence over celeryconfig.py: messages would go to a Redis that neither the cursors nor the
+    commands use.
     """
     redis_url = value(next(each for each in VARIABLES if each.name == "REDIS_URL"), variables)
     for name in _CELERYS_OWN:
@@ -380,11 +385,11 @@ def _refuse_second_configuration(variables: Mapping[str, str]) -> None:
 
 
 def masked(url: str) -> str:
-    """Return a URL with its password and query masked, and each part that may be a password out of its place.
+    """Return a URL with its password and query masked, and every part that may be a misplaced password.
 
-    A part is shown where its neighbours prove what it is: a user beside its password, a host beside a password, a port
-    or a database, a database beside a host. A URL whose host isn't proved shows its scheme alone. A URL whose parts
-    aren't where the grammar has them shows nothing: `postgresql:PASSWORD` is a path.
+    A part is shown if its neighbors prove what it is: a user beside its password, a host beside a password, a port or a
+    database, a database beside a host. If the host isn't proved, only the scheme is shown. If the parts don't follow
+    the grammar, nothing is shown: `postgresql:PASSWORD` is a path.
     """
     try:
         parts = urlsplit(url)
@@ -404,7 +409,7 @@ def masked(url: str) -> str:
 
 
 def _is_a_host(text: str, path: str) -> bool:
-    """Whether a text without a password in front of it is a host's name or address, and not a password itself."""
+    """Return whether a text without a password before it is a host's name or address, not itself a password."""
     if _SURELY_A_HOST.fullmatch(text):
         return True
     return _MAYBE_A_HOST.fullmatch(text) is not None and (":" in text or path.strip("/") != "")
