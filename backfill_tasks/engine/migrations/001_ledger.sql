@@ -27,7 +27,7 @@ CREATE TABLE backfill.lane (
   reason      text,
   counts      jsonb       NOT NULL DEFAULT '{}',
   moved_at    timestamptz NOT NULL DEFAULT now(),  -- last commit or reseed
-  held_until  timestamptz NOT NULL DEFAULT now(),  -- the end of a pause between pages, or of a backoff
+  held_until  timestamptz NOT NULL DEFAULT now(),  -- the end of a page delay, a backoff or another postponement
   PRIMARY KEY (run_id, number)
 );
 
