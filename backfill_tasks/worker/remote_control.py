@@ -48,4 +48,4 @@ def _note(consumer: Any, before: Rate, rate: Rate) -> None:
 
 
 def _noted(_: None) -> None:
-    """Do nothing: pools without processes require a callback."""
+    """Do nothing: pools without processes call the callback unconditionally."""
