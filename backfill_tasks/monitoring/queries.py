@@ -120,7 +120,7 @@ class PageTimes:
         self._sums[backfill] = self._sums.get(backfill, 0.0) + seconds
 
     def histograms(self) -> dict[str, tuple[list[int], float]]:
-        """By backfill: how many pages took no longer than each of BUCKETS, and last how many in all; their seconds."""
+        """Return, for each backfill, the cumulative counts for BUCKETS and then the total; and the sum of seconds."""
         return {name: (list(accumulate(counts)), self._sums[name]) for name, counts in self._counts.items()}
 
 
