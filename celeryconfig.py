@@ -1,7 +1,7 @@
 """Celery's settings, each with its reason.
 
-Read by `celery -A backfill_tasks …`. Settings from the environment come through backfill_tasks.settings; `backfill
-config` lists them.
+Read by `celery -A backfill_tasks …`. Settings from the environment come through backfill_tasks.settings; the command
+`backfill config` lists them.
 """
 
 from backfill_tasks.engine import redis_client

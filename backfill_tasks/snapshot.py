@@ -33,15 +33,15 @@ _SHARE = 0.005
 
 
 def listed(run: Run, backfill: Backfill | None) -> dict[str, Any]:
-    """Return a run as `runs --json` lists it: what the ledger has, and the reasons.
+    """Return a run as `runs --json` lists it: its state in the ledger, and the reasons of its lanes.
 
-    Without its backfill, because its package is gone, the classes are those that it has counted so far.
+    If its backfill is missing because the package is gone, the classes are those that the run has counted so far.
     """
     shown = ("read", *backfill.classes, "quarantined") if backfill else tuple(run.counts)
     if backfill and run.mode == "dry-run":
         shown = (*shown, *backfill.passed_over)
     content = run.as_json(shown, backfill.jobs if backfill else ())
-    content["leads_per_second"] = content.pop("items_per_second")  # the name that scripts know, whatever the items
+    content["leads_per_second"] = content.pop("items_per_second")  # the name that scripts expect, whatever the items are called
     return content
 
 
@@ -73,7 +73,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Observer:
-    """Takes snapshots of runs. Sources that can't be queried are left out, as the ledger has the run itself."""
+    """Takes snapshots of runs. A source that can't be queried is left out; the run itself comes from the ledger."""
 
     settings: Settings
     parts: Parts

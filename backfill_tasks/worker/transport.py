@@ -245,7 +245,7 @@ class Channel(redis.Channel):
         self.mended([], partial(super()._queue_bind, exchange, *args))
 
     def mended(self, queues: Iterable[str], call: Callable[[], T]) -> T:
-        """Call; if a key has a wrong type, set it aside and call again."""
+        """Make a call; if a key has a wrong type, set it aside and call again."""
         try:
             return call()
         except ResponseError as error:

@@ -82,7 +82,7 @@ class MessageRollups(Leads):
         """Return no counts: a roll-up doesn't tell who wrote it."""
         return {}
 
-    def needs_ordinals(self, options: Values) -> bool:  # noqa: ARG002  whatever the options are
+    def needs_ordinals(self, options: Values) -> bool:  # noqa: ARG002  independent of the options
         """Return False: pages number nothing."""
         return False
 
