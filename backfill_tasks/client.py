@@ -373,7 +373,7 @@ class Client:
         wait: Callable[[float], bool] | None = None,
         unreachable: Callable[[DBAPIError], None] = lambda _: None,
     ) -> Iterator[Snapshot]:
-        """Yield four snapshots of a run per second until it no longer runs; the last one shows its end.
+        """Yield four snapshots of a run per second, and a last one once the run is no longer running.
 
         If the database doesn't answer for a while, wait for it: only this view is interrupted, not the run.
 

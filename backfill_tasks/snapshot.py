@@ -41,7 +41,7 @@ def listed(run: Run, backfill: Backfill | None) -> dict[str, Any]:
     if backfill and run.mode == "dry-run":
         shown = (*shown, *backfill.passed_over)
     content = run.as_json(shown, backfill.jobs if backfill else ())
-    content["leads_per_second"] = content.pop("items_per_second")  # the name that scripts expect, whatever the items are called
+    content["leads_per_second"] = content.pop("items_per_second")  # the name that scripts expect
     return content
 
 
