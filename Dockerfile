@@ -1,10 +1,10 @@
-# One image for all services but the command's: what it runs says which it is, and without a command it is a worker.
-# The command's has the same layers, and one more: what draws a report.
+# One image for all services except the command's: the command line selects the service, and the default is a worker.
+# The command's image has the same layers plus one, with the libraries that draw a report.
 
 FROM python:3.13-slim AS build
 WORKDIR /src
-# The dependencies are a layer of their own, so that a change of the code takes seconds. All are wheels of the versions in
-# constraints.txt: nothing is compiled. The image gets no pip.
+# The dependencies have a layer of their own, so that rebuilding after a code change takes seconds. All are wheels of
+# the versions in constraints.txt: nothing is compiled. The image contains no pip.
 COPY constraints.txt pyproject.toml ./
 RUN python -m venv --without-pip /opt/backfill \
  && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
@@ -25,16 +25,16 @@ LABEL org.opencontainers.image.title="backfill" \
       org.opencontainers.image.licenses="MIT"
 RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin backfill
 COPY --from=build /opt/backfill /opt/backfill
-# A container is stopped with SIGTERM. Celery takes it for SIGQUIT then, and ends softly (celeryconfig.py): pages may end
-# for a while, and what has not is given back to the queue.
+# Docker stops a container with SIGTERM. Celery treats it as SIGQUIT and shuts down softly (celeryconfig.py): running
+# pages get some time to end, and then their messages are requeued.
 ENV PATH=/opt/backfill/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     REMAP_SIGTERM=SIGQUIT
-# The only folder that is written to: the file system may be read-only, with a tmpfs here.
+# The only folder that is written to: the root file system may be read-only, with a tmpfs mounted here.
 WORKDIR /tmp
 USER backfill
-# This very worker answers through the broker: its loop turns, and it would take a page.
+# Pings this worker through the broker: an answer shows that its loop runs and could take a page.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=30s --retries=3 \
     CMD ["sh", "-c", "exec celery -A backfill_tasks inspect ping --timeout=5 --destination=celery@$HOSTNAME"]
 CMD ["celery", "-A", "backfill_tasks", "worker", "--concurrency=2", "--loglevel=info"]

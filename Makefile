@@ -1,4 +1,4 @@
-# Every target sets .venv up first: slow once, and nothing to do from then on.
+# Every target first sets up .venv: slow the first time, immediate from then on.
 PYTHON ?= python3
 SETUP = @$(PYTHON) sandbox/bootstrap.py
 

@@ -1,4 +1,4 @@
-"""The client: what the command line, the exporter and Python programs do with backfills, in one place."""
+"""The client: the operations on backfills that the command line, the exporter and Python programs share."""
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -39,28 +39,28 @@ T = TypeVar("T")
 #: How often a call to Redis is tried before it fails, with growing waits: a few seconds in all.
 _PATIENCE = 5
 
-#: How often `watch` looks, and how often a count does, in seconds.
+#: The polling intervals of `watch` and of a count, in seconds.
 _LOOK_SECONDS, _COUNT_SECONDS = 0.25, 0.02
 
-#: How many items a second one lane reads, where nothing has been measured yet, for the expected time.
+#: The assumed speed of a run, in items per second, where none has been measured, for estimating its duration.
 _USUAL_RATE = 10_000
 
-#: How long `verify` waits for a standby that is behind, in seconds.
+#: How long `verify` waits for a standby that lags behind, in seconds.
 _CATCH_UP_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Order:
-    """A run as it is asked for.
+    """A requested run.
 
     Attributes:
         parameters: its parameters.
-        single_batch: one page only, then it pauses.
-        force: start it even beside an unfinished run that walks the same items.
-        smallest_lane: how many items a lane holds at least; None: a page.
+        single_batch: do only one page, then pause.
+        force: start it even if an unfinished run walks the same items.
+        smallest_lane: the minimum number of items in a lane; None: one page.
         ordinal: how many items an earlier run has numbered.
-        stretches: what an earlier run has left over; None: the whole table behind the cursor.
-        rate: the fleet's rate from now on; None: as it is.
+        stretches: what an earlier run has left over; None: the whole table after the cursor.
+        rate: the new rate of the fleet; None: unchanged.
     """
 
     parameters: Parameters
@@ -77,10 +77,10 @@ class Plan:
     """What a run would do, counted through the selection that the run itself uses.
 
     Attributes:
-        run: the counts by class, the pages and the lanes, in a run that is in no ledger.
-        jobs: how many jobs it would enqueue.
-        cost: what they would cost; None: no cost per job was given.
-        seconds: about how long the run would take.
+        run: the counts by class, the pages and the lanes, as a run that is in no ledger.
+        jobs: how many jobs the run would enqueue.
+        cost: what the jobs would cost; None: no cost per job was given.
+        seconds: an estimate of how long the run would take.
     """
 
     run: Run
@@ -90,15 +90,15 @@ class Plan:
 
 
 class Client:
-    """Plans, starts, follows and steers backfills of one database, through one Redis.
+    """Plans, starts, watches and controls backfills of one database, through one Redis.
 
-    Connections are opened when they are first needed. One thread at a time may use a client. A method that names no run
-    means the newest.
+    Connections are opened on first use. A client may be used by one thread at a time. A method called without a run
+    uses the newest one.
 
-    Every method may raise, beside the errors that it names: ConfigurationError (a setting is missing or wrong),
-    UnreachableError (the database or Redis does not answer), LedgerError (the ledger is missing, of another version, or
+    Besides the errors that it lists, every method may raise ConfigurationError (a setting is missing or wrong),
+    UnreachableError (the database or Redis doesn't answer), LedgerError (the ledger is missing, of another version, or
     closed to this role), and sqlalchemy.exc.DBAPIError (the database refused or failed). None of them leaves anything
-    half done: what a method writes, it writes in one transaction.
+    half done: a method writes in one transaction, and `retry` in one per item.
     """
 
     def __init__(self, settings: settings.Settings) -> None:
@@ -106,29 +106,29 @@ class Client:
 
     @classmethod
     def from_env(cls) -> Self:
-        """Return a client of the settings in the environment, and in the file .env of the working directory."""
+        """Return a client with the settings from the environment and from the file .env in the working directory."""
         return cls(settings.load())
 
     @cached_property
     def parts(self) -> Parts:
-        """The engine, with a database that answers. Private: it changes with any version."""
+        """The engine, connected to a database that answers. Private: it may change with any version."""
         parts = assemble(self.settings, _send, patience=_PATIENCE)
         with database.reachable(parts.address), parts.engine.begin() as connection:
             connection.execute(text("SELECT 1"))
         return parts
 
     def close(self) -> None:
-        """Close the connections to the database. The client opens new ones when it is used again."""
+        """Close the connections to the database. A later call opens new ones."""
         if "parts" in self.__dict__:
             self.parts.engine.dispose()
 
     # ---- before a run
 
     def order(self, backfill: str, *, force: bool = False, single_batch: bool = False, **options: Any) -> Order:
-        """Return the order of a run with these options (docs/reference/options.md); what is missing has its default.
+        """Return the order for a run with these options (docs/reference/options.md); omitted ones get their defaults.
 
         Raises:
-            UsageError: there is no such backfill or option, or an option doesn't take its value.
+            UsageError: there is no such backfill or option, or an option rejects its value.
         """
         kind = KINDS.choose(backfill)
         try:
@@ -142,7 +142,7 @@ class Client:
         return Order(parameters, single_batch=single_batch, force=force)
 
     def plan(self, backfill: str, **options: Any) -> Plan:
-        """Count what a run would do, writing nothing: neither the ledger nor Redis is needed.
+        """Count what a run would do, without writing anything. Neither the ledger nor Redis is needed.
 
         Raises:
             UsageError: see `order`.
@@ -156,18 +156,18 @@ class Client:
         return self.planned(counted)
 
     def planned(self, counted: Run) -> Plan:
-        """Return the plan of a run that was counted."""
+        """Return the plan for a counted run."""
         backfill = self.parts.backfills[counted.parameters.backfill]
         jobs, price = counted.jobs(backfill.jobs), counted.parameters.cost_per_job
         return Plan(counted, jobs, None if price is None else jobs * price, self._expected_seconds(counted, jobs))
 
     def check(self, order: Order, *, apply: bool) -> None:
-        """Refuse an order that can't be carried out here.
+        """Reject an order that can't be carried out here.
 
         Raises:
-            HostError: the host's tables are missing, or this role may not do with them what the backfill must.
+            HostError: the host's tables are missing, or this role lacks a right on them that the backfill needs.
             LedgerError: this role may not write to the ledger.
-            UsageError: an option names something that doesn't exist, or a key that the database can't hold.
+            UsageError: an option names something that doesn't exist, or a key that the database can't store.
         """
         backfill = self.parts.backfills[order.parameters.backfill]
         with self.parts.engine.begin() as connection:
@@ -177,10 +177,10 @@ class Client:
                 schema.require_rights(connection)
 
     def overlaps(self, order: Order) -> list[Overlap]:
-        """Return the unfinished runs that walk items of an order too.
+        """Return the unfinished runs that also walk items of an order.
 
         Raises:
-            UsageError: there are some, and the order isn't to be carried out by force.
+            UsageError: there are some, and the order doesn't force its start.
         """
         backfill = self.parts.backfills[order.parameters.backfill]
         with self.parts.engine.begin() as connection:
@@ -205,7 +205,7 @@ class Client:
 
     @contextmanager
     def counting(self, order: Order, lanes: tuple[Lane, ...]) -> Iterator[DryRun]:
-        """Count an order's items in threads of this process, for as long as the block runs."""
+        """Count an order's items in threads of this process while the block runs."""
         counting = DryRun(
             engine=self.parts.engine,
             backfill=self.parts.backfills[order.parameters.backfill],
@@ -223,12 +223,12 @@ class Client:
     def start(self, backfill: str, *, force: bool = False, single_batch: bool = False, **options: Any) -> Run:
         """Start a run and return it as soon as its first pages are sent; the workers do the rest.
 
-        Without options it has the safe bounds of the command line: at most 12 jobs wait in the host's queue, no page
-        starts while a live job has waited for more than three minutes, and pages adapt to 200 ms.
+        By default it has the command line's safe bounds: at most 12 jobs wait in the host's queue, no page starts while
+        a live job has waited for more than three minutes, and the page size adapts to 200 ms per page.
 
         Raises:
-            UsageError: see `order`; or an unfinished run walks items of it too, and `force` isn't given.
-            HostError: the host's tables are missing, or this role may not do with them what the backfill must.
+            UsageError: see `order`; or an unfinished run walks some of the same items, and `force` isn't set.
+            HostError: the host's tables are missing, or this role lacks a right on them that the backfill needs.
             SeedingError: the run is in the ledger, but Redis failed before all first pages were sent. The watchdog
                 sends the others once Redis is back; `resume` does so at once.
         """
@@ -237,11 +237,11 @@ class Client:
         self.check(order, apply=True)
         self.overlaps(order)
         run = self.submit(order, self.lanes(order))
-        # From here on the workers have the run: no fault of the database's is an error of the start.
+        # The workers have the run now, so a database fault from here on is not an error of the start.
         return ride_out(lambda: self.run(run), _sleep, lambda _: None) or self.run(run)
 
     def submit(self, order: Order, lanes: tuple[Lane, ...], *, expected: int | None = None) -> RunId:
-        """Carry out an order that was checked; `expected`: how many items it will read, if that was counted.
+        """Carry out a checked order; `expected`: how many items it will read, if they were counted.
 
         Raises:
             UsageError, SeedingError: see `start`.
@@ -253,22 +253,22 @@ class Client:
             return self.parts.runs.start(new, force=order.force)
 
     def pause(self, run: str | None = None) -> Run:
-        """Let every lane of a run stop after the page that it is at.
+        """Pause a run: every lane stops after its current page.
 
         Raises:
-            UsageError: there is no such run, or it can't be paused in its state.
+            UsageError: there is no such run, or its state doesn't allow a pause.
         """
         found = self.run(run)
         self.parts.runs.pause(found.id, "paused by command")
         return self.run(found.id)
 
     def resume(self, run: str | None = None, *, single_batch: bool = False) -> Collection[int]:
-        """Go on with an unfinished run from where the ledger has it, and return the lanes that Redis had lost.
+        """Continue an unfinished run from its position in the ledger, and return the lanes that Redis had lost.
 
         Raises:
             UsageError: there is no such run, or it has ended.
-            HostError: the host's tables are missing, or this role may not do with them what the backfill must.
-            SeedingError: the run goes on in the ledger, but Redis failed before all pages were sent; see `start`.
+            HostError: the host's tables are missing, or this role lacks a right on them that the backfill needs.
+            SeedingError: the run is running in the ledger, but Redis failed before all pages were sent; see `start`.
         """
         found = self.run(run)
         states.require(found.id, found.state, "resume")
@@ -279,12 +279,12 @@ class Client:
         return self.go_on(found.id, single_batch=single_batch)
 
     def go_on(self, run: RunId, *, single_batch: bool = False) -> Collection[int]:
-        """Resume a run for which everything was checked. Raises as `resume` does."""
+        """Resume a run without further checks. Raises like `resume`."""
         with _seeding(run):
             return self.parts.runs.resume(run, single_batch=single_batch)
 
     def cancel(self, run: str) -> Run:
-        """End a run for good, after the pages that are at work. What it did stays.
+        """End a run for good, after its pages in progress. What it has done stays.
 
         Raises:
             UsageError: there is no such run, or it is complete.
@@ -294,10 +294,10 @@ class Client:
         return self.run(found.id)
 
     def tune(self, run: str, **changes: Any) -> Mapping[str, tuple[Any, Any]]:
-        """Change tunable options while a run goes on, and return what was changed: old and new value, by name.
+        """Change tunable options of an unfinished run, and return the changes: old and new value, by name.
 
         Raises:
-            UsageError: there is no such run, it has ended, or an option can't be changed or doesn't take its value.
+            UsageError: there is no such run, it has ended, an option can't be tuned, or an option rejects its value.
         """
         unknown = sorted(changes.keys() - set(TUNABLE))
         if unknown:
@@ -305,24 +305,24 @@ class Client:
         return self.parts.runs.tune(self.run(run).id, changes)
 
     def retry(self, run: str) -> Iterator[Tried]:
-        """Try each quarantined item of a run again, in a transaction of its own; those that go through are the run's.
+        """Retry each quarantined item of a run in its own transaction; items that succeed count for the run.
 
         Raises:
             UsageError: there is no such run, or it is cancelled.
-            HostError: the host's tables are missing, or this role may not do with them what the backfill must.
+            HostError: the host's tables are missing, or this role lacks a right on them that the backfill needs.
         """
         found = self.run(run)
         states.require(found.id, found.state, "retry")
         self.require_host(found)
         yield from self.parts.retrier.retry(found.id)
 
-    # ---- looking at runs
+    # ---- inspecting runs
 
     def run(self, run: str | None = None) -> Run:
-        """Return a run as the ledger has it.
+        """Return a run from the ledger.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is no such run.
         """
         self.require_ledger()
         if run is not None:
@@ -341,13 +341,13 @@ class Client:
         return self.observer.diagnosed([self.parts.runs.read(run) for run in ids])
 
     def running(self) -> Sequence[RunId]:
-        """Return the runs that are running."""
+        """Return the ids of the running runs."""
         self.require_ledger()
         with self.parts.engine.begin() as connection:
             return ledger.running(connection)
 
     def newest(self, states: Sequence[RunState], backfill: str | None = None) -> RunId | None:
-        """Return the newest run in one of these states, of one backfill or of any; None: there is none."""
+        """Return the newest run in one of these states, of one backfill or of any, or None if there is none."""
         with self.parts.engine.begin() as connection:
             found = schema.version(connection)
             schema.refuse_newer(found)
@@ -355,11 +355,11 @@ class Client:
 
     @cached_property
     def observer(self) -> Observer:
-        """Takes snapshots. Private: it changes with any version."""
+        """Takes snapshots. Private: it may change with any version."""
         return Observer(self.settings, self.parts)
 
     def status(self, run: str | None = None) -> Snapshot:
-        """Return a run with all that is known of it: counts, why lanes don't move, what the host makes of its jobs.
+        """Return a run with its counts, why its lanes don't move, and what the host does with its jobs.
 
         Raises:
             UsageError: there is no such run.
@@ -373,14 +373,14 @@ class Client:
         wait: Callable[[float], bool] | None = None,
         unreachable: Callable[[DBAPIError], None] = lambda _: None,
     ) -> Iterator[Snapshot]:
-        """Yield snapshots of a run, four a second, the last when it no longer runs.
+        """Yield four snapshots of a run per second, and a last one once the run is no longer running.
 
-        A database that doesn't answer for a while is waited for: the run matters, not this look at it.
+        If the database doesn't answer for a while, wait for it: only this view is interrupted, not the run.
 
         Args:
             run: the run.
-            wait: waits for so many seconds, and returns whether to stop looking; default: time.sleep.
-            unreachable: is called once for each time that the database can't be asked.
+            wait: waits for the given number of seconds, and returns whether to stop watching; default: time.sleep.
+            unreachable: called once per outage of the database.
 
         Raises:
             UsageError: there is no such run.
@@ -397,7 +397,7 @@ class Client:
             found = ride_out(lambda: self.parts.runs.read(run_id), wait, unreachable)
 
     def why(self, run: str | None = None) -> Mapping[int, str]:
-        """Return why each lane that doesn't move stands, by its number.
+        """Return the reason for each lane that doesn't move, by the lane's number.
 
         Raises:
             UsageError: there is no such run.
@@ -406,7 +406,7 @@ class Client:
         return {lane.number: lane.reason for lane in found.lanes if lane.reason}
 
     def events(self, run: str | None = None) -> list[Event]:
-        """Return what happened to a run: when, what, and who did it.
+        """Return the events of a run: when, what, and by whom.
 
         Raises:
             UsageError: there is no such run.
@@ -416,7 +416,7 @@ class Client:
             return ledger.events(connection, found.id)
 
     def quarantined(self, run: str, *, most: int | None = None) -> list[Quarantined]:
-        """Return the quarantined items of a run with their errors, `most` at the most.
+        """Return a run's quarantined items with their errors, at most `most` of them.
 
         Raises:
             UsageError: there is no such run.
@@ -426,7 +426,7 @@ class Client:
             return ledger.quarantined(connection, found.id, most=most)
 
     def history(self, run: str | None = None, *, most_quarantined: int = 1_000) -> History:
-        """Return a run's throughput, pauses and holds over time, as `backfill report` draws them.
+        """Return a run's throughput, pauses and postponements over time, as `backfill report` draws them.
 
         Raises:
             UsageError: there is no such run.
@@ -439,11 +439,11 @@ class Client:
         return history
 
     def verify(self, run: str | None = None, *, full: bool = False) -> Verification:
-        """Ask the database whether a run tells the truth. Changes nothing.
+        """Check a run's records against the database. Changes nothing.
 
         Args:
             run: the run.
-            full: read whole tables instead of indexes: slow, but sees past a damaged index.
+            full: read whole tables instead of indexes: slow, but not misled by a damaged index.
 
         Raises:
             UsageError: there is no such run.
@@ -452,11 +452,13 @@ class Client:
         return self._verifier(self.parts.engine, found := self.run(run), full=full).verify(found)
 
     def verify_on_standby(self, run: str | None = None, *, full: bool = False) -> tuple[Server, Run, Verification]:
-        """Verify on the standby of BACKFILL_REPLICA_URL, once it has caught up; answers what was seen, and where.
+        """Verify on the standby of BACKFILL_REPLICA_URL, once it has caught up.
+
+        Return the server, the run as the standby has it, and the verification.
 
         Raises:
             UsageError, HostError: see `verify`.
-            UnverifiedError: the standby cancelled the same read again and again, or is too far behind.
+            UnverifiedError: the standby cancelled the same read repeatedly, or is too far behind.
         """
         with standby(self.settings, self.parts.engine) as replica:
             server, seen = replica.catch_up(self.run(run), seconds=_CATCH_UP_SECONDS)
@@ -465,7 +467,7 @@ class Client:
     # ---- the fleet and the host
 
     def pressure(self) -> list[Reading]:
-        """Measure every indicator, those of every backfill's queue included, whether pages ask it or not."""
+        """Measure every indicator, whether pages use it or not, including those of every backfill's queue."""
         pace = Pace(max_live_wait=self.settings.defaults["max_live_wait"])
         with self.parts.engine.begin() as connection:
             known = _has_ledger(connection)
@@ -475,14 +477,14 @@ class Client:
             return self.parts.pressure.readings(connection, [*own, *general])
 
     def rate(self) -> Rate:
-        """Return the rate of all workers together; where Redis knows none yet, the one that workers will start with."""
+        """Return the rate of all workers together; if Redis has none yet, the rate with which workers will start."""
         return self._fleet_rate().read() or Rate.parse(self.settings.rate_limit)
 
     def set_rate(self, rate: Rate) -> Rate:
-        """Let a rate hold for all workers together, and return the one before.
+        """Set the rate of all workers together, and return the previous one.
 
         Raises:
-            UsageError: it is so low that pages which wait for it would be delivered twice.
+            UsageError: the rate is so low that waiting pages would be redelivered before they start.
         """
         from backfill_tasks.worker.fleet import require_room  # noqa: PLC0415  Celery takes half a second to import
 
@@ -490,10 +492,12 @@ class Client:
         return self._set_rate(rate)
 
     def require_room(self, rate: Rate | None, *, lanes: int) -> Rate | None:
-        """See to the rate before so many lanes are seeded: set it if one is given, and return the one before then.
+        """Check, before this many lanes are seeded, that the rate is high enough.
+
+        If a rate is given, set it and return the previous one.
 
         Raises:
-            UsageError: it is so low that pages which wait for it would be delivered twice.
+            UsageError: the rate is so low that waiting pages would be redelivered before they start.
         """
         from backfill_tasks.worker.fleet import require_room  # noqa: PLC0415  Celery takes half a second to import
 
@@ -506,19 +510,19 @@ class Client:
             redis_client.connect(self.settings.redis_url, patience=_PATIENCE).ping()
 
     def require_ledger(self, *, to_write: bool = False) -> None:
-        """Raise LedgerError unless the ledger is there, of the right version, and open to what is to be done."""
+        """Raise LedgerError unless the ledger exists, has the right version, and can be read or, if asked, written."""
         with self.parts.engine.begin() as connection:
             schema.require(connection)
             if to_write:
                 schema.require_rights(connection)
 
     def require_host(self, run: Run) -> None:
-        """Raise HostError unless this role sees, and may do, all that a run takes."""
+        """Raise HostError unless this role sees all the rows, and has all the rights, that a run needs."""
         with self.parts.engine.begin() as connection:
             self.parts.backfills[run.parameters.backfill].check_host(connection, apply=True)
 
     def migrate(self) -> bool:
-        """Create the ledger, or bring it to this version; return whether there was anything to do. Safe to repeat."""
+        """Create the ledger or migrate it to this version; return whether anything was changed. Safe to repeat."""
         with self.parts.engine.begin() as connection:
             return bool(schema.migrate(connection))
 
@@ -536,13 +540,13 @@ class Client:
         return Verifier(engine, backfill, self.settings.statement_timeout_ms, full)
 
     def _expected_seconds(self, counted: Run, jobs: int) -> float:
-        """About how long a run takes: at the last run's rate if there is one, and no faster than its pauses allow."""
+        """Estimate a run's duration from the last complete run's speed, the run's pauses and the host's queue."""
         parameters, pace = counted.parameters, counted.parameters.pace
         last = self.newest(("complete",), parameters.backfill)
         rate = self.parts.runs.read(last).items_per_second if last else 0.0
         working = counted.counts.get("read", 0) / (rate or _USUAL_RATE)
         pausing = counted.pages / max(1, len(counted.lanes)) * parameters.page_delay_ms / 1000
-        # Bounded by what may be pending, a run lasts as long as the host takes for its jobs: at best so many per drain.
+        # With max_pending, a run takes at least as long as the host takes for its jobs: at most that many per drain.
         due = 0.0
         if pace.max_pending is not None:
             due = (self.settings.drain_seconds or 0.0) * jobs / pace.max_pending
@@ -554,10 +558,10 @@ class Client:
 def ride_out(
     read: Callable[[], T], wait: Callable[[float], bool], unreachable: Callable[[DBAPIError], None]
 ) -> T | None:
-    """Read, and while the database doesn't answer, read again; None: `wait` said to stop.
+    """Read, retrying while the database doesn't answer; return None if `wait` says to stop.
 
     Raises:
-        DBAPIError: the database refuses, which doesn't pass.
+        DBAPIError: the database refused, which doesn't pass.
     """
     away = False
     while True:
@@ -574,7 +578,7 @@ def ride_out(
 
 
 def _send(message: PageMessage, delay: float) -> None:
-    from backfill_tasks.worker.tasks import send  # noqa: PLC0415  Celery takes half a second to import; most methods do without
+    from backfill_tasks.worker.tasks import send  # noqa: PLC0415  Celery takes half a second to import; most methods don't need it
 
     send(message, delay)
 
@@ -586,7 +590,7 @@ def _sleep(seconds: float) -> bool:
 
 @contextmanager
 def _seeding(run: RunId) -> Iterator[None]:
-    """Name the run in what fails once it is in the ledger."""
+    """Name the run in an error that occurs once the run is in the ledger."""
     try:
         yield
     except (RedisError, SendError) as error:
@@ -594,7 +598,7 @@ def _seeding(run: RunId) -> Iterator[None]:
 
 
 def _has_ledger(connection: Connection) -> bool:
-    """Whether there is a ledger that this role may read: without it, no page's duration is known."""
+    """Return whether there is a ledger that this role may read: without it, no page's duration is known."""
     try:
         return bool(schema.version(connection))
     except LedgerError:
@@ -602,7 +606,7 @@ def _has_ledger(connection: Connection) -> bool:
 
 
 def _require_storable(connection: Connection, order: Order) -> None:
-    """Refuse a key with a character that the database lacks: no row has it, and we'd have to guess the place."""
+    """Reject a key that the database's encoding can't store: no row can have it, so its place would be a guess."""
     ends = [end for each in order.stretches or () for end in (each.lower, each.upper)]
     encoding = driver(connection).server_encoding
     foreign = unstorable(encoding, [order.parameters.cursor, *ends])

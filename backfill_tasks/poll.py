@@ -1,4 +1,4 @@
-"""A question that is asked again and again, so that nobody has to wait for its answer."""
+"""A query that is repeated in the background, so that its callers never wait for the answer."""
 
 import threading
 import time
@@ -9,14 +9,14 @@ T = TypeVar("T")
 
 
 class Poll(Generic[T]):
-    """Asks in a thread of its own, which begins at once and ends with the process.
+    """Repeats a query in a daemon thread, which starts at once and ends with the process.
 
     Args:
-        name: what is asked for, as errors name it.
-        ask: the question; whatever fails in it, it is asked again.
-        every: how often, in seconds.
-        share: how much of the time it may take; a question that takes longer is asked more seldom.
-        lasts: how old an answer may get, in seconds, before it is none.
+        name: the subject of the query, for error messages.
+        ask: the query; it is repeated even if it fails.
+        every: the interval, in seconds.
+        share: the maximum share of time that the query may take; a slow query is repeated less often.
+        lasts: the maximum age of an answer, in seconds.
     """
 
     def __init__(self, name: str, ask: Callable[[], T], *, every: float, share: float = 1.0, lasts: float) -> None:
@@ -32,13 +32,13 @@ class Poll(Generic[T]):
             try:
                 answer = self._ask()
                 self._answer = time.monotonic(), answer
-            except Exception as error:  # noqa: BLE001  whatever fails, it is asked again
+            except Exception as error:  # noqa: BLE001  any failure is retried
                 self._error = f"{type(error).__name__}: {error}"
             took = time.monotonic() - began
             pause.wait(max(self._every, took / self._share))
 
     def read(self) -> T:
-        """The last answer.
+        """Return the last answer.
 
         Raises:
             TimeoutError: there is none, or it is too old.

@@ -1,4 +1,4 @@
-"""The backfills that are installed: found by their entry points, each imported when it is first asked for."""
+"""The installed backfills, found by their entry points; each is imported when it is first asked for."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,28 +10,28 @@ from backfill_tasks.errors import PluginError
 from backfill_tasks.escaping import one_line
 from backfill_tasks.options import RESERVED, Option, quoted
 
-#: The group of entry points. The name of each is its backfill's; the object is a subclass of `Backfill`, which is
-#: called without arguments, or an instance.
+#: The group of entry points. Each one's name is the name of its backfill; the object is a subclass of `Backfill`, which
+#: is called without arguments, or an instance.
 GROUP = "backfill.backfills"
 
-#: The one that is meant where no name is given.
+#: The backfill used if no name is given.
 DEFAULT = "lead-scoring"
 
-#: The most characters of a foreign error that are repeated.
+#: The maximum number of characters repeated from a foreign error.
 _MOST_REPEATED = 200
 
 
 @dataclass(frozen=True, eq=False)
 class Backfills(Mapping[str, Backfill]):
-    """The backfills that are installed, by name: the default first, then in the order of their names.
+    """The installed backfills by name: the default first, then in alphabetical order.
 
-    Names cost no import. A backfill that can't be used fails when it is asked for, with a PluginError that names it and
-    its package, and stands in no other's way: `usable` leaves it out, `broken` says why.
+    Listing names imports nothing. A backfill that can't be used raises a PluginError when it is asked for, naming it
+    and its package, and doesn't affect the others: `usable` omits it, and `broken` says why.
     """
 
     entries: Sequence[EntryPoint]
     prepare: Callable[[Backfill], Backfill]
-    #: By name: the backfill, or why it can't be used.
+    #: The backfill, or why it can't be used, by name.
     _loaded: dict[str, Backfill | str] = field(default_factory=dict, init=False, repr=False)
 
     def __iter__(self) -> Iterator[str]:
@@ -47,7 +47,7 @@ class Backfills(Mapping[str, Backfill]):
         """Load a backfill.
 
         Raises:
-            PluginError: no package brings it, several do, or it can't be loaded.
+            PluginError: no package provides it, several do, or it can't be loaded.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
@@ -67,15 +67,15 @@ class Backfills(Mapping[str, Backfill]):
         return self[name]
 
     def usable(self) -> list[Backfill]:
-        """Load all, and return those that can be used."""
+        """Load all backfills, and return those that can be used."""
         return list(self._judged[0].values())
 
     def broken(self) -> Mapping[str, str]:
-        """Load all, and return why each of the others can't be used, by name."""
+        """Load all backfills, and return why each unusable one can't be used, by name."""
         return self._judged[1]
 
     def options(self) -> dict[str, Option]:
-        """Return the own options of all usable backfills, by name. Two that share a name are the same option."""
+        """Return the own options of all usable backfills, by name. Options that share a name are identical."""
         found: dict[str, Option] = {}
         for option in (option for each in self.usable() for option in each.options):
             found.setdefault(option.name, option)
@@ -83,7 +83,7 @@ class Backfills(Mapping[str, Backfill]):
 
     @cached_property
     def _judged(self) -> tuple[dict[str, Backfill], dict[str, str]]:
-        """The usable backfills, and why the others can't be used. All options share one command line."""
+        """The usable backfills, and why the others can't be used. They share a command line: options may not clash."""
         usable: dict[str, Backfill] = {}
         broken: dict[str, str] = {}
         for name in self:
@@ -108,7 +108,7 @@ class Backfills(Mapping[str, Backfill]):
 
 
 def installed(prepare: Callable[[Backfill], Backfill] = lambda each: each) -> Backfills:
-    """Return the installed backfills, each prepared when it is loaded."""
+    """Return the installed backfills, each passed through `prepare` when it is loaded."""
     return Backfills(tuple(entry_points(group=GROUP)), prepare)
 
 
@@ -117,12 +117,12 @@ def on_host(host: Host) -> Backfills:
     return installed(lambda each: each.on(host))
 
 
-#: The installed backfills, for no host: what an operator may name, and the options that each declares.
+#: The installed backfills, without a host: the names that an operator may use, and the options that each declares.
 KINDS = installed()
 
 
 def _loaded(entry: EntryPoint, prepare: Callable[[Backfill], Backfill]) -> Backfill | str:
-    """Import a backfill's module and make the backfill; or return why it can't be used, in one line."""
+    """Import and create a backfill, or return in one line why it can't be used."""
     whose = f"the backfill {entry.name} of {_origin(entry)}"
     try:
         found = entry.load()
@@ -136,7 +136,7 @@ def _loaded(entry: EntryPoint, prepare: Callable[[Backfill], Backfill]) -> Backf
         for each in made.options:
             each.check(each.default)
         return prepare(made)
-    except Exception as error:  # noqa: BLE001  somebody else's module may fail in any way
+    except Exception as error:  # noqa: BLE001  a foreign module may fail in any way
         why = one_line(str(error).partition("\n")[0], most=_MOST_REPEATED)
         return f"{whose} can't be loaded: {type(error).__name__}: {why}"
 
@@ -154,7 +154,7 @@ def _refuse_clashes(backfill: Backfill, others: Iterable[Backfill]) -> None:
 
 
 def _meaning(option: Option) -> tuple[object, ...]:
-    """What two backfills must agree on that share an option: all but its help."""
+    """Return what two backfills that share an option must agree on: everything but its help."""
     return option.name, option.on_command_line, option.kind, option.default, option.excludes
 
 

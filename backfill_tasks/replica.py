@@ -1,4 +1,4 @@
-"""The connection to the standby of BACKFILL_REPLICA_URL, which `verify --replica` reads from."""
+"""The connection to the standby in BACKFILL_REPLICA_URL, from which `verify --replica` reads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ SETTING = "BACKFILL_REPLICA_URL"
 
 @contextmanager
 def standby(settings: Settings, primary: Engine) -> Iterator[Replica]:
-    """Connect to the standby, which answers.
+    """Connect to the standby and check that it answers.
 
     Raises:
         ConfigurationError: the setting is missing or can't be read.
@@ -36,7 +36,7 @@ def standby(settings: Settings, primary: Engine) -> Iterator[Replica]:
 
 @contextmanager
 def named_in_errors() -> Iterator[None]:
-    """Let errors about a database's URL name the setting that holds this one."""
+    """Replace DATABASE_URL with the name of this setting in errors about a URL."""
     try:
         yield
     except (ConfigurationError, UnreachableError) as error:

@@ -1,4 +1,4 @@
-"""A run at a moment: what the ledger has, why its lanes don't move, and what the host makes of its jobs."""
+"""A run at one moment: its state in the ledger, why its lanes don't move, and what the host does with its jobs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,39 +21,40 @@ from backfill_tasks.wiring import Parts
 
 T = TypeVar("T")
 
-#: How often the host is asked, in seconds, and how long an answer is good for.
+#: How often the host's queue is queried, in seconds, and how long an answer is valid.
 _HOST_SECONDS, _LASTS_SECONDS = 5.0, 300.0
 
 #: How often lanes that don't move are diagnosed, in seconds.
 _DIAGNOSIS_SECONDS = 2.0
 
-#: The share of the time for which the database may be asked about the host's jobs: the more jobs there are, the longer
-#: it takes. Less than the hundredth by which the latency of others is judged.
+#: The share of time that queries about the host's jobs may take, because they get slower the more jobs there are. Below
+#: 0.01, so that they don't affect the 99th percentile of other queries' latency.
 _SHARE = 0.005
 
 
 def listed(run: Run, backfill: Backfill | None) -> dict[str, Any]:
-    """Return a run as `runs --json` lists it: what the ledger has, and the reasons.
+    """Return a run as `runs --json` lists it: its state in the ledger, and the reasons of its lanes.
 
-    Without its backfill, because its package is gone, the classes are those that it has counted so far.
+    If its backfill is missing because the package is gone, the classes are those that the run has counted so far.
     """
     shown = ("read", *backfill.classes, "quarantined") if backfill else tuple(run.counts)
     if backfill and run.mode == "dry-run":
         shown = (*shown, *backfill.passed_over)
     content = run.as_json(shown, backfill.jobs if backfill else ())
-    content["leads_per_second"] = content.pop("items_per_second")  # the name that scripts know, whatever the items
+    content["leads_per_second"] = content.pop("items_per_second")  # the name that scripts expect
     return content
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run at a moment.
+    """A run at one moment.
 
     Attributes:
-        run: the run as the ledger has it; each lane that doesn't move carries its reason.
+        run: the run in the ledger; each lane that doesn't move carries its reason.
         backfill: the run's backfill.
-        host: what the host has made of the run's jobs; None: it has none, or they can't be counted just now.
-        small_pages: why pages are smaller than the run would have them, in words; None: they are not.
+        host: what the host has done with the run's jobs; None: the backfill has no jobs, or they can't be counted just
+            now.
+        small_pages: why pages are smaller than the run's options allow, in words; None: they aren't.
     """
 
     run: Run
@@ -62,7 +63,7 @@ class Snapshot:
     small_pages: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the run as `run --json` and `status --json` show it (docs/reference/json.md)."""
+        """Return the run as `run --json` and `status --json` print it (docs/reference/json.md)."""
         return {
             **listed(self.run, self.backfill),
             "host": self.host and self.host.as_json(self.run.jobs_to_come(self.backfill.jobs)),
@@ -72,13 +73,13 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Observer:
-    """Takes snapshots of runs. What can't be asked is left out: the ledger has the run."""
+    """Takes snapshots of runs. A source that can't be queried is left out; the run itself comes from the ledger."""
 
     settings: Settings
     parts: Parts
 
     def snapshot(self, run: Run) -> Snapshot:
-        """Look once, asking every source that a run which doesn't move needs."""
+        """Take one snapshot, querying every source that could explain why the run doesn't move."""
         backfill = self.parts.backfills[run.parameters.backfill]
         (diagnosed,) = self.diagnosed([run])
         if run.mode != "apply":
@@ -94,9 +95,9 @@ class Observer:
         return Snapshot(diagnosed, backfill, host, _why_small(run, backfill, small))
 
     def diagnosed(self, runs: Sequence[Run]) -> list[Run]:
-        """Return the runs with a reason in each of their lanes that doesn't move, as of now.
+        """Return the runs with a reason in each lane that doesn't move right now.
 
-        A lane that has moved while the sources were asked needs no reason any more, and gets none.
+        A lane that moved while the sources were queried needs no reason, and gets none.
         """
         if not any(needs_reason(run, lane) for run in runs for lane in run.lanes):
             return list(runs)
@@ -104,14 +105,14 @@ class Observer:
         return [explained(self.parts.runs.read(run.id) if run.mode == "apply" else run, run, reasons) for run in runs]
 
     def outcome(self, engine: Engine, run: Run) -> Outcome | None:
-        """Return what the host has made of a run's jobs."""
+        """Return what the host has done with a run's jobs."""
         backfill = self.parts.backfills[run.parameters.backfill]
         with engine.begin() as connection:
             begin_read_only(connection, statement_ms=self.settings.statement_timeout_ms)
             return backfill.outcome(connection, run)
 
     def small(self, engine: Engine) -> Reading | None:
-        """Return what keeps pages small just now; None: nothing does."""
+        """Return the reading that keeps pages small just now, or None."""
         with engine.begin() as connection:
             begin_read_only(connection, statement_ms=self.settings.statement_timeout_ms)
             return self.parts.pressure.ask(connection).small
@@ -119,18 +120,19 @@ class Observer:
 
 @dataclass(frozen=True)
 class _Diagnosis:
-    """A run as it was seen, and the reasons of its lanes then."""
+    """A run as it was seen, and the reasons for its lanes at that time."""
 
     seen: Run
     reasons: Mapping[Key, Reason]
 
 
 class Following:
-    """Takes snapshots of one run again and again, without waiting: each source is asked in a thread of its own."""
+    """Takes repeated snapshots of one run without waiting: each source is queried in a thread of its own."""
 
     def __init__(self, observer: Observer, run: Run) -> None:
         settings, parts = observer.settings, observer.parts
-        # Its own connections: one that is lost to an observer would be taken from all others before they know.
+        # Its own connections: losing one invalidates its whole pool, which would cut off every other user of a shared
+        # engine.
         engine = connect(parts.address)
         self._backfill = parts.backfills[run.parameters.backfill]
         self._seen = run
@@ -149,7 +151,7 @@ class Following:
         )
 
     def snapshot(self, run: Run) -> Snapshot:
-        """Return the run with what the sources answered last."""
+        """Return the run with the last answers of its sources."""
         self._seen = run
         found = _last(self._diagnosis, None)
         small = _why_small(run, self._backfill, _last(self._small, None))
@@ -166,7 +168,7 @@ def _last(poll: Poll[T], otherwise: T) -> T:
 
 
 def _why_small(run: Run, backfill: Backfill, limited: Reading | None) -> str | None:
-    """Return why pages are small, if neither the run's limit nor its room in the host's queue keeps them so."""
+    """Return why pages are small, unless the run's limit or its room in the host's queue already makes them so."""
     if limited is None or limited.limit is None or run.state != "running":
         return None
     room = run.parameters.pace.max_pending if backfill.jobs else None

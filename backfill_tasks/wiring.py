@@ -1,4 +1,4 @@
-"""Puts the parts together from the settings: what a worker's child needs, and what a command needs."""
+"""Assembles the engine's parts from the settings, for a worker's child or a command."""
 
 from dataclasses import dataclass
 
@@ -17,13 +17,13 @@ from backfill_tasks.engine.runs import Runs
 from backfill_tasks.registry import Backfills, on_host
 from backfill_tasks.settings import Settings
 
-#: How long a reading of the indicators holds, in seconds.
+#: The maximum age of a reading of the indicators, in seconds.
 _FRESH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The engine, connected. Nothing is opened before it is first used."""
+    """The assembled engine. Connections are opened on first use."""
 
     address: Address
     engine: Engine
@@ -35,11 +35,11 @@ class Parts:
 
 
 def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
-    """Connect the engine to the database and the Redis of the settings.
+    """Assemble the engine for the database and the Redis of the settings.
 
     Args:
         settings: the settings.
-        send: puts a page's message on its way.
+        send: sends a page's message.
         patience: how often a call to Redis is tried, with growing waits.
 
     Raises:
@@ -67,7 +67,7 @@ def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
 
 
 def _indicators(settings: Settings) -> list[indicators.Indicator]:
-    """PostgreSQL's own, with the thresholds of the settings."""
+    """Return PostgreSQL's own indicators, with the thresholds of the settings."""
     return [
         indicators.ReplicationLag(settings.max_replication_lag),
         indicators.LockWaits(settings.max_lock_waits),

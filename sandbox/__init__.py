@@ -1,1 +1,1 @@
-"""Real servers for the demo, the tests and the benchmarks, and the set-up of a fresh clone."""
+"""Real servers for the demo, the tests and the benchmarks, and the setup of a fresh clone."""

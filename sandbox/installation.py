@@ -1,7 +1,7 @@
-"""An installation as ops make it: a folder like a clone on a server, with a filled .env, and `docker compose` in it.
+"""A production-like installation: a folder like a clone on a server, with a filled .env, for `docker compose`.
 
-It is for the demo's host, and has a project name, an image name, passwords and ports of its own, so that any number of
-them stand beside a real one on the same engine.
+It uses the demo's host, and its own project name, image name, passwords and ports, so any number of installations can
+run next to a real one on the same engine.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: What a clone has, as far as the image and docker-compose.yml need it.
+#: The parts of a clone that the image and docker-compose.yml need.
 _FOLDERS = ("backfill_tasks", "cli", "sandbox")
 _FILES = (
     ".dockerignore",
@@ -33,16 +33,16 @@ _FILES = (
 
 
 class InstallationError(Exception):
-    """A docker command failed; the text is the command and what it said."""
+    """A docker command failed; the text is the command and its output."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """A folder with docker-compose.yml and .env. Nothing is built or started by itself.
+    """A folder with docker-compose.yml and .env. Creating one builds and starts nothing.
 
     Attributes:
         folder: the folder.
-        variables: what stands in .env.
+        variables: the contents of .env.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class Installation:
 
     @classmethod
     def make(cls, folder: Path, **settings: str) -> "Installation":
-        """Copy what a clone has, and fill in .env with secrets of its own and these settings."""
+        """Copy a clone's files, and fill in .env with new secrets and these settings."""
         for name in _FOLDERS:
             shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         for name in _FILES:
@@ -75,7 +75,7 @@ class Installation:
         return made.set(**settings)
 
     def set(self, **variables: str) -> "Installation":
-        """Write .env anew with other values; they count for what is started from then on."""
+        """Rewrite .env with changed values; they apply to services started from then on."""
         changed = {**self.variables, **variables}
         text = "".join(f"{name}={value}\n" for name, value in changed.items())
         (self.folder / ".env").write_text(text, encoding="utf-8")
@@ -83,16 +83,16 @@ class Installation:
 
     @property
     def image(self) -> str:
-        """The name of the image of all services but the command's."""
+        """The name of the image of all services except the command's."""
         return self.variables["IMAGE"]
 
     @property
     def command_image(self) -> str:
-        """The name of the command's image."""
+        """The name of the image of the command."""
         return f"{self.image}-cli"
 
     def compose(self, *arguments: str, seconds: float = 120) -> str:
-        """`docker compose …`; what it printed.
+        """Run `docker compose …` and return its output.
 
         Raises:
             InstallationError: it failed.
@@ -100,11 +100,11 @@ class Installation:
         return _output(["docker", "compose", *arguments], self.try_compose(*arguments, seconds=seconds))
 
     def try_compose(self, *arguments: str, seconds: float = 120) -> "subprocess.CompletedProcess[str]":
-        """`docker compose …`, whatever comes of it."""
+        """Run `docker compose …` and return its result, even if it failed."""
         return _run(["docker", "compose", *arguments], cwd=self.folder, seconds=seconds)
 
     def cli(self, *arguments: str, seconds: float = 120) -> str:
-        """The operator's command, without a terminal; what it printed.
+        """Run the operator's command without a terminal and return its output.
 
         Raises:
             InstallationError: it failed.
@@ -112,7 +112,7 @@ class Installation:
         return self.compose("run", "--rm", "-T", "cli", *arguments, seconds=seconds)
 
     def json(self, *arguments: str, seconds: float = 120) -> dict[str, Any]:
-        """The operator's command with --json; its object.
+        """Run the operator's command with --json and return the parsed object.
 
         Raises:
             InstallationError: it failed.
@@ -121,25 +121,25 @@ class Installation:
         return found
 
     def workers_online(self) -> int:
-        """How many workers answer Celery's ping."""
+        """Return how many workers answer Celery's ping."""
         ping = ["celery", "-A", "backfill_tasks", "inspect", "ping", "--timeout=2", "--json"]
         done = self.try_compose("exec", "-T", "beat", *ping)
         return len(json.loads(done.stdout)) if done.returncode == 0 else 0
 
     def containers(self, *services: str) -> list[dict[str, Any]]:
-        """What `docker inspect` says of the running containers of services, or of all."""
+        """Return `docker inspect` of the running containers of these services, or of all."""
         ids = self.compose("ps", "--quiet", *services).split()
         found: list[dict[str, Any]] = json.loads(docker("inspect", *ids)) if ids else []
         return found
 
     def remove(self) -> None:
-        """Remove its containers, its volumes, its network and its images, as far as they are there."""
+        """Remove its containers, volumes, network and images, if they exist."""
         self.try_compose("--profile=*", "down", "--volumes", "--remove-orphans", "--timeout=1")
         _run(["docker", "image", "rm", "--force", self.command_image, self.image])
 
 
 def docker(*arguments: str) -> str:
-    """`docker …`; what it printed.
+    """Run `docker …` and return its output.
 
     Raises:
         InstallationError: it failed.
@@ -149,7 +149,7 @@ def docker(*arguments: str) -> str:
 
 
 def _run(command: list[str], *, cwd: Path | None = None, seconds: float = 60) -> "subprocess.CompletedProcess[str]":
-    # What Docker needs, and nothing that would count more than .env does.
+    # Only what Docker needs, and no variable that would override .env.
     names = [name for name in os.environ if name in {"PATH", "HOME"} or name.startswith("DOCKER_")]
     return subprocess.run(  # noqa: S603 (our own command)
         command,

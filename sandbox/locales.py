@@ -1,9 +1,9 @@
-"""Locales of the C library, for databases whose text does not sort by code point.
+"""Locales of the C library, for databases whose text doesn't sort by code point.
 
-The PostgreSQL of the wheel is built without ICU, its built-in locales all sort by code point, and a fresh
-machine (a slim container, say) may have no locale but C. What is left is the C library's own compiler,
-``localedef``, which comes with glibc: it makes the locale in a folder of ours, out of the system's sources
-where those are installed; where they are not, en_US.UTF-8 out of a small source that is written here.
+The wheel's PostgreSQL is built without ICU, its built-in locales all sort by code point, and a fresh machine (a slim
+container, say) may have no locale but C. That leaves the C library's own compiler, ``localedef``, which comes with
+glibc. It builds the locale in a folder of ours: from the system's sources if they are installed, and otherwise, for
+en_US.UTF-8 only, from a small source that this module writes.
 """
 
 import platform
@@ -20,23 +20,22 @@ CHARACTERS = [chr(code) for code in range(0x20, 0x180)]
 
 
 def install_locale(name: str, folder: Path) -> None:
-    """Make sure that a program that has ``folder`` as its LOCPATH knows the locale ``name``.
+    """Make sure that a program whose LOCPATH is ``folder`` knows the locale ``name``.
 
-    Where the machine has no sources, en_US.UTF-8 is a likeness: it sorts Latin letters by letter, then accent,
-    then case, and ignores punctuation at first, as the real one does, and leaves every other script in the
-    order of its code points.
+    If the machine has no sources, en_US.UTF-8 is an approximation: like the real one, it sorts Latin letters by letter,
+    then accent, then case, and ignores punctuation at first; it leaves all other scripts in code point order.
 
     Args:
         name: A UTF-8 locale, such as en_US.UTF-8.
-        folder: A folder of the caller's, which is created if need be.
+        folder: A folder of the caller's, which is created if needed.
 
     Raises:
-        ServerError: This machine has no such locale, and no way to make it.
+        ServerError: This machine has no such locale, and no way to build it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / name
-    # Other C libraries (macOS has one) come with their locales. What glibc has installed is no help: it does not
-    # look into its archive when there is a LOCPATH.
+    # Other C libraries (macOS has one) come with their locales. glibc's installed locales don't help: with a LOCPATH,
+    # glibc ignores its locale archive.
     if target.exists() or platform.libc_ver()[0] != "glibc":
         return
     if _compile(name.partition(".")[0], "UTF-8", target):
@@ -46,7 +45,7 @@ def install_locale(name: str, folder: Path) -> None:
 
 
 def make_likeness(folder: Path) -> bool:
-    """Make the likeness of en_US.UTF-8 in ``folder``; false if this machine has no ``localedef``."""
+    """Build the approximation of en_US.UTF-8 in ``folder``; return False if this machine has no ``localedef``."""
     source, characters = folder / "source", folder / "characters"
     source.write_text(_source())
     characters.write_text(_characters())
@@ -56,7 +55,7 @@ def make_likeness(folder: Path) -> bool:
 def _compile(source: str, characters: str, target: Path) -> bool:
     if shutil.which("localedef") is None:
         return False
-    # What the source leaves out (names of days, say) makes its status differ from 0: the result decides.
+    # localedef exits with an error for what the source leaves out (names of days, say), so the result decides.
     command = ["localedef", "--force", f"--inputfile={source}", f"--charmap={characters}", str(target)]
     subprocess.run(command, check=False, capture_output=True)  # noqa: S603 (our own command)
     return (target / "LC_COLLATE").exists()
@@ -112,7 +111,7 @@ def _order(character: str) -> tuple[bool, str, str, bool]:
 
 
 def _weights(character: str) -> str:
-    """By letter, then by accent, then by case; what is neither letter nor digit counts only in the end."""
+    """Return the weights: by letter, then accent, then case; anything but letters and digits counts last."""
     if not character.isalnum():
         return f"IGNORE;IGNORE;IGNORE;{_symbol(character)}"
     return ";".join(_symbol(weight) for weight in (_base(character), _lower(character), character, character))

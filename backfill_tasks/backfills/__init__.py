@@ -1,1 +1,1 @@
-"""The backfills that come with the package."""
+"""The backfills that ship with the package."""

@@ -1,4 +1,4 @@
-"""Diagnosis: why a lane that should move doesn't. The command, its JSON and the exporter all ask here."""
+"""Diagnosis: why a lane that should move doesn't. Used by the command, its JSON output and the exporter."""
 
 from backfill_tasks.diagnosis.diagnoser import Diagnoser, explained, needs_reason
 from backfill_tasks.diagnosis.facts import Key

@@ -1,4 +1,4 @@
-"""Ask Redis itself: whether it answers and takes writes, and where messages are. Needs no Celery."""
+"""Query Redis directly: whether it answers and accepts writes, and where messages are. Celery isn't needed."""
 
 import json
 from collections.abc import Iterable
@@ -15,21 +15,21 @@ from backfill_tasks.engine.rate import FleetRate
 from backfill_tasks.errors import UsageError
 from backfill_tasks.settings import Settings
 
-#: The longest that one call may take, in seconds.
+#: The maximum duration of one call, in seconds.
 _TIMEOUT = 1.0
 
-#: Messages that are looked at, in the queue and among those taken; a lane has one.
+#: The maximum number of messages read, both from the queue and from those taken; each lane has one.
 _MOST_MESSAGES = 10_000
 
-#: The first word of an error, which redis-py drops where it has a class for it.
+#: The first word of an error, which redis-py drops if it has a class for the error.
 _CODES = {OutOfMemoryError: "OOM", ReadOnlyError: "READONLY", NoPermissionError: "NOPERM"}
 
-#: Where kombu keeps the messages that are taken and not acknowledged.
+#: Where kombu keeps messages that are taken and not acknowledged.
 _TAKEN = "unacked"
 
 
 def ask(settings: Settings) -> BrokerView:
-    """Return what Redis tells; an error of Redis' becomes part of the answer."""
+    """Return Redis' view. A Redis error becomes part of it."""
     try:
         redis = redis_client.connect(settings.redis_url, patience=0, timeout=_TIMEOUT)
         redis.ping()
@@ -45,9 +45,9 @@ def ask(settings: Settings) -> BrokerView:
 
 
 def _refusal(redis: Redis, queue: str) -> str | None:
-    """Return why Redis refuses a write; None if it takes one. Only a write tells."""
+    """Return why Redis refuses a write, or None if it accepts one. Only an actual write can tell."""
     try:
-        redis.set(f"backfill:probe:{queue}", 1, px=1)  # gone at once
+        redis.set(f"backfill:probe:{queue}", 1, px=1)  # expires at once
     except ResponseError as error:
         return f"{_CODES.get(type(error), '')} {_words(error)}".strip()
     return None
@@ -64,12 +64,12 @@ def _taken(redis: Redis) -> Iterable[str]:
 
 
 def _ids(messages: Iterable[str]) -> frozenset[str]:
-    """Return the task ids of messages. Junk, which anybody can push, has none."""
+    """Return the task ids of messages. Junk, which anyone can push, has none."""
     found = set()
     for message in messages:
         with suppress(ValueError, LookupError, TypeError):
             content = json.loads(message)
-            # One that is taken is a list: the message, its exchange, its routing key.
+            # A taken message is a list: the message, its exchange, its routing key.
             found.add(str((content[0] if isinstance(content, list) else content)["headers"]["id"]))
     return frozenset(found)
 

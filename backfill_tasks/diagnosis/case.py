@@ -1,4 +1,4 @@
-"""A case: one lane that doesn't move, with all that the sources tell of it, and how that is said."""
+"""A case: one lane that doesn't move, everything that the sources report about it, and phrases to describe it."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ from backfill_tasks.diagnosis.facts import (
 from backfill_tasks.engine.model import MESSAGE_FORMAT, Lane, PageMessage, Run
 from backfill_tasks.settings import Settings
 
-#: A watchdog that hasn't looked for so many of its intervals, and so many seconds, doesn't run.
+#: A watchdog isn't running if its last pass is longer ago than this many of its intervals plus this many seconds.
 _MISSED, _LATE_SECONDS = 3, 10.0
 
-#: A message may be under way for so many seconds before anything may be concluded from where it isn't.
+#: For this many seconds a message may be in transit, so its absence from a place proves nothing.
 _UNDER_WAY_SECONDS = 5.0
 
 
@@ -30,7 +30,7 @@ class Case:
     facts: Facts
     settings: Settings
 
-    # ---- what the sources tell
+    # ---- what the sources report
 
     @property
     def task(self) -> str:
@@ -54,7 +54,7 @@ class Case:
 
     @property
     def holder(self) -> Holder | None:
-        """The session that has the lane's row locked."""
+        """The session that has locked the lane's row."""
         return self.database.holders.get((self.run.id, self.lane.number))
 
     @property
@@ -64,35 +64,35 @@ class Case:
 
     @property
     def views(self) -> dict[str, WorkerView]:
-        """The workers that answered; one of another version may take pages from this queue."""
+        """The workers that answered. A worker of another version is assumed to take pages from this queue."""
         return {name: view or WorkerView(queues=(self.queue,)) for name, view in self.fleet.workers.items()}
 
     @property
     def consumers(self) -> dict[str, WorkerView]:
-        """Those that take pages from this queue."""
+        """The workers that take pages from this queue."""
         return {name: view for name, view in self.views.items() if self.queue in view.queues}
 
     @property
     def still_seconds(self) -> float:
-        """How long nothing has held the lane and it has not moved."""
+        """How many seconds the lane has not moved without being postponed."""
         return (self.run.seen_at - max(self.lane.moved_at, self.lane.held_until or self.lane.moved_at)).total_seconds()
 
     @property
     def is_under_way(self) -> bool:
-        """Whether its message may just have been sent, or be between the queue and a worker."""
+        """Whether the message may have been sent just now, or be between the queue and a worker."""
         return self.task in self.broker.moving or self.still_seconds < _UNDER_WAY_SECONDS
 
     @property
     def is_watched(self) -> bool:
-        """Whether a watchdog runs."""
+        """Whether a watchdog is running."""
         age = self.broker.watchdog
         return age is not None and age <= _MISSED * self.settings.watchdog_seconds + _LATE_SECONDS
 
-    # ---- how it is said
+    # ---- phrases
 
     @property
     def silent(self) -> str:
-        """That workers don't answer; nothing if all do."""
+        """That some workers don't answer; empty if all do."""
         if not self.fleet.silent:
             return ""
         verb = "doesn't" if self.fleet.silent == 1 else "don't"
@@ -112,12 +112,12 @@ class Case:
 
     @property
     def trouble(self) -> str | None:
-        """Why PostgreSQL can't be used; None if it can."""
+        """Why PostgreSQL can't be used, or None if it can."""
         return self.database.error or ("it takes no writes" if self.database.is_read_only else None)
 
     @property
     def reseeded(self) -> str:
-        """Who gives the lane a new message, and when."""
+        """When the watchdog will reseed the lane; without a watchdog, what to type."""
         if not self.is_watched:
             return self.no_beat.lstrip(". ")
         within = max(0.0, self.settings.standing_seconds - self.still_seconds) + self.settings.watchdog_seconds
@@ -125,7 +125,7 @@ class Case:
 
     @property
     def no_beat(self) -> str:
-        """That no watchdog runs, and what to type; nothing if one does, or if the queue has the message."""
+        """That no watchdog is running, and what to type; empty if one is, or if the message is in the queue."""
         if self.is_watched or self.task in self.broker.queued:
             return ""
         age = self.broker.watchdog
@@ -134,7 +134,7 @@ class Case:
 
 
 def named(session: DatabaseSession) -> str:
-    """Return a session as an operator finds it in pg_stat_activity."""
+    """Describe a session so that an operator can find it in pg_stat_activity."""
     if session.state is None:
         return f"session {session.pid}, of another role"
     since = "" if session.seconds is None else f" for {session.seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""Ask PostgreSQL itself, over a fresh connection: the pooled one may be the broken part."""
+"""Query PostgreSQL directly, over a fresh connection: the pooled one may be the broken part."""
 
 from collections.abc import Collection
 from contextlib import closing
@@ -12,15 +12,15 @@ from backfill_tasks.diagnosis.facts import DatabaseSession, DatabaseView, Holder
 from backfill_tasks.engine.database import Address, connect, load_sql, reason, statement
 from backfill_tasks.engine.model import RunId
 
-#: The longest that connecting may take, in seconds, and a statement, in milliseconds.
+#: The maximum time to connect, in seconds, and per statement, in milliseconds.
 _CONNECT_SECONDS, _STATEMENT_MS = 3, 1_000
 
 _IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean"
 
 
 def ask(address: Address, lanes: Collection[Key]) -> DatabaseView:
-    """Return what PostgreSQL tells of these lanes; an error of PostgreSQL's becomes part of the answer."""
-    # As behind a pooler: the engine keeps no connection.
+    """Return PostgreSQL's view of these lanes. A PostgreSQL error becomes part of it."""
+    # Treated as behind a pooler, so that the engine keeps no connection.
     fresh = replace(address, conninfo={**address.conninfo, "connect_timeout": str(_CONNECT_SECONDS)}, pooled=True)
     engine = connect(fresh)
     try:

@@ -1,4 +1,4 @@
-"""Ask the sources side by side, each with a deadline of its own, and give each lane that stands its reason."""
+"""Query the sources, each with its own deadline, and give each lane that doesn't move its reason."""
 
 import threading
 import time
@@ -15,18 +15,18 @@ from backfill_tasks.settings import Settings
 
 T = TypeVar("T")
 
-#: A lane that has moved within so many seconds isn't asked after; one without a page always is.
+#: A lane that has moved within this many seconds isn't diagnosed; one that has done no page yet always is.
 _MOVES_SECONDS = 3.0
 
-#: For how long after a postponement its reason is still the true one, in seconds: the page asks again in this time.
+#: For this many seconds after a postponement ends, its reason is still the true one: the page asks again in this time.
 _GRACE_SECONDS = 3.0
 
-#: The longest that each source is waited for, in seconds, whatever it waits for itself.
+#: The maximum wait for each source, in seconds, whatever the source itself waits for.
 _BROKER_SECONDS, _DATABASE_SECONDS, _FLEET_SECONDS = 2.0, 4.0, 5.0
 
 
 def needs_reason(run: Run, lane: Lane) -> bool:
-    """Whether a lane doesn't move, for whatever reason."""
+    """Return whether a lane doesn't move, for whatever reason."""
     if run.mode != "apply" or lane.state == "done":
         return False
     still = run.still_seconds(lane) > _MOVES_SECONDS
@@ -34,14 +34,14 @@ def needs_reason(run: Run, lane: Lane) -> bool:
 
 
 def explained(run: Run, seen: Run, reasons: Mapping[Key, Reason]) -> Run:
-    """Return the run with the reasons in its lanes, but for those that have moved since the run was `seen`."""
+    """Return the run with the reasons in its lanes, except lanes that have moved since the run was `seen`."""
     still = {lane.number for lane, before in zip(run.lanes, seen.lanes, strict=False) if _is_unmoved(lane, before)}
     found = {number: reasons.get((run.id, number)) for number in still} if run.state == seen.state else {}
     return replace(run, lanes=tuple(_explained(lane, found.get(lane.number)) for lane in run.lanes))
 
 
 def _is_unmoved(lane: Lane, before: Lane) -> bool:
-    """Whether a lane has done no page since, and the ledger has no newer reason. Reseeding it moves nothing."""
+    """Return whether a lane has done no page since, and the ledger has no newer reason. Reseeding is not a move."""
     return (lane.page, lane.state) == (before.page, before.state) and lane.reason in {None, before.reason}
 
 
@@ -53,19 +53,19 @@ def _explained(lane: Lane, reason: Reason | None) -> Lane:
 class Diagnoser:
     """Diagnoses runs: each lane that doesn't move gets a reason.
 
-    A source that is down, slow or frozen costs its own answer and its own deadline, and no other source's. Only what
-    could hold the lanes in question is asked: a run whose lanes move costs nothing, one whose pages are postponed a
-    short connection to PostgreSQL; Celery is imported only for a lane that stalls.
+    A source that is down, slow or frozen costs its own answer and its own deadline, and no other source's. Only sources
+    that could explain the lanes in question are queried: a run whose lanes move costs nothing, one whose pages are
+    postponed a short connection to PostgreSQL; Celery is imported only for a lane that stalls.
 
-    Its weakness: the sources are asked one after the other within seconds, so a lane that moves meanwhile may be given
-    a reason that was true a moment before.
+    Weakness: the sources are queried within seconds of each other, not at the same instant, so a lane that moves
+    meanwhile may get a reason that was true a moment earlier.
     """
 
     settings: Settings
     address: Address
 
     def diagnose(self, runs: Sequence[Run]) -> dict[Key, Reason]:
-        """Return the reason of every lane of these runs that doesn't move."""
+        """Return the reason for every lane of these runs that doesn't move."""
         found: dict[Key, Reason] = {}
         open_lanes: list[tuple[Run, Lane]] = []
         for run in runs:
@@ -101,7 +101,7 @@ class Diagnoser:
         return Facts(asked.answer(lambda why: DatabaseView(error=why)), broker_view, fleet_view)
 
     def _messages(self) -> tuple[BrokerView, FleetView | None]:
-        """Ask Redis, and the workers if it answers: they can only be asked through it."""
+        """Query Redis, and, if it answers, the workers, which can only be reached through it."""
         before = self._broker()
         if before.error is not None or before.refusal is not None:
             return before, None
@@ -122,12 +122,12 @@ def _fleet() -> FleetView:
 
 
 def _waits_for_resume(run: Run, lane: Lane) -> bool:
-    """Whether a lane of a single batch isn't the one that is on its way."""
+    """Return whether a lane of a single-batch run is not the one being walked."""
     return run.single_batch and lane.number != min(each.number for each in run.lanes if each.state == "running")
 
 
 def _is_held(run: Run, lane: Lane) -> bool:
-    """Whether the ledger postpones the lane's page, or did a moment ago."""
+    """Return whether the ledger postpones the lane's page, or did until a moment ago."""
     if lane.held_until is None:
         return False
     left = (lane.held_until - run.seen_at).total_seconds()
@@ -135,7 +135,7 @@ def _is_held(run: Run, lane: Lane) -> bool:
 
 
 class _Asked(Generic[T]):
-    """A question, asked in a thread of its own that ends with the process: one that hangs holds up nothing."""
+    """A query in a daemon thread of its own: one that hangs delays neither the other queries nor the exit."""
 
     def __init__(self, ask: Callable[[], T], seconds: float) -> None:
         self._answers: list[T] = []
@@ -148,12 +148,12 @@ class _Asked(Generic[T]):
     def _go(self, ask: Callable[[], T]) -> None:
         try:
             self._answers.append(ask())
-        except Exception as error:  # noqa: BLE001  a source that fails is a fact like any other
+        except Exception as error:  # noqa: BLE001  a failing source is a fact like any other
             first, *_ = str(error).splitlines() or [""]
             self._error = f"{type(error).__name__}: {first}"
 
     def answer(self, otherwise: Callable[[str], T]) -> T:
-        """Return the answer, or what `otherwise` makes of the reason that there is none."""
+        """Return the answer, or `otherwise` applied to the reason why there is none."""
         self._thread.join(max(0.0, self._deadline - time.monotonic()))
         if self._answers:
             return self._answers[0]

@@ -1,4 +1,4 @@
-"""What each source tells: PostgreSQL, Redis, the workers. Each may fail, and then says why."""
+"""What each source reports: PostgreSQL, Redis, the workers. A source that fails reports why."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Key = tuple[RunId, int]
 
 @dataclass(frozen=True)
 class DatabaseSession:
-    """A session of PostgreSQL. `application` and `state` are None where this role may not see them."""
+    """A PostgreSQL session. `application` and `state` are None if this role may not see them."""
 
     pid: int
     application: str | None
@@ -21,9 +21,9 @@ class DatabaseSession:
 
 @dataclass(frozen=True)
 class Holder:
-    """The session that has a lane's row locked, and the one that it waits for itself, if any.
+    """The session that has locked a lane's row, and the session that it is itself waiting for, if any.
 
-    `is_page`: it is one of ours, and so does the lane's page.
+    `is_page`: the session is one of ours, so it is doing the lane's page.
     """
 
     session: DatabaseSession
@@ -33,7 +33,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class DatabaseView:
-    """PostgreSQL over a fresh connection. `holds`: the kind of reason that each lane was last put off for."""
+    """PostgreSQL, over a fresh connection. `holds`: the kind of reason for each lane's last postponement."""
 
     error: str | None = None
     is_read_only: bool = False
@@ -43,10 +43,10 @@ class DatabaseView:
 
 @dataclass(frozen=True)
 class BrokerView:
-    """Redis. `refusal`: why it refuses writes. `watchdog`: how many seconds ago the watchdog last looked.
+    """Redis. `refusal`: why it refuses writes. `watchdog`: how many seconds ago the watchdog made its last pass.
 
-    `queued`: task ids in the queue. `taken`: task ids that a worker took and hasn't acknowledged. `moving`: those that
-    changed their place between two looks.
+    `queued`: task ids in the queue. `taken`: task ids that a worker has taken and not acknowledged. `moving`: task ids
+    that changed place between two looks.
     """
 
     error: str | None = None
@@ -60,7 +60,7 @@ class BrokerView:
 
 @dataclass(frozen=True)
 class WorkerView:
-    """A worker that answered. Its messages by task id: at work (for seconds), due later (in seconds), or waiting."""
+    """A worker that answered. Its messages by task id: running (for seconds), due later (in seconds), or waiting."""
 
     queues: tuple[str, ...] = ()
     processes: int = 0
@@ -71,13 +71,13 @@ class WorkerView:
 
     @property
     def is_busy(self) -> bool:
-        """Whether all its processes are at work."""
+        """Whether all its processes are busy."""
         return len(self.working) >= self.processes
 
 
 @dataclass(frozen=True)
 class FleetView:
-    """The workers. `connected`: how many the question reached. A worker of another version tells nothing: None."""
+    """The workers. `connected`: how many the broadcast reached. A worker of another version reports nothing: None."""
 
     error: str | None = None
     connected: int = 0
@@ -85,13 +85,13 @@ class FleetView:
 
     @property
     def silent(self) -> int:
-        """How many are connected and didn't answer."""
+        """How many are connected but didn't answer."""
         return max(0, self.connected - len(self.workers))
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All sources; None: it wasn't asked."""
+    """The views of all sources; None: the source wasn't queried."""
 
     database: DatabaseView | None = None
     broker: BrokerView | None = None

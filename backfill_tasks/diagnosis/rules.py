@@ -1,7 +1,7 @@
-"""The rules: from a lane and the facts to the one reason that holds it. Nothing is asked here.
+"""The rules: they derive from a lane and the facts the one reason why it doesn't move. No source is queried here.
 
-A rule speaks only of what a source has told. Where several reasons could hold, the most specific evidence wins: a
-session that has the lane's row locked, then where the lane's message is, then who should take it.
+A rule uses only what a source has reported. Where several reasons could apply, the most specific evidence wins: a
+session that has locked the lane's row, then where the lane's message is, then which worker should take it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ from backfill_tasks.diagnosis.facts import DatabaseSession, Facts, Holder
 from backfill_tasks.engine.model import Lane, Run
 from backfill_tasks.settings import Settings, masked
 
-#: Every kind of reason, but those of pressure and pace, with its meaning; docs/reference/json.md lists them.
+#: Every kind of reason except those of pressure and pace, with its meaning; docs/reference/json.md lists them.
 KINDS: Mapping[str, str] = MappingProxyType(
     {
         "paused": "the run is paused",
@@ -44,10 +44,10 @@ KINDS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-#: A page's transaction that is idle for so long, in seconds, no longer just computes between two statements.
+#: A page's transaction that is idle for longer than this, in seconds, isn't just computing between two statements.
 _IDLE_SECONDS = 2.0
 
-#: What to do about a write that Redis refuses, by the first word of its error.
+#: What to do when Redis refuses a write, by the first word of its error.
 _REFUSALS = {
     "READONLY": "REDIS_URL names a replica: point it at the primary, or wait for the failover to end",
     "OOM": "raise its maxmemory, or free memory",
@@ -66,14 +66,14 @@ class Reason:
 
 
 def of_an_inactive_run(run: Run) -> Reason:
-    """Return the reason of every unfinished lane of a run that isn't running."""
+    """Return the reason for every unfinished lane of a run that isn't running."""
     why = f"the run is {run.state}{f': {run.reason}' if run.reason else ''}"
     onward = "" if run.state in {"cancelled", "complete"} else f". `backfill resume {run.id}` continues it"
     return Reason(run.state, why + onward)
 
 
 def of_a_held_lane(run: Run, lane: Lane, facts: Facts) -> Reason:
-    """Return the ledger's own reason for a lane whose next page is postponed."""
+    """Return the ledger's reason for a lane whose next page is postponed."""
     if lane.reason is None:
         delay, left = run.parameters.page_delay_ms / 1000, _seconds_left(run, lane)
         return Reason("page_delay", f"pauses {delay:g} s after each page (--page-delay-ms); {left:.0f} s are left")
@@ -82,7 +82,7 @@ def of_a_held_lane(run: Run, lane: Lane, facts: Facts) -> Reason:
 
 
 def of_a_stalled_lane(run: Run, lane: Lane, facts: Facts, settings: Settings) -> Reason:
-    """Return the reason of a lane that should move and doesn't; never none: at worst it says what was looked at."""
+    """Return the reason for a lane that should move and doesn't; if none is found, it lists what was checked."""
     case = Case(run, lane, facts, settings)
     return next(reason for rule in _RULES for reason in rule(case))
 
@@ -114,7 +114,7 @@ def _of_its_page(case: Case, holder: Holder) -> Iterator[Reason]:
             "page_at_work",
             f"its page is at work in the database ({named(session)}). No statement of it takes longer than {limit:g} s",
         )
-    elif not (case.broker.error or case.broker.refusal):  # else it waits for Redis
+    elif not (case.broker.error or case.broker.refusal):  # otherwise the page waits for Redis
         yield Reason(
             "page_stuck",
             f"its page's transaction is open ({named(session)}), and its worker sends nothing: that process is stopped"
@@ -238,7 +238,7 @@ def _unknown(case: Case) -> Iterator[Reason]:
     )
 
 
-#: In the order in which they apply.
+#: In order of precedence.
 _RULES: tuple[Callable[[Case], Iterator[Reason]], ...] = (
     _of_its_transaction,
     _of_redis,

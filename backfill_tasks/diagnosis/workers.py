@@ -1,4 +1,4 @@
-"""Ask the workers: which queues they take from, and what they do with each message that they hold."""
+"""Ask the workers which queues they consume, and what they are doing with each message that they own."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,12 +18,13 @@ from backfill_tasks.worker.app import app
 from backfill_tasks.worker.consumer import PAGE
 from backfill_tasks.worker.transport import Channel
 
-#: How long workers get to answer, in seconds. A worker's loop answers in milliseconds; the rest is for a busy machine.
+#: How long workers get to answer, in seconds. A worker's loop answers in milliseconds; the rest allows for a busy
+#: machine.
 _PATIENCE = 2.5
 
 
 class _CountingChannel(Channel):
-    """A channel that counts how many clients a broadcast reached: a worker that is frozen is still connected."""
+    """A channel that counts how many clients a broadcast reached: a frozen worker is still connected."""
 
     reached = 0
 
@@ -35,13 +36,13 @@ class _CountingChannel(Channel):
 
 
 class _AllAnsweredError(Exception):
-    """Every worker that the question reached has answered; perhaps it reached none."""
+    """Every worker that the broadcast reached has answered; it may have reached none."""
 
 
 def ask() -> FleetView:
-    """Return what the workers tell; an error of the broker's becomes part of the answer."""
+    """Return the workers' view. A broker error becomes part of it."""
     answers: dict[str, Any] = {}
-    # No producer pool: the question must go through the channel that counts.
+    # No producer pool: the broadcast must go through the counting channel.
     mailbox = Mailbox(app.conf.control_exchange, type="fanout", accept=["json"], serializer="json")  # type: ignore[no-untyped-call]
     try:
         with app.connection_for_write() as connection:
@@ -76,7 +77,7 @@ def _parsed(answer: Any) -> WorkerView | None:
 
 @inspect_command(default_timeout=_PATIENCE)  # type: ignore[untyped-decorator]
 def backfill_view(state: Any) -> dict[str, Any]:
-    """The queues that this worker takes from, and its messages: at work, waiting, or due later."""
+    """Return the queues that this worker consumes, and its messages: running, waiting, or due later."""
     consumer, now = state.consumer, time()
     working = {each.id: now - (each.time_start or now) for each in list(worker_state.active_requests)}
     bucket = consumer.task_buckets[PAGE]

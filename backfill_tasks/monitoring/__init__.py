@@ -1,1 +1,1 @@
-"""Metrics: what Prometheus and the console read."""
+"""Metrics for Prometheus and the console."""

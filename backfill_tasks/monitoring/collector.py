@@ -1,4 +1,4 @@
-"""What Prometheus collects, read when it asks."""
+"""The Prometheus collector: reads its sources when Prometheus scrapes."""
 
 import threading
 import time
@@ -23,36 +23,37 @@ from backfill_tasks.settings import Settings
 from backfill_tasks.wiring import Parts, assemble
 from backfill_tasks.worker.dead_letters import DeadLetters
 
-#: How long readings hold, in seconds: two Prometheus servers, or an impatient one, cost no more than one.
+#: How long readings are reused, in seconds: two Prometheus servers, or an impatient one, cost no more than one.
 _FRESH_SECONDS = 1.0
 
 
-#: The longest that one statement of a scrape may take, in milliseconds, and one call to Redis, in seconds.
+#: The maximum duration of one statement of a scrape, in milliseconds, and of one call to Redis, in seconds.
 _STATEMENT_MS = 500
 
 
 _REDIS_SECONDS = 1.0
 
 
-#: How long a scrape waits for what is read, in seconds: below the 10 s after which Prometheus gives up. A database that
-#: takes connections and never answers would hold it for longer.
+#: How long a scrape waits for its readings, in seconds: less than the 10 s after which Prometheus gives up. A database
+#: that accepts connections and never answers would take longer.
 _PATIENCE = 5.0
 
 
-#: Jobs in the host's queue are counted so far and no further.
+#: Jobs in the host's queue are counted up to this number.
 _MOST_AHEAD = 10_000
 
 
-#: How often the workers are asked, beside the scrapes (all answers take a second to come in), and how long they hold.
+#: How often the workers are asked, independently of scrapes (collecting all answers takes a second), and how long their
+#: answers are valid, in seconds.
 _ASK_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
 
 
-#: How often lanes that don't move are looked for, beside the scrapes.
+#: How often lanes that don't move are looked for, in seconds, independently of scrapes.
 _STALLS_SECONDS = 2.0
 
 
 class Look:
-    """One reading, in a thread of its own, so that nobody has to wait for its end."""
+    """One reading, in a thread of its own, so that a scrape can stop waiting for it."""
 
     def __init__(self, read: Callable[[Readings], None]) -> None:
         self._found = Readings()
@@ -69,11 +70,11 @@ class Look:
 
     @property
     def is_stale(self) -> bool:
-        """Whether it has ended too long ago."""
+        """Whether its readings are too old to reuse."""
         return time.monotonic() >= self._fresh_until
 
     def result(self) -> Readings:
-        """What was found, or after a while what has been found so far."""
+        """Return the readings, or, after a time limit, those made so far."""
         self._ended.wait(_PATIENCE)
         up = dict(self._found.up)
         return replace(self._found, up={source: up.get(source, False) for source in get_args(Source)})
@@ -81,7 +82,7 @@ class Look:
 
 @dataclass(eq=False)
 class Exporter(Collector):
-    """Reads what there is to measure when Prometheus asks. What can't be read is left out, and `source_up` says so."""
+    """Reads the metrics when Prometheus scrapes. A source that can't be read is left out, and `source_up` says so."""
 
     settings: Settings
     parts: Parts
@@ -96,11 +97,11 @@ class Exporter(Collector):
     _down: set[Source] = field(default_factory=set)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what there is depends on what can be read."""
+        """Describe no metrics: which ones exist depends on which sources can be read."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """What was read now, or less than a second ago. One reading goes on at a time, however many ask."""
+        """Yield metrics read now or less than a second ago. Concurrent scrapes share one reading."""
         with self._lock:
             if self._look is None or self._look.is_stale:
                 self._look = Look(self._read)
@@ -108,7 +109,7 @@ class Exporter(Collector):
         return families(look.result())
 
     def _read(self, found: Readings) -> None:
-        """Read everything, first what is sure to take no longer than a moment."""
+        """Read all sources, starting with those that are sure to be quick."""
         began = time.monotonic()
         with self._source(found, "workers"):
             found.workers = self.workers.read()
@@ -124,10 +125,10 @@ class Exporter(Collector):
 
     @contextmanager
     def _source(self, found: Readings, source: Source) -> Iterator[None]:
-        """Whatever fails in it is one line in the log when it begins to fail, and leaves everything else as it is."""
+        """Contain a source's failure: log one line when it starts to fail, and leave the other sources alone."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001  an exporter never fails
+        except Exception as error:  # noqa: BLE001  the exporter must outlive any failing source
             if source not in self._down:
                 words = str(error).splitlines() or [""]
                 self.say(f"backfill: {source} can't be read and is left out: {type(error).__name__}: {words[0]}")
@@ -141,7 +142,7 @@ class Exporter(Collector):
         with self.parts.engine.begin() as connection:
             begin_read_only(connection, statement_ms=_STATEMENT_MS)
             runs = []
-            if schema.version(connection):  # else nobody has begun anything yet
+            if schema.version(connection):  # otherwise no run has been started yet
                 schema.require(connection)
                 runs = watched_runs(connection)
             self._times.update(connection, runs)
@@ -165,9 +166,9 @@ class Exporter(Collector):
 
 
 def exporter(settings: Settings, say: Callable[[str], None]) -> Exporter:
-    """An exporter of these settings' database, Redis and workers; none of them has to be there yet.
+    """Return an exporter for these settings' database, Redis and workers. None of them has to be up yet.
 
-    What begins to fail is told by `say`, in one line.
+    `say` gets one line when a source starts to fail.
 
     Raises:
         ConfigurationError: the database's URL is missing or can't be read.

@@ -1,4 +1,4 @@
-"""The metrics: what each is called and means, and how they are made of what was read. Nothing is read here."""
+"""The metrics: their names and meanings, and how they are built from readings. No source is read here."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ MEANINGS: Mapping[str, str] = {
 
 @dataclass
 class Readings:
-    """What a scrape has found. What could not be read is None or empty, and its source is not `up`."""
+    """The readings of one scrape. A source that could not be read leaves its values None or empty, and is not `up`."""
 
     up: dict[Source, bool] = field(default_factory=dict)
     seconds: float | None = None
@@ -65,7 +65,7 @@ class Readings:
 
 
 def families(found: Readings) -> Iterator[Metric]:
-    """What was read, as Prometheus has it."""
+    """Yield the readings as Prometheus metric families."""
     yield _gauge("backfill_source_up", ["source"], (((source,), up) for source, up in found.up.items()))
     if found.seconds is not None:
         yield _gauge("backfill_scrape_duration_seconds", [], [([], found.seconds)])
@@ -126,7 +126,10 @@ def _of_lanes(runs: Sequence[WatchedRun]) -> Iterator[Metric]:
 
 
 def _of_items(runs: Sequence[WatchedRun]) -> Iterator[Metric]:
-    """An item that leaves the quarantine gets another class: its number alone can fall, so it is no counter."""
+    """Yield the metrics of items by class.
+
+    Items leave the quarantine for another class, so their number can fall: it is a gauge, not a counter.
+    """
     read = [((run.id, run.backfill), run.counts["read"]) for run in runs]
     yield _counter("backfill_items_read_total", _OF_RUN, read)
     classes = [

@@ -1,4 +1,4 @@
-"""What is measured of the ledger for a monitoring system: the runs worth watching, and how long pages take."""
+"""Ledger queries for monitoring: the runs worth watching, and how long pages take."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -15,19 +15,23 @@ from backfill_tasks.engine.ledger.rows import sql_file
 from backfill_tasks.engine.model import RunId
 from backfill_tasks.engine.states import UNFINISHED, LaneState, RunState
 
-#: How many runs are shown: the newest of those that may still go on, and the newest of all.
+#: How many runs are shown: the newest unfinished ones, and the newest of all.
 _MOST_UNFINISHED, _NEWEST = 20, 10
 
-#: How many new pages of a lane are read at a time; if it has done more, the rest is read the next time.
+#: How many new pages of a lane are read at a time; the rest are read the next time.
 _MOST_PAGES = 1_000
 
-#: The upper bounds of the classes in which pages are counted, in seconds. A page should take 0.2 s.
+#: The upper bounds of the histogram's buckets, in seconds. A page should take 0.2 s.
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
 
 
 @dataclass(frozen=True)
 class WatchedLane:
-    """A lane: `held` if its page waits, for a reason; `idle`, how many seconds it has stood with none (None: ended)."""
+    """A lane.
+
+    `held`: its page is postponed, for a reason in the ledger. `idle`: for how many seconds it has not moved without
+    being postponed; None if it isn't running.
+    """
 
     number: int
     state: LaneState
@@ -53,7 +57,7 @@ class WatchedRun:
 
     @property
     def counts(self) -> Counter[str]:
-        """Items by class, all lanes together."""
+        """Items by class, over all lanes."""
         total: Counter[str] = Counter()
         for lane in self.lanes:
             total.update(lane.counts)
@@ -61,7 +65,7 @@ class WatchedRun:
 
 
 def watched_runs(connection: Connection) -> list[WatchedRun]:
-    """The runs that may still go on and the newest ones, in the order of their starts; a bounded number."""
+    """Return the newest unfinished runs and the newest of all, in order of their starts; their number is bounded."""
     rows = connection.execute(
         sql_file("metrics"), {"unfinished": list(UNFINISHED), "most_unfinished": _MOST_UNFINISHED, "newest": _NEWEST}
     ).all()
@@ -70,10 +74,10 @@ def watched_runs(connection: Connection) -> list[WatchedRun]:
 
 @dataclass
 class PageTimes:
-    """Counts pages by how long they took, each once, from the first call on: a histogram that never looks back.
+    """A histogram of page durations that counts each page once, from the first call on.
 
-    It reads the pages that are new by their key, and so costs the same whatever number of pages the ledger has. Pages
-    of runs that had begun before the first call count from where they were then.
+    It reads only new pages, by key, so its cost doesn't depend on the number of pages in the ledger. Runs that had
+    started before the first call are counted from the page that they were at then.
     """
 
     _counts: dict[str, list[int]] = field(default_factory=dict)
@@ -82,7 +86,7 @@ class PageTimes:
     _since: datetime | None = None
 
     def update(self, connection: Connection, runs: Iterable[WatchedRun]) -> None:
-        """Count what is new in these runs. In the transaction in which they were read, or a later one."""
+        """Count the new pages of these runs. Call it in the transaction that read them, or in a later one."""
         backfills: dict[RunId, str] = {}
         passed: dict[tuple[RunId, int], int] = {}
         behind: list[tuple[RunId, int]] = []
@@ -116,7 +120,7 @@ class PageTimes:
         self._sums[backfill] = self._sums.get(backfill, 0.0) + seconds
 
     def histograms(self) -> dict[str, tuple[list[int], float]]:
-        """By backfill: how many pages took no longer than each of BUCKETS, and last how many in all; their seconds."""
+        """Return, for each backfill, the cumulative counts for BUCKETS and then the total; and the sum of seconds."""
         return {name: (list(accumulate(counts)), self._sums[name]) for name, counts in self._counts.items()}
 
 

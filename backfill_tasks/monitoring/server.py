@@ -15,14 +15,14 @@ Start = Callable[[str, list[tuple[str, str]]], Any]
 
 @dataclass(frozen=True)
 class Door:
-    """/metrics, for who knows the token or the login, if there is one; there is nothing else."""
+    """The WSGI application that serves /metrics and nothing else, protected by a token or a login if one is set."""
 
     metrics: Callable[[dict[str, Any], Start], Iterable[bytes]]
     token: str | None
     login: str | None
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
-        """A request, as WSGI has it."""
+        """Answer a WSGI request."""
         if environ["PATH_INFO"] != "/metrics":
             start("404 Not Found", [("Content-Type", "text/plain")])
             return [b"There is only /metrics.\n"]
@@ -44,18 +44,21 @@ class Door:
 
 
 class Silent(WSGIRequestHandler):
-    """Prometheus asks every few seconds: nobody wants a line each time. One that says nothing is not waited for."""
+    """A request handler that doesn't log requests and drops a connection that is silent for 10 s.
+
+    Prometheus makes a request every few seconds.
+    """
 
     timeout = 10
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name in the standard library
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Server(ThreadingWSGIServer):
-    """A server to which a connection that times out or is cut is no event worth a traceback."""
+    """A server that ignores connections which time out or break."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Admitted a broken connection unsaid; the standard library's traceback is for anything else."""
+        """Ignore a broken connection; print the standard library's traceback for any other error."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)

@@ -1,4 +1,4 @@
-"""The lanes that don't move, with the kind of their reason, as the exporter shows them."""
+"""The lanes that don't move, with the kind of their reason, for the exporter."""
 
 import time
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from backfill_tasks.monitoring.queries import watched_runs
 from backfill_tasks.settings import Settings
 from backfill_tasks.wiring import Parts
 
-#: The longest that reading the runs may take, in milliseconds a statement.
+#: The statement timeout for reading the runs, in milliseconds.
 _STATEMENT_MS = 500
 
-#: The reason of every lane on its way, where the ledger itself can't be read.
+#: The reason for every running lane while the ledger can't be read.
 _NO_LEDGER = "database_unreachable"
 
 
@@ -35,7 +35,10 @@ class Stall:
 
 @dataclass
 class Stalls:
-    """Looks for lanes that don't move. A ledger that can't be read is the reason of those on their way before."""
+    """Finds lanes that don't move.
+
+    While the ledger can't be read, that is the reason for every lane that was running when it was last read.
+    """
 
     settings: Settings
     parts: Parts
@@ -43,7 +46,7 @@ class Stalls:
     _seen_at: float = 0.0
 
     def ask(self) -> list[Stall]:
-        """Return the lanes of unfinished runs that don't move. Takes seconds where a part is broken."""
+        """Return the lanes of unfinished runs that don't move. Takes seconds if a component is broken."""
         try:
             self._seen, self._seen_at = self._unfinished(), time.monotonic()
         except DBAPIError:
@@ -57,7 +60,7 @@ class Stalls:
     def _unfinished(self) -> list[Run]:
         with self.parts.engine.begin() as connection:
             begin_read_only(connection, statement_ms=_STATEMENT_MS)
-            if not schema.version(connection):  # nobody has begun anything yet
+            if not schema.version(connection):  # no run has been started yet
                 return []
             schema.require(connection)
             ids = [run.id for run in watched_runs(connection) if run.state in UNFINISHED]

@@ -1,1 +1,1 @@
-"""Celery's side: the app, its tasks and consumer, the fleet, the watchdog."""
+"""The Celery side: the app, its tasks and consumer, fleet queries, and the watchdog."""

@@ -18,10 +18,9 @@ from backfill_tasks.escaping import OneLineFilter
 from backfill_tasks.worker import events, transport
 from backfill_tasks.worker.passing import PassingFaultFilter
 
-# A worker that is asked to end forgets tasks that it has handed to a child and the child has not yet begun with
-# (AsynPool.flush): their messages go back. A child that did begin waits until somebody takes note of its outcome, for
-# so many times 0.1 s, by default 300: a stop took half a minute. What it has done is committed, and the fence drops the
-# message that comes again.
+# A stopping worker drops tasks that it handed to a child which hasn't started them (AsynPool.flush); their messages are
+# redelivered. A child that has started waits for the parent to take its result, checking every 0.1 s, by default 300
+# times: a stop took half a minute. The page has committed by then, and the fence drops the redelivered message.
 billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 
 transport.install()
@@ -29,7 +28,7 @@ transport.install()
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """End Celery's command line with one line about a setting that it can't use; it would print a traceback."""
+    """Exit Celery's command line with one line about an unusable setting; Celery would print a traceback."""
     try:
         yield
     except ConfigurationError as error:
@@ -52,14 +51,14 @@ app = Celery(
     "backfill", amqp=transport.AMQP, events=events.Events, include=[f"backfill_tasks.{name}" for name in _PARTS]
 )
 with _one_line_errors():
-    # Not by the name `celeryconfig`: Celery puts the working directory first, where the configuration of another
-    # application may lie.
+    # Not by the name `celeryconfig`: Celery puts the working directory first on the path, and another application's
+    # celeryconfig.py may be there.
     app.config_from_object(import_module("backfill_tasks.celeryconfig"))
 
 
 @import_modules.connect  # type: ignore[untyped-decorator]
 def _import_flowers_part(**_: object) -> None:
-    """Import Flower's part in Flower's process alone, together with `include`: its command line is read by then."""
+    """Import our Flower module in Flower's process only, with `include`: Flower has parsed its command line by then."""
     context = click.get_current_context(silent=True)
     if context is not None and context.info_name == "flower":
         import_module("backfill_tasks.worker.flower")
@@ -68,7 +67,10 @@ def _import_flowers_part(**_: object) -> None:
 @after_setup_logger.connect  # type: ignore[untyped-decorator]
 @after_setup_task_logger.connect  # type: ignore[untyped-decorator]
 def _escape_logs(logger: logging.Logger, **_: object) -> None:
-    """An id or an error text can't forge a line of the log or drive the terminal that shows it."""
+    """Escape log records and shorten passing faults.
+
+    An id or an error text can't forge a log line or drive the terminal that shows it.
+    """
     for handler in logger.handlers:
         handler.addFilter(PassingFaultFilter())
         handler.addFilter(OneLineFilter())
@@ -76,7 +78,7 @@ def _escape_logs(logger: logging.Logger, **_: object) -> None:
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]
 def _refuse_to_start_in_vain(**_: object) -> None:
-    """End a worker that could do no page, in one line. A database that is merely down passes: the worker starts."""
+    """Exit with one line if the settings rule out every page. A worker does start while the database is down."""
     try:
         parse_url(settings.load().required_database_url())
     except ConfigurationError as error:
@@ -85,6 +87,6 @@ def _refuse_to_start_in_vain(**_: object) -> None:
 
 @after_setup_logger.connect  # type: ignore[untyped-decorator]
 def _one_line_an_event(**_: object) -> None:
-    """The page says itself what became of it: Celery's lines about the same page are left out."""
+    """Silence Celery's own lines about pages: the page task logs its outcome itself."""
     for name in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(name).setLevel(logging.WARNING)

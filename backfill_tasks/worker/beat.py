@@ -1,7 +1,7 @@
-"""Beat's schedule, kept in memory, and a heartbeat file for a health check.
+"""Beat's in-memory schedule, and a heartbeat file for a health check.
 
-Celery's own scheduler keeps its times in a shelve, which it unpickles: whoever can write a file of the expected name
-runs code as beat's user.
+Celery's own scheduler keeps its times in a shelve, which it unpickles: anyone who can write a file of the expected name
+can run code as beat's user.
 """
 
 import os
@@ -18,30 +18,33 @@ from backfill_tasks import settings
 
 logger = get_logger(__name__)
 
-#: Older than any time at which an entry may have run last.
+#: Earlier than any possible last run of an entry.
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def heartbeat_file(queue: str) -> Path:
-    """Return the file whose age says when beat last sent something: in a folder of this user's in the temporary one."""
+    """Return the path of the file whose age tells when beat last sent something.
+
+    It is in this user's own folder below the temporary folder.
+    """
     return Path(tempfile.gettempdir()) / f"backfill-{os.geteuid()}" / f"beat-{queue}"
 
 
 class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery has no types
-    """Celery's scheduler in memory. It sends everything once at its start, and touches its heartbeat file each time."""
+    """Celery's scheduler, in memory. It sends every entry at start-up and touches its heartbeat file at each send."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._heartbeat: Path | None = heartbeat_file(settings.load().queue)
         super().__init__(*arguments, **options)
 
     def setup_schedule(self) -> None:
-        """Make every entry due: a lane may wait for what was not sent while beat was away."""
+        """Make every entry due: lanes may be waiting for messages that weren't sent while beat was down."""
         super().setup_schedule()
         for entry in self.schedule.values():
             entry.last_run_at = _LONG_AGO
 
     def apply_async(self, *arguments: Any, **options: Any) -> Any:
-        """Send a task. One that can't be sent leaves the heartbeat old."""
+        """Send a task and touch the heartbeat file. If the send fails, the heartbeat stays old."""
         sent = super().apply_async(*arguments, **options)
         if self._heartbeat is not None:
             try:
@@ -53,10 +56,10 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery has no types
 
 
 def _touch(file: Path) -> None:
-    """Touch a file in a folder that nobody else can write to.
+    """Touch a file in a folder that only this user can write to.
 
     Raises:
-        OSError: the folder is another user's, or others may write to it.
+        OSError: the folder belongs to another user, or others may write to it.
     """
     file.parent.mkdir(mode=0o700, exist_ok=True)
     found = file.parent.lstat()

@@ -1,8 +1,8 @@
-"""The worker's consumer: Celery's own, but that the bucket from which pages take their tokens is the fleet's.
+"""The worker's consumer: Celery's own, except that pages take their tokens from the fleet's bucket.
 
-It leans on members of Celery's Consumer that are not documented (`bucket_for_task`, `_schedule_bucket_request`,
-`_limit_move_to_pool`, `task_buckets`; `on_send_event_buffered`, `_flush_events`); tests/faults/test_rate.py shows that
-they are still there.
+It relies on undocumented members of Celery's Consumer (`bucket_for_task`, `_schedule_bucket_request`,
+`_limit_move_to_pool`, `task_buckets`; `on_send_event_buffered`, `_flush_events`); tests/faults/test_rate.py checks that
+they still exist.
 """
 
 from collections import deque
@@ -38,33 +38,34 @@ logger = get_logger(__name__)
 
 PAGE = "backfill.page"
 
-#: The header of a message that names its format.
+#: The header that carries a message's format version.
 FORMAT = "backfill_format"
 
-#: How often a worker asks which rate holds, in seconds, and how old its knowledge may be when a page is let go by it.
-#: Both together are well below the two seconds in which a change has to hold.
+#: How often a worker asks for the fleet's rate, and how old its copy may be when it starts a page on it, in seconds. A
+#: change of the rate must apply within two seconds, so both are below that.
 _ASK_SECONDS = 1.0
 _OLD_SECONDS = 1.5
 
-#: The worker's loop stands still while it asks: a Redis that takes longer than this, in seconds, has no slot to give.
+#: The worker's loop blocks while it asks. A Redis that takes longer than this, in seconds, grants no token.
 _TIMEOUT = 0.25
 
-#: How long an event waits for others, in seconds: who looks at Flower does not notice.
+#: How long an event waits to be sent together with others, in seconds: too short to notice in Flower.
 _EVENT_SECONDS = 0.1
 
-#: A connection that lasts for so long was a good one; the longest wait after one that did not. In seconds.
+#: A connection that lasts this long counts as good; the longest backoff after one that didn't. In seconds.
 _LASTING_SECONDS = 5.0
 _LONGEST_PAUSE = 4.0
 
-#: Redis is away or refuses, or what it has under the rate's key is none.
+#: Redis is unreachable or refuses, or the value under the rate's key is not a rate.
 _NO_ANSWER = (RedisError, BackfillError, ValueError)
 
 
 class FleetBucket:
-    """In the place of kombu's TokenBucket: the pages that wait in this worker, and the fleet's bucket behind them.
+    """A token bucket for pages: a local queue of waiting pages in front of the fleet's bucket in Redis.
 
-    Without an answer from Redis it has no token. Where the rate is none it gives them away without asking, by knowledge
-    that is a second old at most. `page` is the task: its `rate_limit` holds until Redis is heard, and follows it then.
+    It replaces kombu's TokenBucket. If Redis doesn't answer, no token is granted. While the fleet has no limit, tokens
+    are granted without a call to Redis, on a copy of the rate that is at most 1.5 s old. `page` is the Celery task: its
+    `rate_limit` applies until Redis answers, and is then set to the fleet's rate.
     """
 
     def __init__(self, fleet: FleetRate, worker: str, page: Any) -> None:
@@ -81,22 +82,22 @@ class FleetBucket:
 
     @property
     def rate(self) -> Rate:
-        """The rate as this worker knows it."""
+        """The fleet's rate as this worker last read it."""
         return self._known.rate
 
     def add(self, item: tuple[Request, int]) -> None:
-        """Let a page wait. Celery lists it as reserved from now on, and not only when it has its token."""
+        """Queue a page. Celery lists it as reserved from now on, not only once it has its token."""
         self.contents.append(item)
         self._arrivals.append(monotonic())
         task_reserved(item[0])
 
     def pop(self) -> tuple[Request, int]:
-        """The page that has waited longest."""
+        """Remove and return the page that has waited longest."""
         self._arrivals.popleft()
         return self.contents.popleft()
 
     def clear_pending(self) -> None:
-        """Forget what waits: the connection is gone, and the broker delivers it again."""
+        """Drop the waiting pages: the connection is lost, and the broker redelivers them."""
         for request, _ in self.contents:
             task_ready(request)
         self.contents.clear()
@@ -104,13 +105,13 @@ class FleetBucket:
         self.silence()
 
     def silence(self) -> None:
-        """Call the alarm off, if one is set."""
+        """Cancel the alarm, if one is set."""
         if self.alarm is not None:
             self.alarm.cancel()
             self.alarm = None
 
     def can_consume(self, _tokens: int = 1) -> bool:
-        """Whether the page that has waited longest may go now; if so, its token is taken."""
+        """Return whether the page that has waited longest may start now; if so, its token is taken."""
         now = monotonic()
         if self.rate.interval == 0 and now - self._learned < _OLD_SECONDS:
             return True
@@ -121,16 +122,16 @@ class FleetBucket:
             self._complain(error)
             return False
         self._keep(answer.known)
-        # An answer of 0 s would let this loop do nothing else.
+        # A wait of 0 s would keep the loop busy with nothing else.
         self._wait = min(max(answer.wait, 0.001), _ASK_SECONDS)
         return answer.granted
 
     def expected_time(self, _tokens: int = 1) -> float:
-        """In how many seconds to ask again; a second at most, so that a change of the rate is soon seen."""
+        """Return in how many seconds to ask again: at most 1, so that a change of the rate is noticed soon."""
         return self._wait
 
     def learn(self) -> None:
-        """Ask which rate holds, if no page waits that asks anyway."""
+        """Refresh the rate, unless a page is waiting, which asks anyway."""
         if self.contents:
             return
         try:
@@ -139,10 +140,12 @@ class FleetBucket:
             self._complain(error)
 
     def set(self, rate: Rate) -> Rate:
-        """Let a rate hold for the whole fleet, and answer the one before: of workers that set the same, one changes it.
+        """Set the fleet's rate and return the previous one.
+
+        If several workers set the same rate, only the first of them gets a different previous rate.
 
         Raises:
-            RedisError, UsageError: it could not be written.
+            RedisError, UsageError: the rate could not be written.
         """
         before = self._fleet.set(rate) or self.rate
         self._keep(self._fleet.learn(self._worker, self._known))
@@ -151,7 +154,7 @@ class FleetBucket:
     def _keep(self, known: Known) -> None:
         if known.rate != self.rate:
             logger.info("the fleet's rate is %s, not %s", known.rate, self.rate)
-            # What `inspect registered` and Flower show.
+            # Shown by `inspect registered` and Flower.
             self._page.rate_limit = known.rate.text if known.rate.interval else None
         if self._complained:
             logger.warning("the fleet's rate can be asked for again")
@@ -164,16 +167,16 @@ class FleetBucket:
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
-    """Celery's consumer with the fleet's bucket for pages. Its other tasks have Celery's own."""
+    """Celery's consumer with the fleet's bucket for pages. Other tasks keep Celery's own buckets."""
 
     _events_are_due = False
     _failed_at = -_LASTING_SECONDS
     _pause = 0.0
 
     def on_close(self) -> None:
-        """Forget the requests that go back to the broker; pages at work go on.
+        """Forget the requests that go back to the broker; running pages continue.
 
-        Celery means to, but looks for Request objects among the ids of `requests`, and so keeps them for ever.
+        Celery intends to, but looks for Request objects among the ids of `requests`, so it never removes any.
         """
         for request in [*reserved_requests]:
             if request not in active_requests:
@@ -181,15 +184,15 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         super().on_close()
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        """Wait after a connection that wasn't complete yet."""
+        """Back off after a connection that failed before it was complete."""
         super().on_connection_error_before_connected(exc)
         self._wait_longer()
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Wait after a connection that broke, and end what belongs to it."""
+        """Close what belonged to a broken connection, and back off."""
         disconnect(begins=True)
         with catch_warnings():
-            simplefilter("ignore", CPendingDeprecationWarning)  # of a setting that celeryconfig.py makes
+            simplefilter("ignore", CPendingDeprecationWarning)  # about a setting made in celeryconfig.py
             super().on_connection_error_after_connected(exc)
         self._wait_longer()
 
@@ -199,7 +202,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         return super().connect()
 
     def _wait_longer(self) -> None:
-        """Wait a little longer each time that a new connection fails at once: Redis answers and refuses."""
+        """Back off, longer each time a new connection fails at once, as it does while Redis answers but refuses."""
         lasted = monotonic() - self._failed_at - self._pause
         self._failed_at = monotonic()
         self._pause = 0.0 if lasted > _LASTING_SECONDS else min(self._pause * 2 or 0.5, _LONGEST_PAUSE)
@@ -209,7 +212,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
             sleep(0.1)
 
     def on_send_event_buffered(self) -> None:
-        """Send the events of a moment together: a page has three, and Celery would send each for itself."""
+        """Schedule one flush for all events of a moment: a page has three, and Celery would send each separately."""
         if self.hub and not self._events_are_due:
             self._events_are_due = True
             self.timer.call_after(_EVENT_SECONDS, self._flush_events)
@@ -219,13 +222,16 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         super()._flush_events()
 
     def bucket_for_task(self, type: Any) -> Any:  # noqa: A002  Celery's name
-        """The bucket of a task type. That of pages is made once and changed in place: what waits in it stays there."""
+        """Return a task type's bucket. The pages' is made once and updated in place, so waiting pages stay in it."""
         if type.name != PAGE:
             return super().bucket_for_task(type)
         return self.task_buckets[PAGE] or self._fleet_bucket(type)
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """Join the loop, knowing the rate, and ask for it again and again; the loop drops its timers when it ends."""
+        """Learn the rate before the loop starts, then refresh it periodically.
+
+        The loop drops its timers when it ends.
+        """
         super().register_with_event_loop(hub)
         self._events_are_due = False
         bucket = self.task_buckets[PAGE]
@@ -233,10 +239,10 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         hub.call_repeatedly(_ASK_SECONDS, bucket.learn)
 
     def set_fleet_rate(self, rate: Rate) -> Rate:
-        """Let a rate hold for the whole fleet, and answer the one before; what waits here asks at once.
+        """Set the fleet's rate and return the previous one; pages waiting in this worker ask again at once.
 
         Raises:
-            RedisError, UsageError: it could not be written.
+            RedisError, UsageError: the rate could not be written.
         """
         bucket = self.task_buckets[PAGE]
         before: Rate = bucket.set(rate)
@@ -244,9 +250,9 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         return before
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
-        """What takes each task: Celery's own, behind a check, because Celery trusts what a message says."""
+        """Return Celery's task handler behind a check, because Celery trusts whatever a message says."""
         handle = super().create_task_handler(*args, **options)
-        # Celery's own tasks are those of its canvas, which nobody here sends.
+        # Celery's own tasks serve its canvas, which this application doesn't use.
         signatures = {name: task.__header__ for name, task in self.app.tasks.items() if not name.startswith("celery.")}
 
         def take(message: Any) -> None:
@@ -257,41 +263,41 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
                 handle(message)
             except (RedisError, OSError):
                 raise
-            except Exception as error:  # noqa: BLE001  whatever it holds, it must not end the worker
+            except Exception as error:  # noqa: BLE001  no message may end the worker
                 self._park(message, error)
 
         return take
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002  Celery's signature
-        """Park what Celery would drop: it is no task."""
+        """Park a message that is not a task; Celery would drop it."""
         self._park(message, "it is no task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
-        """Park what Celery would drop: no task has this name."""
+        """Park a message whose task doesn't exist; Celery would drop it."""
         self._park(message, f"no task has this name: {exc}")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
-        """Park what Celery would drop: its headers make no sense."""
+        """Park a message with invalid headers; Celery would drop it."""
         self._park(message, exc)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Park what Celery would drop: its body can't be read."""
+        """Park a message whose body can't be decoded; Celery would drop it."""
         self._park(message, exc)
 
     def _park(self, message: Any, why: Exception | str) -> None:
         message.channel.park(message, shown(str(why) or repr(why)))
 
     def _schedule_bucket_request(self, bucket: Any) -> None:
-        """Called when a task has come. Celery sets one more timer for each, and its loop drowns in them."""
+        """Start what may start when a task arrives. Celery sets one more timer per task, which floods its loop."""
         if not isinstance(bucket, FleetBucket):
             super()._schedule_bucket_request(bucket)
         elif bucket.alarm is None:
             self._give_out(bucket)
 
     def _give_out(self, bucket: FleetBucket) -> None:
-        """Let all pages go that may; for the rest one timer is set, whatever happens to those."""
+        """Start every page that gets a token, and set one timer for the rest, even if starting a page fails."""
         bucket.silence()
-        if self.blueprint.state != RUN:  # a pool that closes takes nothing any more; the broker delivers it again
+        if self.blueprint.state != RUN:  # a closing pool accepts nothing; the broker redelivers
             return
         try:
             while bucket.contents and bucket.can_consume():

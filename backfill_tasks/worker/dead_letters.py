@@ -1,11 +1,11 @@
-"""Dead letters: messages that no worker can do, kept in Redis with the reason until an operator clears them.
+"""Dead letters: messages that no worker can process, kept in Redis with the reason until an operator clears them.
 
-A worker parks such a message in one step with taking it off its own hands. A letter that Redis doesn't accept at that
-moment waits in the worker and is parked later. The list is bounded: the newest letters stay, each cut to a bounded
-size.
+A worker parks such a message and removes it from its unacknowledged ones in one atomic step. If Redis doesn't accept
+the letter, it waits in the worker and is parked later. The list is bounded: the newest letters stay, each cut to a
+bounded size.
 
-Weakness: a message that Redis has handed out and that the worker can't park before it is killed is gone. Nothing of a
-run goes with it: no worker could have done it, and the watchdog seeds a lane whose message is lost.
+Weakness: a message is lost if Redis has handed it out and the worker is killed before it can park it. No run loses work
+by that: no worker could have processed the message, and the watchdog reseeds a lane whose message is lost.
 """
 
 import json
@@ -20,17 +20,17 @@ from redis.client import NEVER_DECODE
 from backfill_tasks.engine.redis_client import lua
 from backfill_tasks.escaping import shown
 
-#: How many letters are kept, and how many characters of a message. A page's message has about 1,000 characters.
+#: How many letters are kept, and how many characters of each message. A page's message has about 1,000 characters.
 MOST = 1_000
 _MOST_CHARACTERS = 8_192
 
-#: How much of a message a line of the log has room for.
+#: How many characters of a message a log line shows.
 _LOGGED_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that was parked. `message` is cut to a bounded length; `size` is the whole one's, in bytes."""
+    """A parked message. `message` is cut to a bounded length; `size` is the size of the whole message, in bytes."""
 
     at: str
     queue: str
@@ -40,14 +40,14 @@ class DeadLetter:
 
     @classmethod
     def of(cls, raw: bytes | str, queue: str, reason: str) -> "DeadLetter":
-        """Make the letter of a message as Redis has it."""
+        """Return the letter for a raw message from Redis."""
         data = raw if isinstance(raw, bytes) else raw.encode(errors="surrogatepass")
         text = data[: 4 * _MOST_CHARACTERS].decode(errors="backslashreplace")[:_MOST_CHARACTERS]
         return cls(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", queue, reason, len(data), text)
 
     @classmethod
     def read(cls, raw: bytes | str) -> "DeadLetter":
-        """Read a letter as Redis has it. One that isn't ours is shown as it is."""
+        """Parse a letter from Redis. An entry that isn't a letter is returned as one, with its text as the message."""
         try:
             values = json.loads(raw)
         except (ValueError, RecursionError):
@@ -69,14 +69,14 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """The dead letters of an environment (`BACKFILL_QUEUE`), over a client with or without decoding."""
+    """The dead letters of an environment (`BACKFILL_QUEUE`). The client may decode responses or not."""
 
     def __init__(self, redis: Any, queue: str) -> None:
         self._redis = redis
         self.key = f"backfill:dead-letters:{queue}"
 
     def park(self, letter: DeadLetter, taken: "Taken | None" = None) -> None:
-        """Keep a letter, and take its message from those that a worker holds.
+        """Store a letter, and remove its message from the unacknowledged ones.
 
         Raises:
             RedisError: Redis didn't accept it; nothing was changed.
@@ -88,38 +88,38 @@ class DeadLetters:
         )
 
     def count(self) -> int:
-        """Return how many there are."""
+        """Return the number of dead letters."""
         return int(self._redis.llen(self.key))
 
     def newest(self, most: int = MOST) -> Sequence[DeadLetter]:
-        """Return the newest, the last one first."""
-        undecoded = {NEVER_DECODE: True}  # what somebody else wrote there may be no text
+        """Return the newest letters, newest first."""
+        undecoded = {NEVER_DECODE: True}  # a foreign entry may not be valid text
         found = self._redis.execute_command("LRANGE", self.key, 0, most - 1, **undecoded)
         return [DeadLetter.read(raw) for raw in found]
 
     def clear(self) -> None:
-        """Remove all."""
+        """Delete all dead letters."""
         self._redis.delete(self.key)
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Where kombu keeps a message that a worker holds: a hash, its index, and the message's delivery tag."""
+    """Where kombu keeps an unacknowledged message: a hash, its index, and the message's delivery tag."""
 
     unacked: str
     index: str
     delivery_tag: bytes | str
 
 
-#: Letters that Redis hasn't accepted yet. They belong to the process: a channel ends with its connection.
+#: Letters that Redis hasn't accepted yet. They belong to the process, because a channel ends with its connection.
 waiting: deque[tuple[DeadLetter, Taken | None]] = deque(maxlen=MOST)
 
 
 def flush(letters: DeadLetters) -> None:
-    """Park what waits.
+    """Park the waiting letters.
 
     Raises:
-        RedisError: Redis doesn't accept it; the rest goes on waiting.
+        RedisError: Redis doesn't accept one; it and the rest keep waiting.
     """
     while waiting:
         letters.park(*waiting[0])

@@ -1,8 +1,8 @@
-"""What a message must look like before kombu and Celery see it.
+"""Validation of messages before kombu and Celery see them.
 
-Anybody who can reach the broker can write anything into a queue. kombu and Celery trust what they find there: a message
-without a content type, say, ends every worker that takes it. So a worker checks each message first, strictly: this
-application's messages are plain JSON, and few.
+Anyone who can reach the broker can write anything into a queue, and kombu and Celery trust what they find there: a
+message without a content type, for example, ends every worker that takes it. So a worker validates each message first,
+strictly: this application sends few kinds of messages, all of them plain JSON.
 """
 
 import base64
@@ -15,24 +15,24 @@ from typing import Any
 
 from backfill_tasks.errors import MalformedError
 
-#: The largest message of any kind, in bytes: the answers of a big fleet's workers are far smaller.
+#: The largest message of any kind, in bytes. The largest legitimate ones, the replies of a big fleet, are far smaller.
 _MOST_BYTES = 16 * 1024 * 1024
 
-#: The largest body of a task, in bytes; a page's has some hundred.
+#: The largest body of a task, in bytes; a page's body has a few hundred.
 _MOST_TASK_BYTES = 64 * 1024
 
 _LONGEST_NAME = 255
 _HIGHEST_PRIORITY = 255
 
-#: No task of ours waits longer: a message that names a later time would keep a worker's place for ever.
+#: None of our tasks waits longer: a message with a later ETA would occupy a worker's slot indefinitely.
 _LONGEST_WAIT = timedelta(days=7)
 
 
 def read(raw: bytes | str) -> dict[str, Any]:
-    """Read a message as Redis has it.
+    """Parse and validate a raw message from Redis.
 
     Raises:
-        MalformedError: it is no message.
+        MalformedError: it is not a valid message.
     """
     _require(len(raw) <= _MOST_BYTES, f"it is larger than {_MOST_BYTES} bytes")
     try:
@@ -45,10 +45,10 @@ def read(raw: bytes | str) -> dict[str, Any]:
 
 
 def require(content: Any) -> dict[str, Any]:
-    """Answer the message if it is one that kombu can handle.
+    """Return the message if kombu can handle it.
 
     Raises:
-        MalformedError: it is not.
+        MalformedError: kombu can't.
     """
     if not isinstance(content, dict):
         raise MalformedError("it is not a JSON object")
@@ -74,14 +74,14 @@ def require(content: Any) -> dict[str, Any]:
 
 
 def require_task(message: Any, signatures: Mapping[str, Callable[..., Any]]) -> tuple[str, dict[str, Any]]:
-    """Answer the name and the arguments of a task.
+    """Return the name and the keyword arguments of a task.
 
     Args:
         message: a kombu message.
-        signatures: for each task that a message may name, what accepts the task's arguments and no others.
+        signatures: for each task that a message may name, a callable that accepts the task's arguments and no others.
 
     Raises:
-        MalformedError: the message is no task of this application.
+        MalformedError: the message is not a task of this application.
     """
     for name, holds in _HEADERS.items():
         _require(holds(message.headers.get(name)), f"the header {name} makes no sense")
@@ -93,7 +93,7 @@ def require_task(message: Any, signatures: Mapping[str, Callable[..., Any]]) -> 
 
 
 def task_id(raw: bytes | str) -> str | None:
-    """Return the task id of a message as Redis has it; None where there is none."""
+    """Return the task id of a raw message from Redis, or None if it has none."""
     try:
         found = read(raw)["headers"].get("id")
     except MalformedError:
@@ -175,7 +175,7 @@ def _is_nothing(value: Any) -> bool:
     return not value
 
 
-#: What Celery and this application read from a task's headers. Celery checks none of it.
+#: The task headers that Celery and this application read. Celery validates none of them.
 _HEADERS: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
     {
         "id": _is_name,

@@ -1,4 +1,4 @@
-"""The workers that are online, their rate, and the messages on their way: in the queue, or in a worker's hands."""
+"""Fleet queries: the online workers, their rate, and the messages in the queue or owned by a worker."""
 
 import json
 import re
@@ -19,12 +19,13 @@ from backfill_tasks.worker.app import app
 from backfill_tasks.worker.consumer import PAGE
 from backfill_tasks.worker.envelope import task_id
 
-#: How long workers get to answer, in seconds. A worker's loop answers in milliseconds, even when all its children work.
+#: How long workers get to answer, in seconds. A worker's loop answers in milliseconds, even while all its children
+#: work.
 _PATIENCE = 1.0
 
 
 def is_any_online(*, patience: float = _PATIENCE) -> bool:
-    """Whether a worker answers that takes this environment's pages; the first such answer is enough.
+    """Return whether any online worker takes this environment's pages; the first such answer is enough.
 
     Raises:
         UnreachableError: the broker does not answer.
@@ -33,9 +34,9 @@ def is_any_online(*, patience: float = _PATIENCE) -> bool:
 
 
 def workers() -> dict[str, str | None]:
-    """The workers that take this environment's pages, each with its version; None: one that does not tell.
+    """Return the workers that take this environment's pages, each with its version, or None if it reports none.
 
-    A worker of another version takes pages from the queue of its own message format, and counts.
+    Workers of another version count too: they take pages from the queue of their own message format.
 
     Raises:
         UnreachableError: the broker does not answer.
@@ -46,7 +47,7 @@ def workers() -> dict[str, str | None]:
 
 
 def _takers(patience: float, *, limit: int | None = None) -> set[str]:
-    """The workers that answer and consume a queue of this environment's pages, of whatever format."""
+    """Return the workers that answer and consume one of this environment's page queues, of any message format."""
     ours = re.compile(re.escape(settings.load().queue) + r"(\.v\d+)?")
     return {
         worker
@@ -56,7 +57,7 @@ def _takers(patience: float, *, limit: int | None = None) -> set[str]:
 
 
 def _ask(command: str, patience: float, *, limit: int | None = None) -> dict[str, Any]:
-    """The answers of all workers to a remote command, or of the first ones.
+    """Return the workers' answers to a remote-control command, or only the first `limit` of them.
 
     Raises:
         UnreachableError: the broker does not answer.
@@ -69,10 +70,10 @@ def _ask(command: str, patience: float, *, limit: int | None = None) -> dict[str
 
 
 def messages_on_their_way() -> set[str]:
-    """The task ids of all messages that wait for a living worker or that one holds, for whatever reason.
+    """Return the task ids of all messages that are queued for an online worker or owned by one, for whatever reason.
 
-    Workers of another version have a queue of their own. A message that waits there will be taken as long as one of
-    them lives; when the last is gone, it is lost.
+    Workers of another version have a queue of their own. A message there counts as long as one of those workers is
+    online; once the last is gone, it is lost.
     """
     return _queued() | _held()
 
@@ -85,7 +86,7 @@ def _queued() -> set[str]:
 
 
 def _asked(ask: Callable[..., Any], *arguments: Any, otherwise: Any) -> Any:
-    """What Redis answers; otherwise, where the key has a wrong type: a worker sets it aside."""
+    """Return Redis' answer, or `otherwise` if the key has a wrong type; a worker sets such a key aside."""
     try:
         return ask(*arguments)
     except ResponseError as error:
@@ -105,7 +106,7 @@ def _held() -> set[str]:
 
 
 def waiting_for_the_rate() -> dict[str, list[str]]:
-    """The workers that are online, each with the task ids of the pages that wait in it for the fleet's rate.
+    """Return the online workers, each with the task ids of the pages waiting in it for the fleet's rate.
 
     Raises:
         UnreachableError: the broker does not answer.
@@ -114,19 +115,19 @@ def waiting_for_the_rate() -> dict[str, list[str]]:
         answers = app.control.broadcast("backfill_waiting", reply=True, timeout=_PATIENCE) or ()
     except (OperationalError, OSError) as error:
         raise UnreachableError(f"Redis can't be reached: {error}; see REDIS_URL") from None
-    # A worker of another version may not know the question.
+    # A worker of another version may not know the command.
     return {worker: pages for answer in answers for worker, pages in sorted(answer.items()) if isinstance(pages, list)}
 
 
 def require_room(rate: Rate, *, more: int = 0) -> None:
-    """Refuse a rate so low that pages which wait for it would be delivered twice.
+    """Reject a rate so low that waiting pages would be redelivered before they start.
 
     Args:
         rate: the rate.
-        more: how many messages will be sent beside those that are on their way.
+        more: how many messages will be sent in addition to those on their way.
 
     Raises:
-        UsageError: with the arithmetic.
+        UsageError: the rate is too low; the text shows the arithmetic.
     """
     refuse_aging(
         rate,
@@ -137,7 +138,7 @@ def require_room(rate: Rate, *, more: int = 0) -> None:
 
 
 def _number_on_their_way() -> int:
-    """Messages in the queue, and those taken and not acknowledged, whether their worker lives or not."""
+    """Count the messages in the queue and those taken but not acknowledged, whether their worker is alive or not."""
     queue = app.conf.task_default_queue
     with app.connection_for_read() as connection, connection.channel() as channel:
         queued = int(_asked(channel.client.llen, queue, otherwise=0))
@@ -146,7 +147,7 @@ def _number_on_their_way() -> int:
 
 
 def _way(entry: bytes) -> Any:
-    """The queue of a message that a worker has taken; None where the entry is junk."""
+    """Return the queue of a message that a worker has taken, or None if the entry is junk."""
     try:
         _, _, routing_key = json.loads(entry)
     except (ValueError, TypeError, RecursionError):
@@ -156,22 +157,22 @@ def _way(entry: bytes) -> Any:
 
 @inspect_command(default_timeout=_PATIENCE)  # type: ignore[untyped-decorator]
 def backfill_version(state: Any) -> str:  # noqa: ARG001  Celery's own signature
-    """The version of the package that this worker runs."""
+    """Return the package version that this worker runs."""
     return __version__
 
 
 @inspect_command(default_timeout=_PATIENCE)  # type: ignore[untyped-decorator]
 def backfill_waiting(state: Any) -> list[str]:
-    """The task ids of the pages that wait in this worker for the fleet's rate."""
+    """Return the task ids of the pages that wait in this worker for the fleet's rate."""
     return [request.id for request, _ in state.consumer.task_buckets[PAGE].contents]
 
 
 @inspect_command(default_timeout=_PATIENCE)  # type: ignore[untyped-decorator]
 def backfill_holds(state: Any) -> list[str]:
-    """The ids of the tasks that this worker has taken and not finished: at work, or waiting for a time or a rate."""
+    """Return the ids of the tasks this worker has taken and not finished: running, or waiting for an ETA or a rate."""
     consumer = state.consumer
     waiting = [entry.entry.args[0] for entry in consumer.timer.schedule.queue if entry.entry.args]
     waiting += [request for bucket in consumer.task_buckets.values() if bucket for request, _ in bucket.contents]
-    # Not worker_state.requests: after a lost connection it keeps requests that the worker no longer has.
+    # Not worker_state.requests: after a lost connection it still has requests that the worker no longer owns.
     waiting += [*worker_state.reserved_requests, *worker_state.active_requests]
     return list({each.id for each in waiting if isinstance(each, Request)})

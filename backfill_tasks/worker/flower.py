@@ -1,7 +1,7 @@
-"""Flower with this project in it: all of it behind its login, and a list that tells what came of each page.
+"""Flower, adapted: every page of it behind the login, and a task list that shows the outcome of each page.
 
-Only Flower's process imports this, after its command line is read: see worker/app.py. (Celery's command line itself
-imports the package `flower` for whatever command it is given, to have it in its help: some 3 MB of a worker's child.)
+Only Flower's process imports this module, after it has parsed its command line: see worker/app.py. (For any command,
+Celery's command line imports the package `flower` itself, for its help text: some 3 MB of a worker's child.)
 """
 
 import ast
@@ -13,15 +13,15 @@ from flower.options import options
 from flower.views.monitor import Metrics
 from tornado.web import authenticated
 
-#: The columns of the task list, the telling ones first: a narrow window cuts off the last.
+#: The columns of the task list, most useful first: a narrow window cuts off the last ones.
 _COLUMNS = "uuid,state,result,runtime,received,worker"
 
-#: Those that Flower shows by itself; who asks for others gets others.
+#: Flower's default columns. Any other choice is the operator's, and is kept.
 _COLUMNS_OF_FLOWERS_OWN = "name,uuid,state,received,runtime,worker"
 
 
 def show(task: Any) -> Any:
-    """A task as Flower's pages show it: its result is what came of it, or why it failed or is put off, in short."""
+    """Return a task as Flower shows it: the result is the page's outcome, or why it failed or was postponed."""
     if task.state in {FAILURE, RETRY}:
         task.result = task.exception
     elif task.name == "backfill.page" and task.result:
@@ -31,12 +31,12 @@ def show(task: Any) -> Any:
     return task
 
 
-# Flower leaves its metrics open to everybody. They are part of its API: the same login, and with no login the same
-# refusal. (/healthcheck stays open, and says no more than that Flower answers.)
+# Flower serves its metrics without a login. They are part of its API: they get the same login, and the same refusal
+# without one. (/healthcheck stays open, and says only that Flower answers.)
 Metrics.prepare = BaseApiHandler.prepare
 Metrics.get = authenticated(Metrics.get)
 
-# Without a login the pages are for this machine only, unless an address is asked for.
+# Without a login, listen on this machine only, unless an address is configured.
 if not (options.basic_auth or options.auth or options.address):
     options.address = "127.0.0.1"
 

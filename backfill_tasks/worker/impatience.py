@@ -1,4 +1,4 @@
-"""A worker that stops or connects again asks a silent Redis once, not once for each thing that it has to end."""
+"""A worker that stops or reconnects waits for a silent Redis once, not once per connection that it closes."""
 
 from typing import Any
 from weakref import WeakSet
@@ -6,25 +6,26 @@ from weakref import WeakSet
 from celery.worker import state
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-#: How long Redis has for an answer when the worker is to stop, in seconds.
+#: How long Redis has to answer while the worker stops, in seconds.
 _STOP_TIMEOUT = 2.0
 
 
 class _Silence:
-    """What this process knows: its last question to Redis got no answer in time; it ends its lost connections."""
+    """What this process knows: whether its last call to Redis timed out, and whether it is closing lost connections."""
 
     lasts = False
     disconnecting = False
 
 
-#: The connections of this process that may be open.
+#: This process's connections that may be open.
 _open: "WeakSet[Any]" = WeakSet()
 
 
 def disconnect(*, begins: bool) -> None:
-    """Note that the worker begins to end its lost connections, or connects again.
+    """Note that the worker starts closing its lost connections, or that it connects again.
 
-    Where Redis is silent, those in store end too: what befell one has befallen all, and each would take its time-out.
+    If Redis is silent, pooled connections are closed too: all of them are affected, and each would wait for its
+    timeout.
     """
     _Silence.disconnecting = begins
     if begins and _Silence.lasts:
@@ -34,15 +35,15 @@ def disconnect(*, begins: bool) -> None:
 
 
 def impatient(connection_class: Any) -> Any:
-    """Return a class of connections that fail at once where Redis is silent and the worker stops or disconnects.
+    """Return a connection class that fails at once while Redis is silent and the worker stops or disconnects.
 
-    Connections that are half open would take a time-out each. What Redis isn't told, a later connection tells; a worker
-    that stops leaves it, as one that is killed does: its messages come back.
+    Otherwise each half-open connection would wait for its timeout. What Redis wasn't told, a later connection tells it.
+    A worker that stops leaves it untold, as a killed worker does, and its messages are redelivered.
 
-    No read is without a time-out.
+    Every read has a timeout.
     """
 
-    class Impatient(connection_class):  # type: ignore[misc]  # a class of redis-py's that the caller knows
+    class Impatient(connection_class):  # type: ignore[misc]  # a class of redis-py that the caller chooses
         def connect(self, *arguments: Any, **options: Any) -> Any:
             _require_patience()
             _open.add(self)
@@ -50,7 +51,7 @@ def impatient(connection_class: Any) -> Any:
 
         def read_response(self, *arguments: Any, **options: Any) -> Any:
             _require_patience()
-            if options.get("timeout", ...) is None:  # PubSub's: without a time-out, in the worker's loop
+            if options.get("timeout", ...) is None:  # PubSub reads without a timeout, in the worker's loop
                 del options["timeout"]
             try:
                 answer = super().read_response(*arguments, **(_limit() | options))
@@ -68,7 +69,7 @@ def _limit() -> dict[str, float]:
 
 
 def _stopping() -> bool:
-    """Whether the worker is to stop; Celery notes the exit status, 0 for success."""
+    """Return whether the worker is stopping. Celery stores the exit status there, which is 0 for success."""
     return any(status is not None and status is not False for status in (state.should_stop, state.should_terminate))
 
 
@@ -76,7 +77,7 @@ def _require_patience() -> None:
     """Return if Redis may be asked.
 
     Raises:
-        RedisTimeoutError: it was silent, and the worker stops or disconnects.
+        RedisTimeoutError: Redis was silent, and the worker stops or disconnects.
     """
     if _Silence.lasts and (_Silence.disconnecting or _stopping()):
         raise RedisTimeoutError("Redis is silent: not asked again before the next connection")

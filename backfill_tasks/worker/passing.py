@@ -1,4 +1,4 @@
-"""How the log tells a fault of Redis that passes: in one line for each attempt, not by a traceback."""
+"""Logging of passing Redis faults: one line per attempt instead of a traceback."""
 
 import logging
 
@@ -8,19 +8,19 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-#: What Redis answered, and what befell the way to it. Other errors of the client's (DataError, say) are bugs.
+#: Redis' error responses, and failures of the connection to it. The client's other errors (DataError, say) are bugs.
 _PASSING = (ResponseError, RedisConnectionError, RedisTimeoutError, OperationalError, ConnectionError, TimeoutError)
 
 
 class PassingFaultFilter(logging.Filter):
-    """Replace the traceback of a passing fault by the fault's own text.
+    """Replace the traceback of a passing fault with the fault's own text.
 
-    Celery and kombu log each failed attempt with its traceback, for as long as the fault lasts. Errors of other kinds
-    keep theirs, and so do a critical record, which ends the process, and all records with `--loglevel=debug`.
+    Celery and kombu log every failed attempt with its traceback, for as long as the fault lasts. Errors of other kinds
+    keep their traceback, as do critical records, which end the process, and all records with `--loglevel=debug`.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass, a passing fault's in one line."""
+        """Pass every record, a passing fault's shortened to one line."""
         wanted = record.levelno >= logging.CRITICAL or logging.getLogger().isEnabledFor(logging.DEBUG)
         fault = _fault(record.exc_info[1]) if record.exc_info and not wanted else ""
         if fault:
@@ -31,7 +31,7 @@ class PassingFaultFilter(logging.Filter):
 
 
 def _fault(error: BaseException | None) -> str:
-    """Return the text of the passing fault that an error is; nothing where it is another."""
-    if isinstance(error, SchedulingError):  # beat's, around whatever befell it
+    """Return the text of a passing fault, or an empty string for any other error."""
+    if isinstance(error, SchedulingError):  # beat's wrapper around the actual error
         error = error.__context__
     return (str(error) or type(error).__name__) if isinstance(error, _PASSING) else ""

@@ -1,4 +1,4 @@
-"""The worker's pool: Celery's prefork pool, that no dead child ends, and that a stop doesn't wait for without end."""
+"""The worker's pool: Celery's prefork pool, which survives any dead child and stops within a bounded time."""
 
 import os
 import signal
@@ -10,26 +10,26 @@ from celery.utils.log import get_logger
 
 logger = get_logger(__name__)
 
-#: How long a warm stop waits for the pages at work, in seconds: longer than a page takes that nothing holds up, shorter
-#: than the grace that docker-compose.yml grants.
+#: How long a warm stop waits for running pages, in seconds: longer than an undisturbed page takes, shorter than the
+#: grace period in docker-compose.yml.
 _STOP_SECONDS = 15.0
 
 
 class TaskPool(prefork.TaskPool):  # type: ignore[misc]  # Celery has no types
-    """Celery's pool. A child that dies while the worker starts is replaced, as it is later."""
+    """Celery's pool. A child that dies during the worker's start is replaced, as it would be later."""
 
     def did_start_ok(self) -> bool:
-        """Replace the children that are gone; Celery would end the worker."""
+        """Replace dead children; Celery would end the worker."""
         self.maintain_pool()
         return True
 
     @property
     def num_processes(self) -> int:
-        """How many children there are; after the pool's end, how many there were. Celery asks when Redis goes then."""
+        """The number of children; once the pool has ended, the number it had: Celery asks if Redis fails then."""
         return int(self._pool._processes if self._pool else self.limit)  # noqa: SLF001
 
     def on_stop(self) -> None:
-        """Wait for the pages at work, and end those that wait for a Redis or PostgreSQL that is silent."""
+        """Wait for running pages, and kill those still waiting for a silent Redis or PostgreSQL at the time limit."""
         timer = Timer(_STOP_SECONDS, self._kill_children)
         timer.daemon = True
         timer.start()
@@ -39,8 +39,8 @@ class TaskPool(prefork.TaskPool):  # type: ignore[misc]  # Celery has no types
             timer.cancel()
 
     def _kill_children(self) -> None:
-        """Give the pages at work up: their transactions roll back, and their messages come back."""
+        """Give up running pages: their transactions roll back, and their messages are redelivered."""
         logger.warning("the worker stops without the pages that didn't end within %d s", _STOP_SECONDS)
-        for child in [*self._pool._pool]:  # noqa: SLF001  Celery lists its children nowhere else
+        for child in [*self._pool._pool]:  # noqa: SLF001  Celery exposes its children nowhere else
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What Celery's own `rate_limit` does to pages: it sets the rate of the whole fleet, and the ledger has who did."""
+"""Celery's `rate_limit` for pages: it sets the rate of the whole fleet, and the ledger records who did it."""
 
 from typing import Any
 
@@ -19,10 +19,10 @@ from backfill_tasks.worker.tasks import note_rate
     signature="<task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>",
 )
 def set_rate_limit(state: Any, task_name: str, rate_limit: str | float | None, **options: Any) -> Any:
-    """Tell worker(s) to modify the rate limit for a task by type; that of pages is the whole fleet's.
+    """Tell worker(s) to modify the rate limit for a task by type; for pages, set the rate of the whole fleet.
 
-    In the place of Celery's own command, and so behind `control.rate_limit`, `celery control rate_limit` and Flower's
-    form. To one worker or to all: the rate is the same for all. 0 is refused: Celery takes it for no limit.
+    It replaces Celery's own command, and so serves `control.rate_limit`, `celery control rate_limit` and Flower's form.
+    Sent to one worker or to all, it sets the same rate for all. 0 is rejected: Celery treats it as no limit.
     """
     if task_name != PAGE:
         return control.rate_limit(state, task_name, rate_limit, **options)
@@ -38,14 +38,14 @@ def set_rate_limit(state: Any, task_name: str, rate_limit: str | float | None, *
 
 
 def _note(consumer: Any, before: Rate, rate: Rate) -> None:
-    """Let a child write the event: this process's loop must not wait for PostgreSQL.
+    """Have a child write the event: this process's loop must not wait for PostgreSQL.
 
-    Of the workers that a broadcast reaches, one finds another rate in Redis than the one it sets: it has the event
-    written. A message would do it too, but it would wait behind the pages that wait for the rate.
+    Of all workers that a broadcast reaches, only one finds a different rate in Redis than the one it sets; that one has
+    the event written. A message would also work, but it would wait behind the pages that wait for the rate.
     """
     who = f"Celery's control, at {consumer.hostname}"
     consumer.pool.apply_async(note_rate, (before.text, rate.text, who), callback=_noted)
 
 
 def _noted(_: None) -> None:
-    """Nothing is left to do. Pools without processes call this unasked."""
+    """Do nothing: pools without processes call the callback unconditionally."""

@@ -1,4 +1,4 @@
-"""The tasks: a page, and the watchdog. Thin: parse, call, report what came of it."""
+"""The tasks: a page, and the watchdog. They only parse, call the engine, and report the outcome."""
 
 import logging
 from dataclasses import asdict
@@ -25,25 +25,25 @@ from backfill_tasks.worker.fleet import messages_on_their_way
 
 logger = get_task_logger(__name__)
 
-#: The header of a message that counts how many of its retries were because of an outage.
+#: The header that counts how many of a message's retries were caused by an outage.
 _OUTAGES = "backfill_outages"
 
-#: What Redis' own client raises, kombu, and our own send. All of it passes.
+#: Raised by Redis' client, by kombu, and by our own send. All of these faults pass.
 _REDIS_TROUBLE = (RedisError, OperationalError, SendError)
 
 
-class LaneStopped(Exception):  # noqa: N818  a lane's end, shown by Flower as the task's failure
-    """A page can't be done and its lane has stopped. The text says why; it is all that Flower's list has room for."""
+class LaneStopped(Exception):  # noqa: N818  the end of a lane, shown by Flower as the task's failure
+    """A page failed for good and its lane has stopped. The text says why; Flower's list has room for nothing else."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def send(message: PageMessage, delay: float) -> None:
-    """Put a page's message on its way; in Flower `kwargs:lane=2 kwargs:page=7` finds it.
+    """Send a page's message. In Flower, `kwargs:lane=2 kwargs:page=7` finds it.
 
     Raises:
-        SendError: the broker is away or refuses.
+        SendError: the broker is unreachable or refuses.
     """
     _send(message, countdown=delay or None, headers={FORMAT: MESSAGE_FORMAT})
 
@@ -57,22 +57,22 @@ def _send(message: PageMessage, **options: Any) -> None:
 
 @cache
 def _parts() -> Parts:
-    """This process's connections; made when first needed, so that no child inherits its parent's."""
+    """Return this process's connections; created on first use, so that no child inherits its parent's."""
     return assemble(settings.load(), send)
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _assemble_early(**_: object) -> None:
-    """A new child makes its own parts before its first page; it connects when it first needs to."""
+    """Build a new child's own parts before its first page; they connect on first use."""
     _parts.cache_clear()
     _parts()
 
 
 @app.task(bind=True, name="backfill.page", max_retries=None)  # type: ignore[untyped-decorator]
 def page(self: Task, **fields: Any) -> dict[str, Any]:
-    """One page of a lane, and the message of the next. Safe to deliver any number of times.
+    """Process one page of a lane and send the next page's message. Idempotent: any number of deliveries is safe.
 
-    The fields are those of a PageMessage. A message of a newer format is not looked into but left to a newer worker.
+    The fields are those of a PageMessage. A message of a newer format is forwarded unread to a newer worker.
     """
     version = (self.request.headers or {}).get(FORMAT, MESSAGE_FORMAT)
     if version > MESSAGE_FORMAT:
@@ -83,11 +83,11 @@ def page(self: Task, **fields: Any) -> dict[str, Any]:
 
 
 def _report(task: Task, message: PageMessage, step: Step) -> dict[str, Any]:
-    """Return a step as the task's result, which Flower shows; raise where the page failed.
+    """Return a step as the task's result, which Flower shows, or raise if the page failed.
 
     Raises:
-        LaneStopped: its lane has stopped.
-        Retry: Celery sends it again.
+        LaneStopped: the lane has stopped.
+        Retry: Celery will send the message again.
     """
     if step.outcome == "stopped":
         raise LaneStopped(step.reason)
@@ -98,7 +98,7 @@ def _report(task: Task, message: PageMessage, step: Step) -> dict[str, Any]:
     if step.delay is not None:
         _send_again(task, message, step.delay)
     else:
-        # A page that waits asks again every few seconds, for hours if it must: the log has it once.
+        # A postponed page asks again every few seconds, possibly for hours: it is logged once at INFO level.
         level = logging.DEBUG if message.waits and step.outcome == "put off" else logging.INFO
         said = " ".join(f"{key}={value}" for key, value in summary.items())
         logger.log(level, "page %s: %s %s", step.outcome, message, said)
@@ -106,7 +106,7 @@ def _report(task: Task, message: PageMessage, step: Step) -> dict[str, Any]:
 
 
 def _send_again(task: Task, message: PageMessage, delay: int) -> None:
-    """Send a message as it came, which counts as none of its retries; if that fails, the watchdog seeds the lane."""
+    """Send a message again unchanged, without counting a retry; if that fails, the watchdog reseeds the lane."""
     headers = {**(task.request.headers or {}), FORMAT: MESSAGE_FORMAT}
     try:
         _send(message, countdown=delay, headers=headers, retries=task.request.retries)
@@ -115,9 +115,10 @@ def _send_again(task: Task, message: PageMessage, delay: int) -> None:
 
 
 def _leave_to_newer(task: Task, fields: dict[str, Any], version: int) -> dict[str, Any]:
-    """Put a message as it is into the queue of its format, where newer workers find it.
+    """Forward a message unchanged to the queue of its format, where newer workers find it.
 
-    It waits for a second first: an old worker that was told to listen there too does not send it in circles at speed.
+    It is delayed by one second, so that an old worker that was configured to consume that queue too doesn't forward the
+    message to itself in a tight loop.
     """
     queue = settings.load().queue_of_format(version)
     task.apply_async(kwargs=fields, task_id=task.request.id, queue=queue, countdown=1, headers=task.request.headers)
@@ -135,7 +136,10 @@ def _summary(step: Step) -> dict[str, Any]:
 
 
 def note_rate(before: str, rate: str, who: str) -> None:
-    """Note a change of the fleet's rate. No task: a worker gives it to a child, and the change holds without it."""
+    """Record a change of the fleet's rate; if that fails, the rate applies all the same.
+
+    Not a task: a worker hands it to a child.
+    """
     try:
         _parts().runs.note_all("rate", {"rate": [before, rate]}, who=who)
     except DBAPIError as error:
@@ -144,21 +148,24 @@ def note_rate(before: str, rate: str, who: str) -> None:
 
 @app.task(name="backfill.watchdog")  # type: ignore[untyped-decorator]
 def watchdog() -> dict[str, Any]:
-    """Look after the lanes. Workers do so when beat says it (worker/watchdog.py); the task is for older beats."""
+    """Look after the lanes. Workers do so on beat's message (worker/watchdog.py); this task serves older beats."""
     return {"seeded": look_after_lanes()}
 
 
 def look_after_lanes() -> list[str]:
-    """Seed the lanes anew that stand still though nothing holds them back. Before the first run there are none."""
+    """Reseed stalled lanes and return them. Before the first run there are none.
+
+    If PostgreSQL or Redis can't be used, log that and return nothing.
+    """
     engine = _parts().engine
     try:
         return _watch_over()
     except DBAPIError as error:
         logger.warning("the watchdog can't look after the lanes now: %s", reason(error))
-    except _REDIS_TROUBLE as error:  # the next watchdog finds the lanes that this one has not seeded
+    except _REDIS_TROUBLE as error:  # the next pass finds the lanes that this one has not reseeded
         logger.warning("the watchdog waits, Redis can't be used: %s", shown(str(error)))
     finally:
-        engine.dispose()  # a worker's main process keeps no connection between two looks
+        engine.dispose()  # a worker's main process keeps no connection between passes
     return []
 
 

@@ -1,6 +1,6 @@
-"""kombu's Redis transport, hardened: a fault that passes or a message that is junk must not end or deafen a worker.
+"""kombu's Redis transport, hardened: no passing fault and no junk message ends a worker or stops it consuming.
 
-Every connection of the app uses it, because it takes the place of kombu's own for redis:// and rediss:// URLs.
+Every connection of the app uses it, because it replaces kombu's transport for redis:// and rediss:// URLs.
 """
 
 import json
@@ -29,7 +29,7 @@ logger = get_logger(__name__)
 
 T = TypeVar("T")
 
-#: What becomes of a message that a worker had taken: it is done, or goes back to be taken first, or last.
+#: The fate of a message that a worker took: done, or requeued to be taken first, or last.
 Fate = Literal["done", "first", "last"]
 
 #: Messages whose fate Redis hasn't been told, by delivery tag. They belong to the process: a channel ends with its
@@ -41,12 +41,12 @@ class QoS(redis.QoS):
     """The messages that this worker has taken and not yet acknowledged.
 
     kombu tells Redis first and then frees the message's prefetch slot. If Redis doesn't answer, kombu logs that and
-    keeps the slot for ever: a worker that has lost all its slots takes no message any more. This class frees the slot
-    first, and tells Redis again until it has heard: every `unacked_restore_interval`, over whichever connection there
-    is. Telling it twice is harmless.
+    never frees the slot: a worker that has lost all its slots takes no more messages. This class frees the slot first,
+    and tells Redis again, every `unacked_restore_interval` and over any open connection, until Redis has accepted.
+    Telling Redis twice is harmless.
 
-    Weakness: a process that ends before Redis has heard leaves its messages in `unacked`. They come back after the
-    visibility time-out, and the fence drops those that are done.
+    Weakness: a process that ends before Redis has accepted leaves its messages in `unacked`. They are redelivered after
+    the visibility timeout, and the fence drops the pages that are done.
     """
 
     def ack(self, delivery_tag: str) -> None:
@@ -54,34 +54,35 @@ class QoS(redis.QoS):
         self._settle(delivery_tag, "done")
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002  kombu's signature
-        """Free the message's slot, and remove the message or put it behind all others."""
+        """Free the message's slot, and remove the message or requeue it behind all others."""
         self._settle(delivery_tag, "last" if requeue else "done")
 
     def restore_unacked(self, client: Any = None) -> None:  # noqa: ARG002  kombu's signature
-        """Give back all messages, because the channel closes."""
+        """Requeue all unacknowledged messages, because the channel closes."""
         _untold.update(dict.fromkeys(self._delivered, "first"))
         self._delivered.clear()
         self._tell()
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
-        """Tell Redis what it hasn't heard, then do kombu's own sweep; kombu calls this from a timer."""
-        if self._tell():  # what lists the messages may have a wrong type
+        """Tell Redis what it hasn't heard, then run kombu's own sweep; kombu calls this from a timer."""
+        if self._tell():  # the keys of the unacknowledged messages may have a wrong type
             self.channel.mended([], partial(super().restore_visible, *args, **kwargs))
 
     def _settle(self, delivery_tag: str, fate: Fate) -> None:
         virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
-        # While Redis is silent each attempt would block the worker's loop until it times out: the timer's are enough.
+        # While Redis is silent, each attempt would block the worker's loop until it times out: the timer's attempts are
+        # enough.
         silent = bool(_untold)
         _untold[delivery_tag] = fate
         if not silent:
             self._tell()
 
     def _tell(self) -> bool:
-        """Tell Redis the fate of all messages of which it hasn't heard; False if it didn't answer."""
+        """Tell Redis the fate of all messages that it hasn't heard about; return False if it didn't answer."""
         transport = self.channel.connection
-        if transport is None or transport.client is None:  # the channel's connection is gone: a later one tells
+        if transport is None or transport.client is None:  # its connection is gone: a later channel tells Redis
             return False
-        # The watchdog's thread closes a channel of its own and tells, too: what both tell is told twice.
+        # The watchdog's thread closes a channel of its own and tells Redis, too: both may tell it the same fate.
         owed = dict(_untold)
         try:
             with self.channel.conn_or_acquire() as client:
@@ -104,7 +105,7 @@ class QoS(redis.QoS):
             _untold.pop(tag, None)
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Put a message back into its queue. An entry of `unacked` that is no message is parked."""
+        """Requeue a message. An entry of `unacked` that is not a valid message is parked."""
         try:
             super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]
         except (MalformedError, ValueError, TypeError, RecursionError) as error:
@@ -112,18 +113,18 @@ class QoS(redis.QoS):
 
 
 class Channel(redis.Channel):
-    """A channel whose unacknowledged messages are kept by our QoS, and that parks what is no message.
+    """A channel that keeps unacknowledged messages in our QoS and parks junk messages.
 
-    A key that has another type in Redis than it must have is moved to `backfill:set-aside:KEY`.
+    A key whose type in Redis is wrong is moved to `backfill:set-aside:KEY`.
     """
 
     QoS = QoS
 
     def _connparams(self, *args: Any, **options: Any) -> dict[str, Any]:
-        """Return how to connect. A closed channel counts as a lost connection, and the publisher opens another.
+        """Return the connection parameters. A closed channel is a lost connection: the publisher opens another.
 
-        kombu's producer keeps its channel while it declares a queue, though the declaration may have lost the
-        connection and made a new one.
+        kombu's producer keeps using its channel after declaring a queue, although the declaration may have lost the
+        connection and opened a new one.
 
         Raises:
             RedisConnectionError: the channel is closed.
@@ -139,7 +140,7 @@ class Channel(redis.Channel):
         self._park(DeadLetter.of(json.dumps(message._raw), queue, reason), message.delivery_tag)  # noqa: SLF001
 
     def park_taken(self, tag: bytes | str, reason: str) -> None:
-        """Park what `unacked` has under a delivery tag."""
+        """Park the entry of `unacked` under a delivery tag."""
         with self.conn_or_acquire() as client:
             raw = client.hget(self.unacked_key, tag) or b""
         self._park(DeadLetter.of(raw, self.unacked_key, reason), tag)
@@ -147,7 +148,7 @@ class Channel(redis.Channel):
     def _park(self, letter: DeadLetter, tag: bytes | str | None = None) -> None:
         logger.error("message parked in the dead letters: %s", letter)
         waiting.append((letter, Taken(self.unacked_key, self.unacked_index_key, tag) if tag else None))
-        if tag in self.qos._delivered:  # noqa: SLF001  where kombu counts the slots
+        if tag in self.qos._delivered:  # noqa: SLF001  kombu counts the slots here
             virtual.QoS.ack(self.qos, tag)  # type: ignore[no-untyped-call]
         self._park_what_waits()
 
@@ -159,7 +160,7 @@ class Channel(redis.Channel):
             logger.warning("Redis doesn't accept a dead letter yet: %s", error)
 
     def _brpop_read(self, **options: Any) -> bool:
-        """Take what BRPOP brought: kombu's own method, but that junk doesn't reach the worker's loop."""
+        """Read BRPOP's response: kombu's own method, except that junk doesn't reach the worker's loop."""
         try:
             found = self._answer(options)
             if waiting:
@@ -194,7 +195,7 @@ class Channel(redis.Channel):
             self.mended([], partial(self.connection._deliver, message, queue))  # noqa: SLF001
 
     def _handle_message(self, client: Any, r: Any) -> dict[str, Any]:
-        """Read what the pub/sub connection brought. Junk is dropped: each worker has a copy, and it holds no work."""
+        """Read a message from the pub/sub connection. Junk is dropped: each worker has a copy, and no work is lost."""
         found: dict[str, Any] = super()._handle_message(client, r)  # type: ignore[no-untyped-call]
         if _text(found["type"]).endswith("message"):
             try:
@@ -206,27 +207,27 @@ class Channel(redis.Channel):
         return found
 
     def _deliver_fanout_message(self, message: Any, exchange: str) -> bool:
-        """Hand a broadcast on, to code of Celery's that trusts what it says."""
+        """Pass a broadcast on to Celery's code, which trusts its content."""
         try:
             return bool(super()._deliver_fanout_message(message, exchange))  # type: ignore[no-untyped-call]
         except (RedisError, OSError):
             raise
-        except Exception as error:  # noqa: BLE001  whatever it holds, it must not end the worker
+        except Exception as error:  # noqa: BLE001  no message may end the worker
             logger.error("broadcast dropped, it is junk: %s: %s", shown(exchange), shown(repr(error)))  # noqa: TRY400
             return False
 
     def _do_restore_message(self, payload: Any, exchange: Any, routing_key: Any, *args: Any, **options: Any) -> None:
-        """Put a message back. Raises MalformedError for what is none: kombu would drop it."""
+        """Requeue a message. Raise MalformedError if it is invalid: kombu would drop it."""
         if not (isinstance(exchange, str) and isinstance(routing_key, str)):
             raise MalformedError("its way is not a text")
         envelope.require(payload)
         super()._do_restore_message(payload, exchange, routing_key, *args, **options)  # type: ignore[no-untyped-call]
 
     def basic_publish(self, message: Any, exchange: Any, routing_key: Any, **options: Any) -> Any:
-        """Publish a message. A closed channel counts as a lost connection: kombu connects again and publishes then.
+        """Publish a message. A closed channel counts as a lost connection, so kombu reconnects and then publishes.
 
-        If the connection breaks while kombu declares the queue, kombu opens another one and publishes over the channel
-        that it has closed: an AttributeError, and the next page was never sent.
+        If the connection breaks while kombu declares the queue, kombu opens another one but publishes over the channel
+        that it has closed. Without this check, that was an AttributeError, and the next page was never sent.
         """
         if self.connection is None:
             raise RedisConnectionError("the channel was closed with its connection")
@@ -244,7 +245,7 @@ class Channel(redis.Channel):
         self.mended([], partial(super()._queue_bind, exchange, *args))
 
     def mended(self, queues: Iterable[str], call: Callable[[], T]) -> T:
-        """Call; if a key has a wrong type, set it aside and call again."""
+        """Make a call; if a key has a wrong type, set it aside and call again."""
         try:
             return call()
         except ResponseError as error:
@@ -252,7 +253,7 @@ class Channel(redis.Channel):
             return call()
 
     def _set_aside(self, error: ResponseError, queues: Iterable[str]) -> None:
-        """Move keys of a wrong type out of the way: these queues' and kombu's own. Raises any other error again."""
+        """Move keys of a wrong type out of the way: those of these queues and kombu's own. Re-raise any other error."""
         if not is_wrong_type(error):
             raise error
         with self.conn_or_acquire() as client:
@@ -265,7 +266,7 @@ class Channel(redis.Channel):
                     self._park(DeadLetter.of("", key, reason))
 
     def _types(self, queues: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Each key that kombu uses for these queues, and the type that it must have."""
+        """Yield each key that kombu uses for these queues, with the type that it must have."""
         for queue in queues:
             for priority in self.priority_steps:
                 yield self._q_for_pri(queue, priority), "list"  # type: ignore[no-untyped-call]
@@ -281,8 +282,8 @@ def _text(name: bytes | str) -> str:
 class Transport(redis.Transport):
     """kombu's transport with our channel.
 
-    An answer that refuses is trouble that passes, like a lost connection: Redis is a replica for the moment, has no
-    memory left, can't save, is loading, or its password is being changed. kombu wraps some answers in an
+    An error response from Redis counts as a passing fault, like a lost connection: Redis is a replica for the moment,
+    is out of memory, can't save, is loading, or its password is being changed. kombu wraps some responses in an
     OperationalError.
     """
 
@@ -291,19 +292,19 @@ class Transport(redis.Transport):
 
 
 class Connection(connection.Connection):
-    """kombu's connection, which tries again every 3 seconds at least: kombu's own tries wait for up to 30."""
+    """kombu's connection, with at most 3 seconds between attempts: kombu's own backoff grows to 30."""
 
     def ensure_connection(
         self, errback: Any = None, max_retries: int | None = None, **options: Any
     ) -> connection.Connection:
-        """Connect, however long it takes; for a worker's consumer and for beat."""
+        """Connect, however long it takes; used by a worker's consumer and by beat."""
         waits = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 3}
         connected: connection.Connection = super().ensure_connection(errback, max_retries, **waits, **options)  # type: ignore[no-untyped-call]
         return connected
 
 
 class AMQP(amqp.AMQP):  # type: ignore[misc]  # Celery has no types
-    """Celery's factory of connections, which makes ours."""
+    """Celery's connection factory, which creates our Connection."""
 
     Connection = Connection
 

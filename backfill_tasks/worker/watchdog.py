@@ -1,7 +1,7 @@
-"""Where the watchdog looks: in a thread of a worker's main process, as soon as beat says so.
+"""The watchdog's trigger: on beat's message, it runs in a thread of a worker's main process.
 
-A task would wait for a prefetch slot and a child, behind pages that take long or wait for the fleet's rate. So beat's
-messages have a queue of their own, each worker takes them over a channel of its own, and no child is needed.
+A task would wait for a prefetch slot and a child, behind pages that are slow or wait for the fleet's rate. So beat's
+messages have their own queue, each worker consumes it over its own channel, and no child is needed.
 """
 
 import threading
@@ -21,9 +21,10 @@ logger = get_logger(__name__)
 
 
 class Watchdog(bootsteps.ConsumerStep):  # type: ignore[misc]  # Celery has no types
-    """Takes beat's messages and looks after the lanes; one look at a time.
+    """Consumes beat's messages and looks after the lanes, one pass at a time.
 
-    Weakness: beat's messages pile up while no worker is online. They carry no news, so a worker that starts drops them.
+    Weakness: beat's messages pile up while no worker is online. They carry no information, so a starting worker purges
+    them.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -37,7 +38,7 @@ class Watchdog(bootsteps.ConsumerStep):  # type: ignore[misc]  # Celery has no t
         self._at_it = threading.Lock()
 
     def get_consumers(self, channel: Any) -> list[Consumer]:
-        """Consume beat's messages over a channel that no page's message uses up."""
+        """Return a consumer of beat's messages, on a channel that pages' messages can't exhaust."""
         consumer = Consumer(channel, queues=[self._queue], on_message=self._on_message, no_ack=True)  # type: ignore[no-untyped-call]
         consumer.purge()  # type: ignore[no-untyped-call]
         return [consumer]
@@ -51,7 +52,7 @@ class Watchdog(bootsteps.ConsumerStep):  # type: ignore[misc]  # Celery has no t
     def _look(self) -> None:
         try:
             look_after_lanes()
-        except Exception as error:  # noqa: BLE001  whatever it is, beat lets it look again in a moment
+        except Exception as error:  # noqa: BLE001  any failure is retried on beat's next message
             logger.warning("the watchdog could not look after the lanes: %s", str(error).partition("\n")[0])
         finally:
             self._at_it.release()

@@ -1,1 +1,1 @@
-"""A sample host database: the host's tables, smaller, and rows that look like real ones."""
+"""A sample host database: the host's tables, with fewer columns, and rows that look real."""

@@ -12,7 +12,7 @@ LEADS = 20_000
 
 
 def main() -> None:
-    """Make the host's tables where there are none, and fill them where they are empty."""
+    """Create the host's tables if they are missing, and fill them if they are empty."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.host", description=__doc__)
     parser.add_argument("--leads", type=int, default=LEADS, help="how many leads (%(default)s)")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
--- What the scripts made beside the rows: a caller's transaction, or its session, may go on.
+-- Drop what the scripts created in addition to the rows: the caller's transaction or session may continue.
 
 DROP TABLE sample_plan, sample_case, sample_client;
 DROP FUNCTION

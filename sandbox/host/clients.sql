@@ -1,5 +1,5 @@
--- Nine workspaces and their settings. The last has no lead at all and no settings, the one before it next to no leads:
--- how the leads spread over them is in plan.sql. Questions are a JSON array as text, plain text, or missing.
+-- Nine workspaces and their settings. The last has no leads and no settings, the one before it very few leads: plan.sql
+-- distributes the leads. Questions are a JSON array as text, plain text, or missing.
 
 CREATE TEMPORARY TABLE sample_client AS
 SELECT pg_temp.id('client', n) AS id, settings.*

@@ -1,4 +1,4 @@
--- What a backfill of all unscored leads would find, read from the tables and not from the plan.
+-- What a backfill of all unscored leads would find, read from the tables, not from the plan.
 
 WITH
   classified AS (

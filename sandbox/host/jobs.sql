@@ -1,5 +1,5 @@
--- The jobs of three origins: those that earlier backfills left over, in every status; the host's own scoring jobs; and
--- its jobs of the other types. Nearly all of the host's own are done: its queue is short.
+-- Jobs of three origins: those left over from earlier backfills, in every status; the host's own scoring jobs; and the
+-- host's jobs of other types. Nearly all of the host's own are done, so its queue is short.
 
 INSERT INTO "BackgroundJob" (
   "id", "type", "status", "dedupeKey", "clientId", "leadId", "messageId", "draftId", "runAt", "attempts", "maxAttempts",
@@ -19,7 +19,7 @@ WITH
     WHERE answers
   ),
   job AS (
-    -- Earlier backfills ran in the last month. The anchor is the oldest inbound message: a newer one may have come
+    -- Earlier backfills ran in the last month. Their anchor is the oldest inbound message: newer ones may have arrived
     -- since.
     SELECT
       n * 4 AS j,
@@ -86,9 +86,9 @@ WITH
     SELECT
       *,
       CASE status
-        -- Some due, some not yet.
+        -- Some are due, some not yet.
         WHEN 'PENDING' THEN %(until)s + INTERVAL '2 hours' * (pg_temp.draw(j, 'due') - 0.5)
-        -- Some locks are older than the ten minutes after which the host takes them for stale.
+        -- Some locks are older than ten minutes, after which the host treats them as stale.
         WHEN 'RUNNING' THEN %(until)s - INTERVAL '20 minutes' * pg_temp.draw(j, 'locked')
         ELSE made_at + least(INTERVAL '1 hour' * pg_temp.draw(j, 'waited'), (%(until)s - made_at) / 2)
       END AS run_at

@@ -1,4 +1,4 @@
--- The leads of the plan. Everything about a message (when, which way) is worked out as messages.sql does it.
+-- The leads of the plan. The times and directions of messages are computed as in messages.sql.
 
 INSERT INTO "Lead" (
   "id", "firstName", "lastName", "email", "phone", "jobTitle", "companyName", "companyWebsite", "industry",
@@ -10,7 +10,7 @@ SELECT
   id,
   first_name,
   last_name,
-  -- Plain letters, a number that keeps addresses apart, and a domain that never exists.
+  -- Plain letters, a number that makes the address unique, and a domain that never exists.
   translate(lower(first_name || '.' || last_name), 'áéëíóöüçñø'' ', 'aeeiooucno') || n || '@' || domain,
   CASE WHEN pg_temp.draw(n, 'has phone') < 0.6 THEN
     '+1555' || lpad(floor(10000000 * pg_temp.draw(n, 'phone'))::TEXT, 7, '0')
@@ -36,7 +36,7 @@ SELECT
     ARRAY['1-10', '11-50', '11-50', '51-200', '51-200', '201-500', '501-1000', '1001-5000', '10000+', NULL],
     pg_temp.draw(n, 'headcount')
   ),
-  -- The status says nothing about the tag: a blacklisted lead with a friendly tag is scored like any other.
+  -- The status is independent of the tag: a blacklisted lead with a friendly tag is scored like any other.
   pg_temp.pick(
     CASE
       WHEN answers THEN ARRAY['contacted', 'contacted', 'qualified', 'unqualified', 'meeting-booked', 'blacklisted']
@@ -63,7 +63,7 @@ SELECT
   CASE WHEN messages > 0 THEN CASE WHEN messages = last_inbound THEN 'inbound' ELSE 'outbound' END END,
   client_id,
   created_at,
-  -- The last thing that happened to the lead: a message, or a change of its tag some time after.
+  -- The last change of the lead: a message, or a change of its tag some time later.
   last_message_at + (%(until)s - last_message_at) * 0.9 * greatest(0, pg_temp.draw(n, 'updated') - 0.8)
 FROM
   sample_plan

@@ -1,6 +1,6 @@
--- The messages of every lead: message k was sent at created_at + k * pace, and the one after the last, where a thread
--- is tied, at the time of the newest inbound one. A lead has fewer than 8, so n * 8 + k numbers the messages of all
--- leads.
+-- The messages of every lead. Message k was sent at created_at + k * pace; in a tied thread, one more message follows
+-- the last, with the time of the newest inbound one. A lead has fewer than 8 messages, so n * 8 + k numbers the
+-- messages of all leads.
 
 INSERT INTO "Message" (
   "id", "channel", "source", "body", "subject", "isRead", "direction", "sentBy", "leadId", "sentAt", "createdAt"
@@ -87,7 +87,7 @@ FROM (
     tag,
     k > messages OR (answers AND mod(k + opens, 2) = 0) AS inbound,
     created_at + pace * CASE WHEN k > messages THEN last_inbound ELSE k END AS sent_at,
-    -- One conversation in five goes on by text message.
+    -- One conversation in five continues by text message.
     CASE
       WHEN k > 2 AND pg_temp.draw(n, 'goes on by sms') < 0.2 THEN 'sms/zrg'
       ELSE

@@ -1,28 +1,28 @@
--- What each lead is to be, one narrow row a lead, before any lead exists: the tables are then filled from the plan, so
--- that a lead, its messages and its jobs agree with each other.
+-- The plan: one narrow row per lead, made before any lead exists. The tables are then filled from the plan, so that a
+-- lead, its messages and its jobs are consistent.
 --
---   thread    replied: messages both ways; tied: the same, and the two newest inbound ones have one and the same
---             sentAt; outbound: none of the messages is inbound; none: no messages
---   opens     1 when the lead wrote first, else 0: message k is inbound when k + opens is even
+--   thread    replied: messages both ways; tied: the same, and the two newest inbound ones have the same sentAt;
+--             outbound: none of the messages is inbound; none: no messages
+--   opens     1 if the lead wrote first, else 0: message k is inbound if k + opens is even
 --   messages  how many there are, without the second one of a tie
 --   pace      message k was sent at created_at + k * pace
 
--- The first leads show every case once, so that a small database has them all. They are left out where the number of
--- eligible leads is asked for, because they would change it.
+-- The first leads show every case once, so that a small database has them all. They are left out if a number of
+-- eligible leads is given, because they would change it.
 CREATE TEMPORARY TABLE sample_case AS
 SELECT *
 FROM (
   VALUES
-    -- A lead that takes part, and how its anchor can look.
+    -- Leads that take part, with the possible kinds of anchor.
     (1, 'Interested', 'replied', NULL::INTEGER, NULL),
     (2, NULL, 'replied', NULL, NULL),
     (3, 'Meeting Requested', 'tied', NULL, NULL),
-    -- What a job left over from an earlier backfill can be.
+    -- The possible states of a job left over from an earlier backfill.
     (4, 'Interested', 'replied', NULL, 'PENDING'),
     (5, 'Not Interested', 'replied', NULL, 'RUNNING'),
     (6, 'Information Requested', 'replied', NULL, 'SUCCEEDED'),
     (7, NULL, 'tied', NULL, 'FAILED'),
-    -- Leads that take no part: they never answered, or they have a score.
+    -- Leads that don't take part: they never answered, or they have a score.
     (8, NULL, 'outbound', NULL, NULL),
     (9, NULL, 'none', NULL, NULL),
     (10, 'Not Interested', 'replied', 1, NULL),
@@ -30,7 +30,7 @@ FROM (
     (12, 'Interested', 'tied', 3, 'SUCCEEDED'),
     (13, 'Meeting Requested', 'replied', 4, 'SUCCEEDED'),
     (14, NULL, 'outbound', 2, NULL),
-    -- The tags that disqualify, all of them.
+    -- All tags that disqualify.
     (15, 'Blacklist', 'replied', NULL, NULL),
     (16, 'Opt Out', 'replied', NULL, NULL),
     (17, 'Opted Out', 'replied', NULL, NULL),
@@ -38,13 +38,13 @@ FROM (
     (19, 'Unsubscribed', 'replied', NULL, NULL),
     (20, 'Bounced', 'replied', NULL, NULL),
     (21, 'Bounce', 'replied', NULL, NULL),
-    -- Near misses, which do not.
+    -- Near misses, which don't disqualify.
     (22, 'blacklist', 'replied', NULL, NULL),
     (23, 'Bounced ', 'replied', NULL, NULL),
     (24, 'Opt-Out', 'replied', NULL, NULL),
     (25, 'UNSUBSCRIBED', 'replied', NULL, NULL),
     (26, '', 'replied', NULL, NULL),
-    -- Two things at once.
+    -- Combinations.
     (27, 'Blacklist', 'outbound', NULL, NULL),
     (28, 'Unsubscribed', 'replied', 1, NULL),
     (29, 'Opted Out', 'tied', NULL, 'PENDING'),
@@ -56,8 +56,8 @@ WHERE %(eligible)s::BIGINT IS NULL;
 
 CREATE TEMPORARY TABLE sample_plan AS
 WITH
-  -- Spreads the eligible leads evenly. Steps over exactly as many whole numbers as leads are wanted; NULL: none are
-  -- asked for.
+  -- Spread the eligible leads evenly: the product steps over exactly as many whole numbers as leads are wanted. NULL:
+  -- no number is given.
   numbered AS (
     SELECT n, n * %(eligible)s::BIGINT / %(leads)s > (n - 1) * %(eligible)s::BIGINT / %(leads)s AS wanted
     FROM generate_series(1, %(leads)s::BIGINT) AS n
@@ -111,7 +111,7 @@ WITH
 SELECT
   n,
   pg_temp.id('lead', n) AS id,
-  -- Of 100 leads the first workspace has 46, the seventh has 2, and the eighth has one in 500.
+  -- Of 100 leads, the first workspace has 46 and the seventh has 2; the eighth has one in 500.
   (SELECT array_agg(client.id ORDER BY client.n) FROM sample_client AS client)[
     1 + width_bucket(pg_temp.draw(n, 'client'), ARRAY[0.46, 0.69, 0.82, 0.90, 0.95, 0.978, 0.998]::DOUBLE PRECISION[])
   ] AS client_id,
@@ -149,7 +149,7 @@ SELECT
     WHEN messages > 0 THEN messages
   END AS last_outbound,
   created_at,
-  -- Five steps of an eighth of the time left: no message is sent after the end.
+  -- At most five steps, each of at most an eighth of the remaining time: no message is sent after the end.
   least((%(until)s - created_at) / 8, INTERVAL '1 minute' + INTERVAL '6 days' * pg_temp.draw(n, 'pace')) AS pace,
   CASE
     WHEN is_case THEN case_job

@@ -1,7 +1,7 @@
-"""Makes a host database that looks like a real one, of any size and the same every time.
+"""A realistic host database of any size, the same every time.
 
-It serves the demo, the tests and the benchmarks. The rows are made by the database itself, set by set, in the
-SQL scripts beside this module, with no column that the host's own schema has not: either can be filled.
+It serves the demo, the tests and the benchmarks. The database itself generates the rows, set by set, with the SQL
+scripts next to this module. They use only columns that the host's own schema has, so they fill that schema, too.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ CASES = 32
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a filled host database holds, counted in its tables.
+    """The contents of a filled host database, counted in its tables.
 
-    The first four are rows. Every lead is ``scored``, ``no_inbound`` (unscored, and never answered) or
-    ``eligible``; every eligible one is of one of the classes after it, which are those of a backfill of all
-    unscored leads.
+    The first four are rows. Every lead is ``scored``, ``no_inbound`` (unscored, and never answered) or ``eligible``;
+    every eligible lead is in one of the classes after it, which are those of a backfill of all unscored leads.
     """
 
     clients: int
@@ -58,7 +57,7 @@ def create_schema(connection: Connection[Any], schema: str = "public", definitio
 
     Args:
         connection: a connection that may create schemas and tables.
-        schema: the PostgreSQL schema to create them in; made if it is missing.
+        schema: the PostgreSQL schema to create them in; created if it is missing.
         definition: SQL that names its tables without a schema, as ``schema.sql`` and the host's own do.
     """
     with _transaction(connection, schema) as cursor:
@@ -79,25 +78,24 @@ def fill(
 ) -> Sample:
     """Fill the empty tables of a host database, all of them or none.
 
-    The same arguments give the same rows, byte for byte; without ``until``, the same but for their times.
-    From ``CASES`` leads on, every kind of lead, tag and job is there at least once. Statistics are fresh
-    afterwards, and, unless the caller holds a transaction open, the tables are vacuumed, so that index-only
-    scans work.
+    The same arguments give the same rows, byte for byte; without ``until``, the same except for their times. From
+    ``CASES`` leads on, every kind of lead, tag and job occurs at least once. Afterwards, statistics are fresh and,
+    unless the caller holds a transaction open, the tables are vacuumed, so that index-only scans work.
 
     Args:
-        connection: one of the tables' owner: keys and indexes are dropped, and made again after the loading.
-        leads: how many leads.
-        seed: another one gives another database of the same kind.
-        ids: ``uuid``; ``cuid``, which come in the order of their creation; or ``mixed``: both, in lower and
-            upper case, most behind prefixes, among them underscores and letters beyond ASCII.
+        connection: a connection as the tables' owner: keys and indexes are dropped, and recreated after loading.
+        leads: the number of leads.
+        seed: each seed gives a different database of the same kind.
+        ids: ``uuid``; ``cuid``, which sort in the order of their creation; or ``mixed``: both, in lower and upper case,
+            most with prefixes, which include underscores and letters beyond ASCII.
         scored_share: the share of scored leads, from 0 to 1, among those that are not picked by ``eligible``.
-        eligible: exactly so many leads are unscored and have answered, spread evenly; the others are scored,
-            or never answered, and the ``CASES`` are left out. Default: as it comes.
+        eligible: exactly this many leads are unscored and have answered, spread evenly; the others are scored, or never
+            answered, and the ``CASES`` are left out. Default: the number isn't fixed.
         until: an aware datetime at which the sample's two years end. Default: now.
         schema: the PostgreSQL schema of the tables.
 
     Raises:
-        ValueError: an argument makes no sense, or the database has leads or clients already.
+        ValueError: an argument is invalid, or the database already has leads or clients.
     """
     _check(leads, ids, scored_share, eligible, until)
     parameters = {
@@ -121,7 +119,7 @@ def fill(
 
 
 def _check(leads: int, ids: str, scored_share: float, eligible: int | None, until: datetime | None) -> None:
-    """Refuse arguments that make no sense."""
+    """Reject invalid arguments."""
     if leads < 0:
         raise ValueError(f"leads is {leads}: give 0 or more")
     if ids not in get_args(Ids):
@@ -136,10 +134,10 @@ def _check(leads: int, ids: str, scored_share: float, eligible: int | None, unti
 
 @contextmanager
 def _transaction(connection: Connection[Any], schema: str) -> Iterator[ClientCursor[TupleRow]]:
-    """Give a cursor in a transaction in which a name without a schema is one of this schema.
+    """Yield a cursor in a transaction in which unqualified names refer to this schema.
 
-    Its parameters are merged by the client, so that one call can run a script of many statements. Inside a
-    transaction of the caller's, this is a savepoint, and the caller's search_path is back after it.
+    Parameters are merged by the client, so that one call can run a script of many statements. Inside a transaction of
+    the caller's, this is a savepoint, and the caller's search_path is restored after it.
     """
     with connection.transaction(), ClientCursor(connection, row_factory=tuple_row) as cursor:
         before = cursor.execute("SELECT current_setting('search_path')").fetchone()
@@ -149,7 +147,7 @@ def _transaction(connection: Connection[Any], schema: str) -> Iterator[ClientCur
 
 
 def _refuse_if_filled(cursor: ClientCursor[TupleRow], schema: str) -> None:
-    """Refuse a database that has something in it: it might be a real one."""
+    """Reject a database that isn't empty: it might be a real one."""
     cursor.execute('SELECT EXISTS (SELECT FROM "Client") OR EXISTS (SELECT FROM "Lead")')
     if cursor.fetchone() != (False,):
         raise ValueError(f"The host tables in schema {schema!r} are not empty: fill a fresh database")
@@ -157,7 +155,7 @@ def _refuse_if_filled(cursor: ClientCursor[TupleRow], schema: str) -> None:
 
 @contextmanager
 def _indexes_set_aside(cursor: ClientCursor[TupleRow]) -> Iterator[None]:
-    """Drop the keys and indexes of the large tables, and make the very same ones again afterwards."""
+    """Drop the keys and indexes of the large tables, and recreate exactly the same ones afterwards."""
     cursor.execute("SET LOCAL maintenance_work_mem = '256MB'")
     statements = cursor.execute(_script("indexes")).fetchall()
     for take_away, _, _ in statements:
@@ -168,13 +166,13 @@ def _indexes_set_aside(cursor: ClientCursor[TupleRow]) -> Iterator[None]:
 
 
 def _count(cursor: ClientCursor[TupleRow]) -> Sample:
-    """Count what is in the tables."""
+    """Count the contents of the tables."""
     (counts,) = cursor.execute(_script("counts")).fetchall()
     return Sample(*counts)
 
 
 def _vacuum(connection: Connection[Any], schema: str) -> None:
-    """Vacuum all tables, on a connection that has no transaction open."""
+    """Vacuum all tables, on a connection without an open transaction."""
     autocommit = connection.autocommit
     connection.autocommit = True
     try:
@@ -190,5 +188,5 @@ def _on_all_tables(command: Literal["ANALYZE", "VACUUM"], schema: str) -> sql.Co
 
 
 def _script(name: str) -> bytes:
-    """Read one of the SQL scripts beside this module."""
+    """Read one of the SQL scripts next to this module."""
     return Path(__file__).with_name(f"{name}.sql").read_bytes()

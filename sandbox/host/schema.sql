@@ -1,8 +1,8 @@
--- The host's tables, cut to the columns that a backfill reads or writes and enough others to look real. Names, types,
+-- The host's tables, with the columns that a backfill reads or writes and enough others to look real. Names, types,
 -- nullability, foreign keys and indexes are the host's, so that what works here works there.
 --
 -- No name is qualified: the tables are created in the first schema of the search_path. As in the host, ids and
--- updatedAt have no default (its client sets them), and TIMESTAMP(3) columns hold UTC without a zone.
+-- updatedAt have no default (the host's client sets them), and TIMESTAMP(3) columns contain UTC without a zone.
 
 CREATE TYPE "BackgroundJobType" AS ENUM (
   'EMAIL_INBOUND_POST_PROCESS',
@@ -81,7 +81,7 @@ CREATE TABLE "Message" (
   CONSTRAINT "Message_pkey" PRIMARY KEY ("id")
 );
 
--- Every column of the host's: the upsert of a job has to leave none of them stale.
+-- All of the host's columns: the upsert of a job must leave none of them stale.
 CREATE TABLE "BackgroundJob" (
   "id" TEXT NOT NULL,
   "type" "BackgroundJobType" NOT NULL,

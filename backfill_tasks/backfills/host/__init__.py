@@ -1,4 +1,4 @@
-"""The host's tables, as every backfill of them meets them: names, rights, leads."""
+"""The host's tables as shared by all backfills of them: names, rights, leads."""
 
 from backfill_tasks.backfills.host.leads import Leads
 

@@ -1,6 +1,6 @@
--- The upper bounds of lanes of about equally many leads. Counted, not guessed from the look of the ids: whatever they
--- are made of, they are cut where the database's own order has its quantiles. The last bound is the table's last id.
--- The part "leads" is for the statement of the leads that count, such as lead_scoring/split.sql.
+-- The upper bounds of lanes with about equal numbers of leads. The leads are counted, so no assumption is made about
+-- the format of ids: lanes are cut at the quantiles of the database's own order. The last bound is the table's last id.
+-- The part "leads" is the statement that selects the leads to count, such as lead_scoring/split.sql.
 WITH lead AS MATERIALIZED (
 {leads}
 ),

@@ -1,4 +1,4 @@
-"""What all backfills of the host's leads have in common."""
+"""The common base of all backfills of the host's leads."""
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from backfill_tasks.engine.model import Bounds, Window
 from backfill_tasks.errors import UsageError
 from backfill_tasks.options import Option, Texts, Values
 
-#: So many workspaces are named in a line.
+#: The maximum number of workspaces named in a message.
 _MOST_NAMED = 3
 
 #: The option of every backfill of leads.
@@ -23,29 +23,29 @@ CLIENT_IDS = Option("client_ids", Texts(), "Only this workspace; repeatable.", f
 
 @dataclass(frozen=True)
 class Leads(Backfill, ABC):
-    """A backfill whose items are the host's leads. `schema` is that of the host's tables.
+    """A backfill whose items are the host's leads. `schema` is the schema of the host's tables.
 
-    One of its options is CLIENT_IDS: a list of workspaces, or None for all.
+    CLIENT_IDS must be one of its options: a list of workspaces, or None for all.
     """
 
     items = "leads"
-    #: What it does with the host's tables, and so the rights that it needs, as GRANT lists them.
+    #: The rights that it needs on the host's tables, as GRANT lists them.
     rights: ClassVar[Mapping[str, str]]
 
     schema: str = "public"
 
     def on(self, host: Host) -> Self:
-        """Take the schema of the host's tables."""
+        """Return this backfill with the schema of the host's tables."""
         return replace(self, schema=host.schema)
 
     def missing(self, connection: Connection, *, apply: bool) -> list[Missing]:
-        """Missing tables and missing rights."""
+        """Return the missing tables and the missing rights."""
         needed = {table: every if apply else "SELECT" for table, every in self.rights.items()}
         found = [rights.missing(connection, self.schema, table, each) for table, each in needed.items()]
         return [each for each in found if each is not None]
 
     def check(self, connection: Connection, options: Values, *, apply: bool) -> None:
-        """Refuse missing tables, missing rights and unknown workspaces."""
+        """Reject missing tables, missing rights and unknown workspaces."""
         self.check_host(connection, apply=apply)
         wanted = options["client_ids"]
         if wanted is None:
@@ -59,7 +59,7 @@ class Leads(Backfill, ABC):
             raise UsageError(f"there is no workspace {names}: --client-id takes ids of the table Client")
 
     def overlap(self, options: Values, others: Values) -> str | None:
-        """The workspaces that are in both."""
+        """Return the workspaces that are in both, in words, or None."""
         chosen = [set(each["client_ids"]) for each in (options, others) if each["client_ids"] is not None]
         if not chosen:
             return "all workspaces"
@@ -70,23 +70,23 @@ class Leads(Backfill, ABC):
         return f"workspace{'s' * (len(shared) > 1)} {', '.join(shared[:_MOST_NAMED])}{more}"
 
     def previous_key(self, connection: Connection, item: str) -> str | None:
-        """Looked up by the primary key, whether the item itself is still there or not."""
+        """Look up the previous id by the primary key, whether the item itself still exists or not."""
         query = sql.statement('SELECT max(id) FROM {host}."Lead" WHERE id < :item', self.schema)
         found: str | None = connection.execute(query, {"item": item}).scalar_one()
         return found
 
     def last_key(self, connection: Connection) -> str | None:
-        """Looked up by the primary key."""
+        """Look up the greatest id by the primary key."""
         found: str | None = connection.execute(sql.statement('SELECT max(id) FROM {host}."Lead"', self.schema)).scalar()
         return found
 
     def file(self, path: str, **parts: str) -> TextClause:
-        """A statement out of an SQL file; see `sql.file`."""
+        """Return the statement of an SQL file; see `sql.file`."""
         return sql.file(self.schema, path, **parts)
 
 
 def window_values(window: Window) -> dict[str, Any]:
-    """A window as the statements' parameters."""
+    """Return a window as statement parameters."""
     return {
         "lower": window.bounds.lower,
         "upper": window.bounds.upper,
@@ -96,10 +96,10 @@ def window_values(window: Window) -> dict[str, Any]:
 
 
 def stretch_values(stretches: Sequence[Bounds]) -> dict[str, Any]:
-    """Several stretches as the parameters of statements that read whole tables."""
+    """Return several stretches as the parameters of statements that read whole tables."""
     return {"lowers": [each.lower for each in stretches], "uppers": [each.upper for each in stretches]}
 
 
 def naive(moment: datetime) -> datetime:
-    """The host's TIMESTAMP(3) columns hold UTC without a zone."""
+    """Convert a time to the form of the host's TIMESTAMP(3) columns: UTC, without a zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)

@@ -1,4 +1,4 @@
--- Where a page ends that is not full: after the last row that it looked at.
+-- Where a page that isn't full ends: after the last row that it looked at.
 SELECT coalesce(
   (
     SELECT id

@@ -1,11 +1,11 @@
-"""What a backfill needs of the host's database: its tables, this role's rights on them, and a view of every row."""
+"""What a backfill needs in the host's database: its tables, this role's rights on them, and sight of every row."""
 
 from sqlalchemy import Connection, text
 
 from backfill_tasks.backfills.host import sql
 from backfill_tasks.engine.contract import Missing
 
-#: What has a table's name and is none: rows can be hidden in it, and most of it can't be locked.
+#: Relations that aren't tables: rows can be hidden in them, and most of them can't be locked.
 _NO_TABLES = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 _KIND = text("SELECT relkind FROM pg_class WHERE oid = to_regclass(:name)")
@@ -14,7 +14,7 @@ _RIGHT = text("SELECT has_table_privilege(:name, :right), has_any_column_privile
 
 
 def missing(connection: Connection, schema: str, table: str, rights: str) -> Missing | None:
-    """What is in the way of using a table with these rights, as GRANT lists them; None: nothing."""
+    """Return what prevents using a table with these rights, as GRANT lists them; None if nothing does."""
     host = sql.quoted(schema)
     name = f'{host}."{table}"'
     if (
@@ -43,7 +43,7 @@ def missing(connection: Connection, schema: str, table: str, rights: str) -> Mis
             object_ = f"all columns of {name}" if part else name
             grant = f"GRANT {rights} ON {name} TO {_role(connection)}"
             return Missing(f"this role may not {right} {object_}", f"have a DBA run {grant}")
-    # Whatever the policies say: a row that one of them hides would be passed over as if it were not there.
+    # Whatever the policies say: a row that one of them hides would be skipped as if it didn't exist.
     if connection.execute(text("SELECT row_security_active(:name)"), {"name": name}).scalar_one():
         return Missing(
             f"row-level security hides rows of {name} from this role",
@@ -53,5 +53,5 @@ def missing(connection: Connection, schema: str, table: str, rights: str) -> Mis
 
 
 def _role(connection: Connection) -> str:
-    """This connection's role, as it is written in a statement."""
+    """Return this connection's role, quoted for a statement."""
     return str(connection.execute(text("SELECT quote_ident(current_user)")).scalar_one())

@@ -1,4 +1,4 @@
-"""The host's tables in our statements."""
+"""SQL statements on the host's tables."""
 
 from functools import cache
 
@@ -8,12 +8,12 @@ from backfill_tasks.engine.database import load_sql
 
 
 def quoted(schema: str) -> str:
-    """A schema's name as it is written in a statement."""
+    """Quote a schema's name for a statement."""
     return '"' + schema.replace('"', '""') + '"'
 
 
 def statement(sql: str, schema: str) -> TextClause:
-    """A statement in which `{host}` stands for the schema of the host's tables."""
+    """Return a statement with `{host}` replaced by the schema of the host's tables."""
     return text(sql.replace("{host}", quoted(schema).replace(":", "\\:")))
 
 
@@ -21,8 +21,8 @@ def statement(sql: str, schema: str) -> TextClause:
 def file(schema: str, path: str, **parts: str) -> TextClause:
     """Return the statement of an SQL file, by its path in `backfill_tasks/backfills`; each is read once.
 
-    A name in braces stands for a part, the statement of another file: `leads="lead_scoring/split.sql"` for `{leads}`.
-    Files that a file always includes, it names itself: see `load_sql`.
+    A name in braces is replaced by a part, the statement of another file: `leads="lead_scoring/split.sql"` for
+    `{leads}`. A file names the files that it always includes itself: see `load_sql`.
     """
     sql = load_sql("backfill_tasks.backfills", path)
     for name, part in parts.items():

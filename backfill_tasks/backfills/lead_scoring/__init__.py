@@ -1,4 +1,4 @@
-"""Lead scoring: the host's unscored leads get the job that scores them, or the score of the disqualified."""
+"""Lead scoring: give each of the host's unscored leads a scoring job, or, if disqualified, the lowest score."""
 
 from backfill_tasks.backfills.lead_scoring.backfill import LeadScoring
 from backfill_tasks.backfills.lead_scoring.queue import Drain

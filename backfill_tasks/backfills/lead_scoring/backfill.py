@@ -1,4 +1,4 @@
-"""The host's rules of scoring, as a backfill."""
+"""The host's scoring rules, as a backfill."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,10 +17,10 @@ from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
 from backfill_tasks.options import Flag, Option, Pace, Values, Whole
 
-#: The stable key of the jobs that are ours: one a lead, whatever run wrote it.
+#: The prefix of our jobs' dedupeKey: one job per lead, whichever run wrote it.
 KEY_PREFIX = "lead_scoring_backfill:"
 
-#: Lead."sentimentTag", compared exactly, that disqualifies a lead.
+#: The values of Lead."sentimentTag", compared exactly, that disqualify a lead.
 DISQUALIFYING = ("Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscribed", "Bounced", "Bounce")
 
 RESCORE_ALL = Option("rescore_all", Flag(), "Scored leads too (default: unscored ones only).", default=False)
@@ -37,16 +37,16 @@ DELAY_MS = Option(
 _DISQUALIFIED_REASONING = "Automatically disqualified: "
 _MAX_ATTEMPTS = 3
 
-#: How often the host takes jobs out of its queue where no setting says it: its cron calls once a minute.
+#: How often the host drains its queue if no setting says so: its cron job runs once a minute.
 _USUAL_DRAIN_SECONDS = 60.0
 
-#: The statuses of jobs that are shown even where no job has them.
+#: The job statuses that are always shown, even with a count of 0.
 _STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
 
 
 @dataclass(frozen=True)
 class LeadScoring(Leads):
-    """Enqueues the job of every lead that takes part and has no score.
+    """Enqueues a scoring job for every lead that takes part and has no score.
 
     `drain` is when the host takes jobs out of its queue.
     """
@@ -82,14 +82,14 @@ class LeadScoring(Leads):
     drain: Drain = field(default_factory=Drain)
 
     def on(self, host: Host) -> Self:
-        """Take the host's schema, and from the settings when it drains its queue."""
+        """Return this backfill with the host's schema, and with the time of the host's drain from the settings."""
         settings = host.settings
         return replace(super().on(host), drain=Drain(settings.drain_seconds or 0.0, settings.drain_lead_seconds))
 
     def split(
         self, connection: Connection, options: Values, *, after: str | None, lanes: int, smallest: int
     ) -> list[str]:
-        """Lanes of equally many eligible leads, counted in one pass over the ids."""
+        """Return the bounds of lanes with equal numbers of eligible leads, counted in one pass over the ids."""
         values = {"after": after, "lanes": lanes, "smallest": smallest, **_filters(options)}
         return list(connection.execute(self.file("host/lanes.sql", leads="lead_scoring/split.sql"), values).scalars())
 
@@ -132,11 +132,11 @@ class LeadScoring(Leads):
         return PageResult(row.cursor, counts)
 
     def verify(self, connection: Connection, window: Window, context: PageContext) -> Stretch:
-        """Look for eligible leads that have neither job nor score, and for jobs that ended without a score."""
+        """Find eligible leads that have neither job nor score, and jobs that ended without a score."""
         return self._verify("verify.sql", connection, context, window_values(window))
 
     def verify_full(self, connection: Connection, stretches: Sequence[Bounds], context: PageContext) -> Stretch:
-        """Look for the same by hash joins of whole tables."""
+        """Find the same by hash joins of whole tables."""
         return self._verify("verify_full.sql", connection, context, stretch_values(stretches))
 
     def _verify(self, file: str, connection: Connection, context: PageContext, bounds: Mapping[str, Any]) -> Stretch:
@@ -158,7 +158,7 @@ class LeadScoring(Leads):
         )
 
     def recount_full(self, connection: Connection, claims: Sequence[PageClaim]) -> Sequence[dict[str, int]]:
-        """Count the same by hash joins of whole tables: rows and pages meet by their times."""
+        """Count the same by hash joins of whole tables; rows are matched to pages by their times."""
         written = [(number, claim, at) for number, claim in enumerate(claims) for at in claim.times]
         values = {
             "numbers": [number for number, _, _ in written],
@@ -186,9 +186,9 @@ class LeadScoring(Leads):
         return {"inserted": row.inserted, "disqualified": row.disqualified}
 
     def pending(self, connection: Connection, most: int, context: PageContext | None = None) -> int:
-        """Count our RUNNING jobs, those that come due no later than a drain after the next one, and due live ones.
+        """Count our RUNNING jobs, our jobs due no later than one drain after the next one, and due live jobs.
 
-        A RUNNING job counts because it goes back into the queue when it fails.
+        A RUNNING job counts because it goes back into the queue if it fails.
         """
         due_at = context and _next_due_at(context)
         values = {
@@ -200,12 +200,12 @@ class LeadScoring(Leads):
         return int(connection.execute(self.file("lead_scoring/pending.sql"), values).scalar_one())
 
     def oldest_due_seconds(self, connection: Connection) -> float | None:
-        """Look at the first job of the host's queue, of whatever kind."""
+        """Return the wait of the first due job in the host's queue, of whatever kind."""
         seconds: float | None = connection.execute(self.file("lead_scoring/oldest_due.sql")).scalar()
         return seconds
 
     def outcome(self, connection: Connection, run: Run) -> Outcome:
-        """Count the run's own jobs by status, and the leads that have their score from them."""
+        """Count the run's own jobs by status, and the leads that were scored by them."""
         values = {
             "backfill": self.name,
             "run": run.id,
@@ -230,16 +230,16 @@ class LeadScoring(Leads):
         )
 
     def indicators(self, pace: Pace) -> Sequence[Indicator]:
-        """How long the host's own jobs wait."""
+        """Return the indicator of how long the host's own jobs wait."""
         return (LiveQueueAge(self.schema, KEY_PREFIX, pace.max_live_wait),)
 
     def needs_ordinals(self, options: Values) -> bool:
-        """Jobs are numbered when each has its own time after the run's start."""
+        """Return whether each job has its own due time after the run's start, for which jobs are numbered."""
         return bool(options["delay_ms"])
 
 
 def _next_due_at(context: PageContext) -> datetime | None:
-    """Return when the next job of a run comes due, as page.sql has it; None: at once, or at the next drain."""
+    """Return when the run's next job comes due, as page.sql computes it; None: at once, or at the next drain."""
     delay_ms = context.options["delay_ms"]
     if delay_ms:
         return context.started_at + timedelta(milliseconds=(context.ordinal + 1) * delay_ms)

@@ -1,12 +1,12 @@
--- What a page would do, counted and not done; page.sql is its twin.
+-- Count what a page would do, without doing it; page.sql is its counterpart.
 WITH picked AS MATERIALIZED (
 {lead_scoring/selection.sql}
 ),
--- At its last lead if it is full.
+-- A full page ends at its last lead.
 page_end AS (
   SELECT CASE WHEN count(DISTINCT id) = :limit THEN max(id) ELSE ({host/page_end.sql}) END AS cursor FROM picked
 ),
--- Every lead that the page passes, whether it takes part or not.
+-- All leads that the page passes, whether they take part or not.
 passed AS (
   SELECT
     count(*) FILTER (WHERE NOT :rescore_all AND lead."overallScore" IS NOT NULL) AS already_scored,

@@ -1,7 +1,7 @@
--- How long the oldest due job of any other kind has waited, in seconds; null where none waits. It looks at the first
--- :rows of the due jobs, in the runner's own order. If all those are ours, a live job stands behind them at best, so it
--- has waited no longer than the last of them: that is what `behind_ours` says. A time before 1970, -infinity included,
--- counts as 1970, so that the wait is a number.
+-- How long the oldest due job that isn't ours has waited, in seconds; null if none is waiting. It reads the first :rows
+-- due jobs, in the runner's own order. If all of them are ours, any live job comes after them, so it has waited no
+-- longer than the last of them: `behind_ours` is that upper bound. A time before 1970, -infinity included, counts as
+-- 1970, so that the wait is a number.
 WITH due AS MATERIALIZED (
   SELECT greatest("runAt", timestamp '1970-01-01') AS run_at, starts_with("dedupeKey", :key_prefix) AS ours
   FROM {host}."BackgroundJob"

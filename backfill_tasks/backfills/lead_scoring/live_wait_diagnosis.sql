@@ -1,5 +1,6 @@
--- Why live_wait.sql failed: whether this role may read the table (null: there is none) and sees all of its rows, who has
--- locked it against readers, and the index that the query goes by. Of the catalogs only, so that it needs no lock.
+-- Why live_wait.sql failed: whether this role may read the table (null: there is no table) and sees all of its rows,
+-- who has locked it against readers, and the index that the query needs. Reads only the catalogs, so it needs no lock
+-- on the table.
 SELECT
   quote_ident(current_user) AS role,
   has_table_privilege(job.oid, 'SELECT') AS readable,

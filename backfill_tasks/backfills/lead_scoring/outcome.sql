@@ -1,9 +1,9 @@
--- What the host has made of a run's jobs. A job is the run's whose page wrote it last, whatever the host has done with it
--- since: so a job that a later run has reset counts for that run, and for no other. What it reads is what the runs have
--- enqueued since this one began, and of the host's tables one job and at most one lead for each of the run's own, by key.
+-- What the host has done with a run's jobs. A job belongs to the run whose page wrote it last, whatever the host has
+-- done with it since: a job that a later run has reset counts for that later run only. The query reads what runs have
+-- enqueued since this one began, and from the host's tables one job and at most one lead per item of this run, by key.
 --
--- A host can have times that no client can read. A job that is due in over a hundred years, infinity included, is never
--- due; one that was due before 1970, -infinity included, has been since 1970.
+-- The host's times may be outside the range that clients can read. A job that is due in over a hundred years, infinity
+-- included, is never due; one due before 1970, -infinity included, has been due since 1970.
 WITH wrote AS MATERIALIZED (
   SELECT page.*
   FROM backfill.run AS other
@@ -12,7 +12,7 @@ WITH wrote AS MATERIALIZED (
     other.backfill = :backfill
     AND (other.id = :run OR page.at >= :started_at OR page.released <> ARRAY[]::text[])
 ),
--- Times of the writing itself: whoever waits for a row of another page writes after it.
+-- The time of the write itself: a page that waits for a row locked by another page writes after it.
 written AS (
   SELECT each.item, run_id, at + seconds * interval '1 second' AS at
   FROM wrote CROSS JOIN LATERAL unnest(enqueued) AS each (item)
@@ -42,7 +42,7 @@ job AS MATERIALIZED (
   ) AS found
 )
 SELECT
-  -- Whether all pages of the run have kept what they enqueued.
+  -- Whether every page of the run has recorded what it enqueued.
   NOT EXISTS (
     SELECT FROM wrote
     WHERE run_id = :run AND enqueued IS NULL AND EXISTS (
@@ -65,7 +65,7 @@ SELECT
   count(*) FILTER (WHERE job.status = 'PENDING' AND job.never_due) AS never_due,
   now() AS seen_at
 FROM job
--- A job can succeed and leave no score, so the scores are counted in the leads.
+-- A job can succeed and leave no score, so scores are counted from the leads.
 LEFT JOIN {host}."Lead" AS lead
   ON job.status = 'SUCCEEDED'
   AND lead.id = job.item

@@ -1,17 +1,19 @@
--- One page: disqualify, upsert, count. All that it changes, it changes in this one statement.
+-- One page: disqualify, upsert and count, all in this one statement.
 --
--- The host goes on working meanwhile, so rows are taken as the snapshot shows them and then held; whatever has moved in
--- between is counted as raced, and the caller rolls back and asks again with a fresh snapshot.
+-- The host keeps working meanwhile, so rows are selected in the statement's snapshot and then locked. A row that has
+-- changed in between is counted in no class: the classes no longer add up to `read`, and the caller rolls back and
+-- retries with a fresh snapshot.
 WITH picked AS MATERIALIZED (
 {lead_scoring/selection.sql}
 ),
--- At its last lead if it is full.
+-- A full page ends at its last lead.
 page_end AS (
   SELECT CASE WHEN count(DISTINCT id) = :limit THEN max(id) ELSE ({host/page_end.sql}) END AS cursor FROM picked
 ),
--- What is to be enqueued, and when it is due. With a delay: the n-th job of the run is due n delays after the run's
--- start. Spaced: one after the other behind the run's last, and none in the past, so that what was held up does not come
--- due in a heap. Otherwise: just before the host's next drain, so that whatever live job has come by then goes first.
+-- The jobs to enqueue, and when they are due. With a delay: the n-th job of the run is due n delays after the run's
+-- start. Spaced: one after another behind the run's last job, and none in the past, so that delayed jobs don't all
+-- become due at once. Otherwise: just before the host's next drain, so that any live job that has arrived by then goes
+-- first.
 due AS MATERIALIZED (
   SELECT
     picked.*,
@@ -32,8 +34,8 @@ due AS MATERIALIZED (
   FROM picked
   WHERE picked.class NOT IN ('in_flight', 'disqualified')
 ),
--- Jobs that exist and may be reset, locked until the page commits. One whose status has changed since the snapshot is
--- left out, and so counted as raced. A job that is in flight is not even locked.
+-- Existing jobs that may be reset, locked until the page commits. A job whose status has changed since the snapshot is
+-- left out, and so counted in no class. Jobs in flight aren't locked at all.
 held AS MATERIALIZED (
   SELECT due.id, due.class, due.client_id, due.job_id, due.anchor, due.run_at
   FROM due
@@ -56,8 +58,8 @@ inserted AS (
   ON CONFLICT ("dedupeKey") DO NOTHING
   RETURNING "leadId" AS id
 ),
--- Everything that an INSERT would set: the host does nothing for a job whose clientId is not its lead's, and by the type
--- it decides what to do at all.
+-- Every column that an INSERT would set: the host ignores a job whose clientId is not its lead's, and the type decides
+-- what the host does.
 renewed AS (
   UPDATE {host}."BackgroundJob" AS job
   SET
@@ -79,7 +81,7 @@ renewed AS (
   WHERE job.id = held.job_id
   RETURNING held.id, held.class
 ),
--- "updatedAt" stays as it is: the host sorts its inbox by it.
+-- "updatedAt" is left unchanged: the host sorts its inbox by it.
 disqualified AS (
   UPDATE {host}."Lead" AS lead
   SET

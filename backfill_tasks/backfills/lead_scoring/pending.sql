@@ -1,7 +1,7 @@
--- What stands in the host's queue before a job that we would add, counted up to a bound: our jobs that are at work, our
--- jobs that come due before it or within one drain of it, and the live ones that are due, which go first. Jobs of ours
--- that are parked further in the future take nothing from the host by then, and don't count. By the index of status and
--- runAt: what it reads is what waits until then and what is at work, of all kinds, and not what has been done.
+-- How many jobs are ahead, in the host's queue, of a job that we would add, counted up to a bound: our running jobs,
+-- our jobs that come due before the new one or within one drain of it, and due live jobs, which go first. Our jobs due
+-- later than that cost the host nothing by then, and don't count. Uses the index on status and runAt: it reads the
+-- waiting jobs up to that time and the running jobs, of all kinds, but no finished ones.
 SELECT count(*)
 FROM (
   SELECT 1

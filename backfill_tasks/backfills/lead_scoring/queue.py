@@ -1,4 +1,4 @@
-"""The host's job queue: when it is drained, and as an indicator how long its live jobs wait."""
+"""The host's job queue: when it is drained, and an indicator of how long live jobs wait in it."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,17 +6,17 @@ from typing import ClassVar
 from backfill_tasks.backfills.host import sql
 from backfill_tasks.engine.admission.indicators import Indicator, Query, Reading, Row
 
-#: How many due jobs are looked at to find a live one: a millisecond or two by index, and 50 times what the runner of
-#: the host takes at a time.
+#: How many due jobs are read to find a live one: a millisecond or two by index, and 50 times what the host's runner
+#: takes at a time.
 _ROWS = 1_000
 
 
 @dataclass(frozen=True)
 class Drain:
-    """When the host takes due jobs out of its queue, oldest first: every so many seconds, at whole multiples of them.
+    """When the host takes due jobs out of its queue, oldest first: every `seconds`, at whole multiples of them.
 
-    Our jobs come due `lead_seconds` before, so that each live job that has come by then goes first. 0: it is not known,
-    and they come due at once.
+    Our jobs come due `lead_seconds` earlier, so that any live job that has arrived by then goes first. With 0 seconds,
+    the interval is unknown, and our jobs come due at once.
     """
 
     seconds: float = 0.0
@@ -25,9 +25,9 @@ class Drain:
 
 @dataclass(frozen=True)
 class LiveQueueAge(Indicator):
-    """How long the oldest due job that is not ours has waited. `most` in seconds; 0: not asked.
+    """How long the oldest due job that isn't ours has waited. `most` is in seconds; 0: not asked.
 
-    It fails closed: without it, our jobs could pile up before the host's own, and no page would notice.
+    It fails closed: without it, our jobs could pile up ahead of the host's own, and no page would notice.
     """
 
     schema: str
@@ -38,17 +38,17 @@ class LiveQueueAge(Indicator):
 
     @property
     def threshold(self) -> str:
-        """In seconds."""
+        """The threshold in seconds."""
         return f"{self.most:g} s" if self.most else "off"
 
     @property
     def query(self) -> Query:
-        """The first due jobs."""
+        """The query for the first due jobs."""
         text = sql.file(self.schema, "lead_scoring/live_wait.sql")
         return Query(text, (("key_prefix", self.key_prefix), ("rows", _ROWS)))
 
     def judge(self, row: Row) -> Reading:
-        """Where so many of our own jobs are due that no live one can be seen, the last of those stands for it."""
+        """Judge the wait. If our own due jobs hide any live one, the last of them stands for it."""
         most = self.most or float("inf")
         if row["behind_ours"] is not None:
             shown = f"{row['behind_ours']:,.0f} s"
@@ -61,12 +61,12 @@ class LiveQueueAge(Indicator):
 
     @property
     def diagnosis(self) -> Query:
-        """Rights on the table, who has locked it, and the index that the query reads by."""
+        """The query for the rights on the table, who has locked it, and the index that the measurement needs."""
         text = sql.file(self.schema, "lead_scoring/live_wait_diagnosis.sql")
         return Query(text, (("name", self._table),))
 
     def unmeasured(self, why: str, diagnosis: Row | None) -> Reading:
-        """Say what lets it be measured again, and how to go on without it."""
+        """Return a reading that says how to make it measurable again, and how to continue without it."""
         without = "to go on without it: backfill tune RUN --max-live-wait 0; " if self.most else ""
         return super().unmeasured(f"the live queue can't be measured: {why}; {without}{self._fix(diagnosis)}", None)
 

@@ -1,10 +1,10 @@
 -- What one page left behind: rows that carry the page's own times. Jobs that existed before keep their createdAt, and
--- both they and scores go on to be changed by the host, so only these two classes can be counted for good.
+-- the host goes on changing jobs and scores, so only these two classes can be recounted reliably.
 SELECT
   (
     SELECT count(*)
     FROM {host}."Lead" AS lead
-    -- Looked up lead by lead: as a plain join it might begin at the jobs, all of them.
+    -- Looked up lead by lead: a plain join might start from the jobs and read all of them.
     CROSS JOIN LATERAL (
       SELECT job."createdAt"
       FROM {host}."BackgroundJob" AS job

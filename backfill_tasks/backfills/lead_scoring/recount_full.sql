@@ -1,5 +1,5 @@
--- The same as recount.sql for many pages at once, in a form that needs no index: each table is read once, from end to end.
--- Two pages may have the same time, so a row counts for the one whose ids it lies among.
+-- Like recount.sql, for many pages at once and without any index: each table is read once, from end to end. Two pages
+-- may have the same time, so a row counts for the page whose range of ids contains it.
 WITH written AS MATERIALIZED (
   SELECT DISTINCT number, lower, cursor, at
   FROM unnest(

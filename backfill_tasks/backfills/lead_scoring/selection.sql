@@ -1,12 +1,12 @@
--- The leads of one page, in id order: what both the page and its dry run go by.
+-- The leads of one page, in id order: both the page and its dry run use this selection.
 --
--- It stays short on any table. The innermost SELECT is an index scan of the primary key that looks at no more than
--- :rows leads; the LIMIT around it stops that scan as soon as the page is full. So a dense table costs about :limit rows
--- and a sparse one never more than :rows.
+-- It is fast on any table. The innermost SELECT is an index scan of the primary key that reads at most :rows leads; the
+-- LIMIT around it stops that scan as soon as the page is full. So a dense table costs about :limit rows and a sparse
+-- one never more than :rows.
 --
--- Each lead comes with the job that it may have already, as this statement's snapshot shows it, and the class that
--- follows from it. The page and the dry run both count by this class. A job whose status is neither PENDING nor one of
--- those that end a job is not ours to reset: the host works on it, or has a status that this version doesn't know.
+-- Each lead comes with its existing job, if any, in this statement's snapshot, and with the class that follows from it.
+-- The page and the dry run both count by this class. A job may be reset only if its status is PENDING or a final one;
+-- otherwise the host is working on it, or its status is unknown to this version.
 WITH picked AS MATERIALIZED (
   SELECT
     lead.id,
@@ -21,7 +21,7 @@ WITH picked AS MATERIALIZED (
     ORDER BY id
     LIMIT :rows
   ) AS lead
-  -- The anchor: the newest inbound message. Of two with one sentAt always the same one is taken.
+  -- The anchor: the newest inbound message. The id breaks ties between equal sentAt, always in the same way.
   CROSS JOIN LATERAL (
     SELECT message.id
     FROM {host}."Message" AS message

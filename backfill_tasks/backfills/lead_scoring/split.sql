@@ -1,4 +1,4 @@
--- The leads that lanes are to hold equally many of: see host/lanes.sql.
+-- The leads to divide equally among lanes: see host/lanes.sql.
 SELECT id
 FROM {host}."Lead"
 WHERE

@@ -1,9 +1,10 @@
--- What became of each eligible lead. The part "leads" is the statement that reads them, verify.sql or verify_full.sql; its
--- last row has the stretch and no lead.
+-- The verdict on each eligible lead. The part "leads" is the statement that reads them, verify.sql or verify_full.sql;
+-- its last row describes the stretch and has no lead.
 --
--- Leads that became eligible only after the run began (new, or without an inbound message until then) and have no job are
--- counted apart: the host's own jobs are theirs. A time in the future says nothing of when that was. A job that ended counts as without a result unless the lead has a score,
--- and of a run over scored leads unless that score is younger than the run.
+-- Leads without a job that became eligible only after the run began (new, or without an inbound message until then) are
+-- counted separately, as arrived: the host's own jobs cover them. A time in the future doesn't tell when that was. A
+-- job that has ended counts as without a result unless the lead has a score; in a run over scored leads, the score must
+-- be newer than the run's start.
 WITH judged AS MATERIALIZED (
   SELECT
     cursor,

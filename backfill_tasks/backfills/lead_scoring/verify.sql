@@ -1,5 +1,5 @@
--- A stretch of leads: a row for each eligible one with what there is of it, to be judged by verdict.sql, and a last row
--- that says where the stretch ends and how many leads were looked at.
+-- A stretch of leads: one row per eligible lead, with the data by which verdict.sql judges it, and a last row with the
+-- end of the stretch and the number of leads looked at.
 WITH lead AS MATERIALIZED (
   SELECT id, "clientId", "sentimentTag", "overallScore", "scoredAt", "createdAt"
   FROM {host}."Lead"
@@ -15,7 +15,7 @@ eligible AS (
     FROM {host}."Message" AS message
     WHERE message."leadId" = lead.id AND message.direction = 'inbound'
   ) AS inbound
-  -- A subquery of its own, looked up lead by lead: as NOT EXISTS it would be planned as a join with the whole table.
+  -- A lateral subquery, looked up lead by lead: NOT EXISTS would be planned as a join with the whole table.
   LEFT JOIN LATERAL (
     SELECT job.id, job.status
     FROM {host}."BackgroundJob" AS job

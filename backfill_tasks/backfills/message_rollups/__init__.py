@@ -1,4 +1,4 @@
-"""Message roll-ups: when a lead was last written to and last wrote, out of its messages."""
+"""Message roll-ups: set, from each lead's messages, when it was last written to and last wrote."""
 
 from backfill_tasks.backfills.message_rollups.backfill import MessageRollups
 

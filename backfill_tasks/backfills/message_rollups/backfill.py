@@ -1,4 +1,4 @@
-"""The host's roll-ups of Message in Lead, as a backfill."""
+"""The host's roll-ups of Message into Lead, as a backfill."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from backfill_tasks.engine.contract import Missing, PageClaim, PageContext, RowC
 from backfill_tasks.engine.model import Bounds, PageResult, Window
 from backfill_tasks.options import Values
 
-#: Where the newest hosts keep which workspaces' inbox counts are stale.
+#: The table in which the newest hosts mark workspaces whose inbox counts are stale.
 _COUNTS = "InboxCountsDirty"
 
 
 @dataclass(frozen=True)
 class MessageRollups(Leads):
-    """Brings the five roll-ups of every lead up to its messages. They belong together: the inbox compares them."""
+    """Brings the five roll-ups of every lead up to date with its messages, together: the inbox compares them."""
 
     name = "message-rollups"
     summary = (
@@ -33,7 +33,7 @@ class MessageRollups(Leads):
     rights: ClassVar[Mapping[str, str]] = {"Client": "SELECT", "Message": "SELECT", "Lead": "SELECT, UPDATE"}
 
     def missing(self, connection: Connection, *, apply: bool) -> list[Missing]:
-        """Missing tables and missing rights, those on the newest hosts' table of stale counts included."""
+        """Return missing tables and rights, including those on the newest hosts' table of stale counts."""
         found = super().missing(connection, apply=apply)
         if apply and not found and self._marks_counts(connection):
             lack = rights.missing(connection, self.schema, _COUNTS, "SELECT, INSERT, UPDATE")
@@ -43,7 +43,7 @@ class MessageRollups(Leads):
     def split(
         self, connection: Connection, options: Values, *, after: str | None, lanes: int, smallest: int
     ) -> list[str]:
-        """Lanes of equally many leads, counted in one pass over the ids."""
+        """Return the bounds of lanes with equal numbers of leads, counted in one pass over the ids."""
         values = {"after": after, "lanes": lanes, "smallest": smallest, **options}
         return list(
             connection.execute(self.file("host/lanes.sql", leads="message_rollups/split.sql"), values).scalars()
@@ -64,11 +64,11 @@ class MessageRollups(Leads):
         return PageResult(row.cursor, {name: getattr(row, name) for name in ("read", *self.classes, *self.passed_over)})
 
     def verify(self, connection: Connection, window: Window, context: PageContext) -> Stretch:
-        """Look for leads whose roll-ups are not those of their messages, newer ones that a page leaves included."""
+        """Find leads whose roll-ups differ from their messages, including newer ones, which a page leaves alone."""
         return self._verify("verify.sql", connection, context, window_values(window))
 
     def verify_full(self, connection: Connection, stretches: Sequence[Bounds], context: PageContext) -> Stretch:
-        """Look for the same by hash joins of whole tables."""
+        """Find the same by hash joins of whole tables."""
         return self._verify("verify_full.sql", connection, context, stretch_values(stretches))
 
     def _verify(self, file: str, connection: Connection, context: PageContext, bounds: Mapping[str, Any]) -> Stretch:
@@ -78,12 +78,12 @@ class MessageRollups(Leads):
         ).one()
         return Stretch(row.cursor, row.missing, row.arrived, row.looked_at, left_alone=row.ahead)
 
-    def recount(self, connection: Connection, claim: PageClaim) -> dict[str, int]:  # noqa: ARG002  nothing to look for
-        """No class leaves a trace: a roll-up does not tell who has written it."""
+    def recount(self, connection: Connection, claim: PageClaim) -> dict[str, int]:  # noqa: ARG002  there is nothing to count
+        """Return no counts: a roll-up doesn't tell who wrote it."""
         return {}
 
-    def needs_ordinals(self, options: Values) -> bool:  # noqa: ARG002  whatever the options are
-        """Nothing of it has a number."""
+    def needs_ordinals(self, options: Values) -> bool:  # noqa: ARG002  independent of the options
+        """Return False: pages number nothing."""
         return False
 
     def _marks_counts(self, connection: Connection) -> bool:
@@ -92,6 +92,6 @@ class MessageRollups(Leads):
         return bool(connection.execute(table).scalar_one())
 
     def _ask(self, file: str, connection: Connection, window: Window, context: PageContext) -> Row[Any]:
-        """What a statement on the lagging leads of a window answers."""
+        """Run a statement on the lagging leads of a window and return its row."""
         statement = self.file(f"message_rollups/{file}")
         return connection.execute(statement, {**window_values(window), **context.options}).one()

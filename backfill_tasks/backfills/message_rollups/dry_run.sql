@@ -1,8 +1,8 @@
--- What a page would do, counted and not done.
+-- Count what a page would do, without doing it.
 WITH picked AS MATERIALIZED (
 {message_rollups/selection.sql}
 ),
--- At its last lead if it is full.
+-- A full page ends at its last lead.
 page_end AS (
   SELECT CASE WHEN count(*) = :limit THEN max(id) ELSE ({host/page_end.sql}) END AS cursor FROM picked
 ),

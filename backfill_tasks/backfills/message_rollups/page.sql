@@ -1,9 +1,10 @@
--- One page. A row that a webhook has changed since it was read is held, compared, and left as it is: the caller sees
--- that one is lacking, rolls back and asks again. "updatedAt" stays as it is: the host sorts its inbox by it.
+-- One page. A row that a webhook has changed since it was read fails the comparison and is not updated: `updated` is
+-- then less than `read`, and the caller rolls back and retries. "updatedAt" is left unchanged: the host sorts its inbox
+-- by it.
 WITH picked AS MATERIALIZED (
 {message_rollups/selection.sql}
 ),
--- At its last lead if it is full.
+-- A full page ends at its last lead.
 page_end AS (
   SELECT CASE WHEN count(*) = :limit THEN max(id) ELSE ({host/page_end.sql}) END AS cursor FROM picked
 ),

@@ -1,6 +1,7 @@
 -- The leads of one page, in id order: those whose roll-ups lag behind their messages. `was` is what a lead has, `due`
--- what it should have: the newest of each kind, and never less than it has. What is newer than every message, a webhook
--- has written whose message is still to come. Of two messages with one sentAt, the inbound one is the last.
+-- what it should have: the newest time of each kind, and never an earlier one than it has. A roll-up newer than every
+-- message was written by a webhook whose message is still to come. Of two messages with the same sentAt, the inbound
+-- one is last.
 SELECT lead.id, lead."clientId" AS client_id, lead.was, due.*
 FROM (
   SELECT

@@ -1,4 +1,5 @@
--- The leads that lanes are to hold equally many of: all, for it takes their messages to tell which lag. See host/lanes.sql.
+-- The leads to divide equally among lanes: all of them, since only their messages tell which ones lag. See
+-- host/lanes.sql.
 SELECT id
 FROM {host}."Lead"
 WHERE

@@ -1,7 +1,7 @@
--- Which leads have roll-ups that differ from their messages'. Missing are those that did so at the run's start, unless a
--- webhook has written them since: it may write a lead before its message. `ahead`: newer than all messages, or without any.
--- The part "leads" is the statement that reads them, verify.sql or verify_full.sql; its last row has the stretch's end and
--- no lead.
+-- Which leads have roll-ups that differ from their messages. `missing`: they match neither the current messages nor
+-- those of the run's start, and no webhook has written them since the start (it may write a lead before its message).
+-- `ahead`: newer than all messages, or without any message. The part "leads" is the statement that reads them,
+-- verify.sql or verify_full.sql; its last row has the end of the stretch and no lead.
 WITH lead AS MATERIALIZED (
 {leads}
 ),

@@ -1,4 +1,4 @@
--- A stretch of leads, to be judged by verdict.sql, and a last row that says where the stretch ends.
+-- A stretch of leads for verdict.sql to judge, and a last row with the end of the stretch.
 WITH lead AS MATERIALIZED (
   SELECT id, "clientId", "lastInboundAt", "lastOutboundAt", "lastZrgOutboundAt", "lastMessageAt", "lastMessageDirection"
   FROM {host}."Lead"

@@ -1,5 +1,5 @@
--- The leads of many stretches at once, read from end to end: an index that has lost rows hides none. A last row says where
--- the last stretch ends. verdict.sql judges them.
+-- The leads of many stretches at once, read from end to end: an index that has lost rows hides none of them. A last row
+-- has the end of the last stretch. verdict.sql judges the leads.
 WITH bounds AS MATERIALIZED (
   SELECT lower, upper FROM unnest(CAST(:lowers AS text[]), CAST(:uppers AS text[])) AS bounds (lower, upper)
 )

@@ -1,6 +1,6 @@
--- Which session has the row of each of these lanes locked, and whom that session waits for. Read-only: the row's xmax
--- is the transaction that locked or changed it last, and while that transaction lives, it holds a lock on its own id.
--- pg_locks shows this to every role; pg_stat_activity hides other roles' sessions without pg_read_all_stats.
+-- The session that has locked the row of each of these lanes, and the session that it waits for. Read-only: the row's
+-- xmax is the transaction that last locked or changed it, and a live transaction holds a lock on its own id. pg_locks
+-- shows this to every role; pg_stat_activity hides other roles' sessions without pg_read_all_stats.
 WITH lane AS MATERIALIZED (
   SELECT run_id, number, xmax::text AS locker
   FROM backfill.lane

@@ -1,4 +1,4 @@
--- What kind of reason the next page of each of these lanes was last put off for.
+-- The kind of reason for which the next page of each of these lanes was last postponed.
 SELECT DISTINCT ON (lane.run_id, lane.number) lane.run_id, lane.number, hold.kind
 FROM backfill.lane
 JOIN backfill.hold
