@@ -22,7 +22,7 @@ from benchmarks.walk import BenchmarkError
 _TARGET_MS = 5.0
 
 _ALONE_SECONDS = 10.0
-#: Far longer than workers cache an answer, so that the measurement adds little load.
+#: The pause between two measurements: several times as long as one takes, so that most of the time no query runs.
 _PAUSE_SECONDS = 0.02
 
 
