@@ -199,7 +199,7 @@ def paced(bench: Bench) -> list[Line]:
 
 
 def waits(bench: Bench) -> list[Line]:
-    """Measure live jobs' waits in the host's queue: without a backfill, beside this one, behind an unthrottled one."""
+    """Measure live jobs' waits in the host's queue: without a backfill, with this one, and with an unthrottled one."""
     with bench.host(leads=queue.LEADS) as host:
         return queue.measure(host, bench.redis_url)
 
@@ -211,7 +211,7 @@ def asking(bench: Bench) -> list[Line]:
 
 
 def beside_webhooks(bench: Bench, *, spare_cores: bool) -> list[Line]:
-    """Measure a webhook's transaction by itself, beside a backfill, and beside the alternatives."""
+    """Measure a webhook's transaction by itself, alongside a backfill, and alongside the alternatives."""
     with bench.host() as host:
         return webhooks.measure(
             host, bench.redis_url, limit=bench.limit, repetitions=bench.repetitions, spare_cores=spare_cores

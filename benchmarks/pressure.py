@@ -1,4 +1,4 @@
-"""How long a page waits for the indicators: all of them, queried as before a page, at rest and beside a run."""
+"""How long a page waits for the indicators: all of them, queried as before a page, at rest and alongside a run."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""How long live jobs wait in the host's queue: without a backfill, beside this one, and behind an unthrottled one.
+"""How long live jobs wait in the host's queue: without a backfill, with this one, and with an unthrottled one.
 
 Eight hours of the host's time (simulator.py) take eight minutes, three times with the same live jobs: 8 per minute on
 average, in one hour of four nearly twice as many as in the others. The backfill is the real tool: the command without

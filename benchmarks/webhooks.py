@@ -1,4 +1,4 @@
-"""How long a webhook's transaction takes: by itself, beside a backfill, and beside the alternatives.
+"""How long a webhook's transaction takes: by itself, alongside a backfill, and alongside the alternatives.
 
 Three backfills: the default, which keeps to the room in the host's queue; one at full speed, without limits on its
 jobs; and one that pauses between pages. The writers' own jobs fill that queue, so the default waits for room and does
@@ -35,7 +35,7 @@ logger = logging.getLogger("benchmarks")
 #: Full speed, but with the tool's own reaction to a busy server, which is measured here.
 _FULL_SPEED = {name: value for name, value in tool.FULL_SPEED.items() if name != "BACKFILL_BUSY_LIMIT"}
 
-#: The target for the 99th percentile beside a backfill, relative to the one without.
+#: The target for the 99th percentile alongside a backfill, relative to the one without.
 _TARGET = 1.3
 
 _WARM_SECONDS = 2.0
@@ -57,7 +57,7 @@ _COMPUTE = "import sys, time; end = time.monotonic() + float(sys.argv[1])\nwhile
 
 @dataclass(frozen=True)
 class Stretch:
-    """When something ran beside the writers, and its leads per second; None if it handles no leads."""
+    """When something ran alongside the writers, and its leads per second; None if it handles no leads."""
 
     began: float
     ended: float
@@ -66,7 +66,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Company:
-    """Something that runs beside the writers.
+    """Something that runs alongside the writers.
 
     Attributes:
         name: its label in the table.
@@ -158,7 +158,7 @@ def _times(name: str, turns: Sequence[Sequence[float]]) -> list[Line]:
 
 
 def _ratio(turn: Turn) -> float:
-    """Return the 99th percentile beside the company, relative to the one without it in the same turn."""
+    """Return the 99th percentile alongside the company, relative to the one without it in the same turn."""
     return quantile(turn.beside, 0.99) / quantile(turn.alone, 0.99)
 
 

@@ -13,7 +13,7 @@ class Stopped:
     """Whether Ctrl-C or SIGTERM arrived. Only the main thread may wait for it.
 
     A signal can arrive at any instruction, so its handler must take no lock. A `threading.Event` set in a handler
-    deadlocks if its own `wait` holds the lock, and an endless wait misses a signal that arrives just before it. Here
+    deadlocks if its own `wait` has the lock, and an endless wait misses a signal that arrives just before it. Here
     the interpreter itself writes the signal's number to a socket (`signal.set_wakeup_fd`).
     """
 

@@ -1,4 +1,4 @@
-"""Reads what is deployed beside the tool: alert rules, a dashboard, and their expressions."""
+"""Reads what is deployed alongside the tool: alert rules, a dashboard, and their expressions."""
 
 import json
 from collections.abc import Iterator

@@ -46,7 +46,7 @@ PATIENCE = 300.0
 
 
 def wait_for(condition: Callable[[], T], *, what: str) -> T:
-    """Wait until a condition holds and return its value; fail after PATIENCE, naming `what`."""
+    """Wait until a condition is true and return its value; fail after PATIENCE, naming `what`."""
     deadline = time.monotonic() + PATIENCE
     while True:
         found = condition()
@@ -65,7 +65,7 @@ def wait_while_moving(
     stalled_seconds: float = 120.0,
     seconds: float = 1_800.0,
 ) -> T:
-    """Wait until a condition holds and return its value.
+    """Wait until a condition is true and return its value.
 
     A busy machine only makes the wait longer: it fails if `progress` hasn't changed for `stalled_seconds`, or after
     `seconds` in all.

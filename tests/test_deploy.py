@@ -1,4 +1,4 @@
-"""What is deployed beside the tool: valid alert rules and a dashboard, on metrics that exist."""
+"""What is deployed alongside the tool: valid alert rules and a dashboard, on metrics that exist."""
 
 import json
 import re

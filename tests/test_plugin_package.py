@@ -1,4 +1,4 @@
-"""A package that provides backfills: built as a wheel, installed beside ours, and run by real workers like our own."""
+"""A package that provides backfills: built as a wheel, installed alongside ours, and run by real workers."""
 
 import sys
 from dataclasses import dataclass, replace

@@ -1,7 +1,7 @@
 """Fixtures of the tests that need Docker: without an engine they skip and say so.
 
 The containers are pytest-celery's and pytest-docker-tools': its default broker, its worker with the project's image,
-no result backend. A PostgreSQL beside them has a fresh host database for each test.
+no result backend. A PostgreSQL alongside them has a fresh host database for each test.
 """
 
 import json

@@ -142,7 +142,7 @@ def old_transaction(stage: Stage) -> Iterator[None]:
 
 
 def let_the_watchdog_find_a_lane_standing(stage: Stage) -> Following:
-    """Start a run whose worker dies at page 3, and hold the watchdog at the moment when it has found the lane."""
+    """Start a run whose worker dies at page 3, and stop the watchdog at the moment when it has found the lane."""
     stage.sabotage.plan("page recorded", "kill worker", page=3)
     run = stage.follow("--lanes", "1")
     stage.replace_the_killed_worker()

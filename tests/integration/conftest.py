@@ -78,6 +78,6 @@ def sample_site(host: str, server: Servers) -> Iterator[Site]:
 
 @pytest.fixture
 def aside() -> Iterator[ThreadPoolExecutor]:
-    """Runs something in a thread beside the test."""
+    """Runs something in a thread alongside the test."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         yield pool

@@ -1,4 +1,4 @@
-"""Message roll-ups: each lead's newest messages, never older than what it has, beside webhooks that write them too."""
+"""Message roll-ups: each lead's newest messages, never older than what it has, while webhooks write them too."""
 
 import re
 from collections.abc import Iterator

@@ -448,7 +448,7 @@ def with_two_in_quarantine(strict_site: Site) -> RunId:
 
 
 class TestWhoeverComesSecond:
-    """One transaction is open and holds its locks; a second one waits for them and then finds a new state."""
+    """One transaction is open and has its locks; a second one waits for them and then finds a new state."""
 
     @pytest.mark.parametrize("act", [pause, cancel, tune])
     def test_is_refused_once_the_run_is_complete(self, site: Site, aside: ThreadPoolExecutor, act: Act) -> None:

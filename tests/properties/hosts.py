@@ -185,7 +185,7 @@ def settings_row(client: str) -> dict[str, Any]:
 
 
 def lead_row(lead: str, client: str, index: int, *, tag: str | None, score: int | None) -> dict[str, Any]:
-    """Return a lead's row; a score comes with the columns that the host stores beside it."""
+    """Return a lead's row; a score comes with the columns that the host stores alongside it."""
     return {
         "id": lead,
         "firstName": f"First {index}",

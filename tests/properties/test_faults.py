@@ -1,4 +1,4 @@
-"""Random sequences of faults and of the host's own work during a run, and the invariants that hold throughout.
+"""Random sequences of faults and of the host's own work during a run, and the invariants that are true throughout.
 
 The test is the broker: it delivers, repeats, loses and reorders messages. Processes die at any step, Redis is emptied,
 operators pause and resume, the watchdog checks the lanes, and webhooks change rows between the pages.

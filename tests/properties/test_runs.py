@@ -1,4 +1,4 @@
-"""What holds for every run on every host database, in whatever order its messages arrive."""
+"""What is true of every run on every host database, in whatever order its messages arrive."""
 
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait

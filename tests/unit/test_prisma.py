@@ -1,4 +1,4 @@
-"""The connection parameters of Prisma and node-postgres: every row of the table in docs/deployment.md holds."""
+"""The connection parameters of Prisma and node-postgres: every row of the table in docs/deployment.md is true."""
 
 import re
 from pathlib import Path

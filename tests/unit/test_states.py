@@ -135,7 +135,7 @@ class TestCommands:
 
 
 class TestTheStatements:
-    """The table holds for SQL too: no statement names a set of states, or changes a state, by itself."""
+    """The table applies to SQL too: no statement names a set of states, or changes a state, by itself."""
 
     @pytest.mark.parametrize("path", SOURCES, ids=name)
     def test_only_one_of_the_run_s_and_one_of_the_lane_s_changes_a_state(self, path: Path) -> None:
