@@ -11,7 +11,7 @@ Connection = psycopg.Connection[tuple[str, ...]]
 
 CHAOS = Path(__file__).parents[2] / "chaos"
 
-#: A complete run whose only page passed every lead, an hour from now.
+#: A complete run whose only page passed every lead; its time is an hour from now.
 RUN = """
 INSERT INTO backfill.run (id, backfill, state, parameters, started_by) VALUES ('run', 'x', 'complete', '{}', 'test');
 INSERT INTO backfill.lane (run_id, number, upper_bound, cursor, page, state)

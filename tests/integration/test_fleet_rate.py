@@ -59,7 +59,7 @@ def pass_time(redis: Redis, queue: str, seconds: float) -> None:
 
 
 def make_due(redis: Redis, queue: str, *, since: float = 0.0) -> None:
-    """Make the next slot due since this many seconds."""
+    """Make the next slot due, as of `since` seconds ago."""
     seconds, microseconds = redis.time()  # type: ignore[misc]
     last = seconds * 1_000_000 + microseconds - round((HOUR + since) * 1_000_000)
     redis.hset(f"backfill:rate:{queue}", "last", str(last))

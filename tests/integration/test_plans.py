@@ -110,7 +110,7 @@ def _copy(source: str, target: "psycopg.Connection[Any]") -> None:
 
 
 def smallest_client(host: Host) -> str:
-    """Return the workspace with the fewest eligible leads (but some): its pages are sparse."""
+    """Return the workspace with the fewest leads: its pages are sparse."""
     statement = 'SELECT "clientId" FROM "Lead" GROUP BY 1 ORDER BY count(*), 1 LIMIT 1'
     return str(host.values(statement)[0])
 

@@ -397,6 +397,6 @@ class TestFull:
 
 
 def _one(connection: "psycopg.Connection[Any]", query: str) -> Any:
-    """Return the only value of a query, as of now: a transaction keeps its statistics."""
+    """Return the only value of a query about statistics, as of now: a transaction otherwise keeps its snapshot."""
     connection.execute("SELECT pg_stat_clear_snapshot()")
     return connection.execute(query.encode()).fetchone()[0]

@@ -31,7 +31,7 @@ def kind_of(facts: Facts, *, still: float = 20.0) -> str:
 
 
 def working_in(database: DatabaseView) -> Facts:
-    """A worker has the lane's page in flight, and this is PostgreSQL's view."""
+    """Return the facts of a worker that has the lane's page in flight, with this view from PostgreSQL."""
     return Facts(database, BrokerView(watchdog=1.0), of_a_worker(replace(IDLE, working={TASK: 12.0})))
 
 
