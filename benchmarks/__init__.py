@@ -1,1 +1,1 @@
-"""How fast the tool is, as ratios against the bare page statement and against one upsert per lead."""
+"""Benchmarks: the tool's speed, as ratios to the bare page statement and to one upsert per lead."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, print the table, write the JSON."""
+"""`python -m benchmarks`: measures, prints the table and writes the JSON."""
 
 import argparse
 import json
@@ -22,8 +22,8 @@ from sandbox.servers import ServerError, servers
 
 _RESULTS = Path(__file__).with_name("results") / "latest.json"
 
-#: A server as one has it in production, every commit on the disk, and with room for what is measured: no checkpoint
-#: begins in the middle of it, and the files of its log, once made, are there to be written over.
+#: A server as in production: every commit reaches the disk. It has room enough that no checkpoint starts during a
+#: measurement and that log files, once created, are overwritten.
 _SETTINGS = {
     "shared_buffers": "1GB",
     "min_wal_size": "6GB",
@@ -33,7 +33,7 @@ _SETTINGS = {
 
 
 def main() -> int:
-    """Measure. 0 when everything could be measured, whatever came out."""
+    """Measure. Return 0 if everything could be measured, whatever the result."""
     arguments = _parse()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _stop)
@@ -67,7 +67,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, list[report.Line]]:
     chosen = arguments.only or [name for name, part in PARTS.items() if arguments.large or not part.large]
     with servers(settings=_SETTINGS) as started:
         if started.redis is not None:
-            with Redis.from_url(started.redis_url) as client:  # as the README wants it
+            with Redis.from_url(started.redis_url) as client:  # as the README asks
                 client.config_set("appendonly", "yes")
         bench = Bench(
             database_url=started.database_url,

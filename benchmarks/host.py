@@ -1,4 +1,4 @@
-"""The host database that is measured on: filled once, copied file by file for every measurement."""
+"""The host database: filled once, then copied file by file for each measurement."""
 
 import secrets
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from sandbox.servers import create_database, drop_database
 
 @dataclass(frozen=True)
 class Host:
-    """A filled host database on the server of `server_url`, which is never written to: its copies are."""
+    """A filled host database on the server of `server_url`. Only its copies are written to."""
 
     server_url: str
     name: str
@@ -24,10 +24,10 @@ class Host:
 
     @contextmanager
     def copy(self) -> Iterator[str]:
-        """The URL of a fresh copy, which goes with the block.
+        """Yield the URL of a fresh copy, which is dropped with the block.
 
-        A copy of files leaves nothing to be written later, as one through the log does, so every measurement begins
-        with a quiet server; it ends in a checkpoint of PostgreSQL's own.
+        A file copy leaves nothing to write later, unlike a copy through the log, so every measurement starts on a quiet
+        server; PostgreSQL ends the copy with a checkpoint.
         """
         name = f"{self.name}_{secrets.token_hex(4)}"
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
@@ -41,13 +41,13 @@ class Host:
 
 @contextmanager
 def filled(server_url: str, leads: int, *, eligible: int, definition: Path = SCHEMA) -> Iterator[Host]:
-    """A host database of so many leads, so many of them eligible; it goes with the block.
+    """Yield a host database, dropped with the block.
 
     Args:
-        server_url: any database of the server, as a user who may create others.
-        leads: how many leads.
-        eligible: how many of them a run of all unscored leads reads, spread evenly.
-        definition: SQL that makes the host's tables and indexes.
+        server_url: any database of the server, as a user who may create databases.
+        leads: how many leads it has.
+        eligible: how many of them a run over all unscored leads reads, spread evenly.
+        definition: SQL that creates the host's tables and indexes.
     """
     name = f"backfill_bench_{secrets.token_hex(4)}"
     url = create_database(server_url, name)

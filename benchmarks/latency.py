@@ -1,8 +1,8 @@
-"""A network between client and server that is not there: a proxy that hands on every byte so much later.
+"""A simulated network: a proxy that forwards every byte after a fixed delay.
 
-It delays and does not throttle: what is sent while earlier bytes wait, waits no longer than they do. It runs in a
-process of its own, so that no client's work holds it up, and in threads: they wake up to the tenth of a millisecond,
-where an event loop rounds its waits up to whole ones.
+It delays but doesn't throttle: bytes sent while earlier ones wait are not delayed any longer. It runs in a process of
+its own, so that clients don't slow it down, and in threads, which wake up to the tenth of a millisecond; an event loop
+rounds its waits up to whole milliseconds.
 """
 
 import socket
@@ -24,7 +24,7 @@ _ROUND_TRIPS = 200
 
 @contextmanager
 def delayed(url: str, milliseconds: float) -> Iterator[str]:
-    """The URL at which the server of `url` is so far away, each way. The proxy ends with the block."""
+    """Yield a URL at which the server of `url` is `milliseconds` away each way. The proxy ends with the block."""
     parts = urlsplit(url)
     login, _, _ = parts.netloc.rpartition("@")
     arguments = [parts.hostname or "127.0.0.1", str(parts.port or 5432), str(milliseconds)]
@@ -35,12 +35,12 @@ def delayed(url: str, milliseconds: float) -> Iterator[str]:
         try:
             yield parts._replace(netloc=f"{login}@127.0.0.1:{port}" if login else f"127.0.0.1:{port}").geturl()
         finally:
-            # It ends where its standard input does: so it does, too, when this process is killed.
+            # The proxy ends when its standard input does, and so even when this process is killed.
             proxy.communicate()
 
 
 def round_trip(url: str) -> float:
-    """What one question to the server takes, in milliseconds: the median of many."""
+    """Return the median round trip to the server, in milliseconds."""
     with psycopg.connect(url, autocommit=True) as connection:
         return 1000 * statistics.median(_ask(connection) for _ in range(_ROUND_TRIPS))
 
@@ -52,7 +52,7 @@ def _ask(connection: "psycopg.Connection[tuple[object, ...]]") -> float:
 
 
 def _serve(server: tuple[str, int], seconds: float) -> None:
-    """Take connections until standard input ends; nothing outlives this process."""
+    """Accept connections until standard input ends; nothing outlives this process."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         _in_thread(_accept, listening, server, seconds)
         print(listening.getsockname()[1], flush=True)  # noqa: T201 (tells the parent)
@@ -71,7 +71,7 @@ def _accept(listening: socket.socket, server: tuple[str, int], seconds: float) -
 
 
 def _take_in(source: socket.socket, waiting: "SimpleQueue[tuple[float, bytes]]", seconds: float) -> None:
-    """Note when each chunk is due; an empty one is the end, however it came."""
+    """Record when each chunk is due. An empty chunk marks the end, orderly or not."""
     chunk = b"-"
     while chunk:
         try:

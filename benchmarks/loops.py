@@ -1,4 +1,4 @@
-"""What the tool is held against: its own page statement with nothing around it, and one upsert a lead."""
+"""The baselines: the tool's own page statement in a plain loop, and one upsert per lead."""
 
 import multiprocessing
 import time
@@ -26,7 +26,7 @@ _TOGETHER_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class _Stretch:
-    """What one process walked, by a clock that all processes of a machine share."""
+    """What one process walked, by the monotonic clock that all processes share."""
 
     leads: int
     began: float
@@ -34,7 +34,7 @@ class _Stretch:
 
 
 def bare(database_url: str, *, lanes: int, limit: int) -> Walk:
-    """The page statement in a plain loop, a process for each lane: no Celery, no Redis, no ledger. The limit."""
+    """Run the page statement in a plain loop, one process per lane: no Celery, Redis or ledger; the upper bound."""
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(lanes)
     with ProcessPoolExecutor(lanes, context, initializer=_remember, initargs=(together,)) as pool:
@@ -44,7 +44,7 @@ def bare(database_url: str, *, lanes: int, limit: int) -> Walk:
 
 
 def _engine(database_url: str) -> Engine:
-    """The tool's own connection; each statement is its own transaction and has the planner settings of a page."""
+    """Return the tool's own connection, in autocommit and with a page's planner settings."""
     address = parse_url(database_url)
     address.conninfo["options"] = "-c enable_seqscan=off -c jit=off"
     return connect(address).execution_options(isolation_level="AUTOCOMMIT")
@@ -57,7 +57,7 @@ def _cut(database_url: str, lanes: int) -> list[Bounds]:
 
 
 def _remember(together: Barrier) -> None:
-    """Keep what all lanes wait at before they begin: it can only be inherited, not sent."""
+    """Keep the barrier in a global: a process can inherit it, but not receive it as an argument."""
     global _together  # noqa: PLW0603
     _together = together
 
@@ -109,9 +109,9 @@ WHERE id = %s
 
 
 def one_by_one(database_url: str, *, leads: int, limit: int) -> Walk:
-    """A page's leads are read at once, and then each has a statement of its own, one after another, as a script has it.
+    """Read a page of leads at once, then write them one statement after another, as a script does.
 
-    It is given the best of it: one connection, statements prepared by the driver, each a transaction of its own.
+    The script is given its best case: one connection, statements prepared by the driver, each its own transaction.
     """
     done, cursor = 0, ""
     with psycopg.connect(database_url, autocommit=True) as connection:

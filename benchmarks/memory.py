@@ -1,4 +1,4 @@
-"""What the processes of a worker hold in memory, while it works."""
+"""The memory of a worker's processes while it works."""
 
 import os
 import statistics
@@ -13,13 +13,13 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def measurable() -> bool:
-    """Whether this system tells: Linux does."""
+    """Return whether this system reports memory: Linux does."""
     return Path("/proc/self/statm").exists()
 
 
 @contextmanager
 def watched(process: int) -> Iterator[dict[int, list[int]]]:
-    """Watch a process and its children during the block: what each had resident, in bytes, several times a second."""
+    """Sample the resident bytes of a process and its children several times per second while the block runs."""
     samples: dict[int, list[int]] = defaultdict(list)
     ended = threading.Event()
 
@@ -38,7 +38,7 @@ def watched(process: int) -> Iterator[dict[int, list[int]]]:
 
 
 def growth(samples: Sequence[int]) -> float:
-    """The last quarter of a process's samples against its first: 1 if it is flat."""
+    """Return the ratio of the last quarter of a process's samples to the first: 1 is flat."""
     quarter = max(1, len(samples) // 4)
     return statistics.median(samples[-quarter:]) / statistics.median(samples[:quarter])
 

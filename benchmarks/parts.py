@@ -1,7 +1,7 @@
-"""The parts of the benchmark: what is measured, in which order, and what it has to reach.
+"""The parts of the benchmark: what is measured, in which order, and the targets.
 
-What is compared is measured in turns, each time on a fresh copy of the host database, and compared turn by turn: what
-else the machine does meanwhile weighs on both sides alike.
+Measurements to be compared alternate, each on a fresh copy of the host database, and are compared turn by turn, so
+that other load on the machine affects both sides alike.
 """
 
 import logging
@@ -19,40 +19,40 @@ from benchmarks.walk import BenchmarkError, Walk
 
 logger = logging.getLogger("benchmarks")
 
-#: Lanes that are measured, as they are called.
+#: The numbers of lanes measured, with their labels.
 LANES = {1: "1 lane", 2: "2 lanes", 4: "4 lanes"}
 
 _LARGE = 2_000_000
 _SPARSE = 100
 
-#: Four of five leads take part: the backlog that such a backfill is for.
+#: Four of five leads are eligible: the backlog that such a backfill is written for.
 _ELIGIBLE_SHARE = 0.8
 
 _FAR_MS = 2.0
 _FAR_LIMIT = 500
-#: Far away, a lead done by itself takes two network latencies and little else: a few tell enough.
+#: Over the network, one lead at a time costs two round trips and little else, so a small sample is enough.
 _FAR_SAMPLE = 1_000
 
-#: Small pages make a long run of many tasks, in which a leak of a few bytes a task shows.
+#: Small pages make a run of many tasks, so that a leak of a few bytes per task shows.
 _MEMORY_LIMIT = 20
 
-#: Pages are compared that lie so far around 10 % and 90 % of the table.
+#: Pages within this share of the table around 10 % and 90 % are compared.
 _AROUND = 0.05
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where it is measured, and how much.
+    """Where and how much is measured.
 
     Attributes:
-        database_url: the server's.
-        redis_url: the broker's.
-        leads: how many the host database has.
-        limit: page size.
-        repetitions: how often what is compared is measured.
+        database_url: the server.
+        redis_url: the broker.
+        leads: the leads in the host database.
+        limit: the page size.
+        repetitions: how often measurements to be compared are repeated.
         sample: how many leads are done one by one.
-        schema: SQL that makes the host's tables.
-        seconds: for how long each rate is measured.
+        schema: SQL that creates the host's tables.
+        seconds: how long each rate is measured.
     """
 
     database_url: str
@@ -66,7 +66,7 @@ class Bench:
 
     @contextmanager
     def host(self, *, leads: int | None = None, eligible: int | None = None) -> Iterator[Host]:
-        """A host database, by default of the size that was asked for, with many eligible leads."""
+        """Yield a host database, by default with `leads` leads of which most are eligible."""
         rows = leads or self.leads
         wanted = eligible or int(rows * _ELIGIBLE_SHARE)
         logger.info("filling a host database: %s leads, %s eligible", f"{rows:,}", f"{wanted:,}")
@@ -76,7 +76,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Meter:
-    """Measures one thing at a time on a fresh copy of a host database, which is `milliseconds` away each way."""
+    """Measures one thing at a time on a fresh copy of a host database that is `milliseconds` away each way."""
 
     bench: Bench
     host: Host
@@ -84,17 +84,17 @@ class Meter:
     milliseconds: float = 0.0
 
     def tool(self, lanes: int) -> Walk:
-        """The tool, with as many worker children as lanes."""
+        """Measure the tool, with one worker child per lane."""
         with self._database() as url, tool.started(url, self.bench.redis_url, children=lanes) as started:
             return started.run(lanes=lanes, limit=self.limit)
 
     def bare(self, lanes: int) -> Walk:
-        """The bare page statement, with as many processes as lanes."""
+        """Measure the bare page statement, with one process per lane."""
         with self._database() as url:
             return loops.bare(url, lanes=lanes, limit=self.limit)
 
     def one_by_one(self, leads: int) -> Walk:
-        """One upsert a lead, for so many leads."""
+        """Measure one upsert per lead, for this many leads."""
         with self._database() as url:
             return loops.one_by_one(url, leads=leads, limit=self.limit)
 
@@ -109,7 +109,7 @@ class Meter:
 
 
 def near(bench: Bench) -> list[Line]:
-    """The tool against the bare page statement, against one upsert a lead, and against itself in one lane."""
+    """Compare the tool with the bare page statement, with one upsert per lead, and with itself in one lane."""
     with bench.host() as host:
         meter = Meter(bench, host, bench.limit)
         measurements: dict[str, Callable[[], Walk]] = {}
@@ -129,7 +129,7 @@ def near(bench: Bench) -> list[Line]:
 
 
 def far(bench: Bench) -> list[Line]:
-    """The tool against one upsert a lead, with a network between them and the database."""
+    """Compare the tool with one upsert per lead, across a network."""
     with bench.host() as host:
         with host.copy() as url, latency.delayed(url, _FAR_MS) as far_url:
             trip = latency.round_trip(far_url) - latency.round_trip(url)
@@ -146,19 +146,19 @@ def far(bench: Bench) -> list[Line]:
 
 
 def drift(bench: Bench) -> list[Line]:
-    """The time of a page late in the table against that of a page early in it."""
+    """Compare the time of a page late in the table with that of an early one."""
     with bench.host() as host:
         return _drift(bench, host, bench.repetitions)
 
 
 def drift_large(bench: Bench) -> list[Line]:
-    """The same in a table of 2,000,000 leads."""
+    """Do the same in a table of 2,000,000 leads."""
     with bench.host(leads=_LARGE) as host:
         return _drift(bench, host, 1)
 
 
 def flat(bench: Bench) -> list[Line]:
-    """What a worker's processes hold in memory at the end of a long run against its beginning."""
+    """Compare the memory of a worker's processes at the end of a long run with that at its beginning."""
     if not memory.measurable():
         raise BenchmarkError("memory is measured on Linux only: leave the part away with --only")
     with bench.host() as host, host.copy() as url, tool.started(url, bench.redis_url, children=2) as started:
@@ -175,7 +175,7 @@ def flat(bench: Bench) -> list[Line]:
 
 
 def sparse(bench: Bench) -> list[Line]:
-    """The longest page of a table of 2,000,000 leads of which 100 are eligible."""
+    """Measure the longest page in a table of 2,000,000 leads of which 100 are eligible."""
     with (
         bench.host(leads=_LARGE, eligible=_SPARSE) as host,
         host.copy() as url,
@@ -194,24 +194,24 @@ def sparse(bench: Bench) -> list[Line]:
 
 
 def paced(bench: Bench) -> list[Line]:
-    """What the fleet's rate delivers, with 1, 2 and 4 workers, and while workers come, die and the rate changes."""
+    """Measure what the fleet's rate delivers: with 1, 2 and 4 workers, and while workers join and die or it changes."""
     return rate.measure(bench.database_url, bench.redis_url, bench.seconds)
 
 
 def waits(bench: Bench) -> list[Line]:
-    """Live jobs' wait in the host's queue without a backfill, beside this one, and behind one that heeds nothing."""
+    """Measure live jobs' waits in the host's queue: without a backfill, with this one, and with an unthrottled one."""
     with bench.host(leads=queue.LEADS) as host:
         return queue.measure(host, bench.redis_url)
 
 
 def asking(bench: Bench) -> list[Line]:
-    """How long a page waits while all indicators are asked."""
+    """Measure how long a page waits while all indicators are queried."""
     with bench.host() as host:
         return pressure.measure(host, bench.redis_url, limit=bench.limit)
 
 
 def beside_webhooks(bench: Bench, *, spare_cores: bool) -> list[Line]:
-    """The time of a webhook's transaction by itself, beside a backfill, and beside what else could be done."""
+    """Measure a webhook's transaction by itself, alongside a backfill, and alongside the alternatives."""
     with bench.host() as host:
         return webhooks.measure(
             host, bench.redis_url, limit=bench.limit, repetitions=bench.repetitions, spare_cores=spare_cores
@@ -220,7 +220,7 @@ def beside_webhooks(bench: Bench, *, spare_cores: bool) -> list[Line]:
 
 @dataclass(frozen=True)
 class Part:
-    """A part by its title; a large one takes minutes and is measured only where that is asked for."""
+    """A part with its title. A large part takes minutes and is measured only on request."""
 
     title: str
     measure: Callable[[Bench], list[Line]]
@@ -251,7 +251,7 @@ PARTS = {
 
 
 def _in_turns(measurements: Mapping[str, Callable[[], Walk]], repetitions: int) -> dict[str, list[float]]:
-    """Leads a second of each measurement, one after the other, again and again."""
+    """Return the leads per second of each measurement, taking turns."""
     rates: dict[str, list[float]] = {name: [] for name in measurements}
     for turn in range(1, repetitions + 1):
         for name, measure in measurements.items():
@@ -261,7 +261,7 @@ def _in_turns(measurements: Mapping[str, Callable[[], Walk]], repetitions: int) 
 
 
 def _ratio(rates: Mapping[str, Sequence[float]], one: str, other: str) -> tuple[str, list[float]]:
-    """One measurement against another, turn by turn, and how that is called."""
+    """Return the label and the quotients, turn by turn, of two measurements."""
     return f"{one} / {other}", _quotients(rates[one], rates[other])
 
 
@@ -286,6 +286,6 @@ def _drift(bench: Bench, host: Host, repetitions: int) -> list[Line]:
 
 
 def _time_at(pages: Sequence[float], place: float) -> float:
-    """The median time of the pages around a place, in milliseconds."""
+    """Return the median time of the pages around a place, in milliseconds."""
     first, last = (round(len(pages) * (place + side)) for side in (-_AROUND, _AROUND))
     return 1000 * statistics.median(pages[first:last])

@@ -1,4 +1,4 @@
-"""How long a page waits for the indicators: all of them, asked as before a page, at rest and beside a run."""
+"""How long a page waits for the indicators: all of them, queried as before a page, at rest and alongside a run."""
 
 import threading
 import time
@@ -18,16 +18,16 @@ from benchmarks.report import Line
 from benchmarks.simulator import quantile
 from benchmarks.walk import BenchmarkError
 
-#: What "a few milliseconds" are taken to be.
+#: The target: "a few milliseconds".
 _TARGET_MS = 5.0
 
 _ALONE_SECONDS = 10.0
-#: Far longer than answers hold in a worker, so that most of the time nobody is asking.
+#: The pause between two measurements: several times as long as one takes, so that most of the time no query runs.
 _PAUSE_SECONDS = 0.02
 
 
 def measure(host: Host, redis_url: str, *, limit: int) -> list[Line]:
-    """Milliseconds that all indicators take together, on a server at rest and while two lanes are at full speed."""
+    """Measure how many milliseconds all indicators take together, at rest and while two lanes run at full speed."""
     with host.copy() as url, tool.started(url, redis_url, children=2) as started:
         started.init()
         parts = assemble(settings.load({"DATABASE_URL": url, "REDIS_URL": redis_url}), _send_nothing)
@@ -46,7 +46,7 @@ def measure(host: Host, redis_url: str, *, limit: int) -> list[Line]:
 
 @contextmanager
 def _asking(parts: Parts) -> Iterator[list[float]]:
-    """Asks during the block; what it took is in the list at the end of it, in milliseconds, sorted."""
+    """Query the indicators while the block runs; afterwards the list has the durations in milliseconds, sorted."""
     ended, times = threading.Event(), list[float]()
     own = parts.backfills[DEFAULT].indicators(Pace(max_live_wait=180))
     ask = partial(_ask, parts, [*own, *parts.pressure.indicators])
@@ -68,7 +68,7 @@ def _repeat(ask: Callable[[], float], ended: threading.Event, times: list[float]
 
 
 def _ask(parts: Parts, indicators: list[Indicator]) -> float:
-    """Under a page's planner settings, in a transaction that has begun."""
+    """Query under a page's planner settings, in a transaction that has begun; return the milliseconds."""
     with parts.engine.begin() as connection:
         begin_read_only(connection, statement_ms=60_000)
         began = time.perf_counter()
@@ -77,4 +77,4 @@ def _ask(parts: Parts, indicators: list[Indicator]) -> float:
 
 
 def _send_nothing(_message: object, _seconds: float) -> None:
-    """No page is sent from here."""
+    """Do nothing: this process sends no pages."""

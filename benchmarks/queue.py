@@ -1,11 +1,11 @@
-"""How long live jobs wait in the host's queue: without a backfill, beside this one, and behind one that heeds nothing.
+"""How long live jobs wait in the host's queue: without a backfill, with this one, and with an unthrottled one.
 
-Eight hours of the host's time (simulator.py) pass in eight minutes, three times with the same live jobs: 8 a minute on
-average, in one hour of four nearly twice as many as in the others. The backfill is the tool as it is: the command with
-no option, a worker, Redis, PostgreSQL. It has more leads than the queue has room for.
+Eight hours of the host's time (simulator.py) take eight minutes, three times with the same live jobs: 8 per minute on
+average, in one hour of four nearly twice as many as in the others. The backfill is the real tool: the command without
+options, a worker, Redis, PostgreSQL. It has more leads than the queue has room for.
 
-What the tool counts in the host's minutes (its rate, its waits) is scaled with them. What it takes itself is not: a
-page of 20 ms weighs like one of 1.2 s, so the figures are on the safe side.
+What the tool counts in the host's minutes (its rate, its waits) is scaled with them. The time it takes itself is not:
+a page of 20 ms counts as 1.2 s, so the figures are on the safe side.
 """
 
 import logging
@@ -23,11 +23,11 @@ from benchmarks.simulator import Day, arrivals, quantile, simulate
 
 logger = logging.getLogger("benchmarks")
 
-#: A minute of the host takes a second. The tool asks again after 5 s of the host's, so after 83 ms, and a page takes
-#: some 20 ms of them: faster, and the measurement would be one of the tool's own speed.
+#: One minute of the host takes one second. The tool measures again after 5 s of the host's time, which is 83 ms, and a
+#: page takes some 20 ms. Any faster, and we would measure the tool's own speed.
 FACTOR = 60
 
-#: The tool's settings that are told in the host's time; their defaults are scaled.
+#: The tool's settings in units of the host's time; their defaults are scaled.
 _SCALES = {
     "BACKFILL_JOBS_PER_MINUTE": FACTOR,
     "BACKFILL_DRAIN_SECONDS": 1 / FACTOR,
@@ -36,27 +36,27 @@ _SCALES = {
     "BACKFILL_PRESSURE_SECONDS": 1 / FACTOR,
 }
 
-#: Of fewer hours the 99th percentile would be one of a few jobs, and a matter of the seed.
+#: With fewer hours, the 99th percentile would rest on a few jobs and depend on the seed.
 _MINUTES = 480
-#: Live jobs a minute, in three hours of four and in the third of them.
+#: Live jobs per minute, in three of four hours and in the third one.
 _CALM, _BUSY, _FOUR_HOURS, _BUSY_MINUTES = 6.5, 12.5, 240, range(120, 180)
 _SEED = 1
 
-#: Seven in ten of them get a job, which is more than there is room for.
+#: Seven in ten of them get a job, more than there is room for.
 LEADS = 9_000
 _CHILDREN = 2
 
 
 @dataclass(frozen=True)
 class Case:
-    """A backfill by what it is called, and the settings that it has; None: there is none."""
+    """A backfill's label and settings. None: no backfill."""
 
     name: str
     settings: Mapping[str, str] | None
 
 
 def measure(host: Host, redis_url: str) -> list[Line]:
-    """Live jobs' waits in each case, on a fresh copy of the host database, and what comes of them."""
+    """Measure the live jobs' waits in each case, each on a fresh copy of the host database."""
     per_minute = [_BUSY if minute % _FOUR_HOURS in _BUSY_MINUTES else _CALM for minute in range(_MINUTES)]
     live = arrivals(per_minute, _SEED)
     days: dict[str, Day] = {}
@@ -86,7 +86,7 @@ def _cases() -> list[Case]:
 
 @contextmanager
 def _backfill(database_url: str, redis_url: str, settings: Mapping[str, str] | None) -> Iterator[None]:
-    """A backfill that goes on during the block, in a database whose queue was empty before it."""
+    """Keep a backfill going while the block runs, in a database whose queue was empty before."""
     with psycopg.connect(database_url) as connection:
         connection.execute('TRUNCATE "BackgroundJob"')
     if settings is None:

@@ -1,4 +1,4 @@
-"""What the fleet's rate delivers: when workers start pages, by their own events, under a backlog that never ends."""
+"""What the fleet's rate delivers: the workers' own events tell when pages start, under an endless backlog."""
 
 import logging
 import os
@@ -32,20 +32,20 @@ logger = logging.getLogger("benchmarks")
 WORKERS = (1, 2, 4)
 RATES = ("0.5/s", "5/s", "50/s")
 
-#: The changes that are timed, one after the other.
+#: The changes that are timed, in order.
 CHANGES = ("50/s", "5/s", "0.5/s", "50/s", "0.5/s", "5/s")
 
 _BACKLOG = 100
 _FEED_SECONDS = 0.02
 
-#: What a change gets to hold before a steady rate is measured, and what is looked at after one that is timed.
+#: How long to wait after a change before a steady rate is measured, and how long a timed change is observed.
 _SETTLE_SECONDS = 3.0
 _CHANGE_SECONDS = 8.0
 
 
 @dataclass
 class Fleet:
-    """Workers in a queue of their own, in which pages of an unknown run wait: no-ops, but for the way to them."""
+    """Workers on a queue of their own, fed with pages of an unknown run: real deliveries that do nothing."""
 
     database_url: str
     redis_url: str
@@ -59,7 +59,7 @@ class Fleet:
         return FleetRate(Redis.from_url(self.redis_url, decode_responses=True), self.directory.name)
 
     def join(self) -> int:
-        """One more worker, ready for work; answers its process."""
+        """Start one more worker, wait until it is ready, and return its process id."""
         start = partial(tool.worker, self.database_url, self.redis_url, self.directory, children=2)
         return self._workers.enter_context(start(name=f"worker-{secrets.token_hex(3)}"))
 
@@ -68,19 +68,19 @@ class Fleet:
         self._workers.close()
 
     def during(self, seconds: float) -> list[float]:
-        """When pages started, from now on for so many seconds."""
+        """Return when pages started during the next `seconds`."""
         began = time.time()
         time.sleep(seconds)
         return self.between(began, began + seconds)
 
     def between(self, first: float, last: float) -> list[float]:
-        """When pages started, from one moment to another. Waits for events that are on their way."""
+        """Return when pages started between two moments. Waits for late events."""
         time.sleep(max(0.0, last + 1.0 - time.time()))
         return sorted(start for start in tuple(self.starts) if first <= start < last)
 
 
 def measure(database_url: str, redis_url: str, seconds: int) -> list[Line]:
-    """Each rate with each number of workers, each across a join and a kill, and changes from one to another."""
+    """Measure each rate with each number of workers, each rate across a join and a kill, and changes of the rate."""
     lines: list[Line] = []
     for workers in WORKERS:
         with _fleet(database_url, redis_url, workers) as fleet:
@@ -96,13 +96,13 @@ def measure(database_url: str, redis_url: str, seconds: int) -> list[Line]:
 
 
 def most_in_a_second(starts: Sequence[float]) -> int:
-    """The most starts in any window of one second."""
+    """Return the most starts in any window of one second."""
     return max((bisect_left(starts, start + 1.0) - number for number, start in enumerate(starts)), default=0)
 
 
 def _lines(what: str, text: str, starts: Sequence[float]) -> list[Line]:
     rate = 1 / Rate.parse(text).interval
-    if len(starts) < 3:  # noqa: PLR2004  two spaces of time
+    if len(starts) < 3:  # noqa: PLR2004  two intervals
         raise BenchmarkError(f"{what}: {len(starts)} pages started, too few to measure: give more --seconds")
     delivered = (len(starts) - 1) / (starts[-1] - starts[0])
     most = most_in_a_second(starts)
@@ -119,7 +119,7 @@ def _set(fleet: Fleet, rate: str) -> None:
 
 
 def _disturbed(fleet: Fleet, seconds: float) -> list[float]:
-    """The same while a worker joins after a quarter of the time, and is killed after half of it."""
+    """Return when pages started while a worker joined after a quarter of the time and was killed after half of it."""
     began = time.time()
     time.sleep(seconds / 4)
     process = fleet.join()
@@ -130,7 +130,7 @@ def _disturbed(fleet: Fleet, seconds: float) -> list[float]:
 
 
 def _changes(fleet: Fleet) -> Iterator[float]:
-    """In how many seconds each change held, the first one from no limit at all."""
+    """Yield how many seconds each change took to take effect, the first one from no limit."""
     before = "none"
     _set(fleet, before)
     for rate in CHANGES:
@@ -144,7 +144,7 @@ def _changes(fleet: Fleet) -> Iterator[float]:
 
 
 def _held_after(starts: Sequence[float], text: str) -> float:
-    """The start from which on the pages of a second (or the next one) came at a rate, to within 10 %."""
+    """Return the first start from which one second's pages (at least the next one) keep a rate to within 10 %."""
     interval = Rate.parse(text).interval
     group = max(1, round(1 / interval))
     for first, last in zip(starts, starts[group:], strict=False):
@@ -155,7 +155,7 @@ def _held_after(starts: Sequence[float], text: str) -> float:
 
 @contextmanager
 def _fleet(database_url: str, redis_url: str, workers: int) -> Iterator[Fleet]:
-    """A fleet of so many workers at work."""
+    """Yield a fleet of working workers."""
     name = f"backfill_bench_{secrets.token_hex(4)}"
     own_url = create_database(database_url, name)
     try:
@@ -195,7 +195,7 @@ def _in_thread(function: Any, fleet: Fleet) -> Iterator[None]:
 
 
 def _feed(fleet: Fleet, ended: threading.Event) -> None:
-    """Keep the backlog up."""
+    """Keep the backlog full."""
     version = celeryconfig.task_default_queue.rpartition(".")[2]
     queue = f"{fleet.directory.name}.{version}"
     page = {"run": "unknown", "lane": 1, "page": 1, "generation": 1}
@@ -206,7 +206,7 @@ def _feed(fleet: Fleet, ended: threading.Event) -> None:
 
 
 def _watch(fleet: Fleet, ended: threading.Event) -> None:
-    """Note when each page starts. It ends with a worker's next event, a heartbeat at the latest."""
+    """Record when each page starts. Stops at a worker's next event, at the latest its heartbeat."""
 
     def note(event: dict[str, Any]) -> None:
         if event["type"] == "task-started":

@@ -1,4 +1,4 @@
-"""What came out: a table of 80 columns for the reader, JSON for programs."""
+"""The results: an 80-column table for readers, JSON for programs."""
 
 import os
 import platform
@@ -12,14 +12,14 @@ _HEAD = ("", "target", "measured", "spread", "")
 
 @dataclass(frozen=True)
 class Line:
-    """One figure, measured several times; what counts is the median.
+    """One figure, measured several times; the median counts.
 
     Attributes:
-        what: what was measured, as the table says it.
+        what: the label in the table.
         values: the measurements.
-        target: what the median has to reach; None: the figure is there to be known.
-        better: on which side of the target the median has to be.
-        unit: what the values are in, as it stands behind them.
+        target: what the median must reach; None: no target.
+        better: the side of the target on which the median must be.
+        unit: the unit of the values, printed after them.
     """
 
     what: str
@@ -30,18 +30,18 @@ class Line:
 
     @property
     def median(self) -> float:
-        """What counts."""
+        """The median of the measurements."""
         return statistics.median(self.values)
 
     @property
     def ok(self) -> bool | None:
-        """Whether the target is reached; None where there is none."""
+        """Whether the target is reached; None if there is none."""
         if self.target is None:
             return None
         return self.median >= self.target if self.better == "more" else self.median <= self.target
 
     def as_json(self) -> dict[str, Any]:
-        """The line with all that was measured."""
+        """Return the line with all its measurements."""
         return {
             "what": self.what,
             "unit": self.unit,
@@ -54,7 +54,7 @@ class Line:
 
 
 def table(parts: Mapping[str, Sequence[Line]]) -> str:
-    """All lines, part by part."""
+    """Return all lines, part by part."""
     rows = [_row(*_HEAD), "-" * 80]
     for title, lines in parts.items():
         rows += [title, *(_format(line) for line in lines), ""]
@@ -62,12 +62,12 @@ def table(parts: Mapping[str, Sequence[Line]]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """Return a description of the machine."""
     return {"cpus": os.cpu_count(), "system": platform.platform(terse=True), "python": platform.python_version()}
 
 
 def missed(parts: Iterable[Sequence[Line]]) -> int:
-    """How many targets were not reached."""
+    """Return how many targets were missed."""
     return sum(line.ok is False for lines in parts for line in lines)
 
 
@@ -88,6 +88,6 @@ def _unit(line: Line) -> str:
 
 
 def _number(value: float) -> str:
-    if value >= 100:  # noqa: PLR2004  no decimals where they say nothing
+    if value >= 100:  # noqa: PLR2004  decimals would add nothing
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"  # noqa: PLR2004

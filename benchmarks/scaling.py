@@ -1,7 +1,7 @@
-"""`python -m benchmarks.scaling`: what 1, 2 and 4 workers do in compose. Needs Docker and nothing else.
+"""`python -m benchmarks.scaling`: the speed of 1, 2 and 4 workers in Compose. Needs only Docker.
 
-Each figure is of a whole run by the command's service on a fresh copy of one host database, in an installation that is
-made for it and removed again.
+Each figure is a whole run of the command's service on a fresh copy of one host database, in an installation that is
+created for it and removed afterwards.
 """
 
 import argparse
@@ -31,16 +31,16 @@ _RESULTS = Path(__file__).with_name("results") / "scaling.json"
 _READY_SECONDS = 120.0
 _RUN_SECONDS = 1800.0
 
-#: The children of one worker of docker-compose.yml: it walks so many lanes at once.
+#: The children of one worker in docker-compose.yml: the lanes it walks at once.
 _CHILDREN = 2
 
-#: What lets a run go as fast as the workers can.
+#: Settings that let a run go as fast as the workers can.
 _UNHINDERED = {**FULL_SPEED, "BACKFILL_RATE_LIMIT": "none"}
 
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of the table: which settings and page size it is measured with, and what of a run it is."""
+    """One column of the table: its settings, page size and the figure it takes from a run."""
 
     title: str
     unit: str
@@ -51,12 +51,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Fleet:
-    """An installation with a filled database `demo`, which is copied for each run."""
+    """An installation with a filled database `demo`, copied for each run."""
 
     installation: Installation
 
     def run(self, *, workers: int, column: Column) -> float:
-        """Do a whole run with so many workers, on a fresh copy, and answer the column's figure."""
+        """Do a whole run with this many workers on a fresh copy, and return the column's figure."""
         self._renew(column.settings)
         self.installation.compose("up", "--detach", "--no-deps", f"--scale=worker={workers}", "worker", "beat")
         self._wait_for(workers)
@@ -68,8 +68,8 @@ class Fleet:
         return column.figure(found)
 
     def _renew(self, settings: dict[str, str]) -> None:
-        """No worker, an empty Redis, and a database as it was in the beginning."""
-        self.installation.try_compose("kill", "worker", "beat")  # nobody needs what they are at
+        """Start over: no worker, an empty Redis, and the database as it was at first."""
+        self.installation.try_compose("kill", "worker", "beat")  # their work is discarded anyway
         self.installation.compose("rm", "--force", "worker", "beat")
         self.installation.compose("exec", "-T", "redis", "redis-cli", "flushall")
         self._sql("DROP DATABASE IF EXISTS measured WITH (FORCE)")
@@ -90,7 +90,7 @@ class Fleet:
 
 
 def main() -> int:
-    """Measure. 0 when everything could be measured, whatever came out."""
+    """Measure. Return 0 if everything could be measured, whatever the result."""
     arguments = _parse()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _stop)
@@ -128,7 +128,7 @@ def _fleet(leads: int) -> Iterator[Fleet]:
 
 
 def _measure(fleet: Fleet, arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
-    """All figures by number of workers and column."""
+    """Return all figures, by number of workers and column."""
     table: dict[str, dict[str, list[float]]] = {}
     for workers in arguments.workers:
         table[str(workers)] = {}
@@ -157,7 +157,7 @@ def _pages_a_second(run: dict[str, Any]) -> float:
 
 
 def _markdown(table: dict[str, dict[str, list[float]]]) -> str:
-    """The medians, as a table of Markdown; of the first column also how many times the first row it is."""
+    """Return the medians as a Markdown table; the first column also as a multiple of its first row."""
     titles = list(next(iter(table.values())))
     first = statistics.median(next(iter(table.values()))[titles[0]])
     lines = [f"| workers | {titles[0]} | ratio | {''.join(f'{title} | ' for title in titles[1:])}".rstrip()]

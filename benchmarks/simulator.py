@@ -1,7 +1,7 @@
 """The host's job queue in compressed time: the cron that drains it, and webhooks that enqueue live jobs.
 
-Both are real clients of a real database; only time runs faster. Modelled are the host's own rules: once a minute, on
-the minute, the cron gives stale jobs back, takes the 20 oldest due jobs of all types, claims them one by one and
+Both are real clients of a real database; only time runs faster. The model follows the host's rules: once a minute, on
+the minute, the cron releases stale jobs, takes the 20 oldest due jobs of all types, claims them one by one and
 finishes each. Not modelled: jobs that take time or fail (each succeeds at once), and more than one cron.
 """
 
@@ -17,11 +17,11 @@ import psycopg
 
 from benchmarks.walk import BenchmarkError
 
-#: What the cron takes in a minute.
+#: How many jobs the cron takes per minute.
 DRAIN = 20
 
 _STALE_MINUTES = 10
-#: How long live jobs may still wait after the last has come, in minutes.
+#: How long live jobs may keep waiting after the last one has arrived, in minutes.
 _PATIENCE_MINUTES = 240
 
 _MESSAGES = """
@@ -79,36 +79,36 @@ WHERE "startedAt" IS NOT NULL
 
 @dataclass(frozen=True)
 class Clock:
-    """The host's time: so many times as fast as the real one, and at zero on a whole minute of a wall clock as fast."""
+    """The host's time, `factor` times as fast as real time. It is zero on one of its own whole minutes."""
 
     factor: float
     began: float
 
     @classmethod
     def start(cls, factor: float) -> "Clock":
-        """A clock that is about to be at zero."""
+        """Return a clock that reaches zero at its next whole minute."""
         minute = 60 / factor
         return cls(factor, math.ceil(time.time() / minute) * minute)
 
     def wait_for(self, second: float) -> float:
-        """Sleep until so many of the host's seconds have passed. How much later it is then, in the host's seconds."""
+        """Sleep until the given second of the host's time. Return how late it was, in the host's seconds."""
         due = self.real(second)
         time.sleep(max(0.0, due - time.time()))
         return (time.time() - due) * self.factor
 
     def real(self, second: float) -> float:
-        """When so many of the host's seconds have passed: the real time, in seconds since 1970."""
+        """Return the Unix time of a second of the host's time."""
         return self.began + second / self.factor
 
 
 @dataclass(frozen=True)
 class Day:
-    """What came of a simulation, in the host's time.
+    """The result of a simulation, in the host's time.
 
     Attributes:
-        waits: of the live jobs, from runAt to startedAt, in seconds, sorted.
-        used: the share of the queue's spare capacity, which is what live jobs left, that the backfill took.
-        late: by how much the cron or a webhook was behind its time at most, in seconds.
+        waits: the live jobs' waits, from runAt to startedAt, in seconds, sorted.
+        used: the share of the spare capacity (what live jobs leave) that the backfill used.
+        late: the largest delay of the cron or of a webhook, in seconds.
     """
 
     waits: Sequence[float]
@@ -117,11 +117,11 @@ class Day:
 
 
 def arrivals(per_minute: Sequence[float], seed: int) -> list[float]:
-    """When live jobs come, in seconds: a Poisson process with so many a minute on average, always the same for a seed.
+    """Return the arrival times of live jobs, in seconds: a Poisson process, reproducible by its seed.
 
     Args:
         per_minute: the average of each minute.
-        seed: another one gives another day of the same kind.
+        seed: picks one of many days with the same averages.
     """
     chance = random.Random(seed)  # noqa: S311 (nothing is kept secret)
     most = max(per_minute)
@@ -135,15 +135,15 @@ def arrivals(per_minute: Sequence[float], seed: int) -> list[float]:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest of sorted values that so large a share of them does not exceed."""
+    """Return the quantile `share` of sorted values, by nearest rank."""
     return values[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def simulate(database_url: str, arrivals: Sequence[float], *, minutes: int, factor: float) -> Day:
-    """Let live jobs come and the cron drain the queue, for so many minutes and until no live job waits any more.
+    """Let live jobs arrive and the cron drain the queue for `minutes`, and until no live job waits.
 
     Raises:
-        BenchmarkError: live jobs still wait hours after the last has come.
+        BenchmarkError: live jobs still wait hours after the last one has arrived.
     """
     clock = Clock.start(factor)
     all_came = threading.Event()
@@ -163,7 +163,7 @@ def simulate(database_url: str, arrivals: Sequence[float], *, minutes: int, fact
 
 
 def _webhooks(database_url: str, clock: Clock, arrivals: Sequence[float], all_came: threading.Event) -> float:
-    """Enqueue a live job at each of the times. By how much one was late at most."""
+    """Enqueue a live job at each arrival time. Return the largest delay, in the host's seconds."""
     late = 0.0
     try:
         with psycopg.connect(database_url, autocommit=True) as connection:
@@ -179,7 +179,7 @@ def _webhooks(database_url: str, clock: Clock, arrivals: Sequence[float], all_ca
 
 
 def _cron(database_url: str, clock: Clock, minutes: int, all_came: threading.Event) -> float:
-    """Drain the queue each minute. By how much a minute's drain was late at most."""
+    """Drain the queue each minute. Return the largest delay, in the host's seconds."""
     late = 0.0
     with psycopg.connect(database_url, autocommit=True) as connection:
         for minute in range(1, minutes + _PATIENCE_MINUTES):

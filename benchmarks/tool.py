@@ -1,4 +1,4 @@
-"""The tool itself, as an operator uses it: the command, and a worker with one child for each lane."""
+"""The tool as an operator uses it: the command, and a worker with one child per lane."""
 
 import json
 import os
@@ -20,8 +20,8 @@ from benchmarks.walk import BenchmarkError, Walk
 _PROGRAMS = Path(sys.executable).parent
 _READY_SECONDS = 60.0
 
-#: As fast as it goes, in pages of the size that is asked for: what holds a run back beside a live host is off, but for
-#: the pressure of the server itself.
+#: Full speed, at the page size asked for: the limits that protect a live host are off, except for the pressure of the
+#: server itself.
 FULL_SPEED = {
     "BACKFILL_JOBS_PER_MINUTE": "none",
     "BACKFILL_MAX_PENDING": "none",
@@ -36,7 +36,7 @@ _STOP_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Tool:
-    """The installed command on one database, and a worker in a queue of their own."""
+    """The installed command and a worker, on one database and one queue of their own."""
 
     directory: Path
     worker: int
@@ -44,11 +44,11 @@ class Tool:
     environment: Mapping[str, str] = field(repr=False)
 
     def init(self) -> None:
-        """Create the ledger, where something is to be asked before the first run makes it."""
+        """Create the ledger, so that it can be queried before the first run creates it."""
         self._command("init")
 
     def run(self, *, lanes: int, limit: int) -> Walk:
-        """Do a whole run and wait for its end. Its time is its own: from its row in the ledger to its finish."""
+        """Do a whole run and wait for its end. Its time counts from its row in the ledger to its finish."""
         found: dict[str, Any] = json.loads(
             self._command("run", "--apply", "--json", f"--lanes={lanes}", f"--limit={limit}")
         )
@@ -58,7 +58,7 @@ class Tool:
 
     @contextmanager
     def under_way(self, *options: str) -> Iterator[None]:
-        """A run with these options, which goes on during the block and is cancelled after it."""
+        """Keep a run with these options going while the block runs; cancel it afterwards."""
         run = json.loads(self._command("run", "--apply", "--json", "--detach", *options))["run_id"]
         yield
         with psycopg.connect(self.database_url) as connection:
@@ -69,14 +69,14 @@ class Tool:
             raise BenchmarkError(f"the run ended on its own: {row}")
 
     def leads_read(self) -> int:
-        """How many leads its runs have read so far."""
+        """Return how many leads its runs have read so far."""
         with psycopg.connect(self.database_url) as connection:
             query = "SELECT coalesce(sum((counts ->> 'read')::int), 0) FROM backfill.lane"
             ((number,),) = connection.execute(query).fetchall()
         return int(number)
 
     def page_seconds(self) -> list[float]:
-        """What each page took, as the ledger has it, in the order of the pages."""
+        """Return the duration of each page, from the ledger, in page order."""
         with psycopg.connect(self.database_url) as connection:
             rows = connection.execute("SELECT seconds FROM backfill.page ORDER BY run_id, lane, number").fetchall()
         return [seconds for (seconds,) in rows]
@@ -100,13 +100,13 @@ class Tool:
 def started(
     database_url: str, redis_url: str, *, children: int, settings: Mapping[str, str] = FULL_SPEED
 ) -> Iterator[Tool]:
-    """The tool with a worker that is ready for work, which ends with the block.
+    """Yield the tool with a worker that is ready; the worker ends with the block.
 
     Args:
         database_url: the host database.
         redis_url: the broker.
         children: the worker's processes.
-        settings: variables of the tool's own; all others have their defaults.
+        settings: the tool's settings; all others have their defaults.
     """
     with tempfile.TemporaryDirectory(prefix="backfill-bench-") as name:
         directory = Path(name)
@@ -125,7 +125,7 @@ def worker(
     name: str = "worker",
     settings: Mapping[str, str] = FULL_SPEED,
 ) -> Iterator[int]:
-    """A worker in the queue of a directory, ready for work; answers its process, which ends with the block."""
+    """Run a worker on the queue of a directory while the block runs; yield its process id once it is ready."""
     log = directory / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 (our own command)
@@ -153,7 +153,7 @@ def worker(
 
 
 def _environment(database_url: str, redis_url: str, directory: Path, settings: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment of this process; of the tool's own variables, these settings only."""
+    """Return this process's environment; of the tool's own variables only these settings."""
     foreign = {name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")}
     return {
         **foreign,

@@ -1,20 +1,20 @@
-"""What every measurement has in common."""
+"""The types that all measurements share."""
 
 from dataclasses import dataclass
 
 
 class BenchmarkError(Exception):
-    """A measurement failed; the text is one line that says which and why."""
+    """A measurement failed; the text says in one line which one and why."""
 
 
 @dataclass(frozen=True)
 class Walk:
-    """So many leads handled in so many seconds."""
+    """How many leads a measurement handled, and in how many seconds."""
 
     leads: int
     seconds: float
 
     @property
     def rate(self) -> float:
-        """Leads a second."""
+        """Leads per second."""
         return self.leads / self.seconds

@@ -1,15 +1,14 @@
-"""How long a webhook's transaction takes: by itself, beside a backfill, and beside whatever else could be done instead.
+"""How long a webhook's transaction takes: by itself, alongside a backfill, and alongside the alternatives.
 
-Three backfills: the one that an operator gets without an option, which keeps to the room in the host's queue; one at
-full speed, with nothing that spreads or bounds its jobs; and one that rests between pages. The writers' own jobs fill
-that queue, so the first waits for room and does next to no pages: it shows what waiting costs, and has no target.
+Three backfills: the default, which keeps to the room in the host's queue; one at full speed, without limits on its
+jobs; and one that pauses between pages. The writers' own jobs fill that queue, so the default waits for room and does
+almost no pages: it shows what waiting costs, and has no target.
 
-Not modelled: a network, and a database server of its own. Here the backfill's workers, the writers and PostgreSQL share
-the machine's cores, and a transaction whose next step finds no core free waits for one, for up to a scheduler's slice.
-So it is measured on the shared cores, and as with cores to spare for the writers (`benchmarks.writers`); and there are
-controls: processes that compute and touch neither the database nor the disk, which cost nothing where there are cores
-to spare; the page statement in a plain loop, which is what every backfill in pages has to do; and one upsert a lead, as
-a script does it.
+Not modelled: a network, and a database server of its own. Here the backfill's workers, the writers and PostgreSQL
+share the machine's cores, and a transaction that finds no free core waits for one, for up to a scheduler's slice. So
+we measure on shared cores, and with spare cores for the writers (`benchmarks.writers`). The controls are: processes
+that compute and touch neither the database nor the disk, which cost nothing if there are spare cores; the page
+statement in a plain loop, which every paged backfill has to do; and one upsert per lead, as a script does it.
 """
 
 import logging
@@ -33,10 +32,10 @@ from benchmarks.writers import can_spare_cores, writing
 
 logger = logging.getLogger("benchmarks")
 
-#: With what the tool itself does beside others at work: that is what is measured here.
+#: Full speed, but with the tool's own reaction to a busy server, which is measured here.
 _FULL_SPEED = {name: value for name, value in tool.FULL_SPEED.items() if name != "BACKFILL_BUSY_LIMIT"}
 
-#: The 99th percentile beside a backfill against the one without.
+#: The target for the 99th percentile alongside a backfill, relative to the one without.
 _TARGET = 1.3
 
 _WARM_SECONDS = 2.0
@@ -49,16 +48,16 @@ _ONE_BY_ONE_LEADS = 25_000
 
 _SPAN = "SELECT extract(epoch FROM started_at)::float, extract(epoch FROM finished_at)::float FROM backfill.run"
 
-#: How long each of two lanes rests after a page, so that pages are at work for less than a hundredth of the time.
+#: The delay after a page in each of two lanes. Pages then run for less than a hundredth of the time.
 _APART_MS = 2_000
 
-#: Computes and touches nothing; ends by itself where nobody is left to end it.
+#: Computes and touches nothing; ends by itself if its parent dies.
 _COMPUTE = "import sys, time; end = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """From when to when something was beside the writers, and how many leads a second it did; None: it does none."""
+    """When something ran alongside the writers, and its leads per second; None if it handles no leads."""
 
     began: float
     ended: float
@@ -67,14 +66,14 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Company:
-    """What goes on beside the writers.
+    """Something that runs alongside the writers.
 
     Attributes:
-        name: as the lines call it.
-        keep: is beside them for a while, with a tool whose worker is ready; answers when that was.
-        children: how many processes that worker has.
-        settings: of the tool.
-        target: how many times as long as by themselves the slowest hundredth may take.
+        name: its label in the table.
+        keep: runs it for a while, given a tool whose worker is ready; returns when it ran.
+        children: the worker's processes.
+        settings: the tool's settings.
+        target: the highest allowed 99th percentile, as a multiple of the writers' own.
     """
 
     name: str
@@ -86,12 +85,12 @@ class Company:
 
 @dataclass(frozen=True)
 class Turn:
-    """How long transactions took in one turn, in milliseconds, sorted.
+    """The durations of transactions in one turn, in milliseconds, sorted.
 
     Attributes:
         alone: those of some seconds before and after.
-        beside: those that were due while the company was there.
-        leads_per_second: how fast that was.
+        beside: those due while the company ran.
+        leads_per_second: the company's speed.
     """
 
     alone: Sequence[float]
@@ -100,16 +99,16 @@ class Turn:
 
 
 def measure(host: Host, redis_url: str, *, limit: int, repetitions: int, spare_cores: bool) -> list[Line]:
-    """In turns with each company, each turn on a fresh copy of the host database.
+    """Measure in turns with each company, each turn on a fresh copy of the host database.
 
-    `spare_cores`: as with cores to spare for the writers; left out, with a line that says so, where that can't be had.
+    `spare_cores`: give the writers priority. If this machine doesn't allow it, log that and return no lines.
     """
     if spare_cores and not can_spare_cores(host.server_url):
         logger.info("left out: it takes root, and a PostgreSQL on this machine, to let the writers go first")
         return []
     full_speed = Company("2 lanes", partial(_keep_lanes, lanes=2, limit=limit), children=2, target=_TARGET)
-    # Not counted. A server that has just started makes the files of its log while it is measured, and commits wait for
-    # each; one that has been at work writes over old ones. A whole run writes the most.
+    # A warm-up that isn't counted: a fresh server creates its log files while commits wait; later it overwrites them.
+    # A whole run writes the most.
     _take_turn(host, redis_url, full_speed, spare_cores=spare_cores)
     companies = _companies(full_speed, limit)
     found: dict[str, list[Turn]] = {each.name: [] for each in companies}
@@ -159,12 +158,12 @@ def _times(name: str, turns: Sequence[Sequence[float]]) -> list[Line]:
 
 
 def _ratio(turn: Turn) -> float:
-    """The 99th percentile beside the company against the one of the same turn without."""
+    """Return the 99th percentile alongside the company, relative to the one without it in the same turn."""
     return quantile(turn.beside, 0.99) / quantile(turn.alone, 0.99)
 
 
 def _take_turn(host: Host, redis_url: str, company: Company, *, spare_cores: bool) -> Turn:
-    """The same writers all along: what else the machine does meanwhile weighs on all that is compared."""
+    """Measure one turn. The same writers run throughout, so that other load on the machine affects both sides alike."""
     with (
         host.copy() as url,
         tool.started(url, redis_url, children=company.children, settings=company.settings) as started,
@@ -179,14 +178,14 @@ def _take_turn(host: Host, redis_url: str, company: Company, *, spare_cores: boo
 
 
 def _keep_defaults(started: Tool) -> Stretch:
-    """A run with no option, once it has begun."""
+    """Keep a default run going, measured once it has started."""
     with started.under_way():
         _pass(_SETTLE_SECONDS)
         return _pass(_DEFAULTS_SECONDS)
 
 
 def _keep_lanes(started: Tool, *, lanes: int, limit: int) -> Stretch:
-    """A whole run at full speed, from its row in the ledger to its finish."""
+    """Do a whole run at full speed, measured from its row in the ledger to its finish."""
     walk = started.run(lanes=lanes, limit=limit)
     with psycopg.connect(started.database_url) as connection:
         ((began, ended),) = connection.execute(_SPAN).fetchall()
@@ -194,7 +193,7 @@ def _keep_lanes(started: Tool, *, lanes: int, limit: int) -> Stretch:
 
 
 def _keep_apart(started: Tool, *, limit: int) -> Stretch:
-    """A run whose two lanes rest between pages: what is left to do where the host has no core to spare."""
+    """Keep a run going whose two lanes pause between pages: the option for a host without a core to spare."""
     with started.under_way("--lanes=2", f"--limit={limit}", f"--page-delay-ms={_APART_MS}"):
         _pass(_SETTLE_SECONDS)
         before = started.leads_read()
@@ -211,13 +210,13 @@ def _keep_one_by_one(started: Tool, *, limit: int) -> Stretch:
 
 
 def _just_ended(walk: Walk) -> Stretch:
-    """Its own seconds only: not those in which its processes started."""
+    """Return the stretch of a walk that has just ended, without the start of its processes."""
     now = time.time()
     return Stretch(now - walk.seconds, now, walk.rate)
 
 
 def _keep_busy(_started: Tool, *, processes: int) -> Stretch:
-    """Processes that keep a core busy each, and touch nothing."""
+    """Run processes that each keep a core busy and touch nothing."""
     command = [sys.executable, "-c", _COMPUTE, str(2 * _BUSY_SECONDS)]
     with ExitStack() as started:
         for _ in range(processes):
@@ -227,12 +226,12 @@ def _keep_busy(_started: Tool, *, processes: int) -> Stretch:
 
 
 def _pass(seconds: float) -> Stretch:
-    """Let some seconds pass."""
+    """Let some seconds pass; return when."""
     began = time.time()
     time.sleep(seconds)
     return Stretch(began, time.time())
 
 
 def _within(times: Sequence[tuple[float, float]], *stretches: Stretch) -> list[float]:
-    """What the transactions took that were due in one of these stretches, sorted."""
+    """Return the durations of the transactions that were due in one of these stretches, sorted."""
     return sorted(took for due, took in times if any(each.began <= due <= each.ended for each in stretches))

@@ -1,12 +1,12 @@
-"""Processes that write as the host does when a message comes in, and how long each transaction takes.
+"""Processes that write as the host does when a message arrives, and how long their transactions take.
 
-The load is open: messages come at their own times, however long the writes take, so a time counts from when the message
-came, and a writer that is late makes those behind it late.
+The load is open: messages arrive on schedule, however long the writes take. A time counts from the arrival, so a late
+writer delays the messages behind it as well.
 
-Cores to spare: on the host's machines a transaction finds a core free at once. On one with few, which all share, it
-does where the writers and their sessions at the server take the core from whatever else has it: Linux's real-time class
-(sched(7)). What they wait for then is what they would wait for there too: locks, the log, the disk. A lock that another
-session holds which lost its core to them is waited for a little longer than there.
+Spare cores: on the host's machines a transaction finds a free core at once. On a small machine we get the same effect
+by giving the writers and their sessions Linux's real-time class (sched(7)), which preempts everything else. What they
+then wait for, they would wait for there too: locks, the log, the disk. Only a lock takes slightly longer than there if
+its owner lost its core to the writers.
 """
 
 import multiprocessing
@@ -25,8 +25,8 @@ import psycopg
 from benchmarks.walk import BenchmarkError
 
 _WRITERS = 4
-#: Transactions a second of each writer, which is far more than a host's webhooks: a run of seconds has to meet enough
-#: of them for a 99th percentile.
+#: Transactions per second and writer. Far more than a host's webhooks, because a run of seconds needs enough of them
+#: for a 99th percentile.
 _RATE = 25.0
 
 _TOGETHER_SECONDS = 60.0
@@ -53,7 +53,7 @@ _WRITE = (
 
 
 def can_spare_cores(server_url: str) -> bool:
-    """Whether this machine lets the writers and their sessions go first. It takes a server here, and the right to."""
+    """Return whether the writers and their sessions can get priority: needs a local PostgreSQL and the privilege."""
     with psycopg.connect(server_url) as connection:
         session = connection.info.backend_pid
         try:
@@ -67,9 +67,9 @@ def can_spare_cores(server_url: str) -> bool:
 
 @contextmanager
 def writing(database_url: str, *, spare_cores: bool) -> Iterator[Callable[[], list[tuple[float, float]]]]:
-    """Writers at work. What is handed out ends them: when each transaction was due, and the milliseconds it took.
+    """Run writers while the block runs. The function it yields ends them and returns each due time with its duration.
 
-    `spare_cores`: as with cores to spare for them.
+    Due times are Unix times, durations are in milliseconds. `spare_cores`: give the writers priority.
     """
     context = multiprocessing.get_context("spawn")
     together, stopped = context.Barrier(_WRITERS + 1), context.Event()
@@ -90,13 +90,13 @@ def writing(database_url: str, *, spare_cores: bool) -> Iterator[Callable[[], li
 
 
 def _remember(together: Barrier, stopped: Event) -> None:
-    """Keep what the writers begin and end by: it can only be inherited, not sent."""
+    """Keep the barrier and the event in globals: a process can inherit them, but not receive them as arguments."""
     global _together, _stopped
     _together, _stopped = together, stopped
 
 
 def _write(database_url: str, writer: int, *, spare_cores: bool) -> list[tuple[float, float]]:
-    """Write until it is enough: when each transaction was due, and how many milliseconds later it was committed."""
+    """Write until stopped. Return when each transaction was due, and how many milliseconds later it was committed."""
     chance = random.Random(writer)  # noqa: S311 (nothing is kept secret)
     times: list[tuple[float, float]] = []
     with psycopg.connect(database_url) as connection:
@@ -120,7 +120,7 @@ def _write(database_url: str, writer: int, *, spare_cores: bool) -> list[tuple[f
 
 
 def _go_first(process: int) -> None:
-    """Let a process take a core from all that are not of its class, for as long as it lives."""
+    """Give a process the real-time class for the rest of its life."""
     os.sched_setscheduler(process, os.SCHED_RR, os.sched_param(1))
 
 

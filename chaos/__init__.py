@@ -1,1 +1,1 @@
-"""The fault campaign: random faults, replayed from a seed, against a real fleet, and an oracle."""
+"""The fault campaign: seeded, replayable random faults against a real fleet, judged by an oracle."""

@@ -18,14 +18,14 @@ from sandbox.process import ServerError
 if TYPE_CHECKING:
     from chaos.findings import Findings
 
-#: For a check that is run often: two short schedules.
+#: Two short schedules, for a check that runs often.
 SHORT_SEEDS, SHORT_FAULTS = (1, 2), 5
 
 _ONLY = "play only this kind, by its name in the table; repeatable"
 
 
 def main() -> int:
-    """Run a campaign; 0 if no promise was broken, 1 if one was, 2 if the campaign itself failed."""
+    """Run a campaign. Return 0 if no promise was broken, 1 if one was, 2 if the campaign itself failed."""
     options = _options()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
@@ -76,13 +76,13 @@ def _seeds(options: argparse.Namespace) -> list[int]:
 
 
 def _replay(options: argparse.Namespace, seed: int) -> str:
-    """Return what replays one schedule."""
+    """Return the command that replays one schedule."""
     only = "".join(f" --only '{name}'" for name in options.only or ())
     return f'make chaos ARGS="--seed {seed} --faults {options.faults}{only}"'
 
 
 def _stop(number: int, _: FrameType | None) -> None:
-    """End at once. The threads that play faults may wait for minutes; the guards end what this process has started."""
+    """End at once: the fault threads may wait for minutes, and the guards end what this process has started."""
     os.write(sys.stdout.fileno(), b"chaos: stopped; what it has started ends within seconds\n")
     os._exit(128 + number)
 

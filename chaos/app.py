@@ -1,4 +1,4 @@
-"""The product's Celery app with a visibility time-out that a fault can outlast; the setting allows 60 s at least."""
+"""The product's Celery app with a visibility time-out that a fault can outlast; the setting's minimum is 60 s."""
 
 from backfill_tasks.worker.app import app
 

@@ -1,5 +1,5 @@
 -- An auditor in the host database, installed before the run starts. The fleet connects as the role `app`; every other
--- session is the host's. The functions run with the rights of their owner, so `app` needs none in this schema.
+-- session is the host's. The functions run with their owner's privileges, so `app` needs none in this schema.
 CREATE SCHEMA audit;
 
 CREATE TABLE audit.lead AS TABLE "Lead";
@@ -12,7 +12,7 @@ CREATE TABLE audit.write (lead text NOT NULL, job_was text, at timestamptz NOT N
 -- What the run must not write.
 CREATE TABLE audit.intrusion (what text NOT NULL, id text NOT NULL);
 
--- What the run owes to a lead, told from the host as it is: nothing, a score, or a job. A lead that is gone: nothing.
+-- What the run owes to a lead in the host's current state: nothing, a score, or a job. A deleted lead: nothing.
 CREATE FUNCTION audit.owes(lead_id text) RETURNS text LANGUAGE sql STABLE SET search_path = public AS $$
   SELECT coalesce((
     SELECT
@@ -32,14 +32,14 @@ CREATE FUNCTION audit.owes(lead_id text) RETURNS text LANGUAGE sql STABLE SET se
   ), 'nothing')
 $$;
 
--- What the run owed to each lead at its start, and after each of the host's changes since.
+-- What the run owed to each lead at its start and after each later change by the host.
 CREATE TABLE audit.owed (lead text NOT NULL, what text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
 
 CREATE FUNCTION audit.touch(lead text) RETURNS void LANGUAGE sql AS $$
   INSERT INTO audit.owed (lead, what) SELECT lead, audit.owes(lead) WHERE lead IS NOT NULL
 $$;
 
--- Leads whose job of ours the host has deleted: a job goes with its lead, or with the message that it names.
+-- Leads whose job of ours the host has deleted: a job is deleted with its lead, or with the message it refers to.
 CREATE TABLE audit.lost (lead text NOT NULL);
 
 CREATE FUNCTION audit.note_job() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
@@ -61,7 +61,7 @@ END $$;
 
 CREATE FUNCTION audit.note_lead() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
 DECLARE
-  -- The columns that a disqualified lead's score may change.
+  -- The columns that disqualifying a lead may change.
   scored constant text[] := ARRAY['fitScore', 'intentScore', 'overallScore', 'scoredAt', 'scoreReasoning'];
 BEGIN
   IF session_user <> 'app' THEN
@@ -108,7 +108,7 @@ CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON "WorkspaceSettings"
 INSERT INTO audit.owed SELECT id, audit.owes(id), '-infinity' FROM "Lead";
 CREATE INDEX ON audit.owed (lead, at);
 
--- Every answer to the question what is owed to a lead that was true at some time of a span.
+-- Everything that a lead was owed at some time within a span.
 CREATE FUNCTION audit.owed_within(lead_id text, since timestamptz, until timestamptz)
 RETURNS text[] LANGUAGE sql STABLE AS $$
   WITH before AS (SELECT what FROM audit.owed WHERE lead = lead_id AND at <= since ORDER BY at DESC LIMIT 1)
@@ -117,7 +117,7 @@ RETURNS text[] LANGUAGE sql STABLE AS $$
     || coalesce((SELECT what FROM before), 'nothing')
 $$;
 
--- The host's tables as the catalog has them: columns, indexes, constraints, triggers, row-level security, owner.
+-- The host's tables in the catalog: columns, indexes, constraints, triggers, row-level security, owner.
 CREATE VIEW audit.structure AS
 SELECT 'relation ' || relname AS what, concat_ws(' ', relkind, relrowsecurity, relforcerowsecurity, relowner) AS how
 FROM pg_class WHERE relnamespace = 'public'::regnamespace

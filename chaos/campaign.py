@@ -1,4 +1,4 @@
-"""Play one schedule against a fleet of its own, and judge it."""
+"""Plays one schedule against a fleet of its own, and judges the result."""
 
 import json
 import math
@@ -20,10 +20,10 @@ from chaos.host import host_at_work
 from chaos.schedule import Act, Fault, Schedule
 from chaos.watcher import Watcher
 
-#: So many leads for each fault, that the run outlasts them all.
+#: Leads per fault: enough that the run outlasts all faults.
 LEADS_PER_FAULT = 1_200
 
-#: After so long without a move the fleet has not recovered, and without a page the run will not end.
+#: If no lane moves for this many seconds, the fleet hasn't recovered; if a lane does no page, the run won't end.
 GIVE_UP_SECONDS = 240.0
 _TICK = 0.1
 
@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 
 def play_schedule(schedule: Schedule, say: Say, *, logs: Path | None = None) -> Findings:
-    """Play a schedule and return what it showed; the programs' logs stay in the folder `logs`, if given."""
+    """Play a schedule and return its findings. The programs' logs are kept in the folder `logs`, if given."""
     findings = Findings(schedule.seed)
     began = time.monotonic()
     with ExitStack() as stack:
@@ -52,7 +52,7 @@ def play_schedule(schedule: Schedule, say: Say, *, logs: Path | None = None) -> 
 
 
 class _Play:
-    """Plays the faults in order, beside the operator and the host."""
+    """Plays the faults in order, alongside the operator and the host."""
 
     def __init__(self, made: Fleet, run: str, watcher: Watcher, findings: Findings, say: Say) -> None:
         self._fleet = made
@@ -60,13 +60,13 @@ class _Play:
         self._watcher = watcher
         self._findings = findings
         self._say = say
-        #: When the last disturbance was over: a fault, or the operator's pause.
+        #: When the last disturbance ended: a fault, or the operator's pause.
         self._calm_since = time.monotonic()
         self._disturbances = 0
         self._lock = threading.Lock()
 
     def perform(self, schedule: Schedule) -> None:
-        """Play the whole schedule, and see the run to its end."""
+        """Play the whole schedule and follow the run to its end."""
         over = threading.Event()
         operator = threading.Thread(target=self._operate, args=(schedule.acts, over), name="operator")
         with host_at_work(self._fleet.host_url, schedule.seed):
@@ -107,7 +107,7 @@ class _Play:
         time.sleep(fault.gap)
 
     def _await_recovery(self) -> float | None:
-        """Wait until every lane has moved since the last disturbance; note how long after which fault that was."""
+        """Wait until every lane has moved since the last disturbance, and record how long that took."""
         while True:
             with self._lock:
                 calm, disturbances = self._calm_since, self._disturbances
@@ -133,7 +133,7 @@ class _Play:
 
     @contextmanager
     def disturbance(self) -> Iterator[None]:
-        """Count no time as calm in the block."""
+        """Mark the block as a disturbance: recovery is measured from its end."""
         with self._lock:
             self._disturbances += 1
         try:
@@ -168,13 +168,13 @@ class _Play:
                 with self.disturbance():
                     if self._type("pause", self._run):
                         time.sleep(act.seconds)
-                    # A pause may have been carried out although its answer was lost.
+                    # The pause may have taken effect even if its answer was lost.
                     self._insist("resume", self._run)
             else:
                 self._type("tune", self._run, f"--limit={act.limit}", f"--page-delay-ms={act.page_delay_ms}")
 
     def _insist(self, *arguments: str) -> None:
-        """Type a command until it works, or until the run is seen to be at work."""
+        """Repeat a command until it works, or until the run is no longer paused."""
         deadline = time.monotonic() + GIVE_UP_SECONDS
         while not self._type(*arguments):
             time.sleep(1)
@@ -200,9 +200,9 @@ class _Play:
     # ---- the end
 
     def _finish(self) -> None:
-        """Wait for the recovery from the last fault; then let the operator hurry the run to its end.
+        """Wait for the recovery from the last fault, then let the operator speed the run up.
 
-        Larger pages without a pause make no lane move that stands: one that stands now is a violation.
+        Larger pages without a delay don't revive a stalled lane: a lane that stalls now is a violation.
         """
         recovered = self._await_recovery()
         if recovered is not None:
@@ -225,7 +225,7 @@ class _Play:
 
 
 class _Playing(threading.Thread):
-    """A fault that is being played. `join` raises what went wrong in the campaign itself."""
+    """A fault in progress. `join` raises what went wrong in the campaign itself."""
 
     def __init__(self, conductor: _Play, fault: Fault) -> None:
         super().__init__(name=fault.kind.name)
@@ -249,7 +249,7 @@ class _Playing(threading.Thread):
 
 
 def _judge(made: Fleet, run: str, findings: Findings) -> None:
-    """Ask the oracle, and the product's own verification. What they find may be any fault's."""
+    """Run the oracle and the product's own verification. Any fault may have caused what they find."""
     whole_schedule = -math.inf
     oracle = Path(__file__).with_name("oracle.sql").read_bytes()
     with psycopg.connect(made.host_url, autocommit=True) as connection:
@@ -263,7 +263,7 @@ def _judge(made: Fleet, run: str, findings: Findings) -> None:
 
 
 def complaints(verified: Answer, lost: set[str]) -> list[str]:
-    """Return what `backfill verify` found wrong. Of a job that the host has deleted it is right to say so."""
+    """Return what `backfill verify` found wrong, except missing leads whose job the host has deleted."""
     try:
         found = json.loads(verified.output)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a schedule shows: violations, silences, and how long the fleet took to recover from each fault."""
+"""The findings of a schedule: violations, reasons given for stalled lanes, and recovery times."""
 
 import threading
 import time
@@ -16,10 +16,10 @@ class Violation:
     """A broken promise.
 
     Attributes:
-        rule: which one.
+        rule: the promise.
         detail: what was seen.
-        kinds: the kinds of the faults at work meanwhile, or of the last one before. Where faults overlap, or follow
-            each other too fast to tell, each is named.
+        kinds: the kinds of faults active at the time, or of the last one before. If faults overlapped, or followed
+            each other too fast to tell apart, all of them are named.
     """
 
     rule: str
@@ -29,7 +29,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """How many seconds after a fault's end every lane had moved. Where the next fault came before, there is none."""
+    """How many seconds after a fault's end every lane had moved. Not recorded if the next fault came first."""
 
     kind: str
     seconds: float
@@ -37,7 +37,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """The reason that `status` gave of a lane that stood, in words and as a kind, and the faults at work meanwhile."""
+    """The reason that `status` gave for a stalled lane, in words and as a kind, and the faults active at the time."""
 
     reason: str
     reason_kind: str | None
@@ -46,7 +46,7 @@ class Reason:
 
 @dataclass
 class _Span:
-    """When a fault was at work, by the monotonic clock; its end is unknown while it is."""
+    """When a fault was active, by the monotonic clock; while it is active, its end is unknown."""
 
     kind: str
     begun: float
@@ -55,7 +55,7 @@ class _Span:
 
 @dataclass
 class Findings:
-    """Collects what is seen from several threads while a schedule plays."""
+    """Collects the findings of several threads while a schedule plays."""
 
     seed: int
     violations: list[Violation] = field(default_factory=list)
@@ -68,13 +68,13 @@ class Findings:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begins(self, kind: Kind) -> None:
-        """Note that a fault begins."""
+        """Record that a fault begins."""
         with self._lock:
             self._spans.append(_Span(kind.name, time.monotonic()))
             self.injected.append(kind.name)
 
     def ends(self, kind: Kind) -> None:
-        """Note that a fault ends."""
+        """Record that a fault ends."""
         with self._lock:
             next(each for each in self._spans if each.kind == kind.name and each.ended is None).ended = time.monotonic()
 
@@ -85,13 +85,13 @@ class Findings:
             return max(ended)[1] if ended else "no fault"
 
     def suspects(self, since: float) -> tuple[str, ...]:
-        """Return the kinds of the faults that were at work after a moment, or of the last one before it."""
+        """Return the kinds of the faults active after a moment, or of the last one before it."""
         with self._lock:
             meanwhile = [each.kind for each in self._spans if each.ended is None or each.ended > since]
         return tuple(dict.fromkeys(meanwhile)) or ((self.last_ended(),) if self.injected else ())
 
     def violation(self, rule: str, detail: str, *, since: float | None = None) -> None:
-        """Note a broken promise; the same words count once. `since`: when the trouble began, if it lasted."""
+        """Record a broken promise; repeated words count once. `since`: when the trouble began, if it lasted."""
         suspects = self.suspects(time.monotonic() if since is None else since)
         found = Violation(rule, " ".join(detail.split())[:300], suspects)
         with self._lock:
@@ -99,19 +99,19 @@ class Findings:
                 self.violations.append(found)
 
     def reason(self, reason: str, reason_kind: str | None, *, since: float) -> None:
-        """Note the reason of a lane that has stood since a moment; the same words count once."""
+        """Record the reason of a lane that has been stalled since a moment; repeated words count once."""
         heard = Reason(reason, reason_kind, self.suspects(since))
         with self._lock:
             if heard not in self.reasons:
                 self.reasons.append(heard)
 
     def recovery(self, kind: str, seconds: float) -> None:
-        """Note how long the fleet took to recover."""
+        """Record how long the fleet took to recover."""
         with self._lock:
             self.recoveries.append(Recovery(kind, round(seconds, 1)))
 
     def as_json(self) -> dict[str, Any]:
-        """Return what was found in plain values."""
+        """Return the findings as plain values."""
         return {
             "seed": self.seed,
             "seconds": round(self.seconds, 1),

@@ -24,7 +24,7 @@ from sandbox.servers import DISPOSABLE, Postgres, Redis, create_database
 
 WORKERS = 3
 LANES = 4
-#: Small pages and pauses, so that a run outlasts its faults.
+#: Small pages with delays, so that a run outlasts its faults.
 LIMIT, PAGE_DELAY_MS = 4, 500
 
 QUEUE = "chaos"
@@ -33,7 +33,7 @@ PROGRAMS = Path(sys.executable).parent
 READY_SECONDS = 180.0
 COMMAND_SECONDS = 90.0
 
-#: What holds a run back beside a live host is off: a lane that stands here stands because of a fault.
+#: The limits that protect a live host are off, so that only a fault can stall a lane.
 UNBOUNDED: Mapping[str, str] = {
     "BACKFILL_JOBS_PER_MINUTE": "none",
     "BACKFILL_MAX_PENDING": "none",
@@ -48,7 +48,7 @@ UNBOUNDED: Mapping[str, str] = {
     "BACKFILL_BUSY_LIMIT": "none",
 }
 
-#: The documented rights of the backfill's role, and no more.
+#: The documented privileges of the backfill's role, and no more.
 RIGHTS = """
 CREATE ROLE app LOGIN PASSWORD '{password}';
 GRANT CREATE ON DATABASE "{database}" TO app;
@@ -64,7 +64,7 @@ class CampaignError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command of the operator's came to. A status of None: it gave no answer in time."""
+    """The result of an operator's command. Status None: it didn't answer in time."""
 
     status: int | None
     output: str
@@ -73,10 +73,10 @@ class Answer:
 
 @dataclass
 class Fleet:
-    """Everything that faults happen to. `host_url` and `direct_redis_url` lead past the proxies.
+    """Everything that faults hit. `host_url` and `direct_redis_url` bypass the proxies.
 
     Attributes:
-        small_disk: the file system of the database's tables, small enough to be filled; None: it can't be had here.
+        small_disk: the file system of the database's tables, small enough to fill; None if this machine can't mount it.
     """
 
     directory: Path
@@ -89,7 +89,7 @@ class Fleet:
     workers: list[Program]
     beat: Program
     small_disk: Path | None
-    #: The programs that outlasted the grace that a stop has.
+    #: The programs that didn't stop within the grace period.
     overran: list[str] = field(default_factory=list)
 
     @property
@@ -99,15 +99,15 @@ class Fleet:
 
     @property
     def direct_redis_url(self) -> str:
-        """Redis, past the proxy."""
+        """The URL of Redis, bypassing the proxy."""
         return self.redis.url
 
     def direct_redis(self) -> RedisClient:
-        """Return a client of Redis that doesn't wait long."""
+        """Return a Redis client with a short time-out."""
         return RedisClient.from_url(self.direct_redis_url, socket_timeout=3)
 
     def command(self, *arguments: str, seconds: float = COMMAND_SECONDS) -> Answer:
-        """Run the operator's command to its end."""
+        """Run an operator's command and return its result; kill it after `seconds`."""
         process = subprocess.Popen(  # noqa: S603 (our own command)
             [PROGRAMS / "backfill", *arguments],
             cwd=self.directory,
@@ -138,7 +138,7 @@ class Fleet:
 
 @contextmanager
 def fleet(directory: Path, *, leads: int) -> Iterator[Fleet]:
-    """Start a fleet on a host database of so many leads; everything ends with the block."""
+    """Start a fleet on a host database with this many leads; everything ends with the block."""
     with ExitStack() as stack:
         small_disk = stack.enter_context(_small_disk(directory))
         settings = {**DISPOSABLE, "max_connections": "60", "superuser_reserved_connections": "12"}
@@ -173,7 +173,7 @@ def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = REA
     """Wait for a condition.
 
     Raises:
-        CampaignError: it did not come true.
+        CampaignError: the condition didn't become true in time.
     """
     deadline = time.monotonic() + seconds
     while not condition():
@@ -183,7 +183,7 @@ def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = REA
 
 
 def small_disk_is_possible() -> bool:
-    """Tell whether this machine lets us mount a small file system."""
+    """Return whether this machine allows us to mount a small file system."""
     return os.geteuid() == 0 and shutil.which("mount") is not None and Path("/proc/filesystems").exists() and _mounts()
 
 
@@ -196,7 +196,7 @@ def _mounts() -> bool:
 
 @contextmanager
 def _small_disk(directory: Path) -> Iterator[Path | None]:
-    """Mount a file system of 400 MB in memory, where that is allowed."""
+    """Mount a 400 MB file system in memory, if allowed; else yield None."""
     disk = directory / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=400m,mode=0777", "tmpfs", str(disk)]
@@ -212,7 +212,7 @@ def _small_disk(directory: Path) -> Iterator[Path | None]:
 
 
 def _database(postgres: Postgres, leads: int, small_disk: Path | None) -> str:
-    """Create and fill the host's database, its tables on the small disk, the auditor in it."""
+    """Create and fill the host's database, with its tables on the small disk and the audit triggers; return its URL."""
     url = create_database(postgres.url, "chaos")
     if small_disk is not None:
         tables = small_disk / "tables"
@@ -230,7 +230,7 @@ def _database(postgres: Postgres, leads: int, small_disk: Path | None) -> str:
 
 
 def _environment(**variables: str) -> dict[str, str]:
-    """Defaults wherever a guarantee depends on them; REMAP_SIGTERM is what docker-compose.yml sets."""
+    """Return the environment: guarantees rest on default settings; REMAP_SIGTERM is as in docker-compose.yml."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BACKFILL_", "CELERY_"))}
     return {
         **inherited,

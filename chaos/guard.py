@@ -1,8 +1,8 @@
-"""Undo what this process leaves behind when it dies, however it dies.
+"""Cleans up after this process, however it dies.
 
-A guard is a small shell that waits on a pipe whose other end only this process holds. When this process is gone, even
-by SIGKILL, the shell reads the end of the pipe and runs its script. (Linux's own signal on a parent's death comes when
-the *thread* that started the child ends, and faults start programs from threads of their own.)
+A guard is a small shell that waits on a pipe whose other end only this process has open. When this process is gone,
+even by SIGKILL, the shell reads end-of-file and runs its script. (Linux's parent-death signal fires when the *thread*
+that started the child ends, and faults start programs from threads of their own.)
 
 Weakness: a SIGKILL of the guard itself, or of everything at once, leaves its script undone.
 """
@@ -14,10 +14,10 @@ from contextlib import contextmanager
 #: Kill a process group.
 KILL_GROUP = 'kill -s KILL -- "-$1" 2>/dev/null'
 
-#: Wake stopped processes, so that they can notice that theirs is the next end.
+#: Wake stopped processes, so that they can notice that their parent is gone.
 CONTINUE = 'kill -s CONT "$@" 2>/dev/null'
 
-#: Remove a folder. Programs that are being killed may still write into it, and a file system may be mounted in it.
+#: Remove a folder. Programs being killed may still write into it, and a file system may be mounted in it.
 REMOVE = """
 tries=0
 until rm -rf -- "$1" 2>/dev/null || [ $tries -ge 100 ]; do sleep 0.1; tries=$((tries + 1)); done
@@ -45,7 +45,7 @@ class Guard:
 
 @contextmanager
 def guarded(script: str, *arguments: object) -> Iterator[None]:
-    """Run a script only if this process dies in the block."""
+    """Run a script only if this process dies within the block."""
     guard = Guard(script, *arguments)
     try:
         yield

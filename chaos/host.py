@@ -1,6 +1,6 @@
-"""The host beside the run: webhooks that write leads, messages and live jobs, and a runner that drains the queue.
+"""The host alongside the run: webhooks that write leads, messages and live jobs, and a runner that drains the queue.
 
-Both connect past the proxies. They take any trouble of PostgreSQL's as a live application does: they try again later.
+Both bypass the proxies. When PostgreSQL is in trouble they retry later, as a live application does.
 """
 
 import threading
@@ -15,20 +15,20 @@ WEBHOOK_SECONDS = 0.15
 RUNNER_SECONDS = 1.0
 
 _SQL = Path(__file__).with_name("sql")
-#: One webhook each; every script takes a random number from 0 to 1 that picks its lead, and a token for new ids.
+#: One webhook each. A script takes a random number from 0 to 1 that picks its lead, and a token for new ids.
 WEBHOOKS = ("lead_arrives", "message_arrives", "message_deleted", "tag_changes", "lead_deleted")
 RUNNER = ("runner_releases", "runner_finishes", "runner_claims")
 
 
 class Client:
-    """A session of the host's that is opened again after every error."""
+    """A session of the host that reconnects after every error."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
 
     def execute(self, script: str, **parameters: object) -> bool:
-        """Execute a script; False: PostgreSQL is in trouble."""
+        """Execute a script; return False if PostgreSQL is in trouble."""
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(
@@ -49,7 +49,7 @@ class Client:
 
 @contextmanager
 def host_at_work(url: str, seed: int) -> Iterator[None]:
-    """Let webhooks and the runner work until the end of the block."""
+    """Let webhooks and the runner work while the block runs."""
     random = Random(seed)  # noqa: S311 (replayed from the seed)
     over = threading.Event()
 

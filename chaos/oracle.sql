@@ -1,18 +1,18 @@
--- The verdict on a schedule: one row for each violation, with the rule that it breaks. No row: the run kept its promises.
--- Every table is read as it is; nothing here shares code with the backfill.
+-- The verdict on a schedule: one row per violation, with the broken rule. No row: the run kept its promises.
+-- It reads the tables directly and shares no code with the backfill.
 WITH
   run AS (SELECT * FROM backfill.run),
   classes (class) AS (
     VALUES ('inserted'), ('requeued'), ('refreshed'), ('in_flight'), ('disqualified'), ('quarantined')
   ),
-  -- The counts of a lane's pages, added up.
+  -- The sums of the counts of each lane's pages.
   summed AS (
     SELECT page.run_id, page.lane, count.key, sum(count.value::bigint) AS number
     FROM backfill.page CROSS JOIN LATERAL jsonb_each_text(page.counts) AS count
     WHERE count.value ~ '^[0-9]+$'
     GROUP BY 1, 2, 3
   ),
-  -- The counts of the lanes themselves.
+  -- The counts recorded in the lanes.
   noted AS (
     SELECT lane.run_id, lane.number AS lane, count.key, count.value::bigint AS number
     FROM backfill.lane CROSS JOIN LATERAL jsonb_each_text(lane.counts) AS count
@@ -26,8 +26,8 @@ WITH
     FROM backfill.page
     WINDOW lane AS (PARTITION BY run_id, page.lane ORDER BY number)
   ),
-  -- The leads that were owed something at some time and got nothing, and when a page passed them. A change of the host's
-  -- is noted before it commits, and a fault may lie between: pages may have missed those of the last 30 s.
+  -- Leads that were owed something at some time and got nothing, and when a page passed them. A host's change is
+  -- recorded before it commits, and a fault may delay the commit: pages may have missed changes of the last 30 s.
   unwritten AS (
     SELECT
       lead,

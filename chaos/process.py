@@ -1,4 +1,4 @@
-"""A program of the fleet, which may only end when the campaign ends it."""
+"""A program of the fleet. It ends only when the campaign ends it; anything else is a violation."""
 
 import os
 import signal
@@ -13,20 +13,20 @@ from chaos.guard import KILL_GROUP, Guard
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """A process that leads a group, and the guard that kills the group if this process dies."""
+    """A process group's leader, and the guard that kills the group if this process dies."""
 
     process: subprocess.Popen[bytes]
     guard: Guard
 
     def end(self) -> None:
-        """Kill what is left of the group."""
+        """Kill the rest of the group."""
         _signal_group(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.guard.release()
 
 
 class Program:
-    """A program in a process group of its own, with its output in a log file. It doesn't outlive this process."""
+    """A program in its own process group that logs to a file. It doesn't outlive this process."""
 
     def __init__(self, name: str, command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
         self.name = name
@@ -38,7 +38,7 @@ class Program:
         self._lock = threading.RLock()
 
     def start(self) -> None:
-        """Start it if it isn't running."""
+        """Start the program if it isn't running."""
         with self._lock:
             if self._running is not None:
                 return
@@ -61,7 +61,7 @@ class Program:
             running.end()
 
     def stop(self, *, seconds: float) -> bool:
-        """Send SIGTERM, and SIGKILL after so many seconds. Return whether it ended in time."""
+        """Send SIGTERM, and SIGKILL after `seconds`. Return whether it ended in time."""
         running = self._forget()
         if running is None:
             return True
@@ -81,12 +81,12 @@ class Program:
                 _signal_group(self._running.process.pid, number)
 
     def children(self) -> list[int]:
-        """Return the process ids of its children, such as a worker's pool."""
+        """Return the process ids of its descendants, such as a worker's pool."""
         with self._lock:
             return descendants(self._running.process.pid) if self._running is not None else []
 
     def ended_by_itself(self) -> int | None:
-        """Return the exit status if the program ended without being asked to, once, and end what it left behind."""
+        """Return the exit status if the program ended unasked, and kill what it left behind. Reports each end once."""
         with self._lock:
             status = self._running.process.poll() if self._running is not None else None
             if status is not None:
@@ -99,12 +99,12 @@ class Program:
             return running
 
     def has_said(self, words: str) -> bool:
-        """Tell whether the words are in its log."""
+        """Return whether the words are in its log."""
         return self.log.exists() and words in self.log.read_text(encoding="utf-8", errors="replace")
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the process ids of a process's children and their children, by Linux's /proc."""
+    """Return the process ids of all descendants of a process, from Linux's /proc."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -117,7 +117,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def send(pids: Sequence[int], number: signal.Signals) -> None:
-    """Send a signal to processes; those that are gone don't matter."""
+    """Send a signal to processes; skip those that are gone."""
     for pid in pids:
         try:
             os.kill(pid, number)

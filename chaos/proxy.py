@@ -1,8 +1,8 @@
-"""A TCP proxy that can cut, slow, freeze and half-open the connections that run through it, and lose replies.
+"""A TCP proxy that can cut, slow, freeze and half-open its connections, and lose replies.
 
-Each connection is a pair of pumps on one event loop in a thread of its own; the methods may be called from any thread.
-Its weakness: the proxy's own kernel acknowledges every packet, so keepalives never notice a half-open connection here.
-A client passes only if it has a deadline of its own.
+Each connection is a pair of pumps on one event loop in its own thread; any thread may call the methods.
+Weakness: the proxy's kernel acknowledges every packet, so keepalives never detect a half-open connection here. Only a
+client with a deadline of its own passes.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 _CHUNK = 65_536
 
-#: Close at once and tell the peer with a reset, not with an orderly end.
+#: SO_LINGER that closes with a reset instead of an orderly FIN.
 _RESET = struct.pack("ii", 1, 0)
 
 
 class _Link:
-    """One client's connection and the one to the server that belongs to it."""
+    """A client's connection and its counterpart to the server."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.client = client
@@ -31,7 +31,7 @@ class _Link:
         self.vanishes = False
 
     def reset(self) -> None:
-        """Cut both connections."""
+        """Reset both connections."""
         for writer in (self.client, self.server):
             raw = writer.get_extra_info("socket")
             if raw is not None and raw.fileno() >= 0:
@@ -74,7 +74,7 @@ class Proxy:
 
     @contextmanager
     def unreachable(self) -> Iterator[None]:
-        """Reset every connection, the new ones too."""
+        """Reset all connections, including new ones, while the block runs."""
         self._open = False
         try:
             self.cut()
@@ -84,7 +84,7 @@ class Proxy:
 
     @contextmanager
     def slow(self, random: Random, *, longest: float = 0.3) -> Iterator[None]:
-        """Hold each chunk back for a while, in both directions."""
+        """Delay each chunk in both directions by up to `longest` seconds while the block runs."""
         self._delay = lambda: random.uniform(0, longest)
         try:
             yield
@@ -92,12 +92,12 @@ class Proxy:
             self._delay = None
 
     def half_open(self) -> None:
-        """Let all further bytes of the open connections vanish for good; new connections work."""
+        """Drop all further bytes of the open connections for good; new connections work."""
         self._do(self._half_open())
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Hold all bytes back, those of new connections too, and deliver them afterwards."""
+        """Stop all bytes, on new connections too, while the block runs; deliver them afterwards."""
         self._loop.call_soon_threadsafe(self._flows.clear)
         try:
             yield
@@ -106,7 +106,7 @@ class Proxy:
 
     @contextmanager
     def losing_replies(self, random: Random, *, share: float = 0.2) -> Iterator[None]:
-        """Reset a connection instead of passing on a reply, after the server has carried out the command."""
+        """While the block runs, drop some replies of executed commands, and reset the connection instead."""
         self._loses = lambda: random.random() < share
         try:
             yield
@@ -158,10 +158,10 @@ class Proxy:
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             if link.vanishes:
-                # Neither side learns that the other is gone.
+                # Keep both sides open: neither may learn that the other is gone.
                 await asyncio.wait(pumps)
         except asyncio.CancelledError:
-            return  # the proxy closes
+            return  # the proxy is closing
         finally:
             self._links.discard(link)
             for pump in pumps:
@@ -172,7 +172,7 @@ class Proxy:
     async def _pump(
         self, link: _Link, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, replies: bool
     ) -> None:
-        """Pass bytes on in one direction until an end closes or the link is reset."""
+        """Forward bytes in one direction until an end closes or the link is reset."""
         try:
             while chunk := await source.read(_CHUNK):
                 if self._delay is not None:

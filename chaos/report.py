@@ -1,4 +1,4 @@
-"""Say how a campaign went: a verdict for each schedule, and a table by kind of fault."""
+"""The report of a campaign: a verdict per schedule and a table by kind of fault."""
 
 import math
 from collections import Counter
@@ -10,12 +10,12 @@ from chaos.schedule import KINDS
 
 _HEAD = f"{'fault':<31} {'times':>5} {'median':>6} {'p90':>5} {'max':>5} {'silent':>6} {'ended':>5} {'wrong':>5}"
 
-#: The rules that have a column of their own: a lane stood without a reason, a program ended.
+#: The rules with a column of their own: a lane stalled without a reason, and a program ended.
 _SILENT, _ENDED = "silence", "process ended by itself"
 
 
 def verdict(findings: Findings, *, replay: str) -> list[str]:
-    """Return the lines about one schedule; `replay` is the command that plays it again."""
+    """Return the lines about one schedule; `replay` is the command that replays it."""
     number = len(findings.violations)
     outcome = "no violation" if not number else f"{number} violation{'s' if number > 1 else ''}"
     lines = [f"seed {findings.seed}: {len(findings.injected)} faults in {findings.seconds:.0f} s, {outcome}"]
@@ -28,10 +28,10 @@ def verdict(findings: Findings, *, replay: str) -> list[str]:
 
 
 def table(campaign: Sequence[Findings]) -> list[str]:
-    """Return a row for each kind of fault.
+    """Return one row per kind of fault.
 
-    How often it was played; the seconds until every lane moved, where no other fault came first; how many lanes stood
-    without a reason, how many programs ended, and how many other promises were broken while it was at work.
+    The columns: how often it was played; the seconds until every lane moved, unless another fault came first; and,
+    while it was active, the lanes that stalled without a reason, the programs that ended, and the other violations.
     """
     injected = Counter(kind for each in campaign for kind in each.injected)
     lines = [_HEAD, "-" * len(_HEAD)]
@@ -48,7 +48,7 @@ def table(campaign: Sequence[Findings]) -> list[str]:
 
 
 def summary(campaign: Sequence[Findings], without: Iterable[str]) -> list[str]:
-    """Return the last lines of a campaign."""
+    """Return the closing lines of a campaign."""
     bad = [each.seed for each in campaign if each.violations]
     faults = sum(len(each.injected) for each in campaign)
     lines = [f"{len(campaign)} schedules, {faults} faults: {'no violation' if not bad else 'violations'}"]
@@ -61,7 +61,7 @@ def summary(campaign: Sequence[Findings], without: Iterable[str]) -> list[str]:
 
 
 def as_json(campaign: Sequence[Findings], without: Iterable[str]) -> dict[str, Any]:
-    """Return the whole campaign in plain values."""
+    """Return the campaign as plain values."""
     return {"schedules": [each.as_json() for each in campaign], "not_played": sorted(without)}
 
 
@@ -70,7 +70,7 @@ def _seconds(campaign: Sequence[Findings], kind: str) -> list[float]:
 
 
 def _figure(share: float, ordered: Sequence[float]) -> str:
-    """Return a quantile by the nearest rank."""
+    """Return a quantile, by nearest rank."""
     if not ordered:
         return "-"
     return f"{ordered[max(0, math.ceil(share * len(ordered)) - 1)]:.1f}"

@@ -1,4 +1,4 @@
-"""Turn a seed into a schedule. The same seed always gives the same schedule; only the machine's timing differs."""
+"""Turns a seed into a schedule. The same seed yields the same schedule; only the machine's timing differs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Command = Literal["pause", "tune"]
 
 FAULTS = 15
 
-#: The shares of faults that don't wait for the fleet's recovery, and of those that may overlap the fault before.
+#: The share of faults that don't wait for the recovery, and the share that may overlap the previous fault.
 HASTY, OVERLAPPING = 0.5, 0.25
 
 
@@ -20,11 +20,11 @@ class Kind:
     """A kind of fault.
 
     Attributes:
-        name: what the report calls it.
-        part: what it hits; two faults never hit the same part at the same time.
-        shortest: the least number of seconds that it lasts; 0: it is over at once.
-        longest: the greatest.
-        blinds: `status` can't be expected to answer while it lasts, because it needs PostgreSQL.
+        name: its name in the report.
+        part: what it hits; two faults never hit the same part at once.
+        shortest: its minimum duration in seconds; 0: it is over at once.
+        longest: its maximum duration in seconds.
+        blinds: `status` can't answer while it lasts, because it needs PostgreSQL.
     """
 
     name: str
@@ -86,12 +86,12 @@ class Fault:
     """One fault of a schedule.
 
     Attributes:
-        number: from 1 on.
-        kind: what happens.
-        anchor: where the gap starts: at the recovery from the fault before, at that fault's end, or at its start.
-        gap: seconds from there.
-        seconds: how long it lasts.
-        seed: for the choices within it, such as which worker and which replies.
+        number: its position, from 1.
+        kind: its kind.
+        anchor: where the gap starts: at the previous fault's recovery, end or start.
+        gap: seconds from the anchor to its start.
+        seconds: its duration.
+        seed: for the random choices within it, such as which worker or which replies.
     """
 
     number: int
@@ -104,7 +104,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One thing that the operator does: pause for some seconds, or tune the page size and the delay."""
+    """One act of the operator: pause for some seconds, or tune the page size and the delay."""
 
     at: float
     command: Command
@@ -115,7 +115,7 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What happens to one fleet, all of it derived from the seed."""
+    """Everything that happens to one fleet, derived from the seed."""
 
     seed: int
     faults: tuple[Fault, ...]
@@ -128,12 +128,12 @@ def draw(
     """Draw a schedule.
 
     Args:
-        seed: which one.
+        seed: the schedule's seed.
         faults: how many faults it has.
-        kinds: the kinds that it draws from; each has come before one comes again.
-        without: names of kinds that this machine can't play. The others of the seed keep their places.
+        kinds: the kinds to draw from; all of them come up before any is repeated.
+        without: names of kinds that this machine can't play. The seed's other faults keep their places.
     """
-    random = Random(seed)  # noqa: S311 (a schedule has to be the same every time)
+    random = Random(seed)  # noqa: S311 (a schedule must be reproducible)
     deck: list[Kind] = []
     while len(deck) < faults:
         deck += random.sample(kinds, len(kinds))
@@ -150,14 +150,14 @@ def _fault(random: Random, number: int, kind: Kind, before: Fault | None) -> Fau
     seconds, seed = random.uniform(kind.shortest, kind.longest), random.getrandbits(32)
     anchor: Anchor = "recovery"
     if before is not None and draw_of_anchor < HASTY:
-        # Two faults at once, but never two of one part, and never a third.
+        # At most two faults at once, and never two of the same part.
         overlaps = draw_of_anchor < OVERLAPPING and before.anchor != "start" and before.kind.part != kind.part
         anchor = "start" if overlaps and gap < before.seconds else "end"
     return Fault(number, kind, anchor, round(gap, 2), round(seconds, 2), seed)
 
 
 def _moments(random: Random, faults: int) -> list[float]:
-    """About one act for every three faults."""
+    """Return the moments of the operator's acts, about one per three faults."""
     return sorted(round(random.uniform(5, 12.0 * faults), 2) for _ in range(faults // 3))
 
 

@@ -1,7 +1,7 @@
-"""Watch a run while faults are played: do its lanes move, does `status` say why one doesn't, does a worker end?
+"""Watches a run while faults are played: do its lanes move, does `status` explain stalled lanes, does a program end?
 
-Movement is read from the ledger past the proxies, by a superuser for whom connections are reserved. `status` is asked
-as the operator asks it, through the proxies.
+The watcher reads movement from the ledger, bypassing the proxies, as a superuser with reserved connections. It calls
+`status` as the operator does, through the proxies.
 """
 
 import json
@@ -22,7 +22,7 @@ MOVEMENT_SECONDS = 0.25
 STATUS_SECONDS = 2.0
 PROGRAMS_SECONDS = 0.5
 
-#: Reasons that only a fault of this part can make true, by `reason_kind`.
+#: For each `reason_kind` that only a fault can cause, the part that the fault must hit.
 _NEEDS: Mapping[str, Part] = {
     "database_unreachable": "postgres",
     "database_read_only": "postgres",
@@ -38,7 +38,7 @@ FROM backfill.lane JOIN backfill.run ON run.id = lane.run_id
 
 @dataclass
 class Lane:
-    """A lane as it was last seen, and since when it hasn't moved, by the monotonic clock."""
+    """A lane as last seen, and since when it hasn't moved, by the monotonic clock."""
 
     page: int
     state: str
@@ -46,7 +46,7 @@ class Lane:
 
 
 class Watcher:
-    """Watches one run. Its answers may be read from any thread."""
+    """Watches one run. Any thread may read its answers."""
 
     def __init__(self, fleet: Fleet, run: str, findings: Findings) -> None:
         self._fleet = fleet
@@ -56,7 +56,7 @@ class Watcher:
         self._state = "running"
         self._runs_since = time.monotonic()
         self._sees_since: float | None = None
-        #: When the last look began that is over.
+        #: When the last completed look began.
         self._looked = time.monotonic()
         self._blinded = 0
         self._lock = threading.RLock()
@@ -65,7 +65,7 @@ class Watcher:
 
     @contextmanager
     def watching(self) -> Iterator["Watcher"]:
-        """Watch until the end of the block."""
+        """Watch while the block runs."""
         work = ((self._look, MOVEMENT_SECONDS), (self._ask, STATUS_SECONDS), (self._supervise, PROGRAMS_SECONDS))
         threads = [threading.Thread(target=self._repeat, args=each, name=each[0].__name__) for each in work]
         for thread in threads:
@@ -80,7 +80,7 @@ class Watcher:
 
     @contextmanager
     def blinded(self) -> Iterator[None]:
-        """Expect no answer of `status` in the block."""
+        """Expect no answer from `status` while the block runs."""
         with self._lock:
             self._blinded += 1
         try:
@@ -94,19 +94,19 @@ class Watcher:
 
     @property
     def state(self) -> str:
-        """The run's state, as it was last seen."""
+        """The run's state as last seen."""
         with self._lock:
             return self._state
 
     def moved_since(self, moment: float) -> bool:
-        """Tell whether every lane that isn't done has done a page after a moment."""
+        """Return whether every lane that isn't done has done a page after a moment."""
         with self._lock:
             return bool(self._lanes) and all(
                 lane.state == "done" or lane.moved > moment for lane in self._lanes.values()
             )
 
     def stuck_since(self, moment: float) -> list[int]:
-        """Return the numbers of the lanes that haven't moved after a moment."""
+        """Return the numbers of the lanes that haven't moved since a moment."""
         with self._lock:
             return [number for number, lane in self._lanes.items() if lane.state != "done" and lane.moved <= moment]
 
@@ -163,7 +163,7 @@ class Watcher:
     def _ask(self) -> None:
         silent = self._standing()
         answer = self._fleet.command("status", self._run, "--json")
-        # A lane counts only if it stood, in the watcher's full sight, from before the question until after the answer.
+        # A lane counts only if the watcher saw it stalled from before the question until after the answer.
         answered = time.monotonic()
         while self._looked < answered and not self._over.is_set():
             time.sleep(MOVEMENT_SECONDS)
@@ -180,14 +180,14 @@ class Watcher:
                 self._findings.violation("silence", stood, since=since)
 
     def _note_reason(self, number: int, reason: str, kind: str | None, since: float) -> None:
-        """Note a reason; one that needs a fault which there wasn't is untrue."""
+        """Record a reason. A reason that needs a fault that wasn't active is untrue, and a violation."""
         self._findings.reason(reason, kind, since=since)
         needs = _NEEDS.get(kind or "")
         if needs and not any(BY_NAME[each].part == needs for each in self._findings.suspects(since)):
             self._findings.violation("untrue reason", f"lane {number}: {kind}: {reason}", since=since)
 
     def _standing(self) -> dict[int, float]:
-        """Return the lanes that should have a reason by now, and since when they stand."""
+        """Return the lanes that have been stalled long enough to need a reason, and since when."""
         with self._lock:
             if self._state != "running" or self._sees_since is None:
                 return {}
@@ -200,7 +200,7 @@ class Watcher:
             }
 
     def _lanes_told(self, answer: Answer) -> dict[int, dict[str, Any]]:
-        """Return what `status` tells of each lane, by number."""
+        """Return what `status` says of each lane, by number."""
         if answer.status is None:
             self._findings.violation("status gave no answer", "it hung")
             return {}

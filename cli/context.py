@@ -1,4 +1,4 @@
-"""What a command needs of the outside: the settings, and the client."""
+"""What every command needs: the settings and the client."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,34 +11,34 @@ if TYPE_CHECKING:
     from backfill_tasks.settings import Settings
     from backfill_tasks.wiring import Parts
 
-#: Exit statuses.
+#: The commands' exit statuses.
 COMPLETE, FAILED, WRONG_USAGE, QUARANTINED, NOT_COMPLETE = range(5)
 
 
 @dataclass(frozen=True)
 class Session:
-    """The client of a command, made when it is first asked for: a command's help does without."""
+    """A command's settings and client, created on first use: `--help` needs neither."""
 
     @cached_property
     def settings(self) -> "Settings":
-        """The settings."""
+        """Return the settings."""
         from backfill_tasks import settings  # noqa: PLC0415  see the class
 
         return settings.load()
 
     @cached_property
     def client(self) -> "Client":
-        """The client."""
+        """Return the client."""
         from backfill_tasks.client import Client  # noqa: PLC0415  see the class
 
         return Client(self.settings)
 
     @property
     def parts(self) -> "Parts":
-        """The engine, with a database that answers."""
+        """Return the engine; its database has answered."""
         return self.client.parts
 
 
 def say(line: str = "") -> None:
-    """A line for the operator, on standard error."""
+    """Print a line for the operator on standard error."""
     click.echo(line, err=True)

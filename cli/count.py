@@ -1,4 +1,4 @@
-"""Counting what a run would do: the dry run, and before a run starts how much there is, and how long it takes."""
+"""The dry run, and the count before a run starts: how many items there are and how long they take."""
 
 import time
 from dataclasses import replace
@@ -15,12 +15,12 @@ from backfill_tasks.client import Client, Order
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Lane, Run
 
-#: How often a count is looked at, and after how many seconds it is spoken of.
+#: Seconds between two readings of a count, and seconds until the operator is told of it.
 _LOOK_SECONDS, _SILENT_SECONDS = 0.02, 2.0
 
 
 def dry_run(session: Session, run_options: RunOptions, lanes: tuple[Lane, ...]) -> int:
-    """Count, show what came of it, and answer the exit status."""
+    """Count what a run would do, show the result and return the exit status."""
     if run_options.state_file is not None:
         say("A dry run writes no checkpoint: --state-file is ignored.")
     backfill = session.parts.backfills[run_options.order.parameters.backfill]
@@ -34,7 +34,7 @@ def dry_run(session: Session, run_options: RunOptions, lanes: tuple[Lane, ...]) 
 
 
 def expected(client: Client, order: Order, lanes: tuple[Lane, ...]) -> int:
-    """Return how many items will be read, so that it can be told at any time how much is left."""
+    """Return how many items the run will read, so that it can report how many are left."""
     backfill = client.parts.backfills[order.parameters.backfill]
     with signals() as stopped, client.counting(_without_pauses(order), lanes) as counting:
         said_at = time.monotonic()
@@ -48,7 +48,7 @@ def expected(client: Client, order: Order, lanes: tuple[Lane, ...]) -> int:
 
 
 def ask(client: Client, order: Order, lanes: tuple[Lane, ...]) -> int:
-    """Show what will be done, and ask; return how many items will be read."""
+    """Show what the run will do and ask for confirmation; return how many items it will read."""
     backfill = client.parts.backfills[order.parameters.backfill]
     try:
         counted = _count(client, backfill, _without_pauses(order), lanes)
@@ -69,11 +69,11 @@ def ask(client: Client, order: Order, lanes: tuple[Lane, ...]) -> int:
 
 
 def _count(client: Client, backfill: Backfill, order: Order, lanes: tuple[Lane, ...]) -> Run:
-    """Walk the dry run with progress."""
+    """Count an order's items, showing progress, and return the finished count."""
     with signals() as stopped, client.counting(order, lanes) as counting:
         return follow_count(backfill, counting.read, stopped)
 
 
 def _without_pauses(order: Order) -> Order:
-    """Counting is no work that anybody must be spared."""
+    """Return the order without delays between pages: a count writes nothing that could load the host."""
     return replace(order, parameters=replace(order.parameters, page_delay_ms=0))

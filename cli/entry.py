@@ -1,13 +1,13 @@
-"""Where the command begins."""
+"""The entry point of the command `backfill`."""
 
 import gc
 
 
 def main() -> None:
-    """Import the command line, and run it."""
-    # Nothing that is imported is garbage. To look for some again and again is a quarter of what the start takes.
+    """Import the command line and run it."""
+    # Imports create no garbage, yet collecting it would take a quarter of the start-up time.
     gc.disable()
-    from backfill_tasks.cli.main import main as command_line  # noqa: PLC0415  that is what is to be quicker
+    from backfill_tasks.cli.main import main as command_line  # noqa: PLC0415  imported with the collector off
 
     gc.freeze()
     gc.enable()

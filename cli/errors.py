@@ -1,4 +1,4 @@
-"""Errors turned into one line on standard error and the right exit status."""
+"""Turns errors into one line on standard error and an exit status."""
 
 import os
 import sys
@@ -14,7 +14,10 @@ _INSUFFICIENT_PRIVILEGE = "42501"
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the process with one line on standard error and the right exit status, whatever is raised."""
+    """Turn an expected error into one line on standard error and end the process with its exit status.
+
+    A bug propagates with its traceback.
+    """
     try:
         yield
     except click.exceptions.Exit as ended:
@@ -32,7 +35,7 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(WRONG_USAGE)
     except OSError as error:
         say(f"backfill: the output can't be written: {error.strerror}")
-        # What Python has not written yet, it would try to write again at its end.
+        # Otherwise Python would try to flush its buffer again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except Exception as error:
@@ -52,7 +55,10 @@ def _wrong_usage(error: click.ClickException) -> int:
 
 
 def _failed(error: Exception) -> int | None:
-    """Say what failed, and return the exit status; None: a bug. Imported late: most commands end without an error."""
+    """Say what failed and return the exit status; return None for a bug.
+
+    The imports are local because most commands end without an error.
+    """
     from kombu.exceptions import OperationalError  # noqa: PLC0415
     from redis.exceptions import RedisError  # noqa: PLC0415
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
@@ -92,7 +98,7 @@ def _failed(error: Exception) -> int | None:
 
 
 def _in_flags(error: Exception) -> str:
-    """Return an error's text, with what the command line can do about it."""
+    """Return an error's text, with the flag that solves the problem."""
     from backfill_tasks import errors  # noqa: PLC0415  see _failed
 
     match error:

@@ -1,4 +1,4 @@
-"""The flags of the command line, derived from the declarations of the options (backfill_tasks/options.py)."""
+"""The command line's flags, derived from the option declarations in backfill_tasks/options.py."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ from backfill_tasks.options import Flag, Kind, Option, Texts
 
 Command = Callable[..., Any]
 
-#: The groups of `backfill run --help`, in their order, with their headings.
+#: The headings of `backfill run --help` by group, in display order.
 _HEADINGS: Mapping[str, str] = {
     "essentials": "Essentials",
     "pace": "Pace",
@@ -20,14 +20,14 @@ _HEADINGS: Mapping[str, str] = {
 
 
 class Value(click.ParamType[Any]):
-    """A value that is read as its option reads it."""
+    """A parameter type that parses a value as its option declares."""
 
     def __init__(self, kind: Kind) -> None:
         self.name = kind.metavar.lower()
         self._kind = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read it; `none` is None."""
+        """Return the parsed value; `none` becomes None."""
         if not isinstance(value, str):
             return value
         try:
@@ -38,7 +38,7 @@ class Value(click.ParamType[Any]):
 
 
 class GroupedOption(click.Option):
-    """An option of a command whose help has groups."""
+    """An option that belongs to a group of its command's help."""
 
     def __init__(self, *arguments: Any, group: str = "essentials", **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -46,10 +46,10 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists its options in groups."""
+    """A command whose help lists its options by group."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each group."""
+        """Write one section per group."""
         for group, heading in _HEADINGS.items():
             options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
             found = [each for each in options if getattr(each, "group", "essentials") == group]
@@ -58,12 +58,17 @@ class GroupedCommand(click.Command):
 
 
 def option(*names: str, group: str = "essentials", **more: Any) -> Callable[[Command], Command]:
-    """Give a command an option of its own, in a group of its help."""
+    """Add a command's own option to a group of its help."""
     return click.option(*names, cls=GroupedOption, group=group, **more)
 
 
 def declared(options: Iterable[Option], *, defaults: bool = True) -> Callable[[Command], Command]:
-    """Give a command the flags of declared options. `defaults`: whether its help names the defaults."""
+    """Add the flags of declared options to a command.
+
+    Args:
+        options: the declarations, in display order.
+        defaults: whether the help names the default values.
+    """
 
     def decorate(command: Command) -> Command:
         for each in reversed(list(options)):
@@ -76,7 +81,7 @@ def declared(options: Iterable[Option], *, defaults: bool = True) -> Callable[[C
 def _flag(of: Option, *, defaults: bool) -> Callable[[Command], Command]:
     text = f"{of.help.removesuffix('.')}{_default(of)}." if defaults else of.help
     if isinstance(of.kind, Flag):
-        # A flag that is on by default needs a second name, to turn it off.
+        # A flag that is on by default needs a second name that turns it off.
         flags = (
             f"{of.on_command_line}/--no-{of.on_command_line.removeprefix('--')}" if of.default else of.on_command_line
         )
@@ -99,12 +104,12 @@ def _default(of: Option) -> str:
 
 
 def given(context: click.Context, options: Iterable[Option]) -> dict[str, Any]:
-    """Return the declared options that stand on the command line, by name."""
+    """Return the declared options given on the command line, by name."""
     return {each.name: _read(context, each) for each in options if is_given(context, each.name)}
 
 
 def is_given(context: click.Context, name: str) -> bool:
-    """Return whether an option stands on the command line."""
+    """Return whether an option is given on the command line."""
     return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
@@ -114,5 +119,5 @@ def _read(context: click.Context, each: Option) -> Any:
 
 
 def kebab_case(name: str) -> str:
-    """Read an option's name as the old script wrote it: dryRun is dry-run."""
+    """Return an option's name in kebab case: the old script's dryRun becomes dry-run."""
     return re.sub(r"(?<=[a-z])([A-Z])", r"-\1", name).lower() if re.fullmatch(r"[a-z]+([A-Z][a-z]*)+", name) else name

@@ -1,4 +1,4 @@
-"""The dead letters of this environment."""
+"""Access to the dead letters."""
 
 from backfill_tasks.cli.context import Session
 from backfill_tasks.engine import redis_client
@@ -6,5 +6,5 @@ from backfill_tasks.worker.dead_letters import DeadLetters
 
 
 def letters_of(session: Session) -> DeadLetters:
-    """The dead letters of this environment."""
+    """Return the dead letters of this environment's queue."""
     return DeadLetters(redis_client.connect(session.settings.redis_url, patience=0), session.settings.queue)

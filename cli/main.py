@@ -18,7 +18,7 @@ from backfill_tasks.cli.context import Session
 from backfill_tasks.cli.errors import one_line_errors
 from backfill_tasks.errors import UsageError
 
-#: The commands, in the order in which an operator comes to need them. Each has the module of its name.
+#: The commands, in the order in which an operator needs them. Each lives in the module of its name.
 _IN_ORDER = (
     "doctor", "init", "config",
     "run", "watch", "status", "runs", "events", "verify", "report",
@@ -27,17 +27,17 @@ _IN_ORDER = (
 
 
 class _Commands(click.Group):
-    """Imports a command when it is called: most of them need libraries that take a while to import.
+    """The group of all commands; it imports a command only when it is called, because most need slow libraries.
 
-    Ends a command quietly on Ctrl-C and on SIGTERM; from the moment a run is seeded, see signals.py.
+    Ctrl-C and SIGTERM end a command quietly. Once a run is seeded, signals.py handles them.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's own signature
-        """In the order in which an operator comes to need them."""
+        """Return the commands' names, in the order in which an operator needs them."""
         return list(_IN_ORDER)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import a command."""
+        """Import a command and return it."""
         if cmd_name not in _IN_ORDER:
             return None
         name = cmd_name.replace("-", "_")
@@ -45,14 +45,14 @@ class _Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
+        """Write the list of commands without importing them."""
         names = self.list_commands(ctx)
         width = formatter.width - max(map(len, names)) - 6
         with formatter.section("Commands"):
             formatter.write_dl([(name, _short(_docstring(name), width)) for name in names])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
+        """Run the command; turn Ctrl-C into click.Abort."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -60,12 +60,12 @@ class _Commands(click.Group):
 
 
 def _short(said: str, width: int) -> str:
-    """Return a docstring's first sentence, as far as it has room."""
+    """Return a docstring's first paragraph, shortened to `width` characters."""
     return shorten(said.partition("\n\n")[0], width, placeholder=" ...")
 
 
 def _docstring(command: str) -> str:
-    """Return a command's docstring, read from its source."""
+    """Return a command's docstring, read from its source without importing it."""
     name = command.replace("-", "_")
     module = ast.parse(files("backfill_tasks.cli.commands").joinpath(f"{name}.py").read_text(encoding="utf-8"))
     functions = [each for each in module.body if isinstance(each, ast.FunctionDef) and each.name == name]
@@ -79,25 +79,25 @@ def backfill(context: click.Context) -> None:
     """Backfill a live PostgreSQL database through Celery workers, page by page.
 
     \b
-    First:  backfill config          what is set, and from where
+    First:  backfill config          list the settings and where they come from
             backfill run             count what would happen; changes nothing
     Then:   backfill run --apply     do it, with live progress
-            backfill verify          ask the database whether it is all true
+            backfill verify          check the result against the database
 
-    Every command explains itself with --help, and shows examples.
+    Every command explains itself, with examples, under --help.
     """
     context.obj = Session()
 
 
 def _require_text(words: Sequence[str]) -> None:
-    """Raise UsageError for a word of the command line that is not UTF-8 text: no id in the database is like that."""
+    """Raise UsageError for a command-line word that isn't valid UTF-8: no id in the database could match it."""
     for before, word in pairwise(words):
         if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
             raise UsageError(f"what stands after {before} is not UTF-8 text: type the run, the id or the path again")
 
 
 def main() -> None:
-    """Run the command line; ends the process with its exit status."""
+    """Run the command line and end the process with its exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     streams.escape()
     with one_line_errors():

@@ -1,4 +1,4 @@
-"""Going on with a run: the one of a checkpoint file, which may be the old script's, or the newest unfinished one."""
+"""Resuming a run: the one in a checkpoint file (ours or the old script's), or the newest unfinished one."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ from backfill_tasks.registry import DEFAULT, KINDS
 
 
 def resume(session: Session, run_options: RunOptions) -> int:
-    """Go on, and answer the exit status."""
+    """Resume a run, or start one from a checkpoint the ledger doesn't know, and return the exit status."""
     found = checkpoint.read(run_options.state_file) if run_options.state_file else None
     match found:
         case checkpoint.OldCheckpoint():
@@ -76,7 +76,7 @@ def _in_ledger(session: Session, run: RunId) -> bool:
 
 
 def _refuse_another(run_options: RunOptions, what: str, backfill: str) -> None:
-    """A backfill that is named goes on with what is its own."""
+    """Raise UsageError if the command line names another backfill than the run's."""
     if run_options.named and run_options.order.parameters.backfill != backfill:
         raise UsageError(
             f"{what} is of {backfill}, not of {run_options.order.parameters.backfill}: leave the name away"
@@ -84,7 +84,7 @@ def _refuse_another(run_options: RunOptions, what: str, backfill: str) -> None:
 
 
 def _check_parameters(session: Session, found: checkpoint.Checkpoint, run_options: RunOptions) -> None:
-    """Refuse a checkpoint whose parameters no command line could have made."""
+    """Raise CheckpointError if no command line could have produced a checkpoint's parameters."""
     parameters = found.parameters
     backfill = session.parts.backfills.get(parameters.backfill)
     why = None
@@ -100,7 +100,7 @@ def _check_parameters(session: Session, found: checkpoint.Checkpoint, run_option
 
 
 def _refuse_differences(run_options: RunOptions, run: RunId, own: dict[str, Any]) -> None:
-    """A run is resumed with its own parameters; the command line may repeat them, and not change them."""
+    """Raise UsageError if the command line changes a run's parameters; it may repeat them."""
     asked = run_options.order.parameters.as_json()
     has_jobs = KINDS[own["backfill"]].jobs
     for name in sorted(run_options.given):

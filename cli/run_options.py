@@ -1,4 +1,4 @@
-"""What the command line of `run` asks for, read and checked against itself."""
+"""The options of `backfill run`, parsed and checked against each other."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +16,25 @@ from backfill_tasks.options import RUN_OPTIONS, Option, OptionError, Parameters,
 from backfill_tasks.registry import DEFAULT, KINDS
 from backfill_tasks.settings import Settings
 
-#: Every option that some backfill has of its own, by name.
+#: Every backfill's own options, by name.
 OWN_OPTIONS = KINDS.options()
 
-#: Every option that is a run's parameter, by name.
+#: All options that are parameters of a run, by name.
 OPTIONS = {**RUN_OPTIONS, **OWN_OPTIONS}
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What is asked for.
+    """The parsed command line of `backfill run`.
 
     Attributes:
         mode: dry run or apply.
-        order: the new run.
-        named: the command line names the backfill.
-        given: the parameters that stand on the command line.
-        canary: one page, and then a report of what it did.
-        state_file: where to write the checkpoint as well.
-        yes, detach, as_json: the options of these names.
+        order: the run to start.
+        named: whether the command line names the backfill.
+        given: the names of the parameters given on the command line.
+        canary: do one page, then report what it did.
+        state_file: where to write the checkpoint file, if anywhere.
+        yes, detach, as_json: the flags of the same names.
     """
 
     mode: Mode
@@ -49,10 +49,10 @@ class RunOptions:
 
 
 def parse(context: click.Context, options: dict[str, Any], settings: Settings) -> RunOptions:
-    """Read the options.
+    """Parse the options of `backfill run`.
 
     Raises:
-        UsageError: they contradict each other, or are another backfill's.
+        UsageError: options contradict each other or belong to another backfill.
     """
     _refuse_contradictions(options)
     kind = KINDS.choose(options["name"] or DEFAULT)
@@ -65,7 +65,7 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
         parameters_of(kind, asked, settings),
         single_batch=options["single_batch"] or options["canary"],
         force=options["force"],
-        # A lane that we choose holds at least a page; one that was asked for may hold a single row.
+        # A lane that we choose spans at least one page; lanes that were asked for may span a single row.
         smallest_lane=1 if "lanes" in asked else None,
         rate=None if options["rate"] is None else Rate.parse(options["rate"]),
     )
@@ -86,7 +86,7 @@ def parameters_of(kind: Backfill, asked: dict[str, Any], settings: Settings) -> 
     """Return a new run's parameters.
 
     Raises:
-        UsageError: an option is another backfill's, or two say the same.
+        UsageError: an option belongs to another backfill, or two options say the same thing.
     """
     own = {each.name for each in kind.options}
     for name in asked:
@@ -99,7 +99,7 @@ def parameters_of(kind: Backfill, asked: dict[str, Any], settings: Settings) -> 
 
 
 def in_flags(error: OptionError) -> str:
-    """Return an error about an option in the words of the command line."""
+    """Return the text of an option's error, with flags in place of names."""
     why = error.why
     for each in OPTIONS.values():
         why = why.replace(each.name, each.on_command_line) if "_" in each.name else why
@@ -107,7 +107,7 @@ def in_flags(error: OptionError) -> str:
 
 
 def flag_of(name: str) -> str:
-    """Return the flag of an option."""
+    """Return an option's flag."""
     found: Option = OPTIONS[name]
     return found.on_command_line
 

@@ -1,4 +1,4 @@
-"""A run as a command shows it: once, or followed to its end."""
+"""Shows a run once, or follows it to its end."""
 
 import json
 from collections.abc import Callable, Collection
@@ -20,7 +20,7 @@ _MOST_QUARANTINED = 10
 
 
 def exit_status(run: Run) -> int:
-    """What a command that has seen a run to its end exits with."""
+    """Return the exit status of a command that followed this run."""
     if run.state == "complete":
         return QUARANTINED if run.counts.get("quarantined") else COMPLETE
     return FAILED if run.state == "failed" else NOT_COMPLETE
@@ -47,7 +47,7 @@ def follow_to_the_end(
     as_json: bool,
     on_reading: Callable[[Run], None] = lambda _: None,
 ) -> int:
-    """Follow a run, show how it ended, and answer the exit status."""
+    """Follow a run until it ends or the operator detaches; show it and return the exit status."""
     client = session.client
     seen: Snapshot | None = None
     with display() as show_now:
@@ -73,7 +73,7 @@ def _say_unreachable(error: DBAPIError) -> None:
 
 
 def say_whether_workers_are_online(*, pages: int = 0) -> None:
-    """Say so, and what to do, if nobody is there to do the pages of a run that has done so many."""
+    """Tell the operator to start a worker if none is online. `pages`: how many pages the run has done."""
     from backfill_tasks.worker.fleet import is_any_online  # noqa: PLC0415  Celery takes half a second to import
 
     if not is_any_online():
@@ -82,6 +82,6 @@ def say_whether_workers_are_online(*, pages: int = 0) -> None:
 
 
 def say_what_redis_had_lost(lanes: Collection[int]) -> None:
-    """Say how many lanes have their place from the ledger, if any have."""
+    """Report how many lanes took their cursor from the ledger, if any did."""
     if lanes:
         say(f"Redis had lost the cursor of {render.lanes_in_words(len(lanes))}: taken from the ledger.")

@@ -1,4 +1,4 @@
-"""The signals that ask a command to stop looking."""
+"""Ctrl-C and SIGTERM as a request to stop watching."""
 
 import select
 import signal
@@ -10,11 +10,11 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped:
-    """Whether Ctrl-C or SIGTERM came. Asked and waited for by the main thread.
+    """Whether Ctrl-C or SIGTERM arrived. Only the main thread may wait for it.
 
-    A signal may come at any instruction, so no lock may be taken for it: a `threading.Event` set by the handler of a
-    signal deadlocks where its own `wait` holds the lock, and one waited for without an end misses a signal that comes
-    just before the wait. Here the interpreter itself writes the signal's number to a socket (`signal.set_wakeup_fd`).
+    A signal can arrive at any instruction, so its handler must take no lock. A `threading.Event` set in a handler
+    deadlocks if its own `wait` has the lock, and an endless wait misses a signal that arrives just before it. Here
+    the interpreter itself writes the signal's number to a socket (`signal.set_wakeup_fd`).
     """
 
     def __init__(self, wakeup: socket.socket) -> None:
@@ -22,7 +22,7 @@ class Stopped:
         self._came = False
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait for one, so many seconds at the most, and answer whether it came."""
+        """Wait up to `seconds` for a signal and return whether one has arrived. None: wait without limit."""
         if not self._came and select.select([self._wakeup], [], [], seconds)[0]:
             self._came = any(number in _STOPPING for number in self._wakeup.recv(4096))
         return self._came
@@ -30,7 +30,7 @@ class Stopped:
 
 @contextmanager
 def signals() -> Iterator[Stopped]:
-    """Take note of Ctrl-C and SIGTERM in place of ending the process, so that nothing is cut short."""
+    """Record Ctrl-C and SIGTERM while the block runs, so that they interrupt nothing."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)  # noqa: FBT003  its only, positional argument
     with reader, writer:

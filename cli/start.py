@@ -1,4 +1,4 @@
-"""Starting a run: what is checked, counted and asked before it is seeded, and what follows it."""
+"""Starting a run: the checks, the count and the question before it, and following it afterwards."""
 
 import sys
 from dataclasses import replace
@@ -16,7 +16,7 @@ from backfill_tasks.errors import CheckpointError
 
 
 def start(session: Session, run_options: RunOptions) -> int:
-    """Count, or do, what is asked for, and answer the exit status."""
+    """Count, or start a run and follow it; return the exit status."""
     client, order = session.client, run_options.order
     apply = run_options.mode == "apply"
     if apply:
@@ -48,7 +48,7 @@ def start(session: Session, run_options: RunOptions) -> int:
 
 
 def after_seeding(session: Session, run_options: RunOptions, run: RunId, stopped: Stopped) -> int:
-    """Follow the run, unless that is not wanted."""
+    """Follow the run, or detach with --detach, and return the exit status."""
     keep = _Checkpoints(run_options.state_file)
     if not run_options.detach:
         return follow_to_the_end(session, run, stopped=stopped, as_json=run_options.as_json, on_reading=keep)
@@ -63,7 +63,7 @@ def after_seeding(session: Session, run_options: RunOptions, run: RunId, stopped
 
 
 def _report_canary(session: Session, run: RunId) -> None:
-    """Say what the canary left in the database, and how to go on."""
+    """Report what the canary left in the database and how to go on."""
     read = session.client.run(run)
     backfill = session.parts.backfills[read.parameters.backfill]
     found = session.client.verify(run)
@@ -87,7 +87,7 @@ def _report_canary(session: Session, run: RunId) -> None:
 
 
 class _Checkpoints:
-    """Writes a run's checkpoint file whenever the run has moved. A file that can't be written stops nothing."""
+    """Writes a run's checkpoint file whenever the run has moved. A write error is reported once and stops nothing."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path

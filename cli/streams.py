@@ -1,4 +1,4 @@
-"""Escape everything that a command writes, at the one place that all of it passes."""
+"""Escapes all output in the one place that all of it passes through."""
 
 import sys
 from typing import Any, TextIO, cast
@@ -7,18 +7,18 @@ from backfill_tasks.escaping import visible
 
 
 class _Escaped:
-    """A text stream whose text is made visible first. Everything else is the stream's own."""
+    """A text stream that escapes control characters and delegates everything else to the wrapped stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, escaped."""
+        """Write a text, escaped."""
         self._stream.write(visible(text))
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
-        """Write all, escaped."""
+        """Write lines, escaped."""
         for line in lines:
             self.write(line)
 
@@ -27,10 +27,10 @@ class _Escaped:
 
 
 def escape() -> None:
-    """Escape what this process writes to standard output and standard error from now on."""
+    """Escape everything that this process writes to standard output and standard error from now on."""
     sys.stdout, sys.stderr = _escaped(sys.stdout), _escaped(sys.stderr)
 
 
 def _escaped(stream: TextIO | None) -> TextIO:
-    """Python has None in the place of a stream that was closed before it started."""
+    """Return a stream, escaped; None stays None, as Python represents a stream that was closed before it started."""
     return cast("TextIO", stream and _Escaped(stream))

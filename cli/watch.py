@@ -1,4 +1,4 @@
-"""Following a run to its end: live progress, or a line now and then where there is no terminal. Ctrl-C detaches."""
+"""Following a run: live progress on a terminal, a line now and then elsewhere. Ctrl-C detaches."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ from backfill_tasks.snapshot import Snapshot
 
 _LOOK_SECONDS = 0.25
 
-#: Over how many seconds a run's speed is taken, and how many must have been seen to speak of one.
+#: The window over which a run's speed is measured, in seconds, and the least that gives a speed.
 _SPEED_SECONDS, _ENOUGH_SECONDS = 60.0, 3.0
 
 _LINE_SECONDS = 10.0
@@ -28,12 +28,12 @@ _WAITING_LINE_SECONDS = 60.0
 _NEW_REASON_SECONDS = 2.0
 
 
-class Detached(Exception):  # noqa: N818  not an error: the operator's wish
-    """The operator, or a signal, asked this process to stop looking; the run goes on."""
+class Detached(Exception):  # noqa: N818  not an error: the operator asked for it
+    """The operator or a signal asked this process to stop watching; the run goes on."""
 
 
 def follow_count(backfill: Backfill, read: Callable[[], Run], stopped: Stopped) -> Run:
-    """Show a dry run until it has counted everything, and answer how it ended.
+    """Show a dry run until it ends, and return it.
 
     Raises:
         Detached: a signal came.
@@ -50,7 +50,7 @@ def follow_count(backfill: Backfill, read: Callable[[], Run], stopped: Stopped) 
 
 @contextmanager
 def display() -> Iterator[Callable[[Snapshot], None]]:
-    """Show snapshots of a run: on a screen that is drawn anew, or a line now and then where there is no terminal."""
+    """Show snapshots of a run: redrawn in place on a terminal, otherwise a line now and then."""
     speed = _Speed()
     if sys.stderr.isatty():
         console = Console(file=sys.__stderr__, highlight=False)
@@ -62,7 +62,7 @@ def display() -> Iterator[Callable[[Snapshot], None]]:
     def line(seen: Snapshot) -> None:
         nonlocal said_at, pages, kinds
         run = seen.run
-        # A run that waits, for hours if it must, says so once a minute; why a lane stalls, as soon as that is known.
+        # A run may wait for hours: it says so once a minute. A new reason for a stalled lane is shown at once.
         seconds = _LINE_SECONDS if run.pages > pages else _WAITING_LINE_SECONDS
         if _kinds(run) - kinds:
             seconds = _NEW_REASON_SECONDS
@@ -85,7 +85,7 @@ def _screen(seen: Snapshot, speed: "_Speed") -> list[str]:
 
 
 def _kinds(run: Run | None) -> set[tuple[int, str]]:
-    """The kinds of reasons of lanes that have not moved for so long that their reason must be said, by lane."""
+    """Return each lane that has been still long enough to need a reason, with its kind of reason."""
     if run is None:
         return set()
     return {(lane.number, lane.reason_kind) for lane in run.lanes if lane.reason_kind and render.is_still(run, lane)}
@@ -96,7 +96,7 @@ def _small(seen: Snapshot) -> list[str]:
 
 
 def _bar(backfill: Backfill, run: Run, speed: "_Speed") -> list[str]:
-    """The run as a bar, as far as it is known how much there is, and beneath it how fast it goes."""
+    """Return the run as a progress bar, if the total is known, above its speed."""
     read = run.counts.get("read", 0)
     rate = speed.of(run)
     left = "time left not yet known"
@@ -112,13 +112,13 @@ def _bar(backfill: Backfill, run: Run, speed: "_Speed") -> list[str]:
 
 
 class _Speed:
-    """How fast a run reads just now, by what was seen of it in the last minute."""
+    """How fast a run currently reads, measured over the last minute."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
     def of(self, run: Run) -> float | None:
-        """Items a second; None as long as too little was seen."""
+        """Return items per second; None until enough has been seen."""
         read = run.counts.get("read", 0)
         now = run.seen_at.timestamp()
         self._seen.append((now, read))

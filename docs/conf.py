@@ -1,4 +1,4 @@
-"""Sphinx' settings: Markdown pages, a theme that needs nothing from the network."""
+"""Sphinx' settings: Markdown pages and a theme that needs no network."""
 
 from backfill_tasks import __version__
 
@@ -11,10 +11,10 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 default_role = "code"
-# Types of other packages have no page here; links between pages are checked all the same.
+# Types of other packages have no page here; links between our pages are still checked.
 nitpick_ignore_regex = [("py:.*", ".*")]
 exclude_patterns = ["*.py"]
-# Links to headings, on the page itself and on others, are checked like those to pages.
+# Check links to headings like links to pages.
 myst_heading_anchors = 3
 
 html_theme = "furo"

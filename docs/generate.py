@@ -1,8 +1,8 @@
-"""Writes the pages of docs/reference that say what the code says: commands, options and settings.
+"""Writes the pages of docs/reference that are derived from the code: commands, options and settings.
 
     python docs/generate.py
 
-`tests/unit/test_docs.py` fails where a page is not what this would write.
+`tests/unit/test_docs.py` fails if a page is out of date.
 """
 
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ in the ledger and in checkpoint files it is a field. `none` (in Python: `None`) 
 
 
 def pages() -> dict[str, str]:
-    """The text of every generated page, by its file's name."""
+    """Return the text of every generated page, by file name."""
     return {
         "commands.md": "\n".join(_commands()),
         "options.md": "\n".join(_options()),

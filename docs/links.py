@@ -1,9 +1,9 @@
-"""Follows every link of the built site to a file of its own, and fails where one leads nowhere.
+"""Follows every link of the built site to a local file, and fails if one is dead.
 
     python docs/links.py FOLDER
 
-Sphinx checks what stands in the pages; this checks what came of it, pictures and the theme's own links included.
-Addresses elsewhere are left alone: a build needs no network.
+Sphinx checks the sources; this checks the result, including pictures and the theme's own links. External addresses
+are skipped: a build needs no network.
 """
 
 import sys
@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class _Page(HTMLParser):
-    """What a page links to, and the anchors that it has."""
+    """A page's links and anchors."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class _Page(HTMLParser):
 
 
 def dead(folder: Path) -> Iterator[str]:
-    """Every dead link below a folder, as `page: link`."""
+    """Yield every dead link below a folder, as `page: link`."""
     pages = {path: _Page(path.read_text(encoding="utf-8")) for path in folder.resolve().rglob("*.html")}
     for path, page in pages.items():
         for link in page.links:
@@ -52,7 +52,7 @@ def _leads_somewhere(link: str, path: Path, pages: dict[Path, _Page]) -> bool:
 
 
 def main() -> None:
-    """Print the dead links; exit status 1 if there are any."""
+    """Print the dead links and exit with 1 if there are any."""
     found = sorted(set(dead(Path(sys.argv[1]))))
     sys.stdout.writelines(f"dead link: {each}\n" for each in found)
     sys.exit(1 if found else 0)

@@ -1,4 +1,4 @@
-"""Fixtures that every part of the suite shares: real servers, a database a test, workers as processes."""
+"""Fixtures shared by the whole suite: real servers, one database per test, workers as processes."""
 
 import os
 import secrets
@@ -16,21 +16,21 @@ from sandbox.servers import Servers, create_database, drop_database, servers
 
 
 def pytest_configure() -> None:
-    """What is started here hears Ctrl-C, even where the suite itself was started with `&`, and so does not."""
+    """Stop ignoring SIGINT if the suite was started with `&`, so that child processes receive Ctrl-C."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """PostgreSQL and Redis: those of the environment, or started here."""
+    """PostgreSQL and Redis: those named in the environment, or started here."""
     with servers(tmp_path_factory.mktemp("servers")) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def make_database(server: Servers) -> Iterator[Callable[..., str]]:
-    """Makes databases that go with the session; answers their URLs."""
+    """Creates databases that are dropped after the session, and returns their URLs."""
     made: list[str] = []
 
     def make(*, template: str | None = None, locale: str | None = None) -> str:
@@ -57,7 +57,7 @@ def empty_database(make_database: Callable[..., str]) -> str:
 
 @dataclass(frozen=True)
 class HostTemplate:
-    """A filled host database to copy, and what is in it."""
+    """A filled host database to copy, and its contents."""
 
     name: str
     sample: Sample
@@ -65,7 +65,7 @@ class HostTemplate:
 
 @pytest.fixture(scope="session")
 def host_template(make_database: Callable[..., str]) -> HostTemplate:
-    """A sample host database of 2,000 leads with every kind of lead, tag and job, filled once a session."""
+    """A sample host database of 2,000 leads with every kind of lead, tag and job; filled once per session."""
     url = make_database()
     with psycopg.connect(url, autocommit=True) as connection:
         create_schema(connection)
@@ -75,19 +75,19 @@ def host_template(make_database: Callable[..., str]) -> HostTemplate:
 
 @pytest.fixture
 def sample(host_template: HostTemplate) -> Sample:
-    """What is in the database of `host`."""
+    """The contents of the database `host`."""
     return host_template.sample
 
 
 @pytest.fixture
 def host(make_database: Callable[..., str], host_template: HostTemplate) -> str:
-    """The URL of a fresh host database of 2,000 leads."""
+    """The URL of a fresh host database with 2,000 leads."""
     return make_database(template=host_template.name)
 
 
 @pytest.fixture
 def bare_host(empty_database: str) -> str:
-    """The URL of a fresh host database with tables and no rows."""
+    """The URL of a fresh host database with empty tables."""
     with psycopg.connect(empty_database) as connection:
         create_schema(connection)
     return empty_database
@@ -95,7 +95,7 @@ def bare_host(empty_database: str) -> str:
 
 @pytest.fixture
 def backfill(server: Servers, host: str, tmp_path: Path) -> Backfill:
-    """The installed command against `host`, with a queue of its own on the session's Redis."""
+    """The installed command on `host`, with its own queue on the session's Redis."""
     return Backfill(
         directory=tmp_path,
         environment={
@@ -125,5 +125,5 @@ def start_worker(backfill: Backfill) -> Iterator[Callable[..., Worker]]:
 
 @pytest.fixture
 def worker(start_worker: Callable[..., Worker]) -> Worker:
-    """One worker of two processes, ready."""
+    """One worker with two processes, ready."""
     return start_worker()

@@ -1,4 +1,4 @@
-"""What the tests that need Docker are played on: a host database, and pytest-celery's containers for our image."""
+"""What the Docker tests run on: a host database, and pytest-celery's containers for our image."""
 
 import json
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from pytest_docker_tools import wrappers
 
 from sandbox.host.sample import Sample
 
-#: The tool's settings in all containers of these tests: a lane that has lost its task is seen within seconds.
+#: The tool's settings in all containers of these tests: a lane that lost its task is detected within seconds.
 SETTINGS: Mapping[str, str] = {**UNBOUNDED, "BACKFILL_STANDING_SECONDS": "2", "BACKFILL_WATCHDOG_SECONDS": "1"}
 
 
 @dataclass(frozen=True)
 class HostDatabase:
-    """A host database, by its URLs from this machine and from a container, and what was in it in the beginning."""
+    """A host database: its URLs from this machine and from a container, and its initial contents."""
 
     url: str
     inside: str
@@ -30,7 +30,7 @@ class HostDatabase:
             return connection.execute(query.encode(), parameters).fetchall()
 
     def wait_for_pages(self, number: int) -> None:
-        """Wait until so many pages are committed."""
+        """Wait until this many pages are committed."""
         wait_for(lambda: len(self.rows("SELECT FROM backfill.page")) >= number, what=f"{number} pages")
 
     def wait_until_complete(self, run: str) -> None:
@@ -39,9 +39,10 @@ class HostDatabase:
 
 
 class Published:
-    """Mixed into a container: its published port counts, even where these tests run in a container themselves.
+    """Mixed into a container so that tests use its published port, even if they run in a container themselves.
 
-    pytest-docker-tools takes a port of the container's network then, and pytest-celery one of localhost with it.
+    In that case pytest-docker-tools would use the port of the container's network, and pytest-celery would combine it
+    with localhost.
     """
 
     ports: Mapping[str, list[int]]
@@ -51,48 +52,48 @@ class Published:
 
 
 class PostgresContainer(Published, wrappers.Container):  # type: ignore[misc]
-    """A PostgreSQL."""
+    """A PostgreSQL container."""
 
     @property
     def url(self) -> str:
-        """Its URL from this machine, as the user who may do everything."""
+        """The superuser's URL from this machine."""
         host, port = self.get_addr("5432/tcp")
         return f"postgresql://postgres:postgres@{host}:{port}/postgres"
 
 
 class BrokerContainer(Published, RedisContainer):  # type: ignore[misc]
-    """pytest-celery's Redis."""
+    """pytest-celery's Redis container."""
 
     def waiting(self) -> dict[str, int]:
-        """How many messages wait in each queue of pages; the queue's name carries the version of their format."""
+        """Return the number of waiting messages per page queue; a queue's name ends with its format's version."""
         queues = self.client.keys("backfill.v*")
         return {name: self.client.llen(name) for name in queues}
 
     def hand_over(self, source: str, target: str) -> None:
-        """Put all messages of a queue into another."""
+        """Move all messages of one queue to another."""
         while self.client.rpoplpush(source, target):
             pass
 
 
 class BackfillWorkerContainer(CeleryWorkerContainer):
-    """A container of our image, which is a worker without more: no command, no volume with an app in it."""
+    """A container of our image, which runs a worker by default: no command, no volume with an app."""
 
     @classmethod
     def worker_name(cls) -> str:
         return "celery"
 
     def stop(self) -> int:
-        """Stop it as `docker stop` does, but with the time that docker-compose.yml gives; its exit status."""
+        """Stop it as `docker stop` does, with the grace period of docker-compose.yml; return its exit status."""
         self._container.stop(timeout=30)
         status: int = self._container.wait()["StatusCode"]
         return status
 
 
 class BackfillWorker(CeleryTestWorker):  # type: ignore[misc]
-    """A worker container, and the command of its version in it."""
+    """A worker container, with its version of the command."""
 
     def backfill(self, *arguments: str) -> dict[str, Any]:
-        """Run the command with --json in the container to its end, and answer its object."""
+        """Run the command with --json in the container and return its object."""
         done = self.container.exec_run(["backfill", *arguments, "--json"], demux=True)
         output, errors = done.output
         assert done.exit_code == 0, f"exit status {done.exit_code}: {errors!r} {output!r}"
@@ -100,5 +101,5 @@ class BackfillWorker(CeleryTestWorker):  # type: ignore[misc]
         return found
 
     def pages(self) -> int:
-        """How many pages it has done."""
+        """Return how many pages it has done."""
         return int(self.logs().count("page committed: "))

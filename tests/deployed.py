@@ -1,4 +1,4 @@
-"""What is deployed beside the tool, as its tests read it: alert rules, a dashboard, the expressions in them."""
+"""Reads what is deployed alongside the tool: alert rules, a dashboard, and their expressions."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def expressions(node: Any) -> Iterator[str]:
-    """Every PromQL expression of a dashboard."""
+    """Yield every PromQL expression of a dashboard."""
     if isinstance(node, dict):
         yield from (value for name, value in node.items() if name == "expr")
         node = list(node.values())
@@ -27,5 +27,5 @@ def expressions(node: Any) -> Iterator[str]:
 
 
 def readable(expression: str) -> str:
-    """An expression as Grafana sends it, with all runs chosen."""
+    """Return an expression as Grafana sends it with all runs selected."""
     return expression.replace("$__rate_interval", "1m").replace("$run", ".*")

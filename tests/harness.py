@@ -1,4 +1,4 @@
-"""The installed command and real workers, as a test sees them: subprocesses, their output, their exit status."""
+"""The installed command and real workers as subprocesses, with their output and exit status."""
 
 import base64
 import fcntl
@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 _PROGRAMS = Path(sys.executable).parent
 
-#: A host whose jobs nobody does would never have room for more, and a busy machine is no reason for smaller pages: what
-#: holds runs back is off wherever it is not what a test is about.
+#: Everything that could hold a run back is off unless a test is about it: in a test no runner drains the host's queue,
+#: and a busy machine should not make pages smaller.
 UNBOUNDED = {
     "BACKFILL_JOBS_PER_MINUTE": "none",
     "BACKFILL_MAX_PENDING": "none",
@@ -41,13 +41,12 @@ UNBOUNDED = {
 }
 
 
-#: How long a test waits for what takes a moment, in seconds. It only ends tests that hang: whether a condition holds is
-#: what decides, and on a machine under load 15 a second becomes twenty.
+#: How long a test waits, in seconds. It only ends tests that hang: on a loaded machine, 15 seconds can become twenty.
 PATIENCE = 300.0
 
 
 def wait_for(condition: Callable[[], T], *, what: str) -> T:
-    """Wait until a condition holds, and answer what it answered; fails where that takes too long, saying what for."""
+    """Wait until a condition is true and return its value; fail after PATIENCE, naming `what`."""
     deadline = time.monotonic() + PATIENCE
     while True:
         found = condition()
@@ -66,9 +65,9 @@ def wait_while_moving(
     stalled_seconds: float = 120.0,
     seconds: float = 1_800.0,
 ) -> T:
-    """Wait until a condition holds and return its value.
+    """Wait until a condition is true and return its value.
 
-    A busy machine only makes the wait longer: it fails when `progress` hasn't changed for `stalled_seconds`, or after
+    A busy machine only makes the wait longer: it fails if `progress` hasn't changed for `stalled_seconds`, or after
     `seconds` in all.
     """
     seen, changed, began = progress(), time.monotonic(), time.monotonic()
@@ -88,7 +87,7 @@ def wait_while_moving(
 
 @dataclass(frozen=True)
 class Backfill:
-    """The command, called outside the checkout, in an environment of its own."""
+    """The command, run outside the checkout in its own environment."""
 
     directory: Path
     environment: Mapping[str, str]
@@ -99,11 +98,11 @@ class Backfill:
         return self.environment["DATABASE_URL"]
 
     def set(self, **variables: str) -> "Backfill":
-        """The same with other variables."""
+        """Return the command with other variables added."""
         return replace(self, environment={**self.environment, **variables})
 
     def __call__(self, *arguments: str, timeout: float = PATIENCE) -> "subprocess.CompletedProcess[str]":
-        """Run the command to its end, with no terminal."""
+        """Run the command to its end, without a terminal."""
         return subprocess.run(
             [self.programs / "backfill", *arguments],
             cwd=self.directory,
@@ -116,7 +115,7 @@ class Backfill:
         )
 
     def json(self, *arguments: str, status: int = 0, timeout: float = PATIENCE) -> dict[str, Any]:
-        """Run the command with --json, expect an exit status, and answer its object."""
+        """Run the command with --json, assert its exit status and return its object."""
         done = self(*arguments, "--json", timeout=timeout)
         assert done.returncode == status, (
             f"exit status {done.returncode}, expected {status}: {done.stderr}{done.stdout}"
@@ -139,7 +138,7 @@ class Backfill:
 
 @dataclass
 class Worker:
-    """A `celery -A backfill_tasks worker` in a process group of its own."""
+    """A `celery -A backfill_tasks worker` in its own process group."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
@@ -166,7 +165,7 @@ class Worker:
         app: str = "backfill_tasks",
         environment: Mapping[str, str] | None = None,
     ) -> "Worker":
-        """Start a worker that may have to wait before it takes messages."""
+        """Start a worker without waiting until it takes messages."""
         number = len(list(backfill.directory.glob("worker-*.log"))) + 1
         log = backfill.directory / f"worker-{number}.log"
         variables = {**backfill.environment, **(environment or {})}
@@ -190,16 +189,16 @@ class Worker:
 
     @property
     def output(self) -> str:
-        """What it has logged so far."""
+        """Everything it has logged so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def kill(self) -> None:
-        """SIGKILL to the worker and all its children, at once."""
+        """Send SIGKILL to the worker and all its children at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
-        """Ask it to end, and end it if it does not."""
+        """Stop it; kill it if it doesn't end."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -209,7 +208,7 @@ class Worker:
 
 
 def end(process: "subprocess.Popen[Any]") -> None:
-    """Ask a process to end, and end it if it does not."""
+    """Stop a process; kill it if it doesn't end."""
     process.terminate()
     try:
         process.wait(timeout=20)
@@ -219,7 +218,7 @@ def end(process: "subprocess.Popen[Any]") -> None:
 
 
 def fetch(url: str, *, method: str = "GET", authorization: str = "") -> tuple[int, str]:
-    """What a server of ours answers: the status and the body."""
+    """Return the status and the body of a server's answer."""
     request = urllib.request.Request(url, method=method, data=b"" if method == "POST" else None)  # noqa: S310
     if authorization:
         request.add_header("Authorization", authorization)
@@ -233,7 +232,7 @@ def fetch(url: str, *, method: str = "GET", authorization: str = "") -> tuple[in
 
 @dataclass(frozen=True)
 class Flower:
-    """A `celery -A backfill_tasks flower` at a port of its own."""
+    """A `celery -A backfill_tasks flower` on its own port."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
@@ -241,7 +240,7 @@ class Flower:
 
     @classmethod
     def start(cls, backfill: Backfill, *options: str, login: str | None = "ops:not-secret") -> "Flower":
-        """Start Flower, with a login or without, and wait until it listens."""
+        """Start Flower, with or without a login, and wait until it listens."""
         log = backfill.directory / f"flower-{len(list(backfill.directory.glob('flower-*.log')))}.log"
         command = [str(_PROGRAMS / "celery"), "-A", "backfill_tasks", "flower", "--port=0", *options]
         variables = {name: value for name, value in backfill.environment.items() if not name.startswith("FLOWER_")}
@@ -268,7 +267,7 @@ class Flower:
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str, *, method: str = "GET", login: str | None = None) -> tuple[int, str]:
-        """Ask for a path, with a login or without: the status and the body."""
+        """Request a path, with or without a login; return the status and the body."""
         authorization = f"Basic {base64.b64encode(login.encode()).decode()}" if login is not None else ""
         return fetch(self.url + path, method=method, authorization=authorization)
 
@@ -278,19 +277,19 @@ class Flower:
         wait_for(lambda: json.loads(self.get(path, login=self.login)[1])["data"], what="Flower to hear a worker")
 
     def stop(self) -> None:
-        """End it."""
+        """Stop Flower."""
         end(self.process)
 
 
-#: Takes the terminal that is its standard input, so that Ctrl-C typed there is a signal, and becomes the command.
+#: Makes standard input the controlling terminal, so that Ctrl-C there sends a signal, then executes the command.
 _ON_A_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
 
-#: What moves the cursor or clears a line, and shows nothing.
+#: Sequences that move the cursor or clear a line without showing anything.
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """The command on a terminal of its own, of 100 columns: what it shows there, and what an operator types."""
+    """The command on a terminal of 100 columns: what it shows, and the keys that an operator presses."""
 
     def __init__(self, backfill: Backfill, *arguments: str) -> None:
         self._master, slave = pty.openpty()
@@ -308,11 +307,11 @@ class Terminal:
 
     @property
     def shown(self) -> str:
-        """All that it has shown so far."""
+        """Everything it has shown so far."""
         return _CONTROL_SEQUENCE.sub("", self._seen.decode(errors="replace")).replace("\r\n", "\n")
 
     def wait_for(self, text: str) -> None:
-        """Read on until it has shown a text."""
+        """Read until it has shown a text."""
         wait_for(lambda: text in self.shown or (self._read() and text in self.shown), what=text)
 
     def type(self, keys: str) -> None:
@@ -320,23 +319,23 @@ class Terminal:
         os.write(self._master, keys.encode())
 
     def end(self) -> int:
-        """Read on until it ends, and answer its exit status."""
+        """Read until it ends and return its exit status."""
         wait_for(lambda: not self._read(), what=f"the command to end, which shows: {self.shown}")
         return self._process.wait(timeout=PATIENCE)
 
     def close(self) -> None:
-        """End it if it has not ended."""
+        """End it if it is still running."""
         self._process.kill()
         self._process.wait()
         os.close(self._master)
 
     def _read(self) -> bool:
-        """Take what is there to read; False at the end."""
+        """Read what is available; return False at the end."""
         if not select.select([self._master], [], [], 0.1)[0]:
             return True
         try:
             read = os.read(self._master, 65_536)
-        except OSError:  # what Linux says when nobody has the terminal open any more
+        except OSError:  # Linux reports this once no process has the terminal open
             return False
         self._seen += read
         return bool(read)

@@ -1,4 +1,4 @@
-"""Packages that bring backfills, as pip leaves them in a folder: a module and the metadata of its distribution."""
+"""Packages that provide backfills, laid out in a folder as pip does: a module and its distribution's metadata."""
 
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, distributions
@@ -8,7 +8,7 @@ GROUP = "backfill.backfills"
 
 
 def install(folder: Path, package: str, entries: Mapping[str, str], **modules: str) -> None:
-    """Put a package into a folder. `entries`: entry points by name; `modules`: sources by name."""
+    """Install a package into a folder. `entries`: entry points by name; `modules`: sources by name."""
     for name, source in modules.items():
         (folder / f"{name}.py").write_text(source, encoding="utf-8")
     metadata = folder / f"{package}-1.0.dist-info"
@@ -19,6 +19,6 @@ def install(folder: Path, package: str, entries: Mapping[str, str], **modules: s
 
 
 def entry_points(folder: Path) -> tuple[EntryPoint, ...]:
-    """Return what the packages in a folder bring."""
+    """Return the entry points of the packages in a folder."""
     found = distributions(path=[str(folder)])
     return tuple(each for package in found for each in package.entry_points if each.group == GROUP)

@@ -1,4 +1,4 @@
-"""A real PgBouncer in front of a database, in the pool mode of a test's choice."""
+"""A real PgBouncer in front of a database, in a pool mode of the test's choice."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ default_pool_size = {size}
 
 @contextmanager
 def pgbouncer(url: str, directory: Path, *, mode: str, size: int = 5) -> Iterator[str]:
-    """The URL of the same database through a PgBouncer; skips the test where there is none."""
+    """Yield the URL of the same database through a PgBouncer; skip the test if it isn't installed."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         pytest.skip("there is no pgbouncer (Debian: apt install pgbouncer)")
@@ -43,7 +43,7 @@ def pgbouncer(url: str, directory: Path, *, mode: str, size: int = 5) -> Iterato
             database=database, host=parts.hostname, port=parts.port, own_port=port, users=users, mode=mode, size=size
         )
     )
-    # It refuses to run as root, and then reads its files as nobody; they hold the password of a test's server.
+    # PgBouncer refuses to run as root, and reads its files as nobody. They contain the password of a test server.
     as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
     own = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}").geturl()
     with log.open("wb") as output:

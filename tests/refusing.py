@@ -1,4 +1,4 @@
-"""A TCP proxy before a Redis that can answer every command with one error, as a Redis does that is loading, say."""
+"""A TCP proxy in front of Redis that can answer every command with an error, as a Redis does while loading."""
 
 import socket
 import threading
@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 @dataclass
 class Refusing:
-    """Forward each command to a Redis, or refuse it. It reads clients that never send more before they have an answer.
+    """Forwards each command to a Redis, or refuses it. Clients must wait for each reply before they send more.
 
-    A connection that waits (BRPOP, SUBSCRIBE) hears of the refusal with its next command.
+    A blocked connection (BRPOP, SUBSCRIBE) gets the refusal with its next command.
     """
 
     target: int
@@ -27,7 +27,7 @@ class Refusing:
 
     @contextmanager
     def refusing(self, error: str) -> Iterator[None]:
-        """Answer all commands with this error, and cut what is open: a Redis that starts again has no connections."""
+        """Answer all commands with this error while the block runs, and cut open connections, as a restart does."""
         self.error = error
         self.cut()
         try:
@@ -67,7 +67,7 @@ class Refusing:
 
 
 def _read_command(commands: BinaryIO) -> bytes:
-    """Return the next command as it came, `*2 $4 PING …`; nothing at the end."""
+    """Return the next command as received, `*2 $4 PING …`; empty at the end of the stream."""
     read = commands.readline()
     for _ in range(int(read[1:]) if read else 0):
         size = commands.readline()
@@ -85,7 +85,7 @@ def _pass_on(server: socket.socket, client: socket.socket) -> None:
 
 @contextmanager
 def refusing(port: int) -> Iterator[Refusing]:
-    """A proxy before the Redis at a port of this machine."""
+    """Yield a proxy in front of the Redis on a local port."""
     proxy = Refusing(port)
     threading.Thread(target=proxy.serve, daemon=True).start()
     try:

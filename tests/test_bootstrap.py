@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def set_up(clone: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the set-up of a clone whose package index nobody answers for."""
+    """Run the set-up of a clone whose package index is unreachable."""
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9", "PIP_FIND_LINKS": ""}
     return subprocess.run(
         [sys.executable, "sandbox/bootstrap.py", "test"],

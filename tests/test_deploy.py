@@ -1,4 +1,4 @@
-"""What is deployed beside the tool: alert rules that Prometheus takes, and a dashboard, on metrics that there are."""
+"""What is deployed alongside the tool: valid alert rules and a dashboard, on metrics that exist."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def promtool() -> str:
 
 
 def metrics_in(text: str) -> set[str]:
-    """The metrics that are named in a text."""
+    """Return the names of the metrics in a text."""
     return {name if name in MEANINGS else _OF_HISTOGRAMS.sub("", name) for name in _METRIC.findall(text)}
 
 

@@ -1,4 +1,4 @@
-"""What is published: a wheel and an sdist that install and run outside a checkout, on every Python that is named."""
+"""The published wheel and sdist install and run outside a checkout, on every supported Python."""
 
 import os
 import re
@@ -29,7 +29,7 @@ PYTHONS = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
 
 @dataclass(frozen=True)
 class Distributions:
-    """What was built out of this checkout; the wheel out of the sdist."""
+    """The distributions built from this checkout; the wheel is built from the sdist."""
 
     wheel: Path
     sdist: Path
@@ -37,7 +37,7 @@ class Distributions:
 
 @dataclass(frozen=True)
 class Installed:
-    """A virtual environment with one of them and what it depends on, and nothing else."""
+    """A virtual environment with one of them and its dependencies, and nothing else."""
 
     environment: Path
 
@@ -46,12 +46,12 @@ class Installed:
         return self.environment / "bin"
 
     def python(self, code: str, cwd: Path) -> str:
-        """Run a line of Python; what it printed."""
+        """Run a line of Python and return its output."""
         return called([self.programs / "python", "-I", "-c", code], cwd=cwd)
 
 
 def called(command: list[str | Path], *, cwd: Path, **variables: str) -> str:
-    """Run a command that has to succeed; what it printed."""
+    """Run a command that must succeed and return its output."""
     done = subprocess.run(
         command, cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True, timeout=300, check=False
     )
@@ -60,7 +60,7 @@ def called(command: list[str | Path], *, cwd: Path, **variables: str) -> str:
 
 
 def python(version: str) -> str | None:
-    """A Python of that version: of PATH, or of pyenv, whose shims run only those that it is set to."""
+    """Return a Python of this version, from PATH or from pyenv, whose shims run only the versions they are set to."""
     named = shutil.which(f"python{version}")
     pyenv = shutil.which("pyenv")
     root = os.environ.get("PYENV_ROOT") or (called([pyenv, "root"], cwd=ROOT).strip() if pyenv else "")
@@ -69,14 +69,14 @@ def python(version: str) -> str | None:
 
 
 def is_version(program: str, version: str) -> bool:
-    """Whether it runs, is of that version, and can make a virtual environment."""
+    """Return whether a program runs, has this version, and can create a virtual environment."""
     code = "import ensurepip, sys, venv; print(*sys.version_info[:2], sep='.')"
     done = subprocess.run([program, "-I", "-c", code], capture_output=True, text=True, check=False)
     return done.stdout.strip() == version
 
 
 def sources() -> set[str]:
-    """The files of a checkout that the command and the workers are made of; cli is a link in the package."""
+    """Return the checkout's files that the command and the workers consist of; cli is a link in the package."""
     folders = os.walk(ROOT / "backfill_tasks", followlinks=True)
     files = [Path(folder, name) for folder, _, names in folders for name in names]
     return {str(path.relative_to(ROOT)) for path in files if path.suffix != ".pyc"}
@@ -101,7 +101,7 @@ def version(request: pytest.FixtureRequest) -> str:
 def installed(
     version: str, distributions: Distributions, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Installed:
-    """It was installed by pip, which built the sdist first."""
+    """The distribution, installed by pip; an sdist is built first."""
     made = Installed(tmp_path_factory.mktemp(f"installed-{version}-{request.param}"))
     interpreter = python(version)
     assert interpreter
@@ -114,13 +114,13 @@ def installed(
 
 @pytest.fixture
 def alone(installed: Installed, tmp_path: Path) -> Backfill:
-    """The installed command, in an empty folder and without a setting."""
+    """The installed command, in an empty folder and without settings."""
     names = ("PATH", "HOME")
     return Backfill(tmp_path, {name: os.environ[name] for name in names if name in os.environ}, installed.programs)
 
 
 def completed(alone: Backfill, words: str) -> list[str]:
-    """What bash would offer for the last of these words."""
+    """Return bash's completions for the last of these words."""
     asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1), "_BACKFILL_COMPLETE": "bash_complete"}
     return [line.removeprefix("plain,") for line in alone.set(**asked)().stdout.splitlines()]
 

@@ -1,4 +1,4 @@
-"""A package that brings backfills: built as a wheel, installed beside ours, and run by real workers as our own are."""
+"""A package that provides backfills: built as a wheel, installed alongside ours, and run by real workers."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -97,7 +97,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 
 @pytest.fixture
 def command(backfill: Backfill, installed: Packages) -> Backfill:
-    """The command as it was installed, against a host whose leads have companies, and an index of their workspaces."""
+    """The installed command on a host whose leads have companies, with an index of their workspaces."""
     with psycopg.connect(backfill.database_url, autocommit=True) as connection:
         connection.execute("""UPDATE "Lead" SET "companyName" = 'Acme', "industry" = NULL""")
         connection.execute("""UPDATE "Lead" SET "companyName" = 'Initech' WHERE id = (SELECT min(id) FROM "Lead")""")

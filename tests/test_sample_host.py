@@ -1,4 +1,4 @@
-"""What the sample host database promises to the demo, the tests and the benchmarks."""
+"""What the sample host database guarantees to the demo, the tests and the benchmarks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def scalar(connection: Connection[Any], query: Query) -> Any:
 
 
 def fingerprint(connection: Connection[Any]) -> list[str]:
-    """One hash for each table, of all that is in it."""
+    """Return a hash of each table's contents."""
     return [
         scalar(connection, f"""SELECT md5(string_agg(t::text, chr(10) ORDER BY "id")) FROM "{table}" AS t""")
         for table in TABLES
@@ -73,7 +73,7 @@ def truncate(connection: Connection[Any]) -> None:
 
 
 def structure(connection: Connection[Any], schema: str) -> tuple[set[str], set[str], set[str]]:
-    """Columns, indexes and constraints of the host's tables, in words that do not name the schema."""
+    """Return the columns, indexes and constraints of the host's tables, without the schema's name."""
     columns = f"""
         SELECT concat_ws(' ', table_name, column_name, udt_name, is_nullable, datetime_precision,
                          replace(column_default, quote_ident(table_schema) || '.', ''))

@@ -1,4 +1,4 @@
-"""TLS in front of a real server: a certificate of openssl's, and a proxy that takes TLS and passes plain bytes on."""
+"""TLS in front of a real server: a certificate from openssl, and a proxy that terminates TLS."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-#: PostgreSQL's message by which a client asks for TLS: its length, and a code in the place of a version.
+#: PostgreSQL's SSLRequest: its length, and a code in place of the protocol version.
 _SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A self-signed certificate for 127.0.0.1, which is its own authority."""
+    """A self-signed certificate for 127.0.0.1 that is its own authority."""
 
     file: Path
     key: Path
@@ -36,7 +36,7 @@ class Certificate:
 
 @dataclass
 class TlsProxy:
-    """Where it listens, and the bytes that clients sent through it."""
+    """Where the proxy listens, and the bytes that clients sent through it."""
 
     port: int
     received: bytearray = field(default_factory=bytearray)
@@ -44,7 +44,7 @@ class TlsProxy:
 
 @contextmanager
 def tls_in_front_of(port: int, certificate: Certificate, *, postgresql: bool = False) -> Iterator[TlsProxy]:
-    """Listen with TLS and pass everything on to a port of this machine; PostgreSQL's clients ask for TLS first."""
+    """Terminate TLS and forward to a local port. PostgreSQL's clients first send an SSLRequest."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.file, certificate.key)
     loop = asyncio.new_event_loop()
@@ -66,7 +66,7 @@ def tls_in_front_of(port: int, certificate: Certificate, *, postgresql: bool = F
 async def _serve_when_asked(
     port: int, proxy: TlsProxy, context: ssl.SSLContext, client: asyncio.StreamReader, answers: asyncio.StreamWriter
 ) -> None:
-    """Begin TLS when a client sends an SSLRequest; hang up on one that doesn't, or that refuses the certificate."""
+    """Start TLS when a client sends an SSLRequest; hang up if it doesn't, or if it rejects the certificate."""
     with contextlib.suppress(OSError, asyncio.IncompleteReadError):
         if await client.readexactly(8) == _SSL_REQUEST:
             answers.write(b"S")

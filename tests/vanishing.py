@@ -1,4 +1,4 @@
-"""A TCP proxy whose open connections can fall silent: their sockets stay open, and no byte comes through any more."""
+"""A TCP proxy whose open connections can fall silent: their sockets stay open, but no byte passes."""
 
 import socket
 import threading
@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Vanishing:
-    """Forwards to one address. `vanish` silences the connections that are open; new ones work."""
+    """Forwards to one address. `vanish` silences the open connections; new ones work."""
 
     target: tuple[str, int]
     listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
     _open: list["_Link"] = field(default_factory=list)
-    #: While set, new connections are accepted and silent too.
+    #: While set, new connections are accepted and silenced too.
     dead: bool = False
 
     @property
@@ -24,7 +24,7 @@ class Vanishing:
         return port
 
     def vanish(self) -> int:
-        """Silence all that are open; answers how many."""
+        """Silence all open connections and return how many there are."""
         silenced = [link for link in self._open if not link.silent]
         for link in silenced:
             link.silent = True
@@ -78,7 +78,7 @@ class _Link:
 
 @contextmanager
 def vanishing(url: str) -> Iterator[tuple[Vanishing, str]]:
-    """A proxy before a server, and the server's URL through it."""
+    """Yield a proxy in front of a server, and the server's URL through it."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     assert parts.port is not None

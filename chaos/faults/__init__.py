@@ -1,4 +1,4 @@
-"""What each kind of fault does to a fleet. `play` opens a fault and ends it with the block."""
+"""The faults and what each kind does to a fleet."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -21,6 +21,6 @@ PLAYERS: Mapping[str, Player] = {
 
 @contextmanager
 def play(fleet: Fleet, fault: Fault) -> Iterator[None]:
-    """Let a fault begin; it ends with the block."""
+    """Play a fault; it starts and ends with the block."""
     with PLAYERS[fault.kind.name](fleet, Random(fault.seed)):  # noqa: S311 (replayed from the seed)
         yield

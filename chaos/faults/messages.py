@@ -1,4 +1,4 @@
-"""Faults of the messages: the broker delivers them twice, in another order, late, broken, or not at all."""
+"""Faults of the messages: duplicated, reordered, late, malformed or lost."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 from chaos.fleet import QUEUE, Fleet
 
-#: Not messages at all, and messages that lack what a consumer needs.
+#: Values that aren't messages, and messages that lack what a consumer needs.
 JUNK: tuple[str, ...] = (
     "x",
     "",
@@ -34,12 +34,12 @@ JUNK: tuple[str, ...] = (
 
 
 def _queues(client: Any) -> list[bytes]:
-    """The lists in which messages of any format wait."""
+    """Return the lists in which messages wait, of any message format."""
     return [key for key in client.keys(f"{QUEUE}.v*") if client.type(key) == b"list"]
 
 
 def _queue(client: Any) -> str:
-    """The queue in use; it is there only while a message waits in it."""
+    """Return the queue in use. Its key exists only while a message waits in it."""
     from backfill_tasks.engine.model import MESSAGE_FORMAT  # noqa: PLC0415
 
     found = _queues(client)
@@ -48,7 +48,7 @@ def _queue(client: Any) -> str:
 
 @contextmanager
 def _duplicated(fleet: Fleet, _: Random) -> Iterator[None]:
-    """Every message comes once more, those that workers have taken too."""
+    """Deliver every message once more, including those that workers have taken."""
     with fleet.direct_redis() as client:
         waiting: Any = [message for queue in _queues(client) for message in client.lrange(queue, 0, -1)]
         taken: Any = client.hvals("unacked")
@@ -94,7 +94,7 @@ def _malformed(fleet: Fleet, random: Random) -> Iterator[None]:
 
 @contextmanager
 def _lost(fleet: Fleet, _: Random) -> Iterator[None]:
-    """Every message that waits is gone, and what was noted of those that workers have taken."""
+    """Delete every waiting message, and Redis' record of those that workers have taken."""
     with fleet.direct_redis() as client:
         client.delete(*_queues(client), "unacked", "unacked_index")
     yield

@@ -1,4 +1,4 @@
-"""Faults on the way to PostgreSQL and to Redis."""
+"""Faults of the network between the fleet and PostgreSQL or Redis."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager

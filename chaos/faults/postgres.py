@@ -29,7 +29,7 @@ def _terminated(fleet: Fleet, _: Random) -> Iterator[None]:
 
 @contextmanager
 def _fast_restart(fleet: Fleet, _: Random) -> Iterator[None]:
-    # PostgreSQL waits for nobody: `stop_signal` is its fast shutdown.
+    # `stop_signal` is a fast shutdown: it waits for no session.
     fleet.postgres.shut_down()
     yield
     fleet.postgres.start()
@@ -46,7 +46,7 @@ def _immediate_restart(fleet: Fleet, _: Random) -> Iterator[None]:
 def _stopped(fleet: Fleet, _: Random) -> Iterator[None]:
     postmaster = fleet.postgres.pid
     pids = [postmaster, *descendants(postmaster)]
-    # The end of the campaign kills the postmaster, but its children notice that only while they run.
+    # If the campaign ends, the postmaster is killed; its stopped children notice that only once they continue.
     with guarded(CONTINUE, *pids):
         send(pids, signal.SIGSTOP)
         try:
@@ -69,7 +69,7 @@ def _read_only(fleet: Fleet, _: Random) -> Iterator[None]:
 
 @contextmanager
 def _out_of_connections(fleet: Fleet, _: Random) -> Iterator[None]:
-    """Others take every connection that isn't reserved for superusers, and take those that the fleet loses."""
+    """Occupy all connections that aren't reserved for superusers, including those that the fleet loses."""
     over = threading.Event()
     hogs: list[psycopg.Connection[tuple[object, ...]]] = []
 
@@ -101,12 +101,12 @@ def _hog_url(fleet: Fleet) -> str:
 
 @contextmanager
 def _disk_full(fleet: Fleet, random: Random) -> Iterator[None]:
-    """Fill the file system of the tables; what PostgreSQL has allocated stays usable."""
+    """Fill the file system of the tables. Space that PostgreSQL has already allocated stays usable."""
     if fleet.small_disk is None:
         raise RuntimeError("a schedule without a small disk can't have this fault")
     ballast = fleet.small_disk / f"ballast-{random.getrandbits(32)}"
     try:
-        # Every number of bytes that still fits, so that not even one page of a table does.
+        # Write down to the last byte that fits, so that no table can grow even by one page.
         with ballast.open("wb", buffering=0) as file:
             size = _CHUNK
             while size:

@@ -1,4 +1,4 @@
-"""Faults of the fleet's processes. A killed program is started again when the fault ends, as its supervisor would."""
+"""Faults of the fleet's processes. A killed program restarts when the fault ends, as its supervisor would do."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from chaos.process import Program, send
 
 Player = Callable[[Fleet, Random], AbstractContextManager[None]]
 
-#: What docker-compose.yml grants a worker to end in.
+#: The time a worker has to stop, as in docker-compose.yml.
 GRACE_SECONDS = 30.0
 
 

@@ -35,7 +35,7 @@ def _restarted_empty(fleet: Fleet, _: Random) -> Iterator[None]:
 
 @contextmanager
 def _replica(fleet: Fleet, _: Random) -> Iterator[None]:
-    """What a client sees that is still connected to the old primary after a failover: READONLY."""
+    """Make Redis a replica: after a failover, a client still connected to the old primary sees READONLY."""
     with fleet.direct_redis() as client:
         client.replicaof("127.0.0.1", "1")
         try:

@@ -1,4 +1,4 @@
--- A lead just ahead of a lane is deleted, with its messages and jobs.
+-- Delete a lead just ahead of a lane, with its messages and jobs.
 DELETE FROM "Lead"
 WHERE id = (
   SELECT lead.id

@@ -1,4 +1,4 @@
--- A message of a lead just ahead of a lane, and its live scoring job: the page may find another anchor than it locked.
+-- A message for a lead just ahead of a lane, and its live scoring job: the page may find a newer anchor than it locked.
 WITH
   near AS (
     SELECT lead.id, lead."clientId"

@@ -1,4 +1,4 @@
--- Conversation sync deletes a duplicate message of a lead just ahead of a lane; jobs go with it.
+-- Conversation sync deletes a duplicate message of a lead just ahead of a lane, and the message's jobs.
 DELETE FROM "Message"
 WHERE id = (
   SELECT message.id

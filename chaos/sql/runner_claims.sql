@@ -1,4 +1,4 @@
--- Due jobs of all types together, the oldest first.
+-- Claim due jobs of all types, oldest first.
 UPDATE "BackgroundJob" AS job
 SET
   status = 'RUNNING', "lockedAt" = now() AT TIME ZONE 'UTC', "lockedBy" = 'chaos-runner',

@@ -1,4 +1,4 @@
--- The jobs of the call before have succeeded: scoring jobs have given their leads a score.
+-- Finish the jobs claimed by the previous call: all succeed, and scoring jobs score their leads.
 WITH done AS (
   UPDATE "BackgroundJob"
   SET

@@ -1,4 +1,4 @@
--- Each call of the runner first releases the locks that are older than 10 minutes.
+-- Each call of the runner first releases locks older than 10 minutes.
 UPDATE "BackgroundJob"
 SET
   status = 'PENDING', "runAt" = now() AT TIME ZONE 'UTC', "lockedAt" = NULL, "lockedBy" = NULL, "startedAt" = NULL,

@@ -1,4 +1,4 @@
--- A lead just ahead of a lane opts out, or in again.
+-- A lead just ahead of a lane opts out, or back in.
 UPDATE "Lead"
 SET
   "sentimentTag" = CASE "sentimentTag" WHEN 'Blacklist' THEN NULL ELSE 'Blacklist' END,

@@ -1,1 +1,1 @@
-"""The commands of `backfill`, one file for each."""
+"""The commands of `backfill`, one module each."""

@@ -1,4 +1,4 @@
-"""The command `cancel`."""
+"""The command `cancel`: end a run for good."""
 
 import click
 
@@ -9,7 +9,9 @@ from backfill_tasks.cli.context import Session
 @click.argument("run")
 @click.pass_obj
 def cancel(session: Session, run: str) -> None:
-    """End a run for good, after the pages that are at work; what it did stays.
+    """End a run for good; what it has done stays.
+
+    Pages in flight finish first. A cancelled run can't be resumed.
 
     \b
     Example:

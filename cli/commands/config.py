@@ -16,10 +16,10 @@ from backfill_tasks.settings import VARIABLES, environment, refuse_unknown, valu
 @click.command()
 @click.pass_context
 def config(context: click.Context) -> None:
-    """List every setting: its value, where it comes from, what it means.
+    """List every setting: its value, source and meaning.
 
-    Settings come from the environment, and from a file .env in the working directory.
-    Exits with 2 if any can't be read.
+    Settings come from the environment and from a file .env in the working directory.
+    Exits with 2 if a setting is invalid.
 
     \b
     Example:
@@ -47,7 +47,7 @@ def config(context: click.Context) -> None:
 
 
 def _say_notes(url: str) -> None:
-    """Print what became of a database URL's parameters."""
+    """Print how each parameter of a database URL is used."""
     for note in parse_url(url).notes:
         mark = "look: " if note.warning else ""
         click.echo(render.wrapped(f"{mark}{note}", indent=6, first="    "))

@@ -1,4 +1,4 @@
-"""The command `dead-letters`: the messages that no worker could do."""
+"""The command `dead-letters`: list the messages that no worker could process."""
 
 import json
 from dataclasses import asdict
@@ -21,10 +21,10 @@ _MOST_SHOWN = 20
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.pass_obj
 def dead_letters(session: Session, *, clear: bool, as_json: bool) -> None:
-    """Show the messages that no worker could do, newest first.
+    """Show messages that no worker could process, newest first.
 
-    A worker that takes such a message parks it with its reason and goes on. The run
-    loses nothing: the watchdog seeds a lane whose message is lost.
+    A worker parks such a message with the reason and goes on. No run loses anything:
+    the watchdog reseeds a lane whose message is lost.
 
     \b
     Examples:

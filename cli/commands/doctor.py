@@ -1,4 +1,4 @@
-"""The command `doctor`: whether everything is there that a run needs."""
+"""The command `doctor`: check everything that a run needs."""
 
 import click
 from redis.exceptions import RedisError
@@ -11,7 +11,7 @@ from backfill_tasks.cli.doctor.finding import Check, Finding
 from backfill_tasks.engine.database import reason
 from backfill_tasks.errors import BackfillError
 
-#: Behind one of these that is wrong nothing can be asked: it needs what has just been found to be missing.
+#: If one of these is WRONG, the later checks can't run: they need what is missing.
 _GATES: tuple[Check, ...] = (surroundings.settings, database.url, database.server, surroundings.redis)
 
 
@@ -37,10 +37,11 @@ _CHECKS: tuple[Check, ...] = (
 @click.command()
 @click.pass_context
 def doctor(context: click.Context) -> None:
-    """Check everything that a run needs, and say what is missing and who can mend it.
+    """Check everything a run needs, and say how to fix the rest.
 
-    A line each: fine; look, where a run works but something should be seen to; or WRONG,
-    where it would not work. Changes nothing. Exits with 1 if anything is wrong.
+    Prints one line per finding: fine; look, if a run works but something needs
+    attention; or WRONG, if a run would fail. Changes nothing. Exits with 1 if anything
+    is WRONG.
 
     \b
     Example:
@@ -51,7 +52,7 @@ def doctor(context: click.Context) -> None:
     for check in _CHECKS:
         findings = _found(check, session)
         for finding in findings:
-            if finding not in said:  # what several checks come upon is said once
+            if finding not in said:  # several checks may find the same
                 _say(finding)
         said.update(findings)
         if check in _GATES and any(finding.verdict == "WRONG" for finding in findings):
@@ -60,14 +61,14 @@ def doctor(context: click.Context) -> None:
 
 
 def _say(finding: Finding) -> None:
-    """A line, and the advice under it."""
+    """Print a finding, and its advice below it."""
     click.echo(render.wrapped(finding.what, indent=7, first=f"{finding.verdict:<7}"))
     if finding.advice:
         click.echo(render.wrapped(finding.advice[0].upper() + finding.advice[1:], indent=7))
 
 
 def _found(check: Check, session: Session) -> list[Finding]:
-    """All that a check finds; one that comes to an error finds that."""
+    """Return what a check finds; an error that ends the check becomes its last finding."""
     findings: list[Finding] = []
     try:
         findings.extend(check(session))
@@ -81,6 +82,6 @@ def _found(check: Check, session: Session) -> list[Finding]:
 
 
 def _of(said: str) -> Finding:
-    """An error's text as a finding: what is wrong, and under it what to do."""
+    """Return an error's text as a finding, with the fix as its advice."""
     what, separator, advice = said.partition(": have a DBA run ")
     return Finding("WRONG", what, f"have a DBA run {advice}" if separator else "")

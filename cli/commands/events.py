@@ -1,4 +1,4 @@
-"""The command `events`."""
+"""The command `events`: list the events of a run."""
 
 import json
 
@@ -13,7 +13,9 @@ from backfill_tasks.cli.context import Session
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.pass_obj
 def events(session: Session, run: str | None, *, as_json: bool) -> None:
-    """List what happened to a run (default: the newest): when, what, and who did it.
+    """List the events of a run (default: the newest).
+
+    Each entry says when it happened (in UTC), what changed and who did it.
 
     \b
     Example:

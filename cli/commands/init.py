@@ -10,9 +10,10 @@ from backfill_tasks.engine import schema
 @click.option("--sql", is_flag=True, help="Print the SQL for a DBA instead of running it.")
 @click.pass_obj
 def init(session: Session, *, sql: bool) -> None:
-    """Create the ledger: schema "backfill", tables of its own, nothing of the host's.
+    """Create or upgrade the ledger in its own schema "backfill".
 
-    Safe to repeat. `run --apply` does it by itself where its role may.
+    The host's tables are not touched. Safe to repeat. `run --apply` does the same if its
+    role may.
 
     \b
     Examples:

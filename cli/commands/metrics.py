@@ -1,4 +1,4 @@
-"""The command `metrics`: an exporter for Prometheus that reads when it is asked, and answers whatever fails."""
+"""The command `metrics`: a Prometheus exporter that reads on each scrape and answers whatever fails."""
 
 import socket
 import threading
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 def metrics(session: Session, *, port: int, address: str) -> None:
     """Serve /metrics for Prometheus until Ctrl-C or SIGTERM.
 
-    A scrape reads the ledger, the host's queue and Redis; what can't be read is
-    left out and backfill_source_up says so. BACKFILL_METRICS_TOKEN or
-    BACKFILL_METRICS_LOGIN closes it; without one it listens on this machine only.
+    Each scrape reads the ledger, the host's queue and Redis. Metrics that can't be read
+    are left out, and backfill_source_up reports it. BACKFILL_METRICS_TOKEN or
+    BACKFILL_METRICS_LOGIN protects the endpoint; without either it listens on this
+    machine only.
 
     \b
     Examples:
@@ -60,10 +61,10 @@ def metrics(session: Session, *, port: int, address: str) -> None:
 
 
 def _resolved(address: str, port: int) -> tuple[socket.AddressFamily, str]:
-    """An address to listen at, as a number.
+    """Return the family and the numeric form of an address to listen on.
 
     Raises:
-        UsageError: it is none of this machine's.
+        UsageError: the address can't be resolved.
     """
     try:
         family, *_, found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]

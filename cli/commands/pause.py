@@ -1,4 +1,4 @@
-"""The command `pause`."""
+"""The command `pause`: stop a run so that it can be resumed."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from backfill_tasks.errors import UsageError
 @click.option("--all", "every", is_flag=True, help="Every run that is running.")
 @click.pass_obj
 def pause(session: Session, run: str | None, *, every: bool) -> None:
-    """Let every lane of a run stop after the page that it is at.
+    """Stop each lane of a run after its current page.
 
-    What is done stays, what waits in the host's queue is the host's. `backfill resume`
-    goes on, on any worker, any day.
+    Finished pages stay done; jobs already in the host's queue stay there. `backfill
+    resume` goes on at any time, on any worker.
 
     \b
     Examples:
@@ -33,7 +33,7 @@ def pause(session: Session, run: str | None, *, every: bool) -> None:
     for each in _running(session):
         try:
             _pause(session, each)
-        except IllegalTransitionError as ended:  # since it was listed; the others are still to be paused
+        except IllegalTransitionError as ended:  # it ended after it was listed; pause the others all the same
             click.echo(f"Run {each} was {ended.state} already.")
 
 

@@ -1,4 +1,4 @@
-"""The command `pressure`: what holds pages back just now, measured."""
+"""The command `pressure`: measure what holds pages back."""
 
 import json
 
@@ -12,7 +12,9 @@ from backfill_tasks.cli.context import Session
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.pass_obj
 def pressure(session: Session, *, as_json: bool) -> None:
-    """Measure what holds pages back: each indicator with its value, threshold and answer.
+    """Measure each indicator that can hold pages back.
+
+    Shows its answer, its value and its threshold.
 
     \b
     Example:

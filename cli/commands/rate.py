@@ -1,4 +1,4 @@
-"""The command `rate`."""
+"""The command `rate`: show or set the rate of all workers together."""
 
 import json
 
@@ -15,14 +15,14 @@ from backfill_tasks.engine.rate import Rate
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.pass_obj
 def rate(session: Session, rate: str | None, *, as_json: bool) -> None:
-    """Show or set how many pages all workers together start in a second.
+    """Show or set how many pages all workers start per second.
 
-    RATE is 20/s, 600/m, 30/h, a fraction such as 0.5/s, or none for no limit. It
-    holds within two seconds, for workers that start later too, until another is set.
+    RATE is 20/s, 600/m, 30/h, a fraction such as 0.5/s, or none for no limit. It takes
+    effect within two seconds and stays until it is set again, for new workers too.
 
     \b
     Examples:
-      backfill rate           the rate, the workers, what waits in each
+      backfill rate           the rate, and each worker's waiting pages
       backfill rate 20/s
       backfill rate none
     """

@@ -1,4 +1,4 @@
-"""The command `report`: what happened in a run, for whoever asks afterwards."""
+"""The command `report`: write a run's history as one page of HTML."""
 
 import logging
 import os
@@ -11,10 +11,10 @@ from backfill_tasks.cli.context import Session
 from backfill_tasks.errors import ExtraError, UsageError
 from backfill_tasks.escaping import visible
 
-#: How many quarantined items a page lists with their errors.
+#: How many quarantined items the report lists with their errors.
 _MOST_QUARANTINED = 1_000
 
-#: What `-o` is given for standard output.
+#: The value of `-o` that means standard output.
 _STANDARD_OUTPUT = "-"
 
 
@@ -25,20 +25,20 @@ _STANDARD_OUTPUT = "-"
 )
 @click.pass_obj
 def report(session: Session, run: str | None, *, output: str | None) -> None:
-    """Write what happened in a run (default: the newest) as one page of HTML.
+    """Write a run's history (default: the newest) as HTML.
 
-    Parameters, counts, throughput and page duration over time, pauses and what held
-    pages back on the same time axis, events, quarantined leads. The page needs nothing
-    but itself, and may be written while the run goes on.
+    One self-contained page: parameters, counts, events and quarantined leads, and, on
+    one time axis, throughput, page duration, pauses and what held pages back. You can
+    write it while the run is still in progress.
 
     \b
     Examples:
       backfill report
       backfill report 261124-091500-a1b2 -o report.html
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that it can't write to
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns if it can't write to its home directory
     try:
-        from backfill_tasks.cli.render.report_html import as_html  # noqa: PLC0415  it takes a second, and libraries that no other command needs
+        from backfill_tasks.cli.render.report_html import as_html  # noqa: PLC0415  takes a second, and libraries that no other command needs
     except ImportError as error:
         why = str(error).partition("\n")[0]
         raise ExtraError(f"a report takes jinja2 and matplotlib ({why}): `pip install jinja2 matplotlib`") from None
@@ -57,9 +57,9 @@ def report(session: Session, run: str | None, *, output: str | None) -> None:
 
 
 def _write_private(path: Path, page: str) -> None:
-    """Write a file that only this user can read: it lists ids and errors. An existing file loses others' rights too."""
+    """Write a file that only this user can read, because it lists ids and errors; restrict an existing file as well."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  a Path opens no descriptor
+    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  a Path can't open a descriptor
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             os.fchmod(file.fileno(), 0o600)
         file.write(visible(page))

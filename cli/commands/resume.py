@@ -1,4 +1,4 @@
-"""The command `resume`."""
+"""The command `resume`: resume a paused or failed run."""
 
 import click
 
@@ -10,7 +10,7 @@ from backfill_tasks.cli.showing import say_what_redis_had_lost, say_whether_work
 @click.argument("run")
 @click.pass_obj
 def resume(session: Session, run: str) -> None:
-    """Go on with a run that is paused or has failed, from where each lane stands.
+    """Resume a paused or failed run where each lane stopped.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The command `retry`."""
+"""The command `retry`: retry a run's quarantined items."""
 
 from collections import Counter
 
@@ -9,11 +9,11 @@ from backfill_tasks.cli.context import COMPLETE, QUARANTINED, Session, say
 from backfill_tasks.engine import ledger
 from backfill_tasks.escaping import one_line
 
-#: Items that fail again are shown one by one, up to so many.
+#: How many items that fail again are shown one by one.
 _MOST_SHOWN = 20
 
 
-#: How many characters of a reason are shown, and of all that the database says where that is asked for.
+#: The most characters of an error that are shown, without and with --verbose.
 _LONGEST_REASON, _LONGEST_WHOLE_REASON = 400, 10_000
 
 
@@ -22,9 +22,9 @@ _LONGEST_REASON, _LONGEST_WHOLE_REASON = 400, 10_000
 @click.option("--verbose", is_flag=True, help="Print all that the database says, values of the lead's row included.")
 @click.pass_context
 def retry(context: click.Context, run: str, *, verbose: bool) -> None:
-    """Try the quarantined leads of a run again, each for itself; those that go through are the run's.
+    """Retry a run's quarantined leads, one at a time.
 
-    Exits with 3 if any is left in quarantine.
+    Leads that succeed are counted as the run's. Exits with 3 if any stay in quarantine.
 
     \b
     Examples:

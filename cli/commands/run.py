@@ -1,4 +1,4 @@
-"""The command `run`: count what would happen, or do it, or go on with what was begun."""
+"""The command `run`: count what a run would do, start it, or resume one."""
 
 from pathlib import Path
 from textwrap import fill
@@ -14,12 +14,12 @@ from backfill_tasks.cli.start import start
 from backfill_tasks.options import RUN_OPTIONS
 from backfill_tasks.registry import DEFAULT, KINDS
 
-#: The width of what each backfill does, in columns.
+#: The width of the list of backfills, in columns.
 _WIDTH = 78
 
 
 def _backfills() -> str:
-    """Return what each backfill does, in columns."""
+    """Return the list of backfills with their summaries, wrapped into two columns."""
     usable = KINDS.usable()
     margin = max((len(each.name) for each in usable), default=0) + 2
     return "\n".join(
@@ -86,7 +86,7 @@ quarantined, 4 not complete (paused, cancelled, detached).
 @option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, the rest on standard error.")
 @click.pass_context
 def run(context: click.Context, /, **options: Any) -> None:
-    """Walk a table page by page, and do what NAME says."""
+    """Run a backfill page by page; without --apply, a dry run."""
     session: Session = context.obj
     run_options = parse(context, options, session.settings)
     if options["resume"] and options["cursor"] is not None:

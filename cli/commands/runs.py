@@ -17,7 +17,7 @@ from backfill_tasks.snapshot import listed
 def runs(session: Session, *, most: int, as_json: bool) -> None:
     """List the runs, newest first.
 
-    A run's id begins with the date and time of its start, in UTC; `backfill events` says
+    A run's id begins with the date and time of its start, in UTC. `backfill events` says
     who started it.
 
     \b

@@ -12,7 +12,7 @@ from backfill_tasks.cli.showing import show
 @as_json
 @click.pass_obj
 def status(session: Session, run: str | None, *, as_json: bool) -> None:
-    """Show how a run stands (default: the newest).
+    """Show a run's progress and lanes (default: the newest).
 
     \b
     Examples:

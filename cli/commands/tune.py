@@ -1,4 +1,4 @@
-"""The command `tune`."""
+"""The command `tune`: change the pace of a running backfill."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ _TUNABLE = [RUN_OPTIONS[name] for name in TUNABLE]
 @click.option("--rate", metavar="RATE", help="The rate of all workers together: 20/s, 600/m, none.")
 @click.pass_context
 def tune(context: click.Context, /, run: str, **options: Any) -> None:
-    """Change a run's pace while it goes on; its next pages go by it.
+    """Change a run's pace, starting with its next pages.
 
     \b
     Examples:
@@ -58,7 +58,7 @@ def _value(value: Any) -> str:
 
 
 def _refuse_meaningless(backfill: Backfill, changes: Mapping[str, Any]) -> None:
-    """Refuse options that speak of jobs, where the backfill enqueues none."""
+    """Raise UsageError for an option about jobs if the backfill enqueues none."""
     for name in changes:
         if RUN_OPTIONS[name].needs_jobs and not backfill.jobs:
             raise UsageError(f"{backfill.name} enqueues no jobs, and so has no {flag_of(name)}: remove it")

@@ -1,4 +1,4 @@
-"""The command `verify`: ask the database whether a run tells the truth."""
+"""The command `verify`: check a run against the database."""
 
 import json
 
@@ -19,17 +19,17 @@ from backfill_tasks.engine.verification import Verification
 @as_json
 @click.pass_context
 def verify(context: click.Context, run: str | None, *, full: bool, on_replica: bool, as_json: bool) -> None:
-    """Ask the database whether a run (default: the newest) tells the truth.
+    """Check a run (default: the newest) against the database.
 
-    Looks for leads that the run has passed, that should have a result and have none
-    (a job or a score; roll-ups as new as their messages), and holds the ledger's
-    counts against each other and against the rows in the database. Changes nothing.
+    Looks for leads that the run has passed and that should have a result but have none
+    (a job or a score; roll-ups as new as their messages). Compares the ledger's counts
+    with each other and with the rows in the database. Changes nothing.
 
     \b
-    Exit status: 0 clean, or nothing to look at yet; 1 leads are missing, or a
-    count is contradicted; 3 leads are in quarantine, their job ended without a
-    score, or those that the run has passed can't be seen: they are gone, or the
-    standby does not have them yet.
+    Exit status: 0 clean, or nothing to verify yet; 1 leads are missing, or a
+    count is contradicted; 3 leads are in quarantine, a job ended without a
+    score, or leads that the run has passed can't be seen: they were deleted, or
+    the standby doesn't have them yet.
 
     \b
     Examples:
@@ -68,7 +68,7 @@ def verify(context: click.Context, run: str | None, *, full: bool, on_replica: b
 
 
 def _verify(session: Session, run: Run, *, full: bool, on_replica: bool) -> tuple[Server, Run, Verification]:
-    """Verify a run on the primary, or on the standby and as the standby's ledger has it."""
+    """Verify a run on the primary; or on the standby, as the standby's ledger has it."""
     if on_replica:
         return session.client.verify_on_standby(run.id, full=full)
     return Server(), run, session.client.verify(run.id, full=full)

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 @as_json
 @click.pass_context
 def watch(context: click.Context, run: str | None, *, as_json: bool) -> None:
-    """Follow a run (default: the newest) until it ends; Ctrl-C only stops looking.
+    """Follow a run (default: the newest) until it ends.
 
-    Shows how far it is, what holds each lane back, and what the host has made of its
-    jobs. Where there is no terminal: a few plain lines now and then.
+    Shows its progress, what holds each lane back, and what the host has done with its
+    jobs. Ctrl-C stops watching; the run goes on. Without a terminal it prints a few
+    plain lines now and then.
 
-    Exits as `run` does: 0 complete, 3 complete but leads are quarantined, 1 failed, 4
-    paused, cancelled or still going on.
+    Exits as `run` does: 0 complete, 1 failed, 3 complete but leads are quarantined, 4
+    paused, cancelled or still in progress.
 
     \b
     Examples:

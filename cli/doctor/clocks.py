@@ -1,4 +1,4 @@
-"""Whether PostgreSQL and Redis have this machine's time."""
+"""Checks that the clocks of PostgreSQL and Redis agree with this machine's."""
 
 import math
 import time
@@ -9,28 +9,28 @@ from backfill_tasks.cli.context import Session
 from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine import redis_client
 
-#: From how many seconds on a difference is worth a look.
+#: The largest difference that needs no attention, in seconds.
 _MOST = 2.0
 
-#: How often a clock is read: the quickest answer says most.
+#: How often a clock is read: the fastest answer is the most precise.
 _TRIES = 5
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How many seconds a clock is ahead of this machine's; that may be wrong by half of the way there and back."""
+    """How many seconds a clock is ahead of this machine's, and the largest error (half of the round trip)."""
 
     seconds: float
     within: float
 
     @property
     def certain(self) -> float:
-        """The least that it can be, whatever part of the way back and forth took the time."""
+        """The smallest difference that the measurement allows."""
         return max(0.0, abs(self.seconds) - self.within)
 
 
 def difference(read: Callable[[], float], now: Callable[[], float] = time.time) -> Difference:
-    """Compare a clock that is read from afar with `now`, both in seconds since 1970."""
+    """Return how far a remote clock is ahead of `now`, from the fastest of several readings; both in Unix time."""
     found = []
     for _ in range(_TRIES):
         before = now()
@@ -41,7 +41,7 @@ def difference(read: Callable[[], float], now: Callable[[], float] = time.time) 
 
 
 def postgresql(session: Session) -> Iterator[Finding]:
-    """PostgreSQL's clock is right."""
+    """Check PostgreSQL's clock."""
     with session.parts.engine.begin() as connection:
 
         def read() -> float:
@@ -53,7 +53,7 @@ def postgresql(session: Session) -> Iterator[Finding]:
 
 
 def redis(session: Session) -> Iterator[Finding]:
-    """Redis' clock is right."""
+    """Check Redis' clock."""
     client = redis_client.connect(session.settings.redis_url, patience=1)
 
     def read() -> float:

@@ -1,4 +1,4 @@
-"""Whether PostgreSQL is the right one, what is in front of it, and whether this role may do there what a run does."""
+"""Checks PostgreSQL, the pooler before it, the host's tables, the ledger and this role's privileges."""
 
 from collections.abc import Iterator
 
@@ -10,10 +10,10 @@ from backfill_tasks.engine import schema
 from backfill_tasks.engine.database import parse_url
 from backfill_tasks.engine.pooler import between
 
-#: The oldest server whose statements are used.
+#: The oldest server that supports our statements.
 _POSTGRESQL = 13
 
-#: Where the threshold of each indicator that can say *wait* is set.
+#: Where to set the threshold of each indicator that can answer *wait*.
 _LIMITS = {
     "live queue": "A run's own: backfill tune RUN --max-live-wait SECONDS; a new run's: BACKFILL_MAX_LIVE_WAIT",
     "replication lag": "If it stays so: BACKFILL_MAX_REPLICATION_LAG",
@@ -25,7 +25,7 @@ _LIMITS = {
 
 
 def url(session: Session) -> Iterator[Finding]:
-    """DATABASE_URL's parameters mean here what they mean to the host, or it is said where they don't."""
+    """Report the parameters of DATABASE_URL that mean something else here than to the host."""
     notes = parse_url(session.settings.required_database_url()).notes
     for note in notes:
         if note.warning:
@@ -35,7 +35,7 @@ def url(session: Session) -> Iterator[Finding]:
 
 
 def server(session: Session) -> Iterator[Finding]:
-    """The database is a primary, and new enough."""
+    """Check that the server is a writable primary of a supported version."""
     with session.parts.engine.begin() as connection:
         version, recovering, read_only = connection.exec_driver_sql(
             "SELECT current_setting('server_version_num')::int / 10000, pg_is_in_recovery(),"
@@ -57,7 +57,7 @@ def server(session: Session) -> Iterator[Finding]:
 
 
 def pooler(session: Session) -> Iterator[Finding]:
-    """DATABASE_URL says whether a transaction pooler is in front."""
+    """Check that DATABASE_URL says whether a transaction pooler is in front."""
     address = session.parts.address
     try:
         found = between(address)
@@ -88,7 +88,7 @@ def pooler(session: Session) -> Iterator[Finding]:
 
 
 def host(session: Session) -> Iterator[Finding]:
-    """The host's tables are there, with the rights that each backfill takes; what is lacking is said once."""
+    """Check the host's tables and the privileges that each backfill needs; report a shared problem once."""
     for why in session.parts.backfills.broken().values():
         yield Finding("WRONG", why, "Its runs wait until it is mended; the others go on.")
     lacking: dict[tuple[str, str], list[str]] = {}
@@ -104,7 +104,7 @@ def host(session: Session) -> Iterator[Finding]:
 
 
 def ledger(session: Session) -> Iterator[Finding]:
-    """The ledger is of this version and may be written, or is not there yet and may be made."""
+    """Check that the ledger is up to date and writable, or that this role may create it."""
     with session.parts.engine.begin() as connection:
         found = schema.version(connection)
         role, name, may_create = connection.exec_driver_sql(
@@ -125,7 +125,7 @@ def ledger(session: Session) -> Iterator[Finding]:
 
 
 def sight(session: Session) -> Iterator[Finding]:
-    """Every indicator of pressure can be measured, and none holds pages back just now."""
+    """Check that every indicator of pressure can be measured, and that none stops pages now."""
     found = session.client.pressure()
     for each in found:
         if each.answer == "wait":

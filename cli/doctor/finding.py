@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from backfill_tasks.cli.context import Session
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found. "WRONG": a run would not work. `advice`: what to do, where it is not fine."""
+    """One result of a check. "WRONG" means that a run would fail; `advice` says what to do unless it is fine."""
 
     verdict: Literal["fine", "look", "WRONG"]
     what: str

@@ -1,4 +1,4 @@
-"""Whether workers are there, of which version, and whether runs were left over that nothing moves."""
+"""Checks the workers, their versions, and that no run was left behind."""
 
 from collections.abc import Iterator
 
@@ -8,12 +8,12 @@ from backfill_tasks.cli.context import Session
 from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine import ledger, schema
 
-#: A run to which nothing has happened for so long, in seconds, may have been forgotten.
+#: A run without an event for this many seconds may have been forgotten.
 _DAY = 86_400
 
 
 def workers(session: Session) -> Iterator[Finding]:
-    """A worker that takes pages is online, and all such workers are of this command's version."""
+    """Check that a worker is online that takes pages, and that all of them have this command's version."""
     from backfill_tasks.worker.fleet import workers as online  # noqa: PLC0415  Celery takes half a second to import
 
     versions = online()
@@ -35,7 +35,7 @@ def workers(session: Session) -> Iterator[Finding]:
 
 
 def leftovers(session: Session) -> Iterator[Finding]:
-    """No run is left over that nothing moves."""
+    """Report runs with stalled lanes, and runs that have waited for an operator for a day."""
     from backfill_tasks.worker.fleet import messages_on_their_way  # noqa: PLC0415  Celery takes half a second to import
 
     with session.parts.engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""Whether workers have parked messages that none of them could do."""
+"""Checks the dead letters."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from backfill_tasks.cli.letters import letters_of
 
 
 def dead(session: Session) -> Iterator[Finding]:
-    """No message was parked."""
+    """Check that no message has been parked as a dead letter."""
     number = letters_of(session).count()
     if not number:
         yield Finding("fine", "no message was parked that no worker could do")

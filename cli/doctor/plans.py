@@ -1,4 +1,4 @@
-"""Whether a page reads by index: the plan of each statement that it sends, as it would send it."""
+"""Checks that pages read by index, by the plans of the statements that they send."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -16,19 +16,19 @@ from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.plans import Sent, sent, whole_scans
 from backfill_tasks.options import Pace
 
-#: A page of the usual size, in items; and the bound that its backfill counts its pending jobs up to.
+#: The size of the page that is planned, in items, and the bound up to which its pending jobs are counted.
 _LIMIT, _PENDING = 500, 12
 
-#: SQLSTATE: no unique index is there that ON CONFLICT could go by.
+#: SQLSTATE: ON CONFLICT finds no matching unique index.
 _NO_SUCH_KEY = "42P10"
 
 
 def page(session: Session) -> Iterator[Finding]:
-    """Each backfill's page, and what is asked before it, reads no large table whole. Nothing is carried out."""
+    """Check that no page, nor the queries before it, reads a large table whole. The statements are only planned."""
     for backfill in session.parts.backfills.usable():
         with session.parts.engine.begin() as connection:
             begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)
-            if backfill.missing(connection, apply=True):  # said where the host is looked at
+            if backfill.missing(connection, apply=True):  # `host` reports it
                 continue
             found = list(dict.fromkeys(_of(connection, backfill)))
         yield from found
@@ -38,7 +38,7 @@ def page(session: Session) -> Iterator[Finding]:
 
 def _of(connection: Connection, backfill: Backfill) -> Iterator[Finding]:
     upper = backfill.last_key(connection)
-    if upper is None:  # an empty table has no key that could bound a page, and nothing to read
+    if upper is None:  # the table is empty: there is no key to bound a page
         return
     for ask in _asked(backfill, connection, upper):
         statement = sent(connection, ask)
@@ -52,7 +52,7 @@ def _of(connection: Connection, backfill: Backfill) -> Iterator[Finding]:
 
 
 def _asked(backfill: Backfill, connection: Connection, upper: str) -> list[Callable[[], object]]:
-    """A page of a run without any option, and what is asked before it."""
+    """Return the calls of a page with default options: its statement and the queries before it."""
     window, context = (
         Window(Bounds(None, upper), _LIMIT, PAGE_ROWS),
         PageContext(backfill.with_defaults({}), datetime.now(UTC)),

@@ -1,4 +1,4 @@
-"""Whether the bounds on jobs in the host's queue leave room for a page."""
+"""Checks that the bounds on jobs in the host's queue leave room for a page."""
 
 from collections.abc import Iterator
 
@@ -10,21 +10,21 @@ from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.contract import Backfill
 
-#: The most jobs that are counted.
+#: Jobs are counted up to this number.
 _MOST = 10_000
 
-#: A queue whose oldest job has been due for so long, in seconds, isn't being drained: a healthy one is often full.
+#: The host isn't draining a queue whose oldest job has been due for this many seconds. A full queue alone is healthy.
 _STALLED_SECONDS = 300.0
 
 
 def room(session: Session) -> Iterator[Finding]:
-    """A page of a new run, and of each run that is running, finds room in the host's queue."""
+    """Check that a page of a new run, and of each running one, finds room in the host's queue."""
     full = False
     for backfill in session.parts.backfills.usable():
         if not backfill.jobs:
             continue
         with session.parts.engine.begin() as connection:
-            if backfill.missing(connection, apply=True):  # said where the host is looked at
+            if backfill.missing(connection, apply=True):  # `host` reports it
                 return
             bounds = _bounds(session, connection, backfill)
             waiting, oldest = backfill.pending(connection, _MOST), backfill.oldest_due_seconds(connection)
@@ -37,7 +37,7 @@ def room(session: Session) -> Iterator[Finding]:
 
 
 def _bounds(session: Session, connection: Connection, backfill: Backfill) -> dict[str, int]:
-    """Return the bounds that hold, by the command that changes each."""
+    """Return the bounds in force, keyed by the command that changes each."""
     found = {"backfill run --max-pending": session.settings.defaults["max_pending"]}
     if schema.version(connection) == schema.latest():
         for run in ledger.running(connection):

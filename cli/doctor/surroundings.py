@@ -1,4 +1,4 @@
-"""Whether the settings can be read, and whether Redis keeps what it is given."""
+"""Checks the settings, and that Redis keeps its data."""
 
 from collections.abc import Iterator
 
@@ -10,12 +10,12 @@ from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine import redis_client
 from backfill_tasks.settings import masked
 
-#: The oldest Redis whose commands are used.
+#: The oldest Redis that supports our commands.
 _REDIS = (6, 2)
 
 
 def settings(session: Session) -> Iterator[Finding]:
-    """The settings make sense."""
+    """Check that the settings can be read, and that they spread or bound the jobs."""
     found = session.settings
     found.required_database_url()
     yield Finding("fine", "settings can be read")
@@ -28,7 +28,7 @@ def settings(session: Session) -> Iterator[Finding]:
 
 
 def redis(session: Session) -> Iterator[Finding]:
-    """Redis answers, is new enough, and neither forgets nor evicts."""
+    """Check that Redis answers, is new enough, persists its data and doesn't evict keys."""
     tls = redis_address.parse(session.settings.redis_url).tls
     if tls and tls.weakness:
         advice = "Whoever answers at that address gets the password: remove the parameter, and give ssl_ca_certs."
@@ -37,10 +37,10 @@ def redis(session: Session) -> Iterator[Finding]:
     client = redis_client.connect(session.settings.redis_url, patience=1)
     try:
         version = str(client.info("server")["redis_version"])
-        # Not CONFIG GET: whoever may use that reads Redis' passwords too.
+        # Not CONFIG GET: a user with that privilege could read Redis' passwords, too.
         policy = client.info("memory").get("maxmemory_policy")
         keeps = client.info("persistence").get("aof_enabled")
-    except RedisError as error:  # a managed Redis often does not tell
+    except RedisError as error:  # a managed Redis often refuses to tell
         yield Finding("look", "Redis answers, but does not tell its settings", f"It says: {error}")
         return
     if tuple(int(part) for part in version.split(".")[:2]) < _REDIS:

@@ -17,13 +17,13 @@ from backfill_tasks.registry import DEFAULT
 
 WIDTH = 80
 
-#: A lane that has not moved for so many seconds is said to stand, with the reason.
+#: A lane that hasn't moved for this many seconds is shown as still, with its reason.
 STILL_SECONDS = 5.0
 
 
 def duration(seconds: float) -> str:
-    """A length of time as one reads it: 4.2 s, 3 min 20 s, 5 h 10 min, 11 d 3 h."""
-    if round(seconds, 1) < 60:  # noqa: PLR2004  seconds a minute
+    """Return a duration for a reader: 4.2 s, 3 min 20 s, 5 h 10 min, 11 d 3 h."""
+    if round(seconds, 1) < 60:  # noqa: PLR2004  seconds per minute
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -34,13 +34,13 @@ def duration(seconds: float) -> str:
 
 
 def classes(backfill: Backfill, run: Run) -> tuple[str, ...]:
-    """The counts that are shown of a run, in their order."""
+    """Return the names of a run's counts that are shown, in display order."""
     shown = ("read", *backfill.classes, "quarantined")
     return (*shown, *backfill.passed_over) if run.mode == "dry-run" else shown
 
 
 def meanings_of(backfill: Backfill) -> dict[str, str]:
-    """What the classes of its items mean."""
+    """Return what each class of a backfill's items means."""
     return {
         **backfill.classes,
         "quarantined": "failed on their own, kept with their error",
@@ -49,7 +49,7 @@ def meanings_of(backfill: Backfill) -> dict[str, str]:
 
 
 def counts(backfill: Backfill, run: Run) -> list[str]:
-    """The counts, a line each, with what they mean."""
+    """Return the counts with their meanings, one per line."""
     meanings, found = meanings_of(backfill), run.counts
     lines = [f"  {backfill.items + ' read':<16}{found.get('read', 0):>11,}"]
     lines += [
@@ -66,12 +66,12 @@ def counts(backfill: Backfill, run: Run) -> list[str]:
 
 
 def lanes(run: Run) -> list[str]:
-    """The lanes, a line each, and beneath those that are held up or stopped the reason, once where it is the same."""
+    """Return one line per lane, with the reason below lanes that wait or have stopped; neighbours share a reason."""
     lines = ["  lane  state     pages       read  cursor"]
     for alike in _by_reason(run.lanes):
         lines += [_lane(run, lane) for lane in alike]
         reason, kind = alike[0].reason, alike[0].reason_kind
-        # That the run is paused stands above.
+        # The first line of the summary already says that the run is paused.
         if reason and kind != run.state:
             which = f"{_numbers(alike)}: " if len(alike) > 1 else ""
             lines.append(wrapped(f"{which}{_shortened(reason, 600)}", indent=8))
@@ -84,7 +84,7 @@ def _lane(run: Run, lane: Lane) -> str:
 
 
 def _by_reason(lanes: Iterable[Lane]) -> list[list[Lane]]:
-    """Lanes of the same reason, or none, and of numbers that follow each other, together."""
+    """Group neighbouring lanes that have the same reason, or none."""
     return [
         [lane for _, lane in alike]
         for _, alike in groupby(enumerate(lanes), key=lambda each: (each[1].reason, each[1].number - each[0]))
@@ -92,13 +92,13 @@ def _by_reason(lanes: Iterable[Lane]) -> list[list[Lane]]:
 
 
 def _numbers(alike: Sequence[Lane]) -> str:
-    """Lane 3, lanes 3 to 5."""
+    """Return "lane 3" or "lanes 3 to 5"."""
     first, last = alike[0].number, alike[-1].number
     return f"lane {first}" if first == last else f"lanes {first} to {last}"
 
 
 def outcome(backfill: Backfill, run: Run, found: Outcome) -> list[str]:
-    """What the host has made of a run's jobs, and when it will have done them all."""
+    """Return what the host has done with a run's jobs, and when it will have done them all."""
     if not found.known:
         return [f"  {'done by the host':<16}{'not known':>11}   the run began before its jobs were kept by run"]
     lines = [f"  {'done by the host':<16}{found.done:>11,}   {backfill.items} have their score from this run's jobs"]
@@ -116,7 +116,7 @@ def outcome(backfill: Backfill, run: Run, found: Outcome) -> list[str]:
 
 
 def outcome_in_a_line(backfill: Backfill, run: Run, found: Outcome) -> str:
-    """The same on one line."""
+    """Return the outcome on one line."""
     if not found.known:
         return "  host: not known, the run began before its jobs were kept by run"
     last = last_result(backfill, run, found)
@@ -124,7 +124,7 @@ def outcome_in_a_line(backfill: Backfill, run: Run, found: Outcome) -> str:
 
 
 def last_result(backfill: Backfill, run: Run, found: Outcome) -> str:
-    """When the last item will have its result, or that this is not known."""
+    """Return when the last item will have its result, or why that isn't known."""
     left = found.seconds_left(run.jobs_to_come(backfill.jobs))
     if left is None and found.never_due:
         return f"no end: {found.never_due:,} never come due"
@@ -144,9 +144,9 @@ def summary(
     found: Outcome | None = None,
     small: str | None = None,
 ) -> str:
-    """What an operator wants to read when a run has ended, or when they ask how it stands.
+    """Return the summary of a run: its state, counts, pace, outcome, lanes, quarantine and next steps.
 
-    `small`: why its pages are smaller than it would have them.
+    `small`: why its pages are smaller than the limit.
     """
     lines = [f"Run {run.id} · {run.parameters.backfill} · {run.mode} · {run.state}"]
     if run.reason:
@@ -172,7 +172,7 @@ def summary(
 
 
 def next_steps(run: Run) -> list[str]:
-    """What to do now."""
+    """Return what to do next."""
     if run.mode == "dry-run":
         rest = [] if run.state == "complete" else ["Not all pages were counted."]
         return ["Nothing was changed. To do it: the same command with --apply.", *rest]
@@ -191,7 +191,7 @@ def next_steps(run: Run) -> list[str]:
 
 
 def _anew(run: Run) -> str:
-    """Return the command that starts another run of the same backfill, over the same leads."""
+    """Return the command that starts another run of the same backfill over the same leads."""
     name = "" if run.parameters.backfill == DEFAULT else f"{run.parameters.backfill} "
     again = " --rescore-all" if run.parameters.options.get("rescore_all") else ""
     scope = [("--client-id", each) for each in run.parameters.options.get("client_ids") or ()]
@@ -202,13 +202,13 @@ def _anew(run: Run) -> str:
 
 
 def _next(command: str, why: str) -> list[str]:
-    """Return a command with what it is good for; where both don't fit on a line, on two: a command is copied whole."""
+    """Return a command and its purpose: on one line if both fit, else on two, so that the command stays whole."""
     line = f"Next: {command}   {why}"
     return [line] if len(line) <= WIDTH else [f"Next: {command}", f"      {why}"]
 
 
 def jobs(backfill: Backfill, run: Run) -> list[str]:
-    """How many jobs a run enqueues, how long they take to come due, and what they cost, as far as that is known."""
+    """Return how long a run's jobs take to come due and what they cost, as far as known."""
     number = run.jobs(backfill.jobs)
     if not backfill.jobs or not number:
         return []
@@ -222,29 +222,29 @@ def jobs(backfill: Backfill, run: Run) -> list[str]:
     return lines
 
 
-#: Events whose details are pairs of what was and what is.
+#: Events whose details are pairs of old and new values.
 _CHANGES = frozenset({"tuned", "rate"})
 
 
 def event(happened: Event) -> list[str]:
-    """What happened to a run: a line, and where there is more to say others under it."""
+    """Return an event in one line, and its details below, one per line."""
     head = f"{moment(happened.at)}  {happened.name}, by {one_line(happened.who)}"
     said = (wrapped(each, indent=21) for each in details(happened))
     return [_shortened(head, WIDTH), *(line for each in said for line in each.splitlines())]
 
 
 def moment(at: datetime) -> str:
-    """A moment to the second, in UTC."""
+    """Return a moment in UTC, to the second."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def details(happened: Event) -> list[str]:
-    """What there is to say of an event beside its name, a line each."""
+    """Return an event's details, one per line."""
     return _tuned(happened) if happened.name in _CHANGES else _said(happened)
 
 
 def _tuned(happened: Event) -> list[str]:
-    """Each parameter that was changed: old -> new."""
+    """Return each changed parameter as old -> new."""
     return [
         f"{words(name)} {in_words(old, empty='none')} -> {in_words(new, empty='none')}"
         for name, (old, new) in happened.detail.items()
@@ -252,7 +252,7 @@ def _tuned(happened: Event) -> list[str]:
 
 
 def _said(happened: Event) -> list[str]:
-    """What else there is to say, a line each: states as old -> new, parameters in one, reasons in words."""
+    """Return an event's details, one per line: the state as old -> new, the rest, the parameters, the reason."""
     detail = dict(happened.detail)
     old, new, reason = detail.pop("old", None), detail.pop("new", None), detail.pop("reason", None)
     parameters = dict(detail.pop("parameters", {}))
@@ -270,12 +270,12 @@ def _pair(name: str, value: object) -> str:
 
 
 def words(name: str) -> str:
-    """A name as one reads it."""
+    """Return a name with spaces for underscores."""
     return name.replace("_", " ")
 
 
 def in_words(value: object, *, empty: str = "") -> str:
-    """A parameter's or a detail's value in words; `empty` where there is none."""
+    """Return a parameter's or detail's value for a reader; `empty` if it is None."""
     match value:
         case None:
             return empty
@@ -291,9 +291,9 @@ def in_words(value: object, *, empty: str = "") -> str:
 
 
 def wrapped(said: str, *, indent: int, first: str | None = None) -> str:
-    """Text in lines of 80 columns, so far from the left; `first` stands before the first line, of that width.
+    """Wrap text to 80 columns, indented; `first` replaces the indentation of the first line.
 
-    An option is never broken at its hyphens, so that a command can be copied.
+    Options are never broken at their hyphens, so that commands can be copied.
     """
     margin = " " * indent
     return fill(
@@ -302,7 +302,7 @@ def wrapped(said: str, *, indent: int, first: str | None = None) -> str:
 
 
 def with_reason(item: str, reason: str, *, indent: int, most: int = 400) -> str:
-    """Return an item and its reason: on one line of 80 columns, or the reason below the item."""
+    """Return an item and its reason on one line of 80 columns, or the reason below the item."""
     head, said = f"{' ' * indent}{one_line(item)}", _shortened(reason, most)
     whole = f"{head}  {said}"
     return whole if len(whole) <= WIDTH else f"{head}\n{wrapped(said, indent=indent + 4)}"
@@ -319,7 +319,7 @@ def _next_steps_of_a_paused_run(run: Run) -> list[str]:
 def verification(
     backfill: Backfill, run: Run, found: Verification, *, server: Server | None = None, most: int = 20
 ) -> str:
-    """What the verification found, and which items."""
+    """Return the result of a verification, with up to `most` items of each kind."""
     lines = [f"Verification of run {run.id} · {run.state}", ""]
     if run.state != "complete":
         lines.append("  The run is not complete: only what its lanes have passed is looked at.")
@@ -349,7 +349,7 @@ def verification(
 
 
 def _server(standby: Server) -> list[str]:
-    """Return which standby was read, and what isn't known of it."""
+    """Return which standby was read, and whether it is known to follow the primary."""
     lines = [wrapped(one_line(str(standby)), indent=22, first=f"  {'read from':<20}")]
     if not standby.related:
         unknown = "whether it follows DATABASE_URL's server is not known: this role may not call pg_control_system()"
@@ -358,7 +358,7 @@ def _server(standby: Server) -> list[str]:
 
 
 def _without_a_result(backfill: Backfill, found: Verification, most: int) -> list[str]:
-    """Return what is in quarantine, and whose jobs have ended without a result."""
+    """Return the items in quarantine, and those whose jobs ended without a result."""
     lines = []
     if found.quarantined:
         lines.append(f"  {'in quarantine':<20}{found.quarantined:>11,}   failed on their own, kept with their error")
@@ -370,13 +370,13 @@ def _without_a_result(backfill: Backfill, found: Verification, most: int) -> lis
 
 
 def _items(items: Sequence[str], most: int) -> list[str]:
-    """Return the first ids, a line each, and how many more there are."""
+    """Return the first `most` ids, one per line, and how many more there are."""
     more = [f"    … and {len(items) - most:,} more; --json lists all"] if len(items) > most else []
     return [*(f"    {one_line(item)}" for item in items[:most]), *more]
 
 
 def _verdict(backfill: Backfill, run: Run, found: Verification) -> str:
-    """The verification's last word. Only what was looked at, and has nothing open, is called clean."""
+    """Return the verdict. Only a run that was looked at and has no open items is clean."""
     if found.clean:
         return "Clean: nothing is missing, and no count is contradicted."
     if found.wrong:
@@ -390,7 +390,7 @@ def _verdict(backfill: Backfill, run: Run, found: Verification) -> str:
 
 
 def _remedies(run: Run, found: Verification) -> list[str]:
-    """Return the commands that mend what the verification found."""
+    """Return the commands that fix what the verification found."""
     lines = []
     if found.quarantined:
         lines.append(f"Next: backfill retry {run.id}   tries those in quarantine again")
@@ -406,7 +406,7 @@ def _remedies(run: Run, found: Verification) -> list[str]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as what is in them; the last may be of any length."""
+    """Return rows in aligned columns; the last column may have any length."""
     every = [tuple(head), *(tuple(row) for row in rows)]
     widths = [max(len(row[column]) for row in every) for column in range(len(head))]
     return "\n".join(
@@ -415,7 +415,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def runs(found: Iterable[Run]) -> str:
-    """One line a run; the last column, its backfill, gives way where a line is full."""
+    """Return one line per run; a full line shortens its last column, the backfill."""
     rows = [
         (
             run.id,
@@ -432,7 +432,7 @@ def runs(found: Iterable[Run]) -> str:
 
 
 def progress(backfill: Backfill, run: Run) -> str:
-    """How far a run is, on one line."""
+    """Return a run's progress on one line."""
     read = run.counts.get("read", 0)
     done = sum(lane.state == "done" for lane in run.lanes)
     of = f" of {run.expected:,} ({100 * read / run.expected:.0f}%)" if run.expected else f" {backfill.items}"
@@ -441,7 +441,7 @@ def progress(backfill: Backfill, run: Run) -> str:
 
 
 def troubles(run: Run) -> list[str]:
-    """What holds lanes of a run back, or has stopped them, and since when they stand; empty if all goes well."""
+    """Return the lanes that wait, have stopped or don't move: since when, and why. Empty if all goes well."""
     troubled = [lane for lane in run.lanes if lane.reason or is_still(run, lane)]
     return [_trouble(run, alike) for alike in _by_reason(troubled)]
 
@@ -454,16 +454,16 @@ def _trouble(run: Run, alike: Sequence[Lane]) -> str:
 
 
 def is_still(run: Run, lane: Lane) -> bool:
-    """Whether a lane of a running run has not moved for a while."""
+    """Return whether a lane of a running run hasn't moved for more than STILL_SECONDS."""
     return run.state == lane.state == "running" and run.still_seconds(lane) > STILL_SECONDS
 
 
 def lanes_in_words(number: int) -> str:
-    """1 lane, 2 lanes."""
+    """Return "1 lane" or "2 lanes"."""
     return "1 lane" if number == 1 else f"{number} lanes"
 
 
 def _shortened(text: str, most: int) -> str:
-    """A field on one line: escaped, and cut where it is longer than `most`."""
+    """Return a text on one line, escaped, and cut to `most` characters."""
     shown = one_line(text)
     return shown if len(shown) <= most else shown[: most - 1] + "…"

@@ -1,4 +1,4 @@
-"""A run over its time, drawn: throughput, page duration, and what held pages back, on one axis of time."""
+"""A run's throughput, page duration and waits, plotted over one time axis."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,16 +15,16 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from backfill_tasks.engine.ledger import Bucket, Hold, Span
 
-#: Colours that people with any sight tell apart, and that hold on white, on black and on paper (M. Okabe, K. Ito: Color
-#: Universal Design, 2008). Yellow and black are left out: each is lost on one ground.
+#: Colours that colour-blind readers can tell apart, legible on white, on black and on paper (M. Okabe, K. Ito: Color
+#: Universal Design, 2008). Yellow and black are left out: each vanishes on one of the backgrounds.
 _BLUE, _ORANGE = "#0072B2", "#E69F00"
 _HOLDS = ("#D55E00", "#009E73", "#CC79A7", "#56B4E9", _ORANGE, _BLUE)
 _PAUSE = "#8A8A8A"
 
-#: Stands for the page's own colour of text, whatever that is: a browser puts it in.
+#: A placeholder for the page's text colour: the browser fills it in.
 _INK = "#0a0b0c"
 
-#: Text stays text, in the page's own font; the same run makes the same file.
+#: Text stays text, in the page's font, and the same run yields the same file.
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "backfill",
@@ -44,36 +44,36 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 
-#: Above this many times the median, the longest pages would press it flat: the axis is logarithmic then.
+#: If the longest page takes this many times the median, the axis is logarithmic, so that the median stays readable.
 _FAR = 20.0
 
-#: A throughput below so many a second is shown by the minute.
+#: A throughput below this many items per second is shown per minute.
 _SLOW = 1.0
 
-#: More points than these are drawn as small ones: they stand close.
+#: Above this many points the markers are small, so that they don't overlap.
 _MANY = 60
 
-#: Times at the ticks, from years down to microseconds, in the order of ISO 8601 as everywhere else; those at a boundary
-#: (a month's first day, midnight, a full minute); and what is the same for all ticks, beneath them.
+#: Tick labels from years down to microseconds, in ISO 8601 order; the labels at a boundary (a month's first day,
+#: midnight, a full minute); and the part that all ticks share, shown below the axis.
 _TICKS = ("%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M:%S", "%H:%M:%S.%f")
 _BOUNDARIES = ("", "%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M:%S")
 _SHARED = ("", "", "%Y", "%Y-%m-%d", "%Y-%m-%d", "%Y-%m-%d")
 
-#: In inches, at 72 points each.
+#: Sizes in inches, 72 points each.
 _WIDTH, _PLOT, _ROW, _MARGIN = 10.0, 2.2, 0.28, 0.8
 
 
 def draw(
     time: Span, buckets: Sequence[Bucket], *, holds: Sequence[Hold], pauses: Sequence[Span], items: str
 ) -> str | None:
-    """The plot as an SVG element that refers to nothing outside of itself; None if there is nothing to be seen.
+    """Return the plot as a self-contained SVG element; None if there is nothing to show.
 
     Args:
         time: the run's time, which is the axis.
-        buckets: its pages, by stretches of that time.
-        holds: what pages were put off for.
-        pauses: when the run stood.
-        items: what an item is called, in the plural.
+        buckets: its pages, grouped by stretches of that time.
+        holds: what pages were postponed for.
+        pauses: when the run was paused.
+        items: the name of its items, in the plural.
     """
     if not (any(bucket.pages for bucket in buckets) or holds):
         return None
@@ -97,7 +97,7 @@ def draw(
 
 
 def _throughput(axes: Axes, buckets: Sequence[Bucket], items: str) -> None:
-    """Steps: what a stretch's pages read, spread over its length."""
+    """Draw the throughput as steps: each stretch's items, spread over its length."""
     rates = [bucket.items / bucket.span.seconds for bucket in buckets]
     per, factor = ("min", 60) if max(rates) < _SLOW else ("s", 1)
     edges = [_number(buckets[0].span.since), *(_number(bucket.span.until) for bucket in buckets)]
@@ -108,7 +108,7 @@ def _throughput(axes: Axes, buckets: Sequence[Bucket], items: str) -> None:
 
 
 def _durations(axes: Axes, buckets: Sequence[Bucket]) -> None:
-    """The median and the longest page of each stretch that has one, told apart by colour and by shape."""
+    """Draw the median and the longest page of each stretch, distinct in colour and in shape."""
     middles = [(_number(bucket.span.since) + _number(bucket.span.until)) / 2 for bucket in buckets]
     size = 1.2 if len(buckets) > _MANY else 3
     longest = [nan if bucket.longest is None else 1000 * bucket.longest for bucket in buckets]
@@ -126,13 +126,13 @@ def _durations(axes: Axes, buckets: Sequence[Bucket]) -> None:
 
 
 def _waits(axes: Axes, holds: Sequence[Hold], pauses: Sequence[Span]) -> None:
-    """A row for each kind of reason, and one for the pauses: when any page waited for it."""
+    """Draw one row per kind of reason, and one for the pauses: when at least one page waited for it."""
     rows = [(hold.kind, hold.stretches, colour) for hold, colour in zip(holds, cycle(_HOLDS), strict=False)]
     if pauses:
         rows.append(("paused", tuple(pauses), _PAUSE))
     for number, (_, spans, colour) in enumerate(rows):
         for span in spans:
-            # The line around it keeps one that is narrower than a pixel in sight.
+            # The outline keeps a bar visible that is narrower than a pixel.
             since, until = _number(span.since), _number(span.until)
             axes.barh(number, until - since, left=since, height=0.6, color=colour, edgecolor=colour, linewidth=1)
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
@@ -147,7 +147,7 @@ def _shade(axes: Axes, pauses: Sequence[Span]) -> None:
 
 
 def _time_axis(axes: Axes, time: Span) -> None:
-    """The whole of the run's time and nothing else, in UTC."""
+    """Show exactly the run's time, in UTC."""
     locator = AutoDateLocator(tz=UTC, minticks=4, maxticks=9)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(
@@ -158,19 +158,19 @@ def _time_axis(axes: Axes, time: Span) -> None:
 
 
 def _from_zero(axes: Axes) -> None:
-    """Few ticks on the y axis, from nothing up, at round numbers in full."""
+    """Start the y axis at zero, with few ticks at round numbers, written in full."""
     axes.set_ylim(0, axes.get_ylim()[1] if axes.dataLim.ymax > 0 else 1)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.7g}"))
 
 
 def _number(moment: datetime) -> float:
-    """A moment as matplotlib counts them."""
+    """Return a moment as matplotlib's date number."""
     return float(date2num(moment))
 
 
 def _as_element(figure: Figure, title: str) -> str:
-    """The figure as an element for the midst of an HTML page: no prologue, no metadata, and the page's own ink."""
+    """Return the figure as an inline SVG element: no prologue, no metadata, the page's text colour."""
     written = StringIO()
     figure.savefig(
         written, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))

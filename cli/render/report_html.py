@@ -17,7 +17,7 @@ from backfill_tasks.engine.model import Run
 
 
 def as_html(backfill: Backfill, history: History) -> str:
-    """The page: it refers to nothing outside of itself and runs nothing, whatever stands in the ledger."""
+    """Return a self-contained page that runs no script, whatever the ledger contains."""
     run, pauses = history.run, history.pauses
     time = ledger.time_of(run)
     plot = plots.draw(time, history.timeline, holds=history.holds, pauses=pauses, items=backfill.items)
@@ -27,7 +27,7 @@ def as_html(backfill: Backfill, history: History) -> str:
         facts=_facts(backfill, run),
         counts=_counts(backfill, run),
         parameters=_parameters(run),
-        plot=None if plot is None else Markup(plot),  # noqa: S704  what is text in it was escaped where it was drawn
+        plot=None if plot is None else Markup(plot),  # noqa: S704  its text was escaped when it was drawn
         bucket=history.timeline[0].span,
         holds=history.holds,
         pauses=pauses,
@@ -50,7 +50,7 @@ def _template() -> Template:
 
 
 def _facts(backfill: Backfill, run: Run) -> Mapping[str, str]:
-    """When, who, how fast, and what it cost."""
+    """Return when the run ran, who started it, its throughput and its cost."""
     ended = render.moment(run.finished_at) if run.finished_at else f"it goes on; read at {render.moment(run.seen_at)}"
     facts = {
         "started by": run.started_by,
@@ -71,12 +71,12 @@ def _facts(backfill: Backfill, run: Run) -> Mapping[str, str]:
 
 
 def _counts(backfill: Backfill, run: Run) -> list[tuple[str, int, str]]:
-    """The classes with their counts and meanings."""
+    """Return each class with its count and meaning."""
     meanings = {"read": f"{backfill.items} that the pages looked at", **render.meanings_of(backfill)}
     return [(render.words(name), run.counts.get(name, 0), meanings[name]) for name in render.classes(backfill, run)]
 
 
 def _parameters(run: Run) -> dict[str, str]:
-    """What the run was asked to do, as it is in force now."""
+    """Return the run's parameters as now in force."""
     given = {**run.parameters.as_json(), "single_batch": run.single_batch}
     return {render.words(name): render.in_words(value, empty="none") for name, value in given.items()}

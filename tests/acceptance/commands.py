@@ -1,4 +1,4 @@
-"""The command against a host database and a Redis, and what of its output is asserted more than once."""
+"""The command on a host database and a Redis, and what several tests assert of its output."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ OpenTerminal = Callable[..., Terminal]
 
 
 def backfill_against(directory: Path, database_url: str, redis_url: str) -> Backfill:
-    """The command in a directory of its own, with the two addresses and no bounds, and no other settings."""
+    """Return the command in its own directory, with the two addresses and no bounds or other settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")}
     return Backfill(directory, {**inherited, **UNBOUNDED, "DATABASE_URL": database_url, "REDIS_URL": redis_url})
 
@@ -29,23 +29,23 @@ def empty(broker: Redis) -> None:
 
 
 def redis_contents(backfill: Backfill) -> dict[bytes, bytes]:
-    """Every key in the command's Redis, and what it holds, but for bindings: kombu removes them in its own time."""
+    """Return every key in the command's Redis with its value, except bindings, which kombu removes at its own pace."""
     with redis.Redis.from_url(backfill.environment["REDIS_URL"]) as client:
         return {key: client.dump(key) or b"" for key in client.scan_iter() if not key.startswith(b"_kombu.binding")}
 
 
 def start_of(run: dict[str, Any]) -> datetime:
-    """A run's start as the host's columns have it: UTC, without a zone."""
+    """Return a run's start as the host's columns have it: UTC, without a zone."""
     return datetime.fromisoformat(run["started_at"]).replace(tzinfo=None)
 
 
 def enqueued(run: dict[str, Any]) -> int:
-    """How many jobs a run has given a time."""
+    """Return how many jobs a run has enqueued."""
     return sum(run["counts"][name] for name in ("inserted", "requeued", "refreshed"))
 
 
 def assert_refused(done: CompletedProcess[str], *, status: int = 2) -> None:
-    """Nothing but one clear line on standard error, and the exit status."""
+    """Assert an exit status, one clear line on standard error, and no other output."""
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("backfill: ")

@@ -1,4 +1,4 @@
-"""Fixtures of the acceptance tests: one host database, one Redis and one worker for all, as new for each test."""
+"""Fixtures of the acceptance tests: one host database, one Redis and one worker for all, as if new for each test."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,14 +16,14 @@ from sandbox.servers import Redis
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis of these tests' own, at which their worker listens."""
+    """The Redis of these tests, on which their worker listens."""
     with Redis(tmp_path_factory.mktemp("broker")) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def deserted_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis at which no worker listens."""
+    """A Redis on which no worker listens."""
     with Redis(tmp_path_factory.mktemp("deserted-broker")) as started:
         yield started
 
@@ -38,7 +38,7 @@ def shared_host(make_database: Callable[..., str]) -> Host:
 
 @pytest.fixture(scope="session")
 def shared_worker(shared_host: Host, broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """One worker of two processes, for all tests that need one."""
+    """One worker with two processes, shared by all tests that need one."""
     started = Worker.start(backfill_against(tmp_path_factory.mktemp("worker"), shared_host.url, broker.url))
     yield started
     started.stop()
@@ -46,20 +46,20 @@ def shared_worker(shared_host: Host, broker: Redis, tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def inhabited(shared_host: Host) -> Host:
-    """The host database as it was in the beginning, without a ledger."""
+    """The host database in its initial state, without a ledger."""
     shared_host.restore()
     return shared_host
 
 
 @pytest.fixture
 def sample(shared_host: Host) -> Sample:
-    """What is in the host database in the beginning."""
+    """The initial contents of the host database."""
     return shared_host.sample
 
 
 @pytest.fixture
 def worker(shared_worker: Worker, broker: Redis) -> Worker:
-    """The worker, with nothing to do."""
+    """The worker, idle."""
     assert shared_worker.process.poll() is None, f"the worker ended: {shared_worker.output}"
     empty(broker)
     return shared_worker
@@ -67,20 +67,20 @@ def worker(shared_worker: Worker, broker: Redis) -> Worker:
 
 @pytest.fixture
 def backfill(inhabited: Host, broker: Redis, tmp_path: Path) -> Backfill:
-    """The command against the host database, and the Redis at which the worker listens."""
+    """The command on the host database and the worker's Redis."""
     return backfill_against(tmp_path, inhabited.url, broker.url)
 
 
 @pytest.fixture
 def alone(inhabited: Host, deserted_broker: Redis, tmp_path: Path) -> Backfill:
-    """The command against the host database, and an empty Redis at which no worker listens."""
+    """The command on the host database and an empty Redis without a worker."""
     empty(deserted_broker)
     return backfill_against(tmp_path, inhabited.url, deserted_broker.url)
 
 
 @pytest.fixture
 def follow() -> Iterator[Follow]:
-    """Starts commands and leaves them running, no longer than the test."""
+    """Starts commands that run no longer than the test."""
     started: list[Popen[str]] = []
 
     def start(backfill: Backfill, *arguments: str) -> Popen[str]:

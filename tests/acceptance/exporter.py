@@ -1,4 +1,4 @@
-"""The exporter as a process of its own, and what it answers."""
+"""The exporter as a process, and its answers."""
 
 import re
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 @dataclass(frozen=True)
 class Scrape:
-    """What one answer of the exporter has."""
+    """One answer of the exporter."""
 
     samples: dict[tuple[str, frozenset[tuple[str, str]]], float]
     types: dict[str, str]
 
     def __call__(self, name: str, **labels: str) -> float | None:
-        """The sum of the samples with these labels; None if there is none."""
+        """Return the sum of the samples with these labels; None if there is none."""
         found = [value for (each, its), value in self.samples.items() if each == name and labels.items() <= set(its)]
         return sum(found) if found else None
 
@@ -61,7 +61,7 @@ class Exporter:
         return scrapes[-1]
 
     def wait_for(self, name: str, **labels: str) -> float:
-        """Scrape until a metric has a sample with these labels, and answer its value."""
+        """Scrape until a metric has a sample with these labels, and return its value."""
         values: list[float | None] = []
 
         def has_come() -> bool:

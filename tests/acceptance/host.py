@@ -1,4 +1,4 @@
-"""A host database as a test sees it: what it does to it as the host, and what it looks for in it."""
+"""A host database as a test uses it: acting as the host, and checking the contents."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -97,7 +97,7 @@ WHEN (NEW.id = {lead}) EXECUTE FUNCTION fault.refuse('23514')
 
 @dataclass(frozen=True)
 class Host:
-    """A host database of which a pristine copy is kept, so that what was changed can be told, and undone."""
+    """A host database with a pristine copy of its rows, so that changes can be detected and undone."""
 
     url: str
     sample: Sample
@@ -105,11 +105,11 @@ class Host:
     # ---- acting
 
     def keep(self) -> None:
-        """Keep what is in it now."""
+        """Copy the current rows."""
         self.execute(_KEEP)
 
     def restore(self) -> None:
-        """Put it back as it was kept: the rows that a run changes, and no ledger."""
+        """Restore the rows that a run changes, and remove the ledger."""
         self.execute(_RESTORE)
 
     def execute(self, script: str) -> None:
@@ -117,35 +117,35 @@ class Host:
             connection.execute(script.encode())
 
     def refuse_job_of(self, lead: str, *, sqlstate: str) -> None:
-        """Let the database refuse one lead's job, as a trigger of the host's may."""
+        """Make the database refuse one lead's job, as a host's trigger may."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(_REFUSE.encode())
             literals = {"lead": sql.Literal(lead), "sqlstate": sql.Literal(sqlstate)}
             connection.execute(sql.SQL(_REFUSE_LEAD).format(**literals))
 
     def refuse_rollups_of(self, lead: str) -> None:
-        """Let the database refuse one lead's roll-ups, as a trigger of the host's may."""
+        """Make the database refuse one lead's roll-ups, as a host's trigger may."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(_REFUSE.encode())
             connection.execute(sql.SQL(_REFUSE_ROLLUPS).format(lead=sql.Literal(lead)))
 
     @contextmanager
     def undone(self) -> Iterator[None]:
-        """Undo at the end of the block what is done in it to jobs, scores and ledger."""
+        """Undo the block's changes to jobs, scores and ledger at its end."""
         self.execute(_REMEMBER)
         yield
         self.execute(_UNDO)
 
     @contextmanager
     def locked(self, table: str, mode: str) -> Iterator[None]:
-        """Hold a lock on a table, and let it go at the end of the block."""
+        """Lock a table while the block runs."""
         with psycopg.connect(self.url) as connection:
             connection.execute(sql.SQL(f"LOCK TABLE {table} IN {mode} MODE"))
             yield
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Have a session of the host's at work until the end of the block."""
+        """Keep a session of the host busy while the block runs."""
         at_work = "SELECT FROM pg_stat_activity WHERE pid = %(pid)s AND state = 'active'"
         with closing(psycopg.connect(self.url, autocommit=True)) as connection:
             connection.pgconn.send_query(b"SELECT pg_sleep(600)")
@@ -164,7 +164,7 @@ class Host:
         wait_for(lambda: self.rows(waiting), what="a statement to wait for a lock")
 
     def cut_connections(self) -> None:
-        """End every connection that the tool has, as a restart of the server does."""
+        """End all of the tool's connections, as a server's restart does."""
         self.rows(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name = 'backfill'"
@@ -172,7 +172,7 @@ class Host:
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """The database takes no new connection and has lost those of the tool, as while its server restarts."""
+        """Refuse new connections and end the tool's while the block runs, as during a server's restart."""
         server, _, name = self.url.rpartition("/")
         with psycopg.connect(f"{server}/postgres", autocommit=True) as elsewhere:
             elsewhere.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
@@ -183,12 +183,12 @@ class Host:
                 elsewhere.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
 
     def wait_for_pages(self, number: int) -> None:
-        """Wait until the ledger has so many pages."""
+        """Wait until the ledger has this many pages."""
         self.wait_for_a_run()
         wait_for(lambda: len(self.rows("SELECT FROM backfill.page")) >= number, what=f"{number} pages")
 
     def wait_for_a_run(self) -> None:
-        """Wait until there is a run in the ledger."""
+        """Wait until the ledger has a run."""
         wait_for(self.has_ledger, what="the ledger")
         wait_for(lambda: self.rows("SELECT FROM backfill.run"), what="a run in the ledger")
 
@@ -199,11 +199,11 @@ class Host:
             return connection.execute(query.encode(), parameters).fetchall()
 
     def column(self, query: str, **parameters: object) -> list[Any]:
-        """The only column of a query."""
+        """Return the only column of a query."""
         return [next(iter(row.values())) for row in self.rows(query, **parameters)]
 
     def contents(self) -> dict[str, str]:
-        """Every table, and a checksum of what is in it."""
+        """Return a checksum of each table's contents."""
         found = {}
         with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
             for table in connection.execute(_TABLES.encode()).fetchall():
@@ -218,21 +218,21 @@ class Host:
         return bool(self.rows("SELECT FROM pg_class WHERE oid = to_regclass('backfill.run')"))
 
     def workspaces(self) -> list[str]:
-        """The workspaces' ids, the one with the most leads first."""
+        """Return the workspaces' ids, the one with the most leads first."""
         return self.column('SELECT "clientId" FROM "Lead" GROUP BY 1 ORDER BY count(*) DESC, 1')
 
     def middle(self) -> str:
-        """The id of the lead in the middle of all."""
+        """Return the id of the lead in the middle."""
         half = 'SELECT id FROM "Lead" ORDER BY id LIMIT 1 OFFSET (SELECT count(*) / 2 FROM "Lead")'
         (lead,) = self.column(half)
         return str(lead)
 
     def lead_without_job(self) -> str:
-        """A lead that a run makes a new job for."""
+        """Return a lead for which a run creates a job."""
         return self.leads_without_job()[0]
 
     def leads_without_job(self) -> list[str]:
-        """The leads that a run makes new jobs for, by id."""
+        """Return the leads for which a run creates jobs, by id."""
         return self.column(
             """
             SELECT lead.id FROM "Lead" AS lead
@@ -247,7 +247,7 @@ class Host:
         )
 
     def due(self, *, after: str = "", workspaces: list[str] | None = None, scored: bool = False) -> set[str]:
-        """The leads that a run on the kept database has to change: disqualified, or with no job that is RUNNING."""
+        """Return the leads of the kept copy that a run must change: disqualified, or without a RUNNING job."""
         return set(
             self.column(
                 """
@@ -269,7 +269,7 @@ class Host:
         )
 
     def changed(self) -> set[str]:
-        """The leads that were changed, or whose job was, against the kept database."""
+        """Return the leads that differ from the kept copy, or whose job does."""
         return set(
             self.column(
                 """
@@ -281,7 +281,7 @@ class Host:
         )
 
     def due_times(self, *, since: datetime) -> list[datetime]:
-        """When the jobs that were enqueued since a moment (UTC, without a zone) come due, in order."""
+        """Return when the jobs enqueued since a moment (UTC, without a zone) come due, in order."""
         return self.column(
             """
             SELECT "runAt" FROM "BackgroundJob"

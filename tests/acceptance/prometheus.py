@@ -16,18 +16,18 @@ from harness import end, wait_for
 
 @dataclass(frozen=True)
 class Prometheus:
-    """One that asks its target every second, and has the alerts that are deployed."""
+    """A Prometheus that scrapes its target every second and has the deployed alerts."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
 
     @classmethod
     def start(cls, program: str, directory: Path, target: str) -> "Prometheus":
-        """Start it on this machine alone, and wait until it can be asked.
+        """Start it on this machine only, and wait until it answers.
 
         Args:
             program: its path.
-            directory: where its data goes.
+            directory: the folder of its data.
             target: the exporter's host and port.
         """
         config = {
@@ -47,7 +47,7 @@ class Prometheus:
         return started
 
     def ask(self, path: str, **parameters: str) -> Any:
-        """What its API answers to a path below /api/v1/; fails with its words where it refuses."""
+        """Return its API's answer for a path below /api/v1/; fail with its message if it refuses."""
         url = f"http://127.0.0.1:{self._port()}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:
@@ -57,21 +57,21 @@ class Prometheus:
                 raise AssertionError(f"{parameters}: {refusal.read().decode()}") from None
 
     def result(self, expression: str) -> list[dict[str, Any]]:
-        """What an expression comes to now."""
+        """Return an expression's current result."""
         found: list[dict[str, Any]] = self.ask("query", query=expression)["result"]
         return found
 
     def names(self) -> set[str]:
-        """The names of all that it has scraped or made."""
+        """Return the names of all metrics it has scraped or recorded."""
         return set(self.ask("label/__name__/values"))
 
     def alerts(self) -> list[dict[str, Any]]:
-        """The alerts, with their expressions and whether they could be evaluated."""
+        """Return the alerts, with their expressions and whether they could be evaluated."""
         found: list[dict[str, Any]] = [rule for group in self.ask("rules")["groups"] for rule in group["rules"]]
         return found
 
     def stop(self) -> None:
-        """End it."""
+        """Stop it."""
         end(self.process)
 
     def _is_ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""Bad input: one clear line on standard error, the right exit status, and nothing is changed."""
+"""Bad input: one clear line on standard error, the right exit status, and no change."""
 
 import json
 import secrets
@@ -18,13 +18,13 @@ from sandbox.servers import Redis
 
 FILE = "checkpoint.json"
 
-#: No part of it is a part of any word.
+#: No part of it occurs in any word.
 PASSWORD = ("Xq7k", "Zw9p")
 
 
 @pytest.fixture(scope="module")
 def host(make_database: Callable[..., str]) -> Host:
-    """A small host database with a ledger and a run in it, which no test here changes."""
+    """A small host database with a ledger and a run, which no test here changes."""
     return make_host(make_database(), 100)
 
 
@@ -37,7 +37,7 @@ def steady(host: Host, deserted_broker: Redis, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def tool(steady: Backfill, host: Host, tmp_path: Path) -> Iterator[Backfill]:
-    """The command in an empty directory. Whatever a test gives it to read: it may change nothing."""
+    """The command in an empty directory; asserts that the test changed neither the host database nor Redis."""
     before = (host.contents(), redis_contents(steady))
     yield Backfill(tmp_path, steady.environment)
     assert (host.contents(), redis_contents(steady)) == before
@@ -258,7 +258,7 @@ def test_a_schema_that_does_not_exist_is_refused(tool: Backfill, host: Host) -> 
 
 @pytest.fixture(scope="module")
 def make_role(host: Host) -> Iterator[Callable[..., str]]:
-    """Makes roles with nothing but these rights; answers the database's URL for each."""
+    """Makes roles with only these privileges, and returns the database's URL for each."""
     made: list[sql.Identifier] = []
 
     def make(*grants: str) -> str:

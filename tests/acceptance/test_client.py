@@ -1,4 +1,4 @@
-"""The Python API: what the command line does, from a program."""
+"""The Python API does what the command line does, from a program."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from sandbox.host.sample import Sample
 
 
 def program(backfill: Backfill, text: str) -> Any:
-    """Run a program that has a client, and return what it puts into `answer`."""
+    """Run a program that has a client, and return its value of `answer`."""
     code = f"import json\nfrom backfill_tasks import Client\nclient = Client.from_env()\n{dedent(text)}"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nprint(json.dumps(answer))"],

@@ -11,13 +11,13 @@ WIDTH = 80
 
 @pytest.fixture
 def run(alone: Backfill) -> str:
-    """The id of a run that no worker has begun with."""
+    """The id of a run that no worker has started on."""
     started: str = alone.json("run", "--apply", "--detach", "--limit", "20", "--max-pending", "50")["run_id"]
     return started
 
 
 def names(command: Backfill, run: str) -> list[str]:
-    """The names of a run's events, in order."""
+    """Return the names of a run's events, in order."""
     return [each["event"] for each in command.json("events", run)["events"]]
 
 
@@ -189,7 +189,7 @@ class TestResume:
 class TestRetry:
     @pytest.fixture
     def lead(self, backfill: Backfill, inhabited: Host) -> str:
-        """A lead that the newest run has in quarantine, and that the database refuses still."""
+        """A lead that the newest run has in quarantine, and that the database still refuses."""
         found = inhabited.lead_without_job()
         inhabited.refuse_job_of(found, sqlstate="23514")
         assert backfill("run", "--apply").returncode == 3

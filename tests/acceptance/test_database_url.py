@@ -1,4 +1,4 @@
-"""DATABASE_URL: Prisma's own works as it is, and so does all that libpq knows."""
+"""DATABASE_URL: Prisma's URL works unchanged, and so does everything that libpq supports."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command `dead-letters`, and what the doctor and the metrics say of dead letters."""
+"""The command `dead-letters`, and what the doctor and the metrics say about dead letters."""
 
 import json
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from backfill_tasks.worker.dead_letters import DeadLetter, DeadLetters
 
 @pytest.fixture
 def backfill(alone: Backfill) -> Backfill:
-    """The command, on a Redis whose dead letters no worker adds to."""
+    """The command, on a Redis without a worker that could add dead letters."""
     return alone
 
 
 @pytest.fixture
 def letters(backfill: Backfill) -> Iterator[DeadLetters]:
-    """The dead letters of the command's environment, and one in them that tries to command the terminal."""
+    """The dead letters of the command's environment; one of them contains a terminal's control sequence."""
     with Redis.from_url(backfill.environment["REDIS_URL"]) as client:
         letters = DeadLetters(client, backfill.environment.get("BACKFILL_QUEUE", "backfill"))
         letters.clear()

@@ -1,4 +1,4 @@
-"""Following a run and letting go of it: Ctrl-C and SIGTERM end the look, never the run."""
+"""Following a run and detaching: Ctrl-C and SIGTERM end the command, never the run."""
 
 import json
 import signal

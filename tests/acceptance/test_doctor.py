@@ -1,4 +1,4 @@
-"""`backfill doctor`: whether a run would work, and who can mend what is in its way."""
+"""`backfill doctor`: whether a run would work, and how to fix what prevents it."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from sandbox.servers import Redis
 WIDTH = 80
 RUN = ("run", "--apply", "--detach")
 
-#: Many jobs that are done, in no run's name.
+#: Many finished jobs that belong to no run.
 JOBS = """
 INSERT INTO "BackgroundJob" (id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "updatedAt")
 SELECT 'job-' || number, 'LEAD_SCORING_POST_PROCESS', 'SUCCEEDED', 'key-' || number, client, lead, message, now()
@@ -34,10 +34,10 @@ CROSS JOIN (
 #: No lane has moved for an hour.
 AN_HOUR_AGO = "UPDATE backfill.lane SET moved_at = now() - interval '1 hour', held_until = now() - interval '1 hour'"
 
-#: A machine whose clock is a minute behind: Python reads this before anything else.
+#: A machine whose clock is a minute behind: Python executes this first.
 SLOW_CLOCK = "import time; clock = time.time; time.time = lambda: clock() - 60"
 
-#: A worker of another version, and one from before workers were asked for it.
+#: A worker of another version, and one from before workers reported theirs.
 OLD_WORKER = "from backfill_tasks import celery, fleet; fleet.__version__ = '0.0.9'; app = app.app"
 SILENT_WORKER = """
 from app.worker.control import Panel
@@ -49,7 +49,7 @@ app = app.app
 
 
 def said(command: Backfill, *, status: int) -> str:
-    """What it says, each finding on one line, with its advice."""
+    """Return its output, one line per finding with its advice."""
     done = command("doctor")
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -70,7 +70,7 @@ def large_template(make_database: Callable[..., str]) -> str:
 def large(
     make_database: Callable[..., str], large_template: str, broker: Redis, worker: Worker, tmp_path: Path
 ) -> Backfill:
-    """The command against a large host database of its own."""
+    """The command on a large host database of its own."""
     command = backfill_against(tmp_path, make_database(template=large_template), broker.url)
     command("init")
     return command
@@ -82,7 +82,7 @@ def execute(command: Backfill, statement: str) -> None:
 
 
 def drop_indexes(command: Backfill, table: str, like: str) -> None:
-    """Take away the indexes of a table whose definition has this in it."""
+    """Drop the indexes of a table whose definition contains a text."""
     with psycopg.connect(command.database_url, autocommit=True) as connection:
         found = connection.execute(
             "SELECT indexname FROM pg_indexes WHERE schemaname = 'public' AND tablename = %s AND indexdef LIKE %s",
@@ -213,7 +213,7 @@ class TestRoom:
 
 @pytest.fixture
 def role(inhabited: Host) -> Iterator[str]:
-    """A role that may log in, and nothing else."""
+    """A role that may only log in."""
     name = f"role_{secrets.token_hex(4)}"
     inhabited.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'Xq7kZw9p'")
     yield name

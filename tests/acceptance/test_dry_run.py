@@ -1,4 +1,4 @@
-"""`backfill run` without --apply: counts everything, writes nothing."""
+"""`backfill run` without --apply counts everything and writes nothing."""
 
 import secrets
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 @pytest.fixture
 def reader(inhabited: Host) -> Iterator[str]:
-    """The host database's URL for a role that may read the host's tables and do nothing else."""
+    """The host database's URL for a role that may only read the host's tables."""
     role, password = f"reader_{secrets.token_hex(4)}", secrets.token_hex(8)
     with psycopg.connect(inhabited.url, autocommit=True) as connection:
         name = sql.Identifier(role)

@@ -1,4 +1,4 @@
-"""Databases of other encodings than UTF-8: every command works, and odd bytes in the host's text break nothing."""
+"""Databases with other encodings than UTF-8: every command works, and odd bytes in the host's text break nothing."""
 
 import json
 import secrets
@@ -16,7 +16,7 @@ from psycopg import sql
 from sandbox.host.sample import create_schema
 from sandbox.servers import Servers, drop_database
 
-#: chr(233) is "é", and in SQL_ASCII the byte E9, which is not UTF-8. The database refuses the jobs of the last leads.
+#: chr(233) is "é", and in SQL_ASCII the byte E9, which isn't valid UTF-8. The database refuses the last leads' jobs.
 _ODD_TEXT = """
 INSERT INTO "Client" (id, name, "userId", "updatedAt") VALUES ('client-' || chr(233), 'Caf' || chr(233), 'user', now());
 INSERT INTO "Lead" (id, "clientId", "sentimentTag", "updatedAt")
@@ -51,7 +51,7 @@ WHERE "overallScore" IS NULL
 
 @dataclass(frozen=True)
 class Place:
-    """A database of some encoding, and the command against it, with a worker."""
+    """A database with some encoding, the command on it, and a worker."""
 
     encoding: str
     url: str
@@ -101,7 +101,7 @@ def _at_work(place: Place) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def run(place: Place) -> str:
-    """The id of a run that has quarantined the leads whose job the database refuses."""
+    """The id of a run that quarantined the leads whose job the database refuses."""
     started = place.backfill.json("run", "--apply", "--limit", "7", status=3)
     assert started["counts"]["quarantined"] > 0
     return str(started["run_id"])
@@ -173,7 +173,7 @@ def test_a_workspace_that_the_database_can_t_hold_is_refused(place: Place) -> No
 
 
 def test_the_place_of_a_state_file_that_the_database_can_t_hold_is_refused(place: Place) -> None:
-    # Half of a character that stands for no byte, and so can be in no database.
+    # A lone surrogate stands for no byte, so no database can contain it.
     old = {"version": 1, "cursor": "\ud800", "runAtIndex": 0, "totals": {}}
     (place.backfill.directory / "old.json").write_text(json.dumps(old))
 
@@ -193,7 +193,7 @@ def test_a_cursor_that_the_database_can_t_hold_is_refused(place: Place) -> None:
 
 
 def test_a_cursor_keeps_every_byte_on_its_way_through_redis(place: Place) -> None:
-    """Each page ends at another id: a lane whose cursor changed on its way would do a lead twice, or leave one out."""
+    """Each page ends at a different id: if a cursor changed on the way, a lane would repeat or skip a lead."""
     done = place.backfill.json("run", "--apply", "--rescore-all", "--limit", "1", "--lanes", "2", status=3)
 
     assert (done["counts"]["read"], done["pages"]) == (30, 30)

@@ -1,4 +1,4 @@
-"""Flower's login: what is behind it, and what there is where there is none."""
+"""Flower's login: what it protects, and what is available without one."""
 
 import re
 import socket
@@ -15,7 +15,7 @@ from sandbox.servers import Redis
 
 StartFlower = Callable[..., Flower]
 
-#: The style sheets, a word for a health check, and the pages that say that there is no such page, or that one has gone.
+#: The style sheets, the health check, log-in and log-out, and the page for unknown paths.
 OPEN = {"/static/(.*)", "/healthcheck", "/login/?", "/logout", ".*"}
 
 UNREACHABLE = "postgresql://nobody@127.0.0.1:1/none"
@@ -45,7 +45,7 @@ def start_flower(deserted_broker: Redis, tmp_path: Path) -> Iterator[StartFlower
 
 
 def requests() -> list[tuple[str, str]]:
-    """Every request that Flower has an answer for: the method, and a path that its route takes."""
+    """Return every request that Flower answers, except the open ones: the method, and a path of its route."""
     found = []
     for route in handlers:
         pattern, handler = (
@@ -107,5 +107,5 @@ def test_other_columns_can_be_asked_for(start_flower: StartFlower) -> None:
 
 
 def connect_from_elsewhere(flower: Flower) -> None:
-    """Connect to an address of this machine that a program which listens at 127.0.0.1 does not have."""
+    """Connect to an address of this machine on which a program that listens on 127.0.0.1 isn't reachable."""
     socket.create_connection(("127.0.0.2", flower.port), timeout=5).close()

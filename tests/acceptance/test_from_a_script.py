@@ -1,4 +1,4 @@
-"""The old script's command lines: each row of the table in docs/from-a-script.md does what it says."""
+"""The old script's command lines: every row of the table in docs/from-a-script.md is true."""
 
 import os
 import re

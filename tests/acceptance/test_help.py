@@ -1,4 +1,4 @@
-"""Help that can be read, and output that nobody takes."""
+"""Readable help, and output that can't be written."""
 
 import subprocess
 import sys

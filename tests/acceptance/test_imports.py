@@ -1,4 +1,4 @@
-"""What a process of the Celery app imports: Flower's part is Flower's alone."""
+"""What a process of the Celery app imports: Flower's modules only in Flower."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from harness import Backfill, Worker, end, wait_for
 
 FLOWERS = "backfill_tasks.worker.flower"
 
-#: Import what a worker and beat import, and name the packages.
+#: Imports what a worker and beat import, and names the packages.
 LOAD = """
 import sys
 from backfill_tasks.worker.app import app

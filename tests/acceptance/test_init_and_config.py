@@ -1,4 +1,4 @@
-"""`backfill init` and `backfill config`, and where settings come from."""
+"""`backfill init` and `backfill config`, and the sources of settings."""
 
 import psycopg
 import pytest

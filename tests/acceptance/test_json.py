@@ -1,4 +1,4 @@
-"""What `--json` prints is what the documentation says that it prints."""
+"""`--json` prints what the documentation says."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -16,13 +16,13 @@ PAGE = (Path(__file__).parents[2] / "docs/reference/json.md").read_text(encoding
 
 
 def documented(heading: str) -> set[str]:
-    """The fields in the table below a heading."""
+    """Return the fields in the table below a heading."""
     section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
     return set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE))
 
 
 def fields_of(content: Mapping[str, Any]) -> set[str]:
-    """The names of an object's fields, and of those of the objects in its lists."""
+    """Return the names of an object's fields, and of the fields of objects in its lists."""
     listed = (each for value in content.values() if isinstance(value, list) for each in value if isinstance(each, dict))
     return {*content, *(name for each in listed for name in each)}
 
@@ -31,7 +31,7 @@ def fields_of(content: Mapping[str, Any]) -> set[str]:
 def backfill(
     make_database: Callable[..., str], deserted_broker: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Backfill:
-    """The command, and a host whose newest run no worker has begun with; no test changes it."""
+    """The command, and a host whose newest run no worker has started on; no test changes it."""
     host = make_host(make_database(), 100)
     command = backfill_against(tmp_path_factory.mktemp("json"), host.url, deserted_broker.url)
     command("run", "--apply", "--detach")

@@ -1,4 +1,4 @@
-"""The whole job, as an operator does it: dry run, wet run, verification."""
+"""The whole job as an operator does it: dry run, run, verification."""
 
 from harness import Backfill, Worker
 

@@ -1,4 +1,4 @@
-"""`backfill run message-rollups`: another backfill, with the same command, workers and ledger."""
+"""`backfill run message-rollups`: another backfill with the same command, workers and ledger."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from sandbox.servers import Redis
 
 NAME = "message-rollups"
 
-#: One lead in two has no roll-ups, and one in three of all those that have some has old ones.
+#: One lead in two has no roll-ups; of the others, one in three has old ones.
 DAMAGE = """
 UPDATE "Lead"
 SET "lastInboundAt" = NULL, "lastOutboundAt" = NULL, "lastMessageAt" = NULL, "lastMessageDirection" = NULL
@@ -284,7 +284,7 @@ def test_a_name_that_no_backfill_has_is_refused_with_those_that_there_are(alone:
 class TestBesideLeadScoring:
     @pytest.fixture
     def runs(self, alone: Backfill) -> dict[str, str]:
-        """An unfinished run of each, that of message roll-ups the older."""
+        """An unfinished run of each backfill; that of message roll-ups is the older one."""
         return {
             name: alone.json("run", name, "--apply", "--detach", "--limit", "50")["run_id"]
             for name in (NAME, "lead-scoring")

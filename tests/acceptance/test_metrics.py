@@ -1,4 +1,4 @@
-"""The exporter: what a scrape finds, what it leaves out, who may ask."""
+"""The exporter: what a scrape finds, what it leaves out, and who may scrape."""
 
 import base64
 import re
@@ -198,7 +198,7 @@ def test_the_reference_lists_what_is_exposed_with_type_and_labels(
     backfill("rate", "1000/s")
     backfill.json("run", "--apply", "--limit", "50")
     backfill.json("run", "--apply", "--detach", "--limit", "1", "--page-delay-ms", "600000")
-    inhabited.execute("UPDATE backfill.run SET expected = 2000")  # as where an operator was asked
+    inhabited.execute("UPDATE backfill.run SET expected = 2000")  # as if counted before the run
     exporter.wait_for_sample("backfill_run_expected_items", 4000)
     exporter.wait_for("backfill_lane_stalled_seconds", reason="page_delay")
     found = exporter.wait_for_sample("backfill_workers", 1)
@@ -223,7 +223,7 @@ def test_prometheus_finds_nothing_odd_in_the_names(alone: Backfill, export: Expo
 
 
 def _labels(found: Scrape, name: str) -> set[str]:
-    """The labels of a metric that has been measured."""
+    """Return the names of a metric's labels, after checking that it has samples."""
     labelled = [labels for each, labels in found.samples if each in {name, f"{name}_count"}]
     assert labelled, name
     return {label for labels in labelled for label, _ in labels}
@@ -301,7 +301,7 @@ def test_a_connection_that_says_nothing_ends_without_a_traceback(alone: Backfill
     exporter = export(alone)
     port = int(exporter.url.rsplit(":", 1)[1].partition("/")[0])
     with socket.create_connection(("127.0.0.1", port), timeout=120) as silent:
-        assert silent.recv(1) == b""  # the server has given it up
+        assert silent.recv(1) == b""  # the server has closed the connection
 
     exporter.process.terminate()
     _, errors = exporter.process.communicate(timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""One Redis for cursors and messages, verified before it is given the password, and one configuration."""
+"""One Redis for cursors and messages, verified before it gets the password, with one configuration."""
 
 import secrets
 import subprocess
@@ -19,7 +19,7 @@ PASSWORD = secrets.token_hex(8)
 
 
 class WithSocket(Redis):
-    """A Redis that listens on a socket of its own too."""
+    """A Redis that also listens on a Unix socket."""
 
     @property
     def socket(self) -> Path:
@@ -31,7 +31,7 @@ class WithSocket(Redis):
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WithSocket]:
-    """A Redis that asks for a password."""
+    """A Redis that requires a password."""
     with WithSocket(tmp_path_factory.mktemp("closed"), password=PASSWORD) as started:
         yield started
 
@@ -49,7 +49,7 @@ def proxy(closed: Redis, certificate: Certificate) -> Iterator[TlsProxy]:
 
 @pytest.fixture
 def tls(inhabited: Host, proxy: TlsProxy, tmp_path: Path) -> Backfill:
-    """The command against a Redis that is reached through TLS."""
+    """The command on a Redis behind TLS."""
     return backfill_against(tmp_path, inhabited.url, f"rediss://:{PASSWORD}@127.0.0.1:{proxy.port}/0")
 
 
@@ -72,7 +72,7 @@ def celery(backfill: Backfill, *arguments: str) -> "subprocess.CompletedProcess[
 
 
 def databases(server: Redis) -> dict[str, object]:
-    """The databases of a Redis that hold a key."""
+    """Return the databases of a Redis that contain a key."""
     with redis.Redis(port=server.port, password=PASSWORD) as client:
         return dict(client.info("keyspace"))
 

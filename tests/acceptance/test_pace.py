@@ -1,4 +1,4 @@
-"""How fast a run may go, as an operator asks for it: the defaults, the canary, the dry run, what is refused."""
+"""A run's pace as an operator sets it: the defaults, the canary, the dry run, and what is refused."""
 
 import re
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ from harness import UNBOUNDED, Backfill, Worker, wait_for
 
 OURS = "starts_with(\"dedupeKey\", 'lead_scoring_backfill:')"
 
-#: What a busy test machine measures of itself is no pressure.
+#: Pressure measured on a busy test machine is ignored.
 CALM = {name: value for name, value in UNBOUNDED.items() if name.endswith(("LOCK_WAITS", "ACTIVE_PERCENT", "PAGE_MS"))}
 
 
 @pytest.fixture
 def by_default(backfill: Backfill) -> Backfill:
-    """The command with no setting that says anything of a run's pace."""
+    """The command without any setting for a run's pace."""
     kept = {name: value for name, value in backfill.environment.items() if name not in UNBOUNDED}
     return Backfill(backfill.directory, {**kept, **CALM})
 
 
 @pytest.fixture
 def run(by_default: Backfill, worker: Worker, inhabited: Host) -> Iterator[str]:
-    """A run with nothing but defaults, from the moment on when it finds no more room."""
+    """A run with default options, from the moment at which the queue has no more room."""
     inhabited.execute('DELETE FROM "BackgroundJob"')
     started = by_default.json("run", "--apply", "--detach")["run_id"]
     wait_for(lambda: by_default.json("status")["lanes"][0]["reason_kind"] == "max_pending", what="no more room")

@@ -1,4 +1,4 @@
-"""E-mail addresses in the host's rows: nothing of the tool repeats one, but for `retry --verbose`, which says so."""
+"""E-mail addresses in the host's rows: no output repeats them, except `retry --verbose`, which says so."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from psycopg import sql
 
 ADDRESS = "ada.lovelace@example.org"
 
-#: What a trigger of the host's does with an address, and what is told of the error that comes of it.
+#: What a host's trigger does with an address, and what is reported of the resulting error.
 ACCIDENTS = (
     ("RAISE EXCEPTION 'lead % is on hold', address", "the host's function fault.post_0() raised an error (P0001)"),
     (
@@ -30,7 +30,7 @@ ACCIDENTS = (
     ("PERFORM address::integer", "invalid text representation (22P02)"),
 )
 
-#: The same for what ends a lane.
+#: The same for errors that end a lane.
 FATAL_ACCIDENTS = (
     (
         "RAISE EXCEPTION '%', address USING ERRCODE = '42501'",
@@ -55,7 +55,7 @@ WHEN (NEW."leadId" = {lead}) EXECUTE FUNCTION {function}()
 
 
 def let_happen(host: Host, *accidents: str) -> list[str]:
-    """Let triggers of the host's do something with an address, each at one lead's job; return these leads."""
+    """Make triggers of the host do something with an address, each at one lead's job; return these leads."""
     leads = host.leads_without_job()[: len(accidents)]
     with psycopg.connect(host.url, autocommit=True) as connection:
         connection.execute(_TABLES.encode())
@@ -74,7 +74,7 @@ def let_happen(host: Host, *accidents: str) -> list[str]:
 
 
 def ledger(host: Host) -> Iterator[str]:
-    """Every row of the ledger as text."""
+    """Yield every row of the ledger as text."""
     for table in host.column(
         "SELECT relname FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind = 'r'"
     ):
@@ -82,7 +82,7 @@ def ledger(host: Host) -> Iterator[str]:
 
 
 def redis_texts(backfill: Backfill) -> Iterator[str]:
-    """What every key in Redis holds."""
+    """Yield the value of every key in Redis."""
     with redis.Redis.from_url(backfill.environment["REDIS_URL"], decode_responses=True) as client:
         readers = {"string": client.get, "hash": client.hgetall, "set": client.smembers}
         for key in client.scan_iter():
@@ -92,7 +92,7 @@ def redis_texts(backfill: Backfill) -> Iterator[str]:
 
 
 def everywhere(backfill: Backfill, worker: Worker, host: Host, export: Export) -> list[str]:
-    """Everything that the tool shows of its newest run, and everything that it keeps."""
+    """Return everything that the tool shows of its newest run, and everything it stores."""
     shown = [
         done.stdout + done.stderr
         for arguments in (["status"], ["status", "--json"], ["events"], ["events", "--json"], ["runs"],

@@ -1,4 +1,4 @@
-"""Backfills of other packages, to an operator: listed, checked and run like our own, and alone where they fail."""
+"""Backfills of other packages for an operator: listed, checked and run like our own; if they fail, they fail alone."""
 
 import os
 
@@ -30,7 +30,7 @@ backfill = SqlBackfill(
 
 
 def with_package(backfill: Backfill, package: str, name: str, source: str) -> Backfill:
-    """The command, and the workers that it starts, with a package that brings a backfill."""
+    """Return the command, and the workers it starts, with a package that provides a backfill."""
     folder = backfill.directory / "packages"
     folder.mkdir(exist_ok=True)
     module = package.replace("-", "_")

@@ -1,4 +1,4 @@
-"""The PostgreSQL role of docs/security.md can do all that the tool needs, and no more."""
+"""The PostgreSQL role of docs/security.md can do everything that the tool needs, and no more."""
 
 import re
 import secrets
@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs/security.md"
 
 @pytest.fixture
 def role_url(alone: Backfill, inhabited: Host) -> Iterator[str]:
-    """The host's database as the documented role; the ledger belongs to somebody else."""
+    """The host's database as the documented role; another role owns the ledger."""
     role, password = f"backfiller_{secrets.token_hex(4)}", secrets.token_hex(16)
     (documented,) = re.findall(
         r"^```sql\n(CREATE ROLE .*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE

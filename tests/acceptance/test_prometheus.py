@@ -1,4 +1,4 @@
-"""The alerts and the dashboard in a real Prometheus that has scraped real runs."""
+"""The alerts and the dashboard in a real Prometheus that scrapes real runs."""
 
 import re
 import shutil
@@ -34,12 +34,12 @@ def prometheus(tmp_path: Path) -> Iterator[Watch]:
 
 
 def names_in(texts: list[str]) -> set[str]:
-    """The names of metrics in expressions, as they stand there."""
+    """Return the names of the metrics in expressions."""
     return set(re.findall(r"\bbackfill_\w+", " ".join(texts)))
 
 
 def filling(shown: list[str]) -> list[str]:
-    """The expressions that come to something whatever happens: not those that ask what is wrong now."""
+    """Return the expressions that always have a result, unlike those for what is wrong now."""
     return [each for each in shown if not re.search(r'state="(wait|unknown)"', each)]
 
 
@@ -51,7 +51,7 @@ def test_every_expression_is_read_and_is_about_something_that_is_scraped(
     backfill("rate", "1000/s")
     backfill.json("run", "--apply", "--limit", "50")
     backfill.json("run", "--apply", "--rescore-all", "--detach", "--limit", "1", "--page-delay-ms", "600000")
-    inhabited.execute("UPDATE backfill.run SET expected = 2000")  # as where an operator was asked
+    inhabited.execute("UPDATE backfill.run SET expected = 2000")  # as if counted before the run
     shown = [readable(each) for each in expressions(dashboard())]
 
     wait_for(lambda: len(watching.result("backfill_run_expected_items")) == 2, what="both runs to be scraped")
@@ -60,5 +60,5 @@ def test_every_expression_is_read_and_is_about_something_that_is_scraped(
 
     alerted = [each["query"] for each in watching.alerts()]
     for each in set(shown).difference(filling(shown)):
-        watching.result(each)  # fails where it can't be read
+        watching.result(each)  # fails if it can't be parsed
     assert names_in([*shown, *alerted]) <= watching.names()

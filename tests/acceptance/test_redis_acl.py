@@ -1,4 +1,4 @@
-"""The Redis user of docs/security.md can do all that the tool needs, and nothing else."""
+"""The Redis user of docs/security.md can do everything that the tool needs, and nothing else."""
 
 import re
 import secrets
@@ -38,12 +38,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 @pytest.fixture
 def admin(guarded: Redis) -> Iterator[Admin]:
-    """A client that may do everything, on a Redis that has the documented users."""
+    """An administrator's client, on a Redis that has the documented users."""
     with redis.Redis.from_url(guarded.url, decode_responses=True, single_connection_client=True) as client:
         for command in documented():
             client.execute_command(*command)
         if int(str(client.info("server")["redis_version"]).split(".")[0]) < 7:
-            # redis-py tries this and goes on without. Later versions don't deny a subcommand that they don't have.
+            # redis-py tries this and carries on without it. Later versions deny no subcommand that they lack.
             client.execute_command("ACL", "SETUSER", "backfill", "+client|maint_notifications")
         client.acl_log_reset()
         yield client
@@ -51,7 +51,7 @@ def admin(guarded: Redis) -> Iterator[Admin]:
 
 @pytest.fixture
 def url(admin: Admin, guarded: Redis) -> str:
-    """The Redis as the documented user."""
+    """The URL of the Redis as the documented user."""
     return f"redis://backfill:{PASSWORD}@127.0.0.1:{guarded.port}/0"
 
 
@@ -78,13 +78,13 @@ def fleet(confined: Backfill, admin: Admin) -> Iterator[list[Worker]]:
 
 
 def denied(admin: Admin) -> set[tuple[str, str, str]]:
-    """Return what Redis denied: the reason, the command, key or channel, and where it came from."""
+    """Return what Redis denied: the reason, the command, key or channel, and its origin."""
     found: list[dict[str, str]] = admin.acl_log()
     return {(each["reason"], each["object"], each["context"]) for each in found}
 
 
 def must(command: Backfill, *arguments: str) -> str:
-    """Run a command that has to succeed, and return what it prints."""
+    """Run a command that must succeed, and return its output."""
     done = command(*arguments)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
@@ -106,8 +106,8 @@ def test_nothing_that_the_tool_does_is_denied(
         must(confined, "rate", "none")
         inhabited.wait_until_somebody_waits()
         fleet[0].kill()
-        must(confined, "status", run)  # a lane stands, so it asks Redis why
-    # As if the killed worker's messages had outlived the visibility time-out: a worker that starts gives them back.
+        must(confined, "status", run)  # a lane is still, so it asks Redis why
+    # Pretend that the killed worker's messages outlived the visibility time-out: a starting worker restores them.
     assert admin.zrange("unacked_index", 0, -1)
     admin.zadd("unacked_index", dict.fromkeys(admin.zrange("unacked_index", 0, -1), 0), xx=True)
     fleet.append(Worker.start(confined))

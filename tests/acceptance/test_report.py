@@ -1,4 +1,4 @@
-"""`backfill report`: what happened in a run, as one page of HTML."""
+"""`backfill report` writes a run's history as one page of HTML."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ NO_RUN = "260101-000000-abcd"
 
 @pytest.fixture
 def run(alone: Backfill) -> str:
-    """A run that no worker takes up."""
+    """A run that no worker starts on."""
     return str(alone.json("run", "--apply", "--detach")["run_id"])
 
 

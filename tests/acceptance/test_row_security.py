@@ -29,13 +29,13 @@ COMMANDS = (
 
 
 def flat(text: str) -> str:
-    """Each line whole, whatever the width that it was wrapped to."""
+    """Return each line unwrapped."""
     return text.replace("\n       ", " ")
 
 
 @pytest.fixture
 def role(inhabited: Host) -> Iterator[str]:
-    """A role that may log in; afterwards no table of the host's has row-level security."""
+    """A role that may log in; afterwards none of the host's tables has row-level security."""
     name = f"role_{secrets.token_hex(4)}"
     inhabited.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'Xq7kZw9p'")
     yield name
@@ -46,7 +46,7 @@ def role(inhabited: Host) -> Iterator[str]:
 
 @pytest.fixture
 def weak(backfill: Backfill, role: str, inhabited: Host) -> Backfill:
-    """The command as that role, with every grant that the documentation names."""
+    """The command as that role, with every documented grant."""
     backfill("init")
     inhabited.execute(GRANTS.format(role=role))
     parts = urlsplit(backfill.database_url)

@@ -1,4 +1,4 @@
-"""`--state-file`: a checkpoint that can always be read, and from which a run goes on when all else is lost."""
+"""`--state-file`: a checkpoint that is always readable, and from which a run resumes if all else is lost."""
 
 import json
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""`backfill verify`: asks the database whether a run tells the truth, and says which leads and counts do not."""
+"""`backfill verify` checks a run against the database, and names leads and counts that are wrong."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from sandbox.servers import Redis
 def complete(
     shared_host: Host, broker: Redis, shared_worker: Worker, tmp_path_factory: pytest.TempPathFactory
 ) -> Backfill:
-    """The command after a complete run, which all tests here look at."""
+    """The command after a complete run, which all tests here share."""
     shared_host.restore()
     empty(broker)
     command = backfill_against(tmp_path_factory.mktemp("complete"), shared_host.url, broker.url)
@@ -25,7 +25,7 @@ def complete(
 
 @pytest.fixture
 def finished(complete: Backfill, shared_host: Host, tmp_path: Path) -> Iterator[Host]:
-    """The host database after the run. What a test does to jobs, scores or ledger is undone."""
+    """The host database after the run. A test's changes to jobs, scores or ledger are undone."""
     with shared_host.undone():
         yield shared_host
 

@@ -1,4 +1,4 @@
-"""A run that no worker is there for: it says so, and starts when one comes."""
+"""A run without a worker says so, and starts when one comes online."""
 
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from backfill_tasks.engine.model import MESSAGE_FORMAT
 
 @pytest.fixture
 def late_worker(alone: Backfill, inhabited: Host, follow: Follow) -> Iterator[str]:
-    """What a run has said on standard error that began without a worker, and whose worker came."""
+    """The standard error of a run that began without a worker and got one later."""
     process = follow(alone, "run", "--apply")
     inhabited.wait_for_a_run()
     worker = Worker.start(alone)
@@ -37,7 +37,7 @@ def test_a_worker_of_another_environment_does_not_count(backfill: Backfill, work
 
 @pytest.fixture
 def cancelled_consumer(backfill: Backfill, worker: Worker) -> Iterator[None]:
-    """The worker no longer takes pages; it does again after the test, for all tests share it."""
+    """Makes the worker stop taking pages during the test; other tests share the worker."""
     queue = f"{backfill.environment.get('BACKFILL_QUEUE', 'backfill')}.v{MESSAGE_FORMAT}"
     assert celery(backfill, "control", "cancel_consumer", queue).returncode == 0
     yield

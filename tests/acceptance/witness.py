@@ -1,4 +1,4 @@
-"""The Celery app with a witness in it, who logs which modules of Flower's a process has. For tests only."""
+"""The Celery app with a witness that logs which of Flower's modules a process has loaded. For tests only."""
 
 import logging
 import sys

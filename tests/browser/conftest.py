@@ -1,7 +1,7 @@
-"""Fixtures of the browser tests: a run that Flower has seen, and a browser that is logged in.
+"""Fixtures of the browser tests: a run that Flower has seen, and a logged-in browser.
 
-Without Debian's chromium and Playwright these tests skip, and in CI they fail. With SCREENSHOTS in the environment they
-put pictures of what they look at into that folder: `make screenshots`.
+These tests skip without Debian's chromium and Playwright; in CI they fail. If SCREENSHOTS names a folder, they save
+pictures of what they look at there: `make screenshots`.
 """
 
 import importlib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from conftest import HostTemplate
     from playwright.sync_api import Browser, Page
 
-#: As root in a container, and without a word to anybody but the page.
+#: For root in a container, without traffic except to the page.
 _OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -36,7 +36,7 @@ _OPTIONS = (
     "--disable-sync",
 )
 
-#: A job of ours that a run refreshes: who holds its row holds up its page.
+#: A job of ours that a run refreshes: a lock on its row blocks the page.
 _A_JOB_THAT_WAITS = """
 SELECT job.id FROM "BackgroundJob" AS job JOIN "Lead" AS lead ON lead.id = job."leadId"
 WHERE job."dedupeKey" = 'lead_scoring_backfill:' || lead.id AND job.status = 'PENDING' AND lead."overallScore" IS NULL
@@ -46,11 +46,11 @@ ORDER BY lead.id DESC LIMIT 1
 
 @dataclass(frozen=True)
 class Site:
-    """A worker, a Flower with a login, and a run that both have seen: a page of it failed, and it was resumed.
+    """A worker, a Flower with a login, and a run seen by both: one of its pages failed, and it was resumed.
 
     Attributes:
-        failed: the run as it ended first, with a lane that had failed.
-        run: the run as it ended in the end.
+        failed: the run when it had failed, with a failed lane.
+        run: the run when it was complete.
     """
 
     backfill: Backfill
@@ -61,7 +61,7 @@ class Site:
 
 @pytest.fixture(scope="session")
 def browser() -> "Iterator[Browser]":
-    """Debian's chromium, with no profile."""
+    """Debian's chromium, with an empty profile."""
     chromium = shutil.which("chromium")
     missing = [
         *([] if chromium else ["chromium (Debian: apt install chromium)"]),
@@ -83,7 +83,7 @@ def site(
     host_template: "HostTemplate",
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
-    """The site, once for all tests."""
+    """The site, shared by all tests."""
     backfill = Backfill(
         tmp_path_factory.mktemp("site"),
         {
@@ -110,7 +110,7 @@ def site(
 
 @pytest.fixture
 def page(browser: "Browser", site: Site) -> "Iterator[Page]":
-    """A page of 1,280 by 800, logged in, that has shown nothing yet."""
+    """An empty page of 1,280 by 800 pixels, logged in."""
     user, password = str(site.flower.login).split(":")
     context = browser.new_context(
         viewport={"width": 1280, "height": 800}, http_credentials={"username": user, "password": password}
@@ -121,7 +121,7 @@ def page(browser: "Browser", site: Site) -> "Iterator[Page]":
 
 @pytest.fixture
 def picture(page: "Page") -> Callable[[str], None]:
-    """Takes a picture of what the page shows, if pictures are asked for."""
+    """Takes a picture of the page, if pictures are requested."""
 
     def take(name: str) -> None:
         folder = os.environ.get("SCREENSHOTS")

@@ -1,4 +1,4 @@
-"""A reverse proxy in front of Flower, as small as one can be: what is under a prefix is passed on, and nothing else."""
+"""A minimal reverse proxy in front of Flower: it forwards what is under a prefix, and nothing else."""
 
 import http.client
 import threading
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-#: What is between two of the connection's ends, and not passed on.
+#: Hop-by-hop headers, which a proxy must not forward.
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 
 @contextmanager
 def proxy(upstream_port: int, prefix: str) -> Iterator[str]:
-    """Pass on what is under a prefix, path and Host header as they come; the address is the proxy's own."""
+    """Forward requests under a prefix with path and Host header unchanged; yield the proxy's own address."""
 
     class Handler(BaseHTTPRequestHandler):
         def _pass_on(self) -> None:

@@ -1,4 +1,4 @@
-"""What an operator sees in Flower and does there, in a real browser."""
+"""What an operator sees and does in Flower, in a real browser."""
 
 import re
 from collections.abc import Callable
@@ -95,7 +95,7 @@ def test_behind_a_prefix_all_of_it_works(page: "Page", site: Site) -> None:
 
 
 def tasks_of(site: Site) -> int:
-    """One task a page, and the one that failed."""
+    """Return how many tasks the run had: one per page, and the one that failed."""
     pages: int = site.run["pages"]
     return pages + 1
 
@@ -106,7 +106,7 @@ def stopped_lane(site: Site) -> int:
 
 
 def generations(site: Site, lane: int, pages: int) -> list[tuple[int, int]]:
-    """The pages of a lane, each with the generation that did it: those that were left when it stopped by the second."""
+    """Return a lane's pages with their generations: the pages left when it stopped have the second one."""
     (before,) = (each["pages"] for each in site.failed["lanes"] if each["number"] == lane)
     return [(number, 1 if number <= before else 2) for number in range(1, pages + 1)]
 
@@ -119,7 +119,7 @@ def search(page: "Page", text: str) -> None:
 
 
 def listed(page: "Page") -> list[dict[str, str]]:
-    """The rows of the task list as they stand, by the headings of their columns."""
+    """Return the rows of the task list as shown, by column heading."""
     names = page.locator("#tasks-table_wrapper thead").first.locator("th").all_inner_texts()
     rows = page.locator("#tasks-table tbody tr").all()
     cells = [row.locator("td").all_inner_texts() for row in rows]
@@ -133,7 +133,7 @@ def right_edge(element: "Locator") -> float:
 
 
 def of_task(page: "Page", name: str) -> str:
-    """What a task's own page has under a name."""
+    """Return what a task's page shows under a name."""
     return page.locator(".detail-row", has=page.get_by_text(name, exact=True)).locator("dd").inner_text().strip()
 
 
@@ -148,7 +148,7 @@ def limit_of_a_page(page: "Page") -> str:
 
 
 def set_limit(page: "Page", rate: int) -> None:
-    """Type a rate for the page task into the form, apply it, and wait until Flower says that it is set."""
+    """Type a rate for the page task into the form, apply it, and wait until Flower confirms it."""
     row = page.locator("#limits-table tr", has_text="backfill.page")
     row.get_by_placeholder("Rate").fill(str(rate))
     row.get_by_role("button", name="Apply").click()
@@ -156,7 +156,7 @@ def set_limit(page: "Page", rate: int) -> None:
 
 
 def reread(page: "Page") -> str:
-    """The limit of the page task after another look at the worker."""
+    """Return the page task's limit after refreshing the worker."""
     page.reload()
     page.locator("#tab-limits.show").wait_for()
     return limit_of_a_page(page)

@@ -18,7 +18,7 @@ Picture = Callable[[str], None]
 
 @pytest.fixture(scope="session")
 def report(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a run that was paused, and held back by what waits in the host's queue."""
+    """The report of a run that was paused, and held back by jobs waiting in the host's queue."""
     backfill = site.backfill
     options = ("--rescore-all", "--limit", "8", "--cost-per-job", "0.002")
     run = backfill.json("run", "--apply", "--detach", *options)["run_id"]

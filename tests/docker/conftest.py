@@ -1,7 +1,7 @@
-"""Fixtures of the tests that need Docker: without an engine they skip, and say so.
+"""Fixtures of the tests that need Docker: without an engine they skip and say so.
 
-The containers are pytest-celery's and pytest-docker-tools': its broker as it comes, its worker with the project's own
-image, no result backend. A PostgreSQL beside them has a fresh host database for each test.
+The containers are pytest-celery's and pytest-docker-tools': its default broker, its worker with the project's image,
+no result backend. A PostgreSQL alongside them has a fresh host database for each test.
 """
 
 import json
@@ -33,7 +33,7 @@ from sandbox.servers import create_database
 
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
-    """Skip where no Docker engine answers, or Compose v2 is not there."""
+    """Skip unless a Docker engine answers and Compose v2 is installed."""
     try:
         docker.from_env(timeout=10).ping()
         subprocess.run(["docker", "compose", "version"], check=True, capture_output=True)
@@ -43,7 +43,7 @@ def engine() -> None:
 
 @pytest.fixture(scope="session")
 def installation(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation of this checkout with its images built, and nothing running."""
+    """An installation of this checkout, its images built, with nothing running."""
     made = Installation.make(tmp_path_factory.mktemp("installation"), COMPOSE_PROFILES="demo,metrics", **SETTINGS)
     made.compose("build", seconds=300)
     yield made
@@ -61,7 +61,7 @@ def image(installation: Installation) -> str:
 
 @pytest.fixture(scope="session")
 def newer_image(image: str, docker_client: docker.DockerClient) -> Iterator[str]:
-    """The name of an image of a next release, whose messages have a newer format: a field more."""
+    """The name of an image of a later release, whose message format has one more field."""
     model = "/opt/backfill/lib/python3*/site-packages/backfill_tasks/engine/model.py"
     field = "0,/^    waits: int = 0$/s//&\\n    novelty: int = 1/"
     dockerfile = f"""
@@ -82,7 +82,7 @@ def newer_image(image: str, docker_client: docker.DockerClient) -> Iterator[str]
 #: One network for all tests, so that one PostgreSQL serves them all.
 default_pytest_celery_network = network(scope="session")
 
-# In memory, and so without a volume that would be left over.
+# In memory, so that no volume is left over.
 postgres = container(
     scope="session",
     image="postgres:17",
@@ -97,7 +97,7 @@ postgres = container(
 
 @pytest.fixture(scope="session")
 def filled(postgres: PostgresContainer) -> Sample:
-    """What is in the database `filled`, of 2,000 leads, which is there to be copied."""
+    """The contents of the database `filled`, with 2,000 leads: the template to copy."""
     url = create_database(postgres.url, "filled")
     with psycopg.connect(url, autocommit=True) as connection:
         create_schema(connection)
@@ -106,7 +106,7 @@ def filled(postgres: PostgresContainer) -> Sample:
 
 @pytest.fixture
 def host(postgres: PostgresContainer, filled: Sample) -> HostDatabase:
-    """A fresh host database of 2,000 leads."""
+    """A fresh host database with 2,000 leads."""
     name = f"host_{secrets.token_hex(4)}"
     outside = create_database(postgres.url, name, template="filled")
     inside = f"postgresql://postgres:postgres@{postgres.attrs['Config']['Hostname']}/{name}"
@@ -115,7 +115,7 @@ def host(postgres: PostgresContainer, filled: Sample) -> HostDatabase:
 
 # ---- broker, workers, beat
 
-# Like pytest-celery's, which keeps nothing; in memory, and so without a volume that would be left over.
+# Like pytest-celery's, without persistence; in memory, so that no volume is left over.
 default_redis_broker = container(
     image="{default_redis_broker_image}",
     ports=fxtr("default_redis_broker_ports"),
@@ -130,7 +130,7 @@ default_redis_broker = container(
 
 @pytest.fixture
 def celery_broker_cluster(celery_redis_broker: RedisTestBroker) -> CeleryBrokerCluster:
-    """Redis alone, and not every broker that pytest-celery knows."""
+    """Only Redis, not every broker that pytest-celery knows."""
     return CeleryBrokerCluster(celery_redis_broker)
 
 
@@ -141,12 +141,12 @@ def celery_worker_cluster(celery_setup_worker: BackfillWorker) -> CeleryWorkerCl
 
 @pytest.fixture
 def celery_backend_cluster() -> None:
-    """There is no result backend: outcomes are in the ledger."""
+    """No result backend: outcomes are in the ledger."""
 
 
 @pytest.fixture
 def settings() -> dict[str, str]:
-    """Settings of all containers, to be parametrized by a test that needs others too."""
+    """The settings of all containers; a test that needs more parametrizes this fixture."""
     return {}
 
 
@@ -169,7 +169,7 @@ def default_worker_cls() -> type[CeleryTestWorker]:
 
 
 def of_image(image: str, **arguments: Any) -> Any:
-    """A container of an image of ours, confined as docker-compose.yml confines it."""
+    """Return a container of one of our images, confined as docker-compose.yml confines it."""
     return container(
         image=image,
         environment=fxtr("default_worker_env"),
@@ -184,7 +184,7 @@ def of_image(image: str, **arguments: Any) -> Any:
 
 BEAT = ["celery", "-A", "backfill_tasks", "beat", "--pidfile="]
 
-# A worker is what the image is without a command.
+# Without a command, the image runs a worker.
 default_worker_container = of_image("{image}", wrapper_class=BackfillWorkerContainer)
 newer_worker_container = of_image("{newer_image}", wrapper_class=BackfillWorkerContainer)
 beat = of_image("{image}", command=BEAT)
@@ -193,7 +193,7 @@ newer_beat = of_image("{newer_image}", command=BEAT)
 
 @pytest.fixture
 def newer_worker(newer_worker_container: BackfillWorkerContainer, celery_setup_app: Any) -> BackfillWorker:
-    """A worker of the next release."""
+    """A worker of the later release."""
     return BackfillWorker(newer_worker_container, celery_setup_app)
 
 
@@ -204,7 +204,7 @@ def newer_command(
     default_pytest_celery_network: Any,
     default_worker_env: dict[str, str],
 ) -> Callable[..., dict[str, Any]]:
-    """Runs the next release's command with --json in a container of its own, and answers its object."""
+    """Runs the later release's command with --json in its own container, and returns its object."""
 
     def run(*arguments: str) -> dict[str, Any]:
         command = ["backfill", *arguments, "--json"]

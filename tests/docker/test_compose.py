@@ -1,4 +1,4 @@
-"""docker-compose.yml as ops use it: up, scale, a run by the command's service, a crash of everything, down."""
+"""docker-compose.yml as operators use it: up, scale, a run by the command's service, a crash of everything, down."""
 
 import base64
 import subprocess
@@ -33,10 +33,10 @@ def up(installation: Installation) -> Iterator[Installation]:
 
 
 def crash(installation: Installation, containers: list[dict[str, Any]]) -> None:
-    """SIGKILL to the first process of containers, and so to all of each.
+    """Send SIGKILL to the first process of each container, and so end the container.
 
-    After a `docker kill` the engine would not start them again, and from inside, the first process can't be killed: it
-    is done in the engine's own process namespace.
+    After a `docker kill` the engine wouldn't restart them, and the first process can't be killed from inside, so this
+    runs in the engine's process namespace.
     """
     kill = "import os, signal, sys; [os.kill(int(pid), signal.SIGKILL) for pid in sys.argv[1:]]"
     python = ["--pid=host", "--user=0", "--entrypoint=python", installation.image, "-c", kill]
@@ -44,7 +44,7 @@ def crash(installation: Installation, containers: list[dict[str, Any]]) -> None:
 
 
 def is_well(container: Mapping[str, Any]) -> bool:
-    """Do the container's own health check now."""
+    """Run the container's own health check and return its result."""
     kind, *command = container["Config"]["Healthcheck"]["Test"]
     shell = ["sh", "-c"] if kind == "CMD-SHELL" else []
     check = ["docker", "exec", container["Id"], *shell, *command]
@@ -53,7 +53,7 @@ def is_well(container: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def standing_still(container: Mapping[str, Any]) -> Iterator[None]:
-    """Stop a container's first process where it is, for the length of the block."""
+    """Suspend a container's first process while the block runs."""
     docker("kill", "--signal=STOP", container["Id"])
     try:
         yield
@@ -62,7 +62,7 @@ def standing_still(container: Mapping[str, Any]) -> Iterator[None]:
 
 
 def get(address: str, path: str, authorization: str = "") -> tuple[int, str]:
-    """Ask for a path: the status, or 0 where nobody answers, and the body."""
+    """Request a path; return the status, 0 if there is no answer, and the body."""
     connection = HTTPConnection(address, timeout=15)
     try:
         connection.request("GET", path, headers={"Authorization": authorization} if authorization else {})
@@ -75,13 +75,13 @@ def get(address: str, path: str, authorization: str = "") -> tuple[int, str]:
 
 
 def flower_answers(installation: Installation, path: str, login: str | None = None) -> int:
-    """The status with which Flower answers; 0: not at all."""
+    """Return the status of Flower's answer; 0 if there is none."""
     authorization = f"Basic {base64.b64encode(login.encode()).decode()}" if login else ""
     return get(installation.variables["FLOWER_LISTEN"], path, authorization)[0]
 
 
 def metrics(installation: Installation, token: str) -> tuple[int, str]:
-    """What the exporter answers to who shows a token."""
+    """Return the exporter's answer to a client with a token."""
     return get(installation.variables["METRICS_LISTEN"], "/metrics", f"Bearer {token}")
 
 

@@ -16,12 +16,12 @@ pytestmark = pytest.mark.docker
 
 Command = Callable[..., dict[str, Any]]
 
-#: A run that goes on for some seconds.
+#: A run that lasts for some seconds.
 SLOW = ("run", "--apply", "--detach", "--limit=25", "--page-delay-ms=300")
 
 
 def assert_done_once(host: HostDatabase, worker: BackfillWorker, run: str) -> None:
-    """The run is complete, and read each lead once; what it counted is what is in the database."""
+    """Assert that the run is complete, read each lead once, and counted what is in the database."""
     host.wait_until_complete(run)
     assert worker.backfill("status", run)["counts"]["read"] == host.sample.eligible
     assert worker.backfill("verify", run)["clean"]
@@ -29,14 +29,14 @@ def assert_done_once(host: HostDatabase, worker: BackfillWorker, run: str) -> No
 
 @contextmanager
 def leads_locked(host: HostDatabase) -> Iterator[None]:
-    """Hold a lock on every lead, so that a page has to wait in its midst."""
+    """Lock every lead while the block runs, so that a page must wait in the middle."""
     with psycopg.connect(host.url) as connection:
         connection.execute('SELECT FROM "Lead" FOR UPDATE')
         yield
 
 
 def is_blocked(host: HostDatabase) -> bool:
-    """Whether a page waits for a lock."""
+    """Return whether a page waits for a lock."""
     return bool(
         host.rows(
             "SELECT FROM pg_stat_activity"

@@ -1,5 +1,5 @@
--- An auditor in the host database: every write of the backfill's that was committed, and the host as it was before.
--- The backfill's upsert may be repeated without a trace in the host's tables; here each repetition is a row more.
+-- An auditor in the host database: a copy of the host's initial state, and every committed write of the backfill.
+-- A repeated upsert leaves no trace in the host's tables; here each repetition adds a row.
 CREATE SCHEMA audit;
 
 CREATE TABLE audit.lead AS TABLE "Lead";
@@ -26,7 +26,7 @@ END $$;
 CREATE TRIGGER audit AFTER INSERT OR UPDATE ON "BackgroundJob" FOR EACH ROW EXECUTE FUNCTION audit.note_job();
 CREATE TRIGGER audit AFTER UPDATE ON "Lead" FOR EACH ROW EXECUTE FUNCTION audit.note_lead();
 
--- What one run over all unscored leads owes to each lead, told from the host as it was before.
+-- What a run over all unscored leads owes to each lead, given the host's initial state.
 CREATE TABLE audit.owed AS
 SELECT
   lead.id AS lead,
@@ -50,7 +50,7 @@ LEFT JOIN LATERAL (
 ) AS anchor ON true;
 ALTER TABLE audit.owed ADD PRIMARY KEY (lead);
 
--- Leads that got something else than they were owed, or got it another number of times than once.
+-- Leads that didn't get what they were owed, or didn't get it exactly once.
 CREATE VIEW audit.wronged AS
 SELECT
   owed.lead,

@@ -1,4 +1,4 @@
-"""A stage's rate: in Redis, and as its workers know and show it when they are asked through Celery."""
+"""A stage's rate: in Redis, and as its workers report it through Celery."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from faults.stage import Stage
 from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.rate import FleetRate
 
-#: So slow that no page starts while a test runs, and not so slow that one page may not wait for it.
+#: So slow that no page starts during a test, but within the limit for a page's wait.
 HALT = "2/h"
 
 
@@ -18,7 +18,7 @@ def fleet(stage: Stage) -> FleetRate:
 
 
 def ask(stage: Stage, command: str, *, only: list[str] | None = None, **arguments: Any) -> dict[str, Any]:
-    """What each worker (or only these) answers to one of Celery's commands."""
+    """Return each worker's answer (or only these workers') to one of Celery's commands."""
     environment = stage.backfill.environment
     with Celery(broker=environment["REDIS_URL"], set_as_current=False) as app, app.connection() as connection:
         app.conf.control_exchange = environment["BACKFILL_QUEUE"]
@@ -39,12 +39,12 @@ def set_through_celery(stage: Stage, rate: str | float | None, *, of: str = "bac
 
 
 def waiting(stage: Stage) -> dict[str, int]:
-    """How many pages wait for the rate in each worker."""
+    """Return how many pages wait for the rate in each worker."""
     return {worker: len(pages) for worker, pages in ask(stage, "backfill_waiting").items()}
 
 
 def shown(stage: Stage) -> set[str]:
-    """The rate that each worker shows as its own."""
+    """Return the rates that the workers report."""
     lines = [line for lines in ask(stage, "registered", taskinfoitems=["rate_limit"]).values() for line in lines]
     found = [line.partition("rate_limit=")[2].rstrip("]") for line in lines if line.startswith("backfill.page")]
     return set(found) if len(found) == len(stage.workers) else set()

@@ -1,4 +1,4 @@
-"""Every way in which a Redis answers and refuses. Each ends with its block, and Redis is as it was."""
+"""All the ways in which a Redis answers but refuses. Each ends with its block and restores Redis."""
 
 import re
 import threading
@@ -17,11 +17,11 @@ from refusing import Refusing
 
 @dataclass(frozen=True)
 class Refusal:
-    """A way to refuse, and how the one who is refused calls it in its log."""
+    """A way to refuse, and how the refused client names it in its log."""
 
     play: Callable[["redis.Redis", Refusing], AbstractContextManager[None]]
     text: str
-    #: Whether a connection that is open is sure to be refused. While a script runs, some got no answer until its end.
+    #: Whether an open connection is certain to be refused. While a script runs, some get no answer until it ends.
     is_sure: bool = True
 
     def seen_in(self, log: str) -> bool:
@@ -47,7 +47,7 @@ def _set(**values: Any) -> Callable[["redis.Redis", Refusing], AbstractContextMa
 
 
 def _cut(client: "redis.Redis") -> None:
-    """End all connections but this one: what a server refuses at the login only new ones hear."""
+    """End all connections but this one: a refusal at login reaches only new connections."""
     client.client_kill_filter(_type="normal", skipme=True)
     client.client_kill_filter(_type="pubsub")
 
@@ -76,7 +76,7 @@ def _replica_without_its_master(client: "redis.Redis", proxy: Refusing) -> Itera
 
 @contextmanager
 def _failed_save(client: "redis.Redis", proxy: Refusing) -> Iterator[None]:
-    """Let a snapshot fail, because its folder is gone."""
+    """Make a snapshot fail by removing its folder."""
     folder = Path(mkdtemp())
     with _set(dir=str(folder), save="3600 1000000")(client, proxy):
         folder.rmdir()
@@ -87,7 +87,7 @@ def _failed_save(client: "redis.Redis", proxy: Refusing) -> Iterator[None]:
 
 @contextmanager
 def _busy_script(client: "redis.Redis", proxy: Refusing) -> Iterator[None]:
-    """Let a script run for ever: Redis answers all others with BUSY."""
+    """Run an endless script: Redis answers everyone else with BUSY."""
 
     def run() -> None:
         with suppress(redis.RedisError), redis.Redis(port=proxy.target, socket_timeout=None) as other:

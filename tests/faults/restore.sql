@@ -1,4 +1,4 @@
--- The host as it was before, whatever a test did to it, and an empty ledger.
+-- Restore the host's initial state, whatever a test did to it, and empty the ledger.
 DROP SCHEMA IF EXISTS fault CASCADE;
 CREATE SCHEMA fault;
 ALTER TABLE "BackgroundJob" DROP CONSTRAINT IF EXISTS fault;

@@ -1,8 +1,8 @@
-"""The Celery app with a saboteur in it, who ends a worker, or holds it, between two steps of a page.
+"""The Celery app with a saboteur, which kills or suspends a worker between two steps of a page.
 
-For tests only: `celery -A saboteur worker`, with this folder on that worker's PYTHONPATH. What he is to do lies in the
-folder SABOTAGE, one file a step; `stage.Sabotage` writes them. A plan that is carried out is renamed, so that of all
-processes that reach its step one carries it out; one that says `always` stays.
+For tests only: `celery -A saboteur worker`, with this folder on that worker's PYTHONPATH. The folder SABOTAGE has the
+plans, one file per step, written by `stage.Sabotage`. A process that carries out a plan first renames it, so that only
+one process does; a plan that says `always` stays.
 """
 
 import functools
@@ -28,8 +28,7 @@ __all__ = ["app"]
 _FOLDER = Path(os.environ["SABOTAGE"])
 _LONGEST_HOLD_SECONDS = 60.0
 
-#: Each step, and the function whose call ends or begins at that moment, in the order in which a page passes them; and
-#: those of the watchdog.
+#: Each step with the function whose call begins or ends at that moment: a page's in order, then the watchdog's.
 _STEPS: tuple[tuple[str, Any, str, str], ...] = (
     ("taken up", Pages, "do", "before"),
     ("lane held", ledger, "fence", "after"),
@@ -50,7 +49,7 @@ _at_work: dict[str, int] = {}
 
 
 def _reach(step: str) -> None:
-    """Carry out the plan for a step, if there is one for the page at work."""
+    """Carry out the plan for a step, if there is one for the page in flight."""
     plan = _FOLDER / f"{step}.plan"
     try:
         wanted = json.loads(plan.read_text())

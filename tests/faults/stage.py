@@ -1,4 +1,4 @@
-"""Where faults are played: a host database with an auditor in it, the command, workers that can be sabotaged, beat."""
+"""The stage for faults: a host database with an auditor, the command, workers that can be sabotaged, beat."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from sandbox.host.sample import Sample
 CLASSES = ("inserted", "requeued", "refreshed", "in_flight", "disqualified")
 HERE = Path(__file__).parent
 
-#: So small that a lane that has lost its task is seen within seconds.
+#: So short that a lane that lost its task is detected within seconds.
 ATTENTIVE: Mapping[str, str] = {"BACKFILL_STANDING_SECONDS": "1", "BACKFILL_WATCHDOG_SECONDS": "1"}
 
 Action = Literal["kill child", "kill worker", "hold"]
@@ -35,14 +35,14 @@ Action = Literal["kill child", "kill worker", "hold"]
 
 @dataclass(frozen=True)
 class Sabotage:
-    """Plans for the saboteur: what is to happen when a page reaches a step. The steps are named in saboteur.py."""
+    """Plans for the saboteur: what happens when a page reaches a step. saboteur.py names the steps."""
 
     folder: Path
 
     def plan(
         self, step: str, action: Action, *, page: int | None = None, lane: int | None = None, always: bool = False
     ) -> None:
-        """Let the next page (or this one) that reaches a step kill its process, or its worker, or wait there."""
+        """Make the next page (or this one) that reaches a step kill its process or its worker, or wait there."""
         self._plan(step).with_suffix(".reached").unlink(missing_ok=True)
         draft = self.folder / f"{step}.draft"
         draft.write_text(json.dumps({"action": action, "page": page, "lane": lane, "always": always}))
@@ -52,11 +52,11 @@ class Sabotage:
         wait_for(self._plan(step).with_suffix(".reached").exists, what=f"a page to reach the step {step!r}")
 
     def release(self, step: str) -> None:
-        """Let a page go on that waits at a step."""
+        """Release a page that waits at a step."""
         self._plan(step).with_suffix(".reached").unlink()
 
     def clear(self) -> None:
-        """Drop all plans, and let go whoever waits."""
+        """Drop all plans and release every page that waits."""
         for file in self.folder.iterdir():
             file.unlink()
 
@@ -66,7 +66,7 @@ class Sabotage:
 
 @dataclass(frozen=True)
 class Beat:
-    """A `celery -A backfill_tasks beat`: it sends the watchdog."""
+    """A `celery -A backfill_tasks beat`, which sends the watchdog."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
@@ -95,7 +95,7 @@ class Beat:
 
     @property
     def output(self) -> str:
-        """What it has logged so far."""
+        """Everything it has logged so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def stop(self) -> None:
@@ -109,13 +109,13 @@ class Beat:
 
 @dataclass(frozen=True)
 class Following:
-    """A `backfill run` that was left running, and follows its run."""
+    """A `backfill run` in the background that follows its run."""
 
     process: "subprocess.Popen[str]"
     progress: Callable[[], object]
 
     def end(self, *, status: int = 0) -> dict[str, Any]:
-        """Wait for its end as long as something moves, expect an exit status, and return its object."""
+        """Wait for its end as long as something progresses, assert its exit status, and return its object."""
         output, errors = self._read()
         assert self.process.returncode == status, f"exit status {self.process.returncode}: {errors}{output}"
         content: dict[str, Any] = json.loads(output)
@@ -135,7 +135,7 @@ class Following:
 
 @dataclass
 class Stage:
-    """A host database with an auditor, the command, and what a test needs to play faults and to look behind them."""
+    """A host database with an auditor, the command, and what tests need to play faults and check the results."""
 
     backfill: Backfill
     sample: Sample
@@ -146,13 +146,13 @@ class Stage:
     # ---- acting
 
     def start_worker(self, *, concurrency: int = 2, beat: bool = False) -> Worker:
-        """Start a worker with the saboteur in it."""
+        """Start a worker with the saboteur."""
         worker = self.launch_worker(concurrency=concurrency, beat=beat)
         worker.wait_until_ready()
         return worker
 
     def launch_worker(self, *, concurrency: int = 2, beat: bool = False) -> Worker:
-        """Start one that may have to wait before it takes messages."""
+        """Start a worker without waiting until it takes messages."""
         path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
         worker = Worker.launch(
             self.backfill,
@@ -165,38 +165,38 @@ class Stage:
         return worker
 
     def staff(self, number: int) -> None:
-        """See to it that so many workers live."""
+        """Start workers until this many are alive."""
         self.workers = [worker for worker in self.workers if worker.process.poll() is None]
         for _ in range(number - len(self.workers)):
             self.start_worker()
 
     def keep_workers(self, number: int) -> list[Worker]:
-        """Stop all workers but so many, and answer those."""
+        """Stop all workers but this many, and return those."""
         for worker in self.workers[number:]:
             worker.stop()
         self.staff(number)
         return self.workers
 
     def replace_the_killed_worker(self) -> None:
-        """Wait for the end of the worker that was killed, and start another in its place."""
+        """Wait until the killed worker has ended, and start another in its place."""
         number = len(self.workers)
         wait_for(lambda: any(worker.process.poll() is not None for worker in self.workers), what="a worker to end")
         self.staff(number)
 
     def run(self, *arguments: str, status: int = 0) -> dict[str, Any]:
-        """Do a whole run, in pages of 50 leads."""
+        """Do a whole run in pages of 50 leads."""
         return self.follow(*arguments).end(status=status)
 
     def follow(self, *arguments: str) -> Following:
-        """Start a run in pages of 50 leads, and let the command follow it."""
+        """Start a run in pages of 50 leads and let the command follow it."""
         return self._popen("run", "--apply", "--limit", "50", *arguments)
 
     def resume(self, *, status: int = 0) -> dict[str, Any]:
-        """Go on with the run, to its end."""
+        """Resume the run and follow it to its end."""
         return self.resume_and_follow().end(status=status)
 
     def watch(self) -> dict[str, Any]:
-        """Follow the run that there is to its end."""
+        """Follow the existing run to its end."""
         return self._popen("watch").end()
 
     def resume_and_follow(self) -> Following:
@@ -208,8 +208,8 @@ class Stage:
         return Following(process, self.progress)
 
     def progress(self) -> object:
-        """Return what changes while a run gets on: its pages and events, and what the workers have logged."""
-        ledger: object = None  # PostgreSQL may be away, and the ledger may not exist yet
+        """Return what changes while a run progresses: its pages and events, and the workers' logs."""
+        ledger: object = None  # PostgreSQL may be down, and the ledger may not exist yet
         with suppress(psycopg.Error):
             ledger = self.rows(
                 "SELECT (SELECT count(*) FROM backfill.page) AS pages, (SELECT count(*) FROM backfill.event) AS events"
@@ -217,16 +217,16 @@ class Stage:
         return ledger, sum(worker.log.stat().st_size for worker in self.workers)
 
     def deliver(self, message: PageMessage, *, times: int = 1) -> None:
-        """Put a page's message into the queue, as the broker does that delivers it again."""
+        """Put a page's message into the queue, as a broker does that redelivers it."""
         values = {"run": message.run, "lane": message.lane, "page": message.page, "generation": message.generation}
         self._send("backfill.page", times, kwargs=values, task_id=message.task_id)
 
     def deliver_newer(self, version: int, task_id: str, **fields: Any) -> None:
-        """Put a page's message of a format into the queue that no worker knows yet."""
+        """Put a page's message into the queue of a format that no worker knows yet."""
         self._send("backfill.page", 1, kwargs=fields, task_id=task_id, headers={"backfill_format": version})
 
     def send_watchdog(self) -> None:
-        """Let the watchdog look, as beat does."""
+        """Trigger the watchdog, as beat does."""
         self._send("backfill.watchdog", 1)
 
     def _send(self, task: str, times: int, **message: Any) -> None:
@@ -235,13 +235,13 @@ class Stage:
                 sender.send_task(task, queue=self.queue, **message)
 
     def restore(self) -> None:
-        """Put the host database back as it was, and clear the ledger."""
+        """Restore the host database and clear the ledger."""
         self.sabotage.clear()
         with psycopg.connect(self.backfill.database_url, autocommit=True) as connection:
             connection.execute((HERE / "restore.sql").read_bytes())
 
     def close(self) -> None:
-        """End what was started, at once: whatever it is at, nobody needs it any more."""
+        """End all processes at once, whatever they are doing."""
         for process in self.followers:
             if process.poll() is None:
                 process.kill()
@@ -275,12 +275,12 @@ class Stage:
             return connection.execute(query.encode(), parameters).fetchall()
 
     def the_run(self) -> RunId:
-        """The id of the run that there is, as soon as there is one."""
+        """Return the id of the only run, once it exists."""
         found = wait_for(lambda: self.rows("SELECT id FROM backfill.run"), what="a run to be in the ledger")
         return RunId(found[-1]["id"])
 
     def wait_for_pages(self, number: int) -> RunId:
-        """Wait until so many pages are committed."""
+        """Wait until this many pages are committed, and return the run."""
         run = self.the_run()
         wait_for(lambda: len(self.rows("SELECT FROM backfill.page")) >= number, what=f"{number} pages")
         return run
@@ -296,27 +296,27 @@ class Stage:
         return [row["detail"] for row in self.rows("SELECT detail FROM backfill.event WHERE name = %s", name)]
 
     def logs(self) -> str:
-        """What all workers have logged."""
+        """Everything that all workers have logged."""
         return "".join(worker.output for worker in self.workers)
 
     def queued(self, run: RunId) -> list[str]:
-        """The run's messages that wait in the queue."""
+        """Return the run's messages that wait in the queue."""
         with self.redis() as client:
             queued: Any = client.lrange(self.queue, 0, -1)
         return [message for message in queued if f"{run}:lane-" in message]
 
     def taken(self, run: RunId) -> list[str]:
-        """The run's messages that a worker has taken and not acknowledged."""
+        """Return the run's messages that a worker has taken and not acknowledged."""
         with self.redis() as client:
             taken: Any = client.hvals("unacked")
         return [message for message in taken if f"{run}:lane-" in message]
 
     def wait_until_quiet(self, run: RunId) -> None:
-        """Wait until every message of a run is dealt with."""
+        """Wait until every message of a run is handled."""
         wait_for(lambda: not self.queued(run) and not self.taken(run), what="the run's messages to be dealt with")
 
     def blocked(self) -> list[str]:
-        """The statements of the backfill's that wait for a lock."""
+        """Return the backfill's statements that wait for a lock."""
         rows = self.rows(
             "SELECT query FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name = 'backfill' AND wait_event_type = 'Lock'"
@@ -328,7 +328,7 @@ class Stage:
         return row
 
     def wait_until_standing(self, *numbers: int) -> None:
-        """Wait until lanes have not moved for so long that the watchdog looks at them."""
+        """Wait until lanes have been still long enough for the watchdog to look at them."""
         query = (
             "SELECT FROM backfill.lane WHERE number = ANY (%s)"
             " AND greatest(moved_at, held_until) < now() - interval '1 s'"
@@ -336,13 +336,13 @@ class Stage:
         wait_for(lambda: len(self.rows(query, list(numbers))) == len(numbers), what=f"lanes {numbers} to stand")
 
     def owed(self, what: str) -> list[str]:
-        """The ids of the leads to which a run owes a `job` or a `score`, in the order of the lanes."""
+        """Return the ids of the leads to which a run owes a `job` or a `score`, in lane order."""
         return [row["lead"] for row in self.rows("SELECT lead FROM audit.owed WHERE what = %s ORDER BY lead", what)]
 
     # ---- asserting
 
     def assert_done_once(self, run: dict[str, Any], *, except_for: frozenset[str] = frozenset()) -> None:
-        """Every lead of the run got what an undisturbed run gives it, and got it once; the ledger says just that."""
+        """Assert that every lead got exactly once what an undisturbed run gives it, and that the ledger says so."""
         wronged = self.rows("SELECT * FROM audit.wronged")
         assert [row for row in wronged if row["lead"] not in except_for] == []
         if not except_for:
@@ -354,7 +354,7 @@ class Stage:
         assert not verified.wrong, verified
 
     def verify(self, run: RunId) -> Verification:
-        """What `backfill verify` finds, without the time that a process takes to start."""
+        """Return what `backfill verify` finds, without starting a process."""
         engine = connect(parse_url(self.backfill.database_url))
         try:
             with engine.begin() as connection:
@@ -365,7 +365,7 @@ class Stage:
             engine.dispose()
 
     def assert_unsplit(self, run: dict[str, Any]) -> None:
-        """Each lane is one unbroken row of pages, and nothing of the run is left in the queue."""
+        """Assert that each lane is one unbroken sequence of pages, and that none of the run's messages are left."""
         for lane in run["lanes"]:
             pages = self.rows(
                 "SELECT number, lower, cursor FROM backfill.page WHERE run_id = %s AND lane = %s ORDER BY number",
@@ -381,5 +381,5 @@ class Stage:
         wait_for(lambda: not self.queued(RunId(run["run_id"])), what="the queue to be empty of the run's messages")
 
 
-#: Makes a stage; its arguments are those of the fixture `make_stage`.
+#: Makes a stage, with the arguments of the fixture `make_stage`.
 MakeStage = Callable[..., Stage]

@@ -1,4 +1,4 @@
-"""Leads whose own rows the database refuses: they are quarantined with their error, and all others go through."""
+"""Leads whose rows the database refuses are quarantined with their error; all others go through."""
 
 from typing import Any
 
@@ -63,12 +63,12 @@ def test_a_page_of_nothing_but_bad_leads_is_passed(stage: Stage) -> None:
 
 
 def refuse_jobs(stage: Stage, *leads: str) -> None:
-    """Let a trigger of the host's refuse every job of these leads."""
+    """Make a trigger of the host refuse every job of these leads."""
     _refuse(stage, "BackgroundJob", "leadId", leads)
 
 
 def refuse_scores(stage: Stage, *leads: str) -> None:
-    """Let a trigger of the host's refuse every change of these leads."""
+    """Make a trigger of the host refuse every change of these leads."""
     _refuse(stage, "Lead", "id", leads)
 
 
@@ -86,7 +86,7 @@ def _refuse(stage: Stage, table: str, column: str, leads: tuple[str, ...]) -> No
 
 
 def assert_quarantined(stage: Stage, run: dict[str, Any], errors: dict[str, str]) -> None:
-    """These leads are in quarantine with these errors, nothing was done to them, and all others were done once."""
+    """Assert that these leads are quarantined with these errors and untouched, and that all others were done once."""
     kept = {row["item"]: row["error"] for row in stage.rows("SELECT item, error FROM backfill.quarantine")}
     assert kept == errors
     assert run["counts"]["quarantined"] == len(errors)

@@ -1,4 +1,4 @@
-"""Database errors that pass: the page is tried again with growing waits, and after some tries its lane stops."""
+"""Transient database errors: the page is retried with backoff; when the retries run out, its lane stops."""
 
 import re
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def test_a_page_that_is_locked_for_good_stops_its_lane_after_growing_waits_until
 
 
 def test_a_page_that_loses_a_deadlock_is_tried_again(stage: Stage) -> None:
-    # The shared stage's database looks for deadlocks at once; the host does not look.
+    # The shared stage's database detects deadlocks at once; the host session doesn't look for them.
     run = play_deadlock(stage, host_looks_after="10min")
 
     stage.assert_done_once(run.end())
@@ -121,7 +121,7 @@ def test_a_server_that_is_away_for_longer_than_all_retries_is_waited_for(
 
 
 def play_deadlock(stage: Stage, *, host_looks_after: str) -> Following:
-    """Let the host wait for a job that the page holds, and then the page for one that the host holds."""
+    """Make the host wait for a job locked by the page, and then the page for one locked by the host."""
     first, second, third = waiting_jobs(stage)[:3]
     with (
         psycopg.connect(stage.backfill.database_url) as gate,
@@ -141,7 +141,7 @@ def play_deadlock(stage: Stage, *, host_looks_after: str) -> Following:
 
 
 def waiting_jobs(stage: Stage) -> list[str]:
-    """The leads whose job is there and will be made new, in the order in which a page locks them."""
+    """Return the leads whose existing job will be renewed, in the order in which a page locks them."""
     rows = stage.rows(
         "SELECT owed.lead FROM audit.owed JOIN audit.job ON \"dedupeKey\" = 'lead_scoring_backfill:' || owed.lead"
         " WHERE owed.what = 'job' ORDER BY owed.lead"
@@ -150,7 +150,7 @@ def waiting_jobs(stage: Stage) -> list[str]:
 
 
 def lock_job(connection: psycopg.Connection[Any], lead: str) -> None:
-    """Hold a lead's job, as the host does that works on it."""
+    """Lock a lead's job, as the host does while it works on it."""
     connection.execute(
         'SELECT FROM "BackgroundJob" WHERE "dedupeKey" = %s FOR UPDATE', [f"lead_scoring_backfill:{lead}"]
     )
@@ -164,7 +164,7 @@ def waits_for_a_lock(stage: Stage, connection: psycopg.Connection[Any]) -> bool:
 
 
 def cut_connections(stage: Stage) -> None:
-    """End all connections of the backfill's to its database."""
+    """End all of the backfill's connections to its database."""
     stage.rows(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name = 'backfill'"

@@ -1,4 +1,4 @@
-"""Outages of the database: pages wait for their end, with a reason and without a traceback, and go on by themselves."""
+"""Outages of the database: pages wait for the end, with a reason and without a traceback, and resume by themselves."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ def own_postgres() -> Iterator[Postgres]:
 
 @contextmanager
 def read_only(postgres: Postgres) -> Iterator[None]:
-    """Let a server accept no writes, as a hosted one does whose disk is full."""
+    """Make a server read-only, like a hosted one whose disk is full."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         connection.execute("SELECT pg_reload_conf()")
@@ -34,14 +34,14 @@ def read_only(postgres: Postgres) -> Iterator[None]:
 
 
 def slow_run(stage: Stage) -> None:
-    """Start a run that lasts for some seconds, and wait until it is at work."""
+    """Start a run that lasts for some seconds, and wait until it is in progress."""
     stage.start_worker(beat=True)
     stage.follow("--detach", "--page-delay-ms", "100", "--limit", "10").end()
     stage.wait_for_pages(4)
 
 
 def lanes_put_off(stage: Stage, why: str) -> bool:
-    """Whether both lanes wait for this reason, as the workers' logs have it."""
+    """Return whether the workers' logs say that both lanes wait for this reason."""
     lines = [line for line in stage.logs().splitlines() if "page put off for" in line and why in line]
     return {number for number in (1, 2) for line in lines if f"lane={number} " in line} == {1, 2}
 

@@ -1,4 +1,4 @@
-"""A page that ends its worker every time: its lane stops after some attempts and says so, the others go on."""
+"""A poison page kills its worker every time: its lane stops after some attempts and says why, the others go on."""
 
 from faults.stage import Stage
 

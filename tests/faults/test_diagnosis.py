@@ -15,7 +15,7 @@ from harness import Worker, end, wait_for
 from backfill_tasks.engine.model import RunId
 from sandbox.servers import Redis
 
-#: How a lane is described: the kind of its reason, and the reason.
+#: A lane's reason: its kind and its text.
 Described = tuple[str | None, str]
 
 #: So long that no watchdog interferes.
@@ -24,13 +24,13 @@ PATIENT = {"BACKFILL_STANDING_SECONDS": "3600"}
 
 @pytest.fixture
 def redis_server() -> Iterator[Redis]:
-    """A Redis of the test's own, which it may break."""
+    """A Redis that the test may break."""
     with Redis() as started:
         yield started
 
 
 def start_run(stage: Stage, *arguments: str) -> RunId:
-    """Start a run in pages of 50 leads, and follow it no further."""
+    """Start a detached run in pages of 50 leads."""
     done = stage.backfill.json("run", "--apply", "--detach", "--limit", "50", *arguments)
     return RunId(done["run_id"])
 
@@ -41,7 +41,7 @@ def lane_of(content: dict[str, Any], number: int = 1) -> Described:
 
 
 def wait_for_kind(stage: Stage, kind: str, *, lane: int = 1) -> str:
-    """Ask `status` until a lane has a reason of this kind, and answer it."""
+    """Call `status` until a lane has a reason of this kind, and return the reason."""
     seen: list[Described] = []
 
     def has_come() -> bool:
@@ -57,7 +57,7 @@ def wait_for_kind(stage: Stage, kind: str, *, lane: int = 1) -> str:
 
 @contextmanager
 def group_stopped(worker: Worker) -> Iterator[None]:
-    """A worker and its children, stopped as by Ctrl-Z."""
+    """Suspend a worker and its children, as Ctrl-Z does."""
     os.killpg(worker.process.pid, signal.SIGSTOP)
     try:
         yield
@@ -133,7 +133,7 @@ def test_a_lost_message_without_a_watchdog_names_the_command_that_helps(own_stag
 
 
 def lose_a_message(stage: Stage) -> RunId:
-    """Start a run whose third page's message gets lost while the worker is idle."""
+    """Start a run and lose the message of its third page while the worker is idle."""
     stage.sabotage.plan("page recorded", "hold", page=2)
     run = start_run(stage, "--lanes", "1")
     stage.sabotage.wait_until_reached("page recorded")
@@ -141,7 +141,7 @@ def lose_a_message(stage: Stage) -> RunId:
     stage.sabotage.plan("next sent", "hold", page=2)
     stage.sabotage.release("page recorded")
     stage.sabotage.wait_until_reached("next sent")
-    # The third page's message is in the queue or with the other child: only its loss everywhere is a loss.
+    # The third page's message is in the queue or with the other child, so it must be deleted everywhere.
     worker.kill()
     with stage.redis() as client:
         client.delete(stage.queue, "unacked", "unacked_index")
@@ -228,7 +228,7 @@ def queues(stage: Stage) -> list[str]:
 
 
 def control(stage: Stage, command: str, **arguments: Any) -> list[dict[str, Any]]:
-    """Ask the workers as Celery's own tools do."""
+    """Send one of Celery's control commands to the workers."""
     from celery import Celery  # noqa: PLC0415
 
     with Celery(broker=stage.backfill.environment["REDIS_URL"], set_as_current=False) as sender:

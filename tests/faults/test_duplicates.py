@@ -1,4 +1,4 @@
-"""A page's message that is delivered again, at any time and any number of times: nothing is done twice."""
+"""A page's message delivered again, at any time and any number of times, is a no-op."""
 
 import itertools
 import threading
@@ -96,7 +96,7 @@ def test_messages_of_an_older_chain_do_nothing(stage: Stage) -> None:
 
 @contextmanager
 def duplicates_of_all_pages(stage: Stage) -> Iterator[None]:
-    """Deliver messages of past, present and coming pages of the run that is on, as fast as it goes."""
+    """Deliver messages of past, present and coming pages of the current run, as fast as possible."""
     stopped = threading.Event()
 
     def storm() -> None:

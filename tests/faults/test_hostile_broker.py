@@ -1,4 +1,4 @@
-"""An attacker who may write anything into the broker runs no code, has no lead done twice, and learns no secret."""
+"""An attacker with write access to the broker runs no code, has no lead done twice, and learns no secret."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ def stage(make_stage: MakeStage, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 class Touch:
-    """A pickle that makes a file when it is read."""
+    """A pickle that creates a file when it is loaded."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -41,7 +41,7 @@ class Touch:
 
 
 def envelope(stage: Stage, body: bytes, kind: str, **headers: Any) -> str:
-    """A message as kombu puts it into Redis."""
+    """Return a message as kombu puts it into Redis."""
     return json.dumps(
         {
             "body": base64.b64encode(body).decode(),
@@ -59,7 +59,7 @@ def envelope(stage: Stage, body: bytes, kind: str, **headers: Any) -> str:
 
 
 def wait_for_letter(stage: Stage, reason: str) -> None:
-    """Wait for a dead letter with this reason, and clear all."""
+    """Wait for a dead letter with this reason, then clear all."""
     with stage.redis() as client:
         letters = DeadLetters(client, stage.backfill.environment["BACKFILL_QUEUE"])
         wait_for(lambda: reason in [each.reason for each in letters.newest()], what=f"a dead letter: {reason}")

@@ -14,7 +14,7 @@ JUNK = ["x", "", "[]", "{}", '{"headers": 7}', '{"headers": {"id": ["x"]}}', b"\
 
 @pytest.fixture(scope="module")
 def halted(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
-    """A run whose workers have ended: what is in Redis stays as it is."""
+    """A run whose workers have ended, so that Redis doesn't change by itself."""
     stage = make_stage(redis_url=own_redis.url)
     stage.staff(1)
     stage.sabotage.plan("taken up", "kill worker", page=3)

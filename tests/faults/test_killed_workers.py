@@ -1,4 +1,4 @@
-"""A worker that is killed between any two steps of a page: the run ends by itself, as if nothing had been."""
+"""A worker killed between any two steps of a page: the run completes by itself, as if nothing had happened."""
 
 import os
 import signal
@@ -65,7 +65,7 @@ def test_children_that_are_killed_while_the_worker_starts_are_replaced(stage: St
 
 
 def children(worker: Worker) -> set[int]:
-    """The processes that a worker has started and that live."""
+    """Return the living child processes of a worker."""
     pid = worker.process.pid
     found = (task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/children"))
     return {int(child) for each in found for child in each.split()}

@@ -1,4 +1,4 @@
-"""Whatever somebody writes into the queue: it is parked with its reason, no worker ends, and the run goes on."""
+"""Whatever is written into the queue, it is parked with its reason, no worker ends, and the run goes on."""
 
 import base64
 import copy
@@ -19,7 +19,7 @@ GONE = object()
 
 @pytest.fixture(scope="module")
 def fleet(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
-    """One worker on a Redis of its own; a lane that has lost its message waits for the test's watchdog."""
+    """One worker on a Redis of its own; only the test triggers the watchdog."""
     stage = make_stage(redis_url=own_redis.url)
     yield stage
     stage.close()
@@ -27,7 +27,7 @@ def fleet(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
 
 @pytest.fixture
 def survivor(fleet: Stage) -> Iterator[Stage]:
-    """That worker, which must be alive when the test ends."""
+    """That worker, which must still be alive when the test ends."""
     fleet.restore()
     fleet.staff(1)
     with fleet.redis() as client:
@@ -39,7 +39,7 @@ def survivor(fleet: Stage) -> Iterator[Stage]:
 
 @pytest.fixture
 def stage(survivor: Stage) -> Iterator[Stage]:
-    """That worker, which must have logged no traceback either."""
+    """That worker, which must not have logged a traceback either."""
     before = survivor.logs()
     yield survivor
     assert "Traceback" not in survivor.logs().removeprefix(before)
@@ -51,7 +51,7 @@ def letters_of(stage: Stage) -> DeadLetters:
 
 
 def parked(stage: Stage, number: int = 1) -> list[DeadLetter]:
-    """Wait for so many letters; newest first."""
+    """Wait for this many dead letters and return them, newest first."""
     letters = letters_of(stage)
     with stage.redis() as client:
         wait_for(
@@ -67,7 +67,7 @@ def push(stage: Stage, raw: bytes | str) -> None:
 
 
 def task(queue: str, *, body: Any = None, **headers: Any) -> dict[str, Any]:
-    """A page's message that nothing is wrong with, though no run has such a page."""
+    """Return a valid message for a page, though no run has such a page."""
     page = {"run": "no-such-run", "lane": 1, "page": 1, "generation": 1}
     content = [[], page, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}] if body is None else body
     return {
@@ -85,7 +85,7 @@ def task(queue: str, *, body: Any = None, **headers: Any) -> dict[str, Any]:
 
 
 def broken(queue: str, path: str, value: Any) -> str:
-    """The message with one of its parts changed or gone."""
+    """Return the message with one of its parts changed or removed."""
     message = copy.deepcopy(task(queue))
     *parents, name = path.split(".")
     part = message
@@ -348,7 +348,7 @@ def test_a_run_goes_on_among_junk_and_does_every_lead_once(stage: Stage) -> None
 
 
 def spoil(stage: Stage, key: str, kind: str) -> None:
-    """Put something of a wrong type under a key."""
+    """Put a value of the wrong type under a key."""
     key = key.format(queue=stage.queue, name=stage.backfill.environment["BACKFILL_QUEUE"])
     with stage.redis() as client:
         client.delete(key)
@@ -370,7 +370,7 @@ def push_when_possible(stage: Stage, raw: str) -> None:
 
 
 def assert_nothing_is_left(stage: Stage) -> None:
-    """The message is neither in the queue nor owed an acknowledgement."""
+    """Assert that the message is neither in the queue nor unacknowledged."""
     with stage.redis() as client:
         wait_for(
             lambda: not client.llen(stage.queue) and not client.hlen("unacked") and not client.zcard("unacked_index"),

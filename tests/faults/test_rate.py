@@ -1,4 +1,4 @@
-"""One rate for the whole fleet: through Celery's own commands, for whoever joins, and whatever becomes of Redis."""
+"""One rate for the whole fleet: set through Celery's own commands, for workers that join, and whatever Redis does."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from sandbox.servers import Redis
 
 @pytest.fixture
 def stage(own_shared_stage: Stage) -> Stage:
-    """A stage of two workers of two processes, with nothing to do, and no limit."""
+    """An idle stage with two workers of two processes each, without a rate limit."""
     own_shared_stage.staff(2)
     fleet(own_shared_stage).set(Rate("none"))
     wait_for(lambda: set(waiting(own_shared_stage).values()) == {0}, what="the workers to be idle")
@@ -22,13 +22,13 @@ def stage(own_shared_stage: Stage) -> Stage:
 
 
 def halt(stage: Stage) -> None:
-    """Let no page start any more."""
+    """Set a rate at which no page starts."""
     fleet(stage).set(Rate(HALT))
     wait_for(lambda: shown(stage) == {HALT}, what="all workers to know")
 
 
 class Pages:
-    """Pages of a run that there is not: each starts, finds that, and ends."""
+    """Pages of a run that doesn't exist: each starts, finds that out, and ends."""
 
     def __init__(self, stage: Stage, number: int, *, name: str = "none-such") -> None:
         self._stage = stage

@@ -1,4 +1,4 @@
-"""A change of the rate through Celery's own control is an event of every running run, whichever worker made it."""
+"""A change of the rate through Celery's control is an event of every running run, whichever worker records it."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ def two_runs(shared: Stage) -> Stage:
 
 @pytest.fixture
 def closed_database(two_runs: Stage, server: Servers) -> Iterator[None]:
-    """Nobody gets into the stage's database, and who is in it is put out."""
+    """A stage's database that accepts no connections and has lost its existing ones."""
     name = sql.Identifier(two_runs.backfill.database_url.rsplit("/", 1)[1])
     with psycopg.connect(server.database_url, autocommit=True) as connection:
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))

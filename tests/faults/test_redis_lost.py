@@ -1,4 +1,4 @@
-"""A Redis that loses everything: the ledger has it, and the run goes on, resumed by command or by the watchdog."""
+"""A Redis that loses everything: the run goes on from the ledger, resumed by command or by the watchdog."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from sandbox.servers import Redis
 
 @pytest.fixture
 def stage(own_shared_stage: Stage) -> Stage:
-    """A stage on the Redis of these tests, with one worker and without beat."""
+    """A stage on the module's Redis, with one worker and without beat."""
     own_shared_stage.restore()
     own_shared_stage.staff(1)
     return own_shared_stage

@@ -1,4 +1,4 @@
-"""A Redis that answers and refuses: pages wait with their reason in the ledger, no lane fails, and no process ends."""
+"""A Redis that answers but refuses: pages wait with a reason in the ledger, no lane fails, and no process ends."""
 
 from collections.abc import Iterator
 
@@ -14,14 +14,14 @@ from sandbox.servers import Redis
 
 @pytest.fixture(scope="module")
 def proxy(own_redis: Redis) -> Iterator[Refusing]:
-    """What stands before the Redis of these tests."""
+    """The proxy in front of the module's Redis."""
     with refusing(own_redis.port) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def module_stage(make_stage: MakeStage, proxy: Refusing) -> Iterator[Stage]:
-    """A stage on that Redis; a page is never tried again because of the database."""
+    """A stage on that Redis without page retries after database errors."""
     made = make_stage(redis_url=f"redis://127.0.0.1:{proxy.port}/0", BACKFILL_PAGE_RETRIES="0")
     yield made
     made.close()
@@ -29,7 +29,7 @@ def module_stage(make_stage: MakeStage, proxy: Refusing) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def beat(module_stage: Stage) -> Iterator[Beat]:
-    """Beat, which outlives every refusal."""
+    """Beat, which survives every refusal."""
     started = Beat.start(module_stage.backfill)
     yield started
     started.stop()
@@ -37,7 +37,7 @@ def beat(module_stage: Stage) -> Iterator[Beat]:
 
 @pytest.fixture
 def stage(module_stage: Stage, beat: Beat) -> Stage:
-    """That stage with one worker and beat, as if new; the worker has outlived the refusals of other tests."""
+    """That stage with one worker and beat, as if new; the worker has survived the refusals of other tests."""
     assert beat.process.poll() is None
     module_stage.restore()
     module_stage.keep_workers(1)
@@ -46,7 +46,7 @@ def stage(module_stage: Stage, beat: Beat) -> Stage:
 
 @pytest.fixture
 def admin(own_redis: Redis) -> Iterator["redis.Redis"]:
-    """One connection past the proxy, that outlives every refusal."""
+    """A connection that bypasses the proxy and survives every refusal."""
     with redis.Redis(port=own_redis.port, decode_responses=True, single_connection_client=True) as client:
         yield client
 

@@ -1,4 +1,4 @@
-"""Redis freezes, refuses or loses connections for a while: workers wait, come back, and take messages as before."""
+"""Redis freezes, refuses or loses connections for a while: workers wait, recover, and take messages as before."""
 
 import json
 from base64 import b64decode
@@ -23,7 +23,7 @@ OURS = "backfill_tasks.worker.transport:Transport"
 
 @pytest.fixture
 def stage(own_shared_stage: Stage) -> Stage:
-    """A stage on the Redis of these tests, with one worker of one child, and without beat."""
+    """A stage on the module's Redis, with one worker of one child, and without beat."""
     stage = own_shared_stage
     stage.restore()
     stage.keep_workers(0)
@@ -47,7 +47,7 @@ def test_an_acknowledgement_that_times_out_costs_the_worker_no_slot(stage: Stage
 def test_redis_that_freezes_under_a_page_holds_the_lanes_lock_for_a_moment_only(
     own_stage: MakeStage, own_redis: Redis
 ) -> None:
-    # The server's own time-outs would release the lock, too, but not before the test gives up.
+    # The server's own time-outs would release the lock too, but not before the test gives up.
     stage = own_stage(redis_url=own_redis.url, BACKFILL_STATEMENT_TIMEOUT_MS="600000")
     worker = stage.start_worker(concurrency=1, beat=True)
     stage.sabotage.plan("lane held", "hold", page=3)
@@ -58,13 +58,13 @@ def test_redis_that_freezes_under_a_page_holds_the_lanes_lock_for_a_moment_only(
     with suspended(own_redis.pid or 0):
         stage.sabotage.release("lane held")
         wait_for(lambda: is_free(stage), what="the lane's lock to be released")
-        assert "page put off" not in worker.output  # Redis is still being waited for, without the lock
+        assert "page put off" not in worker.output  # the worker still waits for Redis, without the lock
 
     stage.assert_done_once(run.end())
 
 
 def is_free(stage: Stage) -> bool:
-    """Whether nobody has the row of the only lane locked."""
+    """Return whether the row of the only lane is unlocked."""
     return bool(stage.rows("SELECT FROM backfill.lane FOR UPDATE SKIP LOCKED"))
 
 
@@ -103,7 +103,7 @@ def test_a_page_is_told_at_once_after_connections_that_broke_while_events_waited
 
 
 def heard(news: PubSub) -> str:
-    """The next of the workers' events, or several that were sent together; "" if none comes for a second."""
+    """Return the workers' next event, or several that were sent together; "" if none arrives within a second."""
     message = news.get_message(timeout=1.0)
     return b64decode(json.loads(message["data"])["body"]).decode() if message else ""
 
@@ -188,7 +188,7 @@ def test_a_broadcast_that_does_not_come_is_waited_for_with_a_time_out(own_redis:
         subscribed.psubscribe("nobody.speaks.*")
         assert subscribed.parse_response()
 
-        with pytest.raises(RedisTimeoutError):  # without one it would hang here, and the worker in its loop
+        with pytest.raises(RedisTimeoutError):  # without a time-out it would hang, like a worker's loop
             subscribed.parse_response()
 
 
@@ -210,7 +210,7 @@ def test_the_watchdog_needs_no_child_and_no_slot(stage: Stage) -> None:
 
 @contextmanager
 def refusing(stage: Stage) -> Iterator[None]:
-    """Make a Redis a replica, as after a failover: it answers, and refuses each write."""
+    """Make the stage's Redis a replica, as after a failover: it answers, but refuses every write."""
     with stage.redis() as client:
         client.config_set("replica-serve-stale-data", "yes")
         with made_a_replica(client):

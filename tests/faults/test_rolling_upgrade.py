@@ -1,4 +1,4 @@
-"""Workers of two versions in one fleet: each leaves to the other what it does not know, nothing is taken for lost."""
+"""Workers of two versions in one fleet: each leaves unknown messages to the other, and none is taken for lost."""
 
 import json
 import subprocess
@@ -26,14 +26,14 @@ def stage(own_stage: MakeStage) -> Stage:
 
 
 def waiting(stage: Stage, version: int) -> list[dict[str, Any]]:
-    """The messages in the queue of a format."""
+    """Return the messages in the queue of a format."""
     with stage.redis() as client:
         found: Any = client.lrange(stage.queue_of_format(version), 0, -1)
     return [json.loads(message) for message in found]
 
 
 def on_their_way(stage: Stage) -> set[str]:
-    """What the watchdog takes for not lost."""
+    """Return the messages that the watchdog doesn't take for lost."""
     look = "from backfill_tasks.worker.fleet import messages_on_their_way; print(*messages_on_their_way())"
     done = subprocess.run(
         [sys.executable, "-c", look],
@@ -48,7 +48,7 @@ def on_their_way(stage: Stage) -> set[str]:
 
 @contextmanager
 def a_lane_in_the_newer_queue(stage: Stage) -> Iterator[str]:
-    """A run whose first lane keeps the worker busy and whose second lane's message waits for newer workers; its id."""
+    """Yield the id of a run whose first lane keeps the worker busy; the second lane's message is in the newer queue."""
     stage.sabotage.plan("page recorded", "hold", page=1)
     stage.follow("--lanes", "2")
     stage.sabotage.wait_until_reached("page recorded")

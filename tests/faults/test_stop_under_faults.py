@@ -1,4 +1,4 @@
-"""A worker that is asked to stop while Redis or PostgreSQL is in trouble ends within the grace of its container."""
+"""A worker asked to stop while Redis or PostgreSQL is in trouble ends within its container's grace period."""
 
 import os
 import signal
@@ -65,7 +65,7 @@ FAULTS: Mapping[str, Fault] = {
     "postgres frozen": lambda _, __, postgres: suspended(postgres.pid or 0, *descendants(postgres.pid or 0)),
 }
 
-#: Containers stop by SIGQUIT (REMAP_SIGTERM); a warm stop waits for the pages at work, for a while.
+#: Containers stop with SIGQUIT (REMAP_SIGTERM). A warm stop (SIGTERM) waits a while for the pages in flight.
 STOPS = [
     *((name, signal.SIGQUIT) for name in FAULTS),
     *((f"{on} frozen", signal.SIGTERM) for on in ("redis", "postgres")),

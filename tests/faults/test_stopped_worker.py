@@ -1,4 +1,4 @@
-"""A worker that is asked to end in mid-run: it ends well, and another takes over what it had."""
+"""A worker asked to stop in mid-run stops in order, and another takes over its messages."""
 
 import os
 import signal
@@ -51,6 +51,6 @@ def test_a_worker_that_is_stopped_when_it_has_just_handed_pages_out_ends_soon(ow
 
 
 def suspend_children(worker: Worker) -> None:
-    """Suspend all processes of a worker but the one that hands out pages."""
+    """Suspend a worker's children, but not its main process, which hands out pages."""
     os.killpg(worker.process.pid, signal.SIGSTOP)
     worker.process.send_signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""The watchdog seeds a lane again whose task was lost, and leaves every other alone."""
+"""The watchdog reseeds a lane whose task was lost, and leaves every other lane alone."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from backfill_tasks.engine.model import RunId
 
 @pytest.fixture
 def stage(own_stage: MakeStage) -> Stage:
-    """A stage without beat: the test says when the watchdog looks."""
+    """A stage without beat: the test triggers the watchdog."""
     made = own_stage()
     made.start_worker()
     return made
@@ -70,7 +70,7 @@ def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stag
 def test_a_lane_whose_page_was_put_off_and_not_sent_anew_is_seeded_again(own_stage: MakeStage, action: Action) -> None:
     stage = own_stage(BACKFILL_MAX_TRANSACTION_AGE="1", BACKFILL_PRESSURE_SECONDS="1")
     stage.start_worker()
-    stage.sabotage.plan("page committed", action, page=1)  # that it is put off is committed before it is sent anew
+    stage.sabotage.plan("page committed", action, page=1)  # the hold is committed before the next message
     with old_transaction(stage):
         run = stage.follow("--lanes", "1")
         stage.sabotage.wait_until_reached("page committed")
@@ -127,14 +127,14 @@ def test_lanes_that_lost_their_messages_are_seeded_again_at_the_lowest_rate(own_
 
 
 def lose_what_is_queued(stage: Stage) -> None:
-    """Take every message out of Redis, as a Redis does that was emptied."""
+    """Remove every message from Redis, as if it had been emptied."""
     with stage.redis() as client:
         client.delete(stage.queue, "unacked", "unacked_index")
 
 
 @contextmanager
 def old_transaction(stage: Stage) -> Iterator[None]:
-    """A transaction of somebody's that is open for so long that no page starts beside it."""
+    """Keep a transaction open that is old enough to stop pages from starting."""
     with stage.database() as connection, connection.transaction():
         old = "SELECT WHERE clock_timestamp() - now() > interval '1 s'"
         wait_for(lambda: connection.execute(old).fetchall(), what="the transaction to be old")
@@ -142,7 +142,7 @@ def old_transaction(stage: Stage) -> Iterator[None]:
 
 
 def let_the_watchdog_find_a_lane_standing(stage: Stage) -> Following:
-    """Start a run whose worker dies at page 3, and hold the watchdog at the moment when it has found that."""
+    """Start a run whose worker dies at page 3, and stop the watchdog at the moment when it has found the lane."""
     stage.sabotage.plan("page recorded", "kill worker", page=3)
     run = stage.follow("--lanes", "1")
     stage.replace_the_killed_worker()
@@ -154,7 +154,7 @@ def let_the_watchdog_find_a_lane_standing(stage: Stage) -> Following:
 
 
 def take_rights(stage: Stage) -> None:
-    """Let the host refuse every job of the backfill's as it does where a right is missing: no retry can help."""
+    """Make the host refuse every job of the backfill as for a missing privilege, which no retry can fix."""
     with stage.database() as connection:
         connection.execute(
             """

@@ -1,4 +1,4 @@
-"""The host goes on working in the very pages that are being done: nobody is skipped, nobody is wronged."""
+"""The host works on the very pages in flight: no lead is skipped, and no row of the host's is damaged."""
 
 import secrets
 import threading
@@ -11,15 +11,15 @@ import psycopg
 from faults.stage import MakeStage, Stage
 from harness import wait_for
 
-# What happens to a lead while the run goes, told by its id.
+# What happens to a lead during the run, derived from its id.
 CALM, WORKED, TOUCHED, DELETED = range(4)
 ROLE = "(hashtext(lead.id) & 3)"
 
-#: Each kind of webhook comes so often at most: fewer in all than the run takes pages to keep up with.
+#: The most webhooks of each kind: fewer in all than the run takes pages to keep up with.
 MOST = 150
 PAUSE_SECONDS = 0.01
 
-# Leads of a role that the lanes are about to come to, or have at work; of the WORKED, those whose job waits.
+# Leads of a role that the lanes will reach soon or have in flight; of the WORKED, those whose job waits.
 NEAR = f"""
   SELECT lead.id
   FROM backfill.lane
@@ -120,7 +120,7 @@ def test_webhooks_in_the_pages_at_work_cost_no_lead_its_due(own_stage: MakeStage
 
 @dataclass
 class Host:
-    """What the webhooks have done, by kind, and what went wrong for them."""
+    """What the webhooks have done, by kind, and their errors."""
 
     done: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
@@ -128,7 +128,7 @@ class Host:
 
 @contextmanager
 def webhooks(stage: Stage) -> Iterator[Host]:
-    """Let the host insert, update and delete leads, messages and jobs just where the lanes are."""
+    """Make the host insert, update and delete leads, messages and jobs right where the lanes are."""
     host, stopped = Host(), threading.Event()
     kinds = {
         "lead inserted": (CALM, INSERT_LEAD),
@@ -171,7 +171,7 @@ def wronged(stage: Stage, role: int) -> list[dict[str, Any]]:
 
 
 def eligible(stage: Stage, role: int) -> set[str]:
-    """The leads of a role to which the run owed something when it began, whatever their tag would be."""
+    """Return the leads of a role to which the run owed something at its start, whatever their tag."""
     rows = stage.rows(
         f"SELECT lead FROM audit.owed WHERE what <> 'nothing' AND (hashtext(lead) & 3) = {role}"
         " AND NOT EXISTS (SELECT FROM audit.job WHERE \"leadId\" = lead AND status = 'RUNNING')"
@@ -180,10 +180,10 @@ def eligible(stage: Stage, role: int) -> set[str]:
 
 
 def written(stage: Stage) -> set[str]:
-    """The leads to which the run gave a job or a score."""
+    """Return the leads to which the run gave a job or a score."""
     return {row["lead"] for row in stage.rows("SELECT lead FROM audit.write")}
 
 
 def claimed(stage: Stage) -> set[str]:
-    """The leads whose job the host's runner has."""
+    """Return the leads whose job the host's runner has claimed."""
     return {row["leadId"] for row in stage.rows('SELECT "leadId" FROM "BackgroundJob" WHERE "lockedBy" = \'host\'')}

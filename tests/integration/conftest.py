@@ -1,4 +1,4 @@
-"""Fixtures of the integration tests: sites to work on."""
+"""Fixtures of the integration tests: host databases with the engine connected."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from sandbox.servers import Servers
 
 
 def _new_site(url: str, server: Servers) -> Iterator[Site]:
-    """A site with its tables, until a fixture ends."""
+    """Yield a site with its tables."""
     made = Site(url, server.redis_url)
     made.create()
     yield made
@@ -19,33 +19,33 @@ def _new_site(url: str, server: Servers) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def shared_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """What `site` is made of."""
+    """The site behind `site`, shared by the session."""
     yield from _new_site(make_database(), server)
 
 
 @pytest.fixture
 def site(shared_site: Site) -> Site:
-    """A host with one workspace and no leads, and an empty ledger. Its tables stay as they are."""
+    """A host with one workspace, no leads and an empty ledger. Tests must not alter its tables."""
     shared_site.restore()
     return shared_site
 
 
 @pytest.fixture(scope="session")
 def shared_english_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """What `english_site` is made of."""
+    """The site behind `english_site`, shared by the session."""
     yield from _new_site(make_database(locale="en_US.UTF-8"), server)
 
 
 @pytest.fixture
 def english_site(shared_english_site: Site) -> Site:
-    """The same in a database that sorts text as readers of English do."""
+    """The same in a database with an English collation."""
     shared_english_site.restore()
     return shared_english_site
 
 
 @pytest.fixture
 def own_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """The same in a database of the test's own, with tables that it may alter."""
+    """The same in a database of the test's own, whose tables it may alter."""
     own = Site(make_database(), server.redis_url)
     own.create()
     own.restore()
@@ -55,7 +55,7 @@ def own_site(make_database: Callable[..., str], server: Servers) -> Iterator[Sit
 
 @pytest.fixture(scope="session")
 def shared_strict_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """What `strict_site` is made of."""
+    """The site behind `strict_site`, shared by the session."""
     yield from _new_site(make_database(), server)
 
 
@@ -69,7 +69,7 @@ def strict_site(shared_strict_site: Site) -> Site:
 
 @pytest.fixture
 def sample_site(host: str, server: Servers) -> Iterator[Site]:
-    """A host of 2,000 leads of every kind, and an empty ledger."""
+    """A host with 2,000 leads of every kind, and an empty ledger."""
     filled = Site(host, server.redis_url)
     filled.migrate()
     yield filled
@@ -78,6 +78,6 @@ def sample_site(host: str, server: Servers) -> Iterator[Site]:
 
 @pytest.fixture
 def aside() -> Iterator[ThreadPoolExecutor]:
-    """Does something beside the test."""
+    """Runs something in a thread alongside the test."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         yield pool

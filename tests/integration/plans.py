@@ -1,4 +1,4 @@
-"""The plans of the statements that the engine runs: as it runs them, with its settings, on its connection."""
+"""The plans of the engine's statements, as the engine runs them: its settings, its connection."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
@@ -35,25 +35,25 @@ class Plan:
 
     @property
     def scans(self) -> list[Scan]:
-        """Every scan of a host's table that was carried out."""
+        """Return every executed scan of a host's table."""
         found = [_scan(node, self.tables) for node in _nodes(self.root)]
         return [scan for scan in found if scan is not None]
 
     @property
     def whole(self) -> list[str]:
-        """Scans that read a table or an index from end to end, whether carried out or only planned."""
+        """Return the scans that read a whole table or index, whether executed or only planned."""
         return [str(scan) for scan in self.scans if not scan.by_condition]
 
     def rows(self, table: str) -> float:
-        """Rows of a table, or entries of its indexes, that were read, those thrown away included."""
+        """Return how many rows of a table, or entries of its indexes, were read, including discarded ones."""
         return sum(scan.rows for scan in self.scans if scan.table == table)
 
 
 @contextmanager
 def explained(engine: Engine, tables: Collection[str] = TABLES) -> Iterator[list[Plan]]:
-    """Collects the plan of every statement on the host's tables, right before the engine runs it.
+    """Collect the plan of every statement on the host's tables, right before the engine runs it.
 
-    Each is carried out twice: first to be explained, and taken back; then for good.
+    Each statement is executed twice: once to be explained and rolled back, then for good.
     """
     plans: list[Plan] = []
 
@@ -84,7 +84,7 @@ def _nodes(node: Node) -> Iterator[Node]:
 def _scan(node: Node, tables: Collection[str]) -> Scan | None:
     kind = str(node["Node Type"])
     table = node.get("Relation Name") or str(node.get("Index Name", "")).split("_", 1)[0]
-    # The rows of a bitmap's heap are those that its index scans have found: they count once.
+    # A bitmap heap scan reads the rows that its index scans found: count them once.
     if not kind.endswith("Scan") or kind == "Bitmap Heap Scan" or table not in tables:
         return None
     thrown_away = ("Rows Removed by Filter", "Rows Removed by Index Recheck")

@@ -1,4 +1,4 @@
-"""Backfills of a test's own tables, walked by the engine: what a plug-in's author writes, without its package."""
+"""Backfills of a test's own tables, run by the engine: a plug-in's code without its package."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +46,7 @@ class Walk:
         return replace(self.site.runs, chain=self.chain, backfills=self.known)
 
     def start(self, *, limit: int = 500, lanes: int = 1, cursor: str | None = None, **own: Any) -> Run:
-        """A run, whose first messages wait."""
+        """Start a run; its first messages wait."""
         asked = {"limit": limit, "lanes": lanes, **own} | ({"cursor": cursor} if cursor is not None else {})
         resolved = resolve(self.backfill.name, self.backfill.options, has_jobs=False, asked=asked, defaults={})
         parameters = replace(resolved, pace=only())
@@ -55,7 +55,7 @@ class Walk:
         return self.site.read(self.runs.start(new))
 
     def whole_run(self, **parameters: Any) -> Run:
-        """A run from its start to its end."""
+        """Do a run from start to end."""
         run = self.start(**parameters)
         self.deliver_all()
         return self.site.read(run.id)
@@ -65,13 +65,13 @@ class Walk:
             self.chain.step(self.site.waiting.pop(0))
 
     def dry_run(self, *, limit: int = 500, lanes: int = 1, **own: Any) -> Run:
-        """A dry run from its start to its end."""
+        """Do a dry run from start to end."""
         asked = {"limit": limit, "lanes": lanes, **own}
         parameters = resolve(self.backfill.name, self.backfill.options, has_jobs=False, asked=asked, defaults={})
         cut_lanes = cut(self.site.engine, self.backfill, parameters, smallest=1)
         dry = DryRun(self.site.engine, self.backfill, parameters, new_id(), cut_lanes, STATEMENT_MS)
         with dry.walking():
-            for walk in dry._walks:  # noqa: SLF001  a test waits for them all
+            for walk in dry._walks:  # noqa: SLF001  a test waits for all of them
                 walk.result()
         return dry.read()
 
@@ -88,13 +88,13 @@ class Walk:
             return self.backfill.split(connection, options, after=after, lanes=lanes, smallest=smallest)
 
     def quarantined(self, run: Run) -> dict[str, str]:
-        """The errors of the items in quarantine."""
+        """Return the errors of the items in quarantine."""
         rows = self.site.host.rows("SELECT item, error FROM backfill.quarantine WHERE run_id = %s", run.id)
         return {row["item"]: row["error"] for row in rows}
 
 
 def make_table(site: Site, columns: str, rows: Sequence[Sequence[object]]) -> None:
-    """Make the table `thing` anew, with these rows; a database of another encoding takes what the URL says."""
+    """Recreate the table `thing` with these rows. In a database that isn't UTF-8, they use the URL's encoding."""
     site.host.do("DROP TABLE IF EXISTS thing")
     site.host.do(f"CREATE TABLE public.thing ({columns})")
     with psycopg.connect(site.url, autocommit=True) as connection, connection.cursor() as cursor:
@@ -104,6 +104,6 @@ def make_table(site: Site, columns: str, rows: Sequence[Sequence[object]]) -> No
 
 
 def marking(**changes: Any) -> SqlBackfill:
-    """A backfill of the table `thing`, which marks its rows as done."""
+    """Return a backfill of the table `thing` that marks its rows as done."""
     form: dict[str, Any] = {} if {"set", "apply", "process"} & changes.keys() else {"set": "done = true"}
     return SqlBackfill(**{"name": "mark", "table": "thing", "key": "id", "where": "NOT done", **form, **changes})

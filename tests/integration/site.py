@@ -41,7 +41,7 @@ OUR_KEY = "lead_scoring_backfill:"
 
 @dataclass(frozen=True)
 class Host:
-    """The host application: what it writes, and what it finds. Every statement commits."""
+    """The host application: writes and reads its tables. Every statement commits."""
 
     url: str
 
@@ -50,7 +50,7 @@ class Host:
         return psycopg.connect(self.url, autocommit=True, row_factory=dict_row)
 
     def refuse_jobs_of(self, *leads: str, saying: str = "no job for this lead") -> None:
-        """Let the database refuse these leads' jobs and no others, as a trigger of a host's may: see strict_site."""
+        """Make the database refuse the jobs of these leads and no others, as a host's trigger may: see strict_site."""
         self.do("CREATE TABLE IF NOT EXISTS refused (lead text PRIMARY KEY)")
         self.do("DELETE FROM refused")
         for lead in leads:
@@ -72,13 +72,13 @@ class Host:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """Another session of the host's, whose transaction the test ends."""
+        """Yield another session of the host; the test ends its transaction."""
         with psycopg.connect(self.url, row_factory=dict_row) as connection:
             yield connection
 
     @contextmanager
     def unindexed(self, table: str) -> Iterator[Session]:
-        """A session whose writes no index of this table gets: damaged indexes, which stay that way."""
+        """Yield a session whose writes reach no index of this table; the indexes stay damaged."""
         ready = "UPDATE pg_index SET indisready = %s WHERE indrelid = %s::regclass"
         with psycopg.connect(self.url, autocommit=True) as other:
             other.execute(ready, (False, f'"{table}"'))
@@ -90,7 +90,7 @@ class Host:
         self._insert("Client", [{"id": client, "name": client, "userId": "user", "updatedAt": NOON}])
 
     def add_leads(self, *leads: str, inbound: int = 1, **columns: Any) -> None:
-        """Leads, each with so many inbound messages; the newest is `<lead>/<inbound>`."""
+        """Add leads, each with `inbound` inbound messages; the newest is `<lead>/<inbound>`."""
         shared = {"clientId": "client-1", "updatedAt": NOON, "createdAt": NOON, **columns}
         self._insert("Lead", [{"id": lead, **shared} for lead in leads])
         messages = [self._message(lead, number) for lead in leads for number in range(1, inbound + 1)]
@@ -100,7 +100,7 @@ class Host:
         self._insert("Message", [{**self._message(lead, 0), "id": message, **columns}])
 
     def add_job(self, lead: str, status: str, **columns: Any) -> None:
-        """A lead's job as an earlier run left it, every column of it used."""
+        """Add a lead's job as an earlier run left it, with every column filled."""
         job = {
             "id": f"job-{lead}",
             "type": "LEAD_SCORING_POST_PROCESS",
@@ -129,7 +129,7 @@ class Host:
         return self.connection.execute(statement.encode(), values).fetchall()
 
     def values(self, statement: str, *values: Any) -> list[Any]:
-        """The first column."""
+        """Return the first column of a query."""
         return [next(iter(row.values())) for row in self.rows(statement, *values)]
 
     def lead(self, lead: str) -> Row:
@@ -137,16 +137,16 @@ class Host:
         return row
 
     def job(self, lead: str) -> Row | None:
-        """The backfill's job of a lead."""
+        """Return the backfill's job of a lead."""
         return next(iter(self.rows('SELECT * FROM "BackgroundJob" WHERE "dedupeKey" = %s', OUR_KEY + lead)), None)
 
     def enqueued(self) -> list[str]:
-        """The leads that have a job of the backfill's, one entry a job."""
+        """Return the leads that have a job of the backfill, one entry per job."""
         statement = 'SELECT "leadId" FROM "BackgroundJob" WHERE starts_with("dedupeKey", %s) ORDER BY "leadId"'
         return self.values(statement, OUR_KEY)
 
     def versions(self) -> dict[tuple[str, str], Row]:
-        """Every row of the host's by table and id, with the transaction that wrote it: equal if nobody has since."""
+        """Return each row of the host with the transaction that wrote it, by table and id: equal if unchanged."""
         found: dict[tuple[str, str], Row] = {}
         for table in TABLES:
             statement = sql.SQL("SELECT xmin::text, to_jsonb(each) AS row FROM {} AS each").format(
@@ -156,7 +156,7 @@ class Host:
         return found
 
     def finish_jobs(self, number: int) -> None:
-        """The runner takes so many of the backfill's jobs, oldest first, and does them."""
+        """Act as the runner: do the backfill's `number` oldest jobs."""
         statement = (
             """UPDATE "BackgroundJob" SET status = 'SUCCEEDED' WHERE id IN (SELECT id FROM "BackgroundJob" """
             """WHERE starts_with("dedupeKey", %s) AND status = 'PENDING' ORDER BY "runAt" LIMIT %s)"""
@@ -164,17 +164,17 @@ class Host:
         self.do(statement, OUR_KEY, number)
 
     def due_times(self) -> list[datetime]:
-        """When the backfill's jobs come due, in order: UTC, without a zone."""
+        """Return when the backfill's jobs come due, in order: UTC, without a zone."""
         return self.values(
             'SELECT "runAt" FROM "BackgroundJob" WHERE starts_with("dedupeKey", %s) ORDER BY "runAt"', OUR_KEY
         )
 
     def events(self, name: str) -> list[Row]:
-        """The ledger's events of this name, the oldest first."""
+        """Return the ledger's events of this name, oldest first."""
         return self.rows("SELECT * FROM backfill.event WHERE name = %s ORDER BY id", name)
 
     def wait_until_blocked(self) -> None:
-        """Wait until a session of this database waits for a lock of another."""
+        """Wait until a session of this database waits for another's lock."""
         statement = (
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pg_blocking_pids(pid) <> '{}'"
         )
@@ -231,16 +231,16 @@ class Site:
         return self.parts.chain.live
 
     def with_settings(self, **variables: str) -> "Site":
-        """The same database, to another worker with other settings."""
+        """Return the same database for another worker with other settings."""
         return Site(self.url, self.redis_url, variables, self.waiting)
 
     def create(self) -> None:
-        """Make the host's tables and the ledger."""
+        """Create the host's tables and the ledger."""
         create_schema(self.host.connection)
         self.migrate()
 
     def restore(self) -> None:
-        """Empty the host and the ledger, but for one workspace."""
+        """Empty the host, except for one workspace, and the ledger."""
         self.waiting.clear()
         for table in ("backfill.run", *(f'"{name}"' for name in reversed(TABLES))):
             self.host.do(f"DELETE FROM {table}")
@@ -260,14 +260,14 @@ class Site:
         ordinal: int = 0,
         **options: Any,
     ) -> PageResult:
-        """One page of the backfill's own, without the engine around it, committed."""
+        """Do one page of the backfill without the engine, and commit it."""
         bounds = Bounds(lower, self.last_lead() if upper is None else upper)
         context = PageContext(own_options(**options), STARTED, ordinal)
         with self.engine.begin() as connection:
             return LeadScoring().page(connection, Window(bounds, limit, rows), context)
 
     def dry_run(self, *, limit: int = 500, rows: int = PAGE_ROWS, **options: Any) -> PageResult:
-        """One page of a dry run."""
+        """Do one page of a dry run."""
         window = Window(Bounds(None, self.last_lead()), limit, rows)
         with self.engine.begin() as connection:
             return LeadScoring().dry_run(connection, window, PageContext(own_options(**options), STARTED))
@@ -293,7 +293,7 @@ class Site:
         force: bool = True,
         **options: Any,
     ) -> Run:
-        """A run, whose first messages wait; nothing holds it back unless a pace does, not even a run beside it."""
+        """Start a run; its first messages wait. Nothing limits it except its pace, not even an overlapping run."""
         known, every = self.parts.backfills[backfill], own_options(**options)
         parameters = Parameters(
             backfill,
@@ -309,7 +309,7 @@ class Site:
         return self.read(self.runs.start(new, force=force))
 
     def deliver(self) -> Step:
-        """Deliver the message that has waited longest."""
+        """Deliver the oldest waiting message."""
         return self.parts.chain.step(self.waiting.pop(0))
 
     def deliver_all(self) -> None:
@@ -317,7 +317,7 @@ class Site:
             self.deliver()
 
     def whole_run(self, **parameters: Any) -> Run:
-        """A run from its start to its end."""
+        """Do a run from start to end."""
         run = self.start(**parameters)
         self.deliver_all()
         return self.read(run.id)
@@ -340,7 +340,7 @@ class Site:
 
 @contextmanager
 def read_only(url: str) -> Iterator[None]:
-    """New sessions of a database accept no writes, as a hosted one's whose disk is full."""
+    """Make a database's new sessions read-only while the block runs, like a hosted one whose disk is full."""
     with psycopg.connect(url, autocommit=True) as connection:
         name = sql.Identifier(connection.info.dbname)
         connection.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
@@ -352,11 +352,11 @@ def read_only(url: str) -> Iterator[None]:
 
 
 def own_options(*, client_ids: Iterable[str] | None = None, rescore_all: bool = False, delay_ms: int = 0) -> Row:
-    """All own parameters that there are: lead scoring's."""
+    """Return all own parameters of lead scoring."""
     ids = None if client_ids is None else list(client_ids)
     return {"client_ids": ids, "rescore_all": rescore_all, "delay_ms": delay_ms}
 
 
 def classes(result: PageResult) -> dict[str, int]:
-    """The classes that a page has met."""
+    """Return the non-zero classes of a page."""
     return {name: result.counts[name] for name in CLASSES if result.counts[name]}

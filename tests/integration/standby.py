@@ -8,22 +8,22 @@ from sandbox.servers import Postgres, ServerError
 
 
 class NoBaseBackupError(ServerError):
-    """There is no pg_basebackup among PostgreSQL's programs: no standby can be made."""
+    """PostgreSQL's programs don't include pg_basebackup, so no standby can be created."""
 
 
 class Standby(Postgres):
-    """A copy of a server that follows it, and tells it once a second how far it is. To be ended before that server."""
+    """A standby that reports its position once a second. Stop it before its primary."""
 
     def __init__(self, primary: Postgres) -> None:
         super().__init__(settings={"fsync": "off", "wal_receiver_status_interval": "1s"})
         self._primary_url = primary.url
 
     def pause_replay(self) -> None:
-        """Receive what is written, and replay nothing of it."""
+        """Keep receiving WAL, but replay none of it."""
         self._call("pg_wal_replay_pause")
 
     def resume_replay(self) -> None:
-        """Replay what has come meanwhile, and what comes."""
+        """Replay the WAL received meanwhile and from now on."""
         self._call("pg_wal_replay_resume")
 
     def _call(self, function: str) -> None:

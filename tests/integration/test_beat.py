@@ -1,4 +1,4 @@
-"""Beat runs no code from a file, and says that it is alive."""
+"""Beat runs no code from a file, and reports that it is alive."""
 
 import os
 import pickle
@@ -15,7 +15,7 @@ START = Callable[..., "subprocess.Popen[bytes]"]
 
 
 class _Mine:
-    """Pickled by another user of the machine: what unpickles it runs a command."""
+    """A pickle of another user of the machine that runs a command when it is loaded."""
 
     def __init__(self, command: str) -> None:
         self._command = command

@@ -1,4 +1,4 @@
-"""The host goes on working on the rows of a page: nobody waits long, nothing is lost or done by halves."""
+"""The host works on the rows of a page in flight: it waits only briefly, and nothing is lost or half done."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ LIVE_LEAD = """UPDATE "Lead" SET "lastInboundAt" = "lastInboundAt", "updatedAt" 
 
 
 def started(site: Site) -> PageMessage:
-    """The only message of a run over the leads that are there."""
+    """Start a run over the existing leads and return its only message."""
     site.start()
     return site.waiting.pop()
 
@@ -33,14 +33,14 @@ def do(site: Site, message: PageMessage) -> Committed:
 
 
 def do_page(connection: Connection, site: Site) -> None:
-    """A page of all leads, in a transaction that goes on."""
+    """Do a page of all leads in a transaction that stays open."""
     window = Window(Bounds(None, site.last_lead()), 500, 500)
     started_at = site.host.values("SELECT now()")[0]
     LeadScoring().page(connection, window, PageContext(own_options(), started_at, 0))
 
 
 class TestWhileAPageIsAtWork:
-    """Another session's statements, which fail at once if they would have to wait."""
+    """Another session's statements; they fail at once instead of waiting for a lock."""
 
     @pytest.fixture
     def webhook(self, site: Site) -> Iterator[Session]:
@@ -89,7 +89,7 @@ class TestWhileAPageIsAtWork:
 class TestARowThatTheHostHolds:
     @pytest.fixture
     def hasty(self, site: Site) -> Site:
-        """A worker that waits no longer than it has to."""
+        """A worker with a short lock time-out."""
         site.host.add_leads("a")
         site.host.add_leads("b", sentimentTag="Blacklist")
         site.host.add_leads("c")
@@ -238,7 +238,7 @@ class TestARowThatTheHostChangesUnderThePage:
 class TestARowThatTheDatabaseRefuses:
     @pytest.fixture
     def refusing_site(self, own_site: Site) -> Site:
-        """A host that refuses the jobs of every lead whose id has an x in it, and the scores of those with a y."""
+        """A host that refuses the jobs of leads whose id contains x, and the scores of those with y."""
         own_site.host.do("""ALTER TABLE "BackgroundJob" ADD CONSTRAINT no_x CHECK ("leadId" !~ 'x')""")
         own_site.host.do("""ALTER TABLE "Lead" ADD CONSTRAINT no_y CHECK (id !~ 'y' OR "overallScore" IS NULL)""")
         return own_site

@@ -1,4 +1,4 @@
-"""A fault campaign that is ended in the middle of a fault leaves no process, no mount and no folder behind."""
+"""A fault campaign that is ended during a fault leaves no process, mount or folder behind."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ FAULT = "postgres: stopped"
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """A folder for all that a campaign writes; PostgreSQL's user can look into it."""
+    """A folder for everything that a campaign writes, readable by PostgreSQL's user."""
     folder = Path(tempfile.mkdtemp(prefix="chaos-ends-"))
     folder.chmod(0o755)
     yield folder
@@ -54,7 +54,7 @@ def test_a_campaign_that_is_killed_leaves_nothing_behind(number: signal.Signals,
 
 
 def _belonging(token: str, folder: Path) -> list[str]:
-    """Return the command lines of a campaign's processes: they have its variable, or work in its folder."""
+    """Return the command lines of a campaign's processes: they have its variable or work in its folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

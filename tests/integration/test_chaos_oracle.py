@@ -1,4 +1,4 @@
-"""The campaign's oracle finds a lead that was skipped, also one that the host changed meanwhile."""
+"""The campaign's oracle finds skipped leads, even if the host changed them meanwhile."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ Connection = psycopg.Connection[tuple[str, ...]]
 
 CHAOS = Path(__file__).parents[2] / "chaos"
 
-#: A run that is complete and whose one page has passed every lead, an hour from now.
+#: A complete run whose only page passed every lead; its time is an hour from now.
 RUN = """
 INSERT INTO backfill.run (id, backfill, state, parameters, started_by) VALUES ('run', 'x', 'complete', '{}', 'test');
 INSERT INTO backfill.lane (run_id, number, upper_bound, cursor, page, state)
@@ -23,7 +23,7 @@ SELECT 'run', 1, 1, 1, max(id), '{}', now() + interval '1 hour', 1 FROM "Lead";
 
 @pytest.fixture
 def connection(backfill: Backfill) -> Iterator[Connection]:
-    """The host's database with the auditor, and with the ledger of a complete run that has written nothing."""
+    """The host's database with the auditor and the ledger of a complete run that wrote nothing."""
     assert backfill("init").returncode == 0
     with psycopg.connect(backfill.database_url, autocommit=True) as opened:
         opened.execute((CHAOS / "audit.sql").read_bytes())
@@ -32,7 +32,7 @@ def connection(backfill: Backfill) -> Iterator[Connection]:
 
 
 def skipped(connection: Connection) -> set[str]:
-    """Return the leads that the oracle says were skipped."""
+    """Return the leads that the oracle reports as skipped."""
     found = connection.execute((CHAOS / "oracle.sql").read_bytes()).fetchall()
     return {detail.split()[0] for rule, detail in found if rule == "skipped"}
 

@@ -1,4 +1,4 @@
-"""The campaign's TCP proxy does what its faults say, shown on a real Redis behind it."""
+"""The faults of the campaign's TCP proxy, on a real Redis behind it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,13 +20,13 @@ Connect = Callable[..., Redis]
 
 
 def seeded() -> Random:
-    """Return the same random numbers each time."""
-    return Random(7)  # noqa: S311 (a fault has to be the same every time)
+    """Return a generator with a fixed seed."""
+    return Random(7)  # noqa: S311 (a fault must be reproducible)
 
 
 @pytest.fixture
 def broker(server: Servers) -> Iterator[Redis]:
-    """Redis, past the proxy."""
+    """Redis, bypassing the proxy."""
     with Redis.from_url(server.redis_url) as client:
         yield client
 
@@ -39,7 +39,7 @@ def proxy(server: Servers) -> Iterator[Proxy]:
 
 @pytest.fixture
 def connect(server: Servers, proxy: Proxy) -> Iterator[Connect]:
-    """Opens connections through the proxy, one a client, that never try again by themselves."""
+    """Opens connections through the proxy, one per client, without retries."""
     opened: list[Redis] = []
 
     def open_one(*, timeout: float = 60) -> Redis:

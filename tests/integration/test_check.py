@@ -1,4 +1,4 @@
-"""What is refused before anything is done, and what the server itself refuses."""
+"""What is refused before a run starts, and what the server itself refuses."""
 
 import secrets
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ CREATE INDEX ON public."Message" ("leadId", direction, "sentAt");
 
 @pytest.fixture
 def stranger(own_site: Site) -> Iterator[str]:
-    """A role without any right on the host's tables."""
+    """A role without any privilege on the host's tables."""
     role = f"backfill_test_{secrets.token_hex(4)}"
     own_site.host.do(f"CREATE ROLE {role}")
     yield role

@@ -1,4 +1,4 @@
-"""A process' connection to the database: whatever cuts a transaction short, the next one begins anew."""
+"""A process's database connection: whatever interrupts a transaction, the next one starts clean."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from sqlalchemy import event
 
 
 class CutShort(BaseException):
-    """As a time limit does it, or a signal: anywhere."""
+    """An interruption at any point, like a time limit's or a signal's."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""DATABASE_URL's TLS, against a real PostgreSQL behind TLS: what Prisma calls strict is strict."""
+"""DATABASE_URL's TLS parameters against a real PostgreSQL behind TLS: Prisma's strict modes are strict."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """A CA that has not signed the server's certificate."""
+    """A CA that didn't sign the server's certificate."""
     return Certificate.make(tmp_path_factory.mktemp("other"))
 
 
@@ -31,14 +31,14 @@ def proxy(empty_database: str, certificate: Certificate) -> Iterator[TlsProxy]:
 
 @pytest.fixture
 def url(empty_database: str, proxy: TlsProxy) -> str:
-    """The database's URL through TLS, up to the parameters."""
+    """The database's URL through TLS, without parameters."""
     parts = urlsplit(empty_database)
     return f"postgresql://{parts.username}:{parts.password}@127.0.0.1:{proxy.port}{parts.path}?"
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without libpq's files, and no parameters from the environment."""
+    """A home directory without libpq's files, and no parameters in the environment."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("PGSSLMODE", "PGSSLROOTCERT", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""When jobs come due: evenly, over all lanes and pages, and never in the past."""
+"""When jobs come due: evenly over all lanes and pages, and never in the past."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,7 @@ def seconds_between(times: Sequence[datetime]) -> list[float]:
 
 
 def most_in_a_minute(times: Sequence[datetime]) -> int:
-    """How many come due in the fullest minute, wherever that begins: the host's columns have milliseconds."""
+    """Return how many come due in the fullest minute, wherever it starts; the host's columns have milliseconds."""
     minute = timedelta(minutes=1) - timedelta(milliseconds=2)
     return max(sum(begin <= each < begin + minute for each in times) for begin in times)
 

@@ -1,4 +1,4 @@
-"""A page that fails: what the chain makes of each error, and what the ledger has of it."""
+"""A page that fails: how the chain handles each error, and what the ledger records."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +18,14 @@ MOST = 2
 
 @pytest.fixture
 def impatient(site: Site) -> Iterator[Site]:
-    """The site to a worker that waits 50 ms for a lock, and tries a page again twice."""
+    """The site for a worker with a lock time-out of 50 ms and two retries per page."""
     made = site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="50", BACKFILL_PAGE_RETRIES=str(MOST))
     yield made
     made.close()
 
 
 def started(site: Site, *leads: str) -> PageMessage:
-    """The first message of a run of one lane."""
+    """Start a run of one lane and return its first message."""
     site.host.add_leads(*(leads or ("a", "b", "c")))
     site.start(limit=2)
     return site.waiting.pop(0)
@@ -37,13 +37,13 @@ def lane(site: Site) -> Row:
 
 
 def holds(site: Site) -> list[tuple[str, int, float]]:
-    """The ledger's holds: kind, page, and for how many seconds in all."""
+    """Return the ledger's holds: kind, page, and total seconds."""
     return [(row["kind"], row["page"], row["seconds"]) for row in site.host.rows("SELECT * FROM backfill.hold")]
 
 
 @contextmanager
 def locked_job(site: Site, lead: str) -> Iterator[None]:
-    """Hold a lead's job, as the host does that works on it."""
+    """Lock a lead's job, as the host does while it works on it."""
     site.host.add_job(lead, "PENDING")
     with site.host.session() as session:
         session.execute('SELECT FROM "BackgroundJob" FOR UPDATE')
@@ -111,7 +111,7 @@ class TestContention:
 class TestChangingRows:
     @pytest.fixture
     def restless(self, own_site: Site) -> Site:
-        """A site whose host takes back each new job at once."""
+        """A site whose host reverts each new job at once."""
         own_site.host.do("CREATE FUNCTION take_back() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
         own_site.host.do(
             'CREATE TRIGGER take_back BEFORE INSERT ON "BackgroundJob" FOR EACH ROW EXECUTE FUNCTION take_back()'

@@ -1,4 +1,4 @@
-"""The fence: whatever is delivered, however often and by however many, a page happens once."""
+"""The fence: however often and by however many workers a message is delivered, its page happens once."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +15,7 @@ from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS
 
 
 def started(site: Site, *, leads: int = 4, limit: int = 2, single_batch: bool = False) -> PageMessage:
-    """The first message of a run of one lane."""
+    """Start a run of one lane and return its first message."""
     site.host.add_leads(*(f"lead-{number}" for number in range(1, leads + 1)))
     site.start(limit=limit, single_batch=single_batch)
     return site.waiting.pop(0)
@@ -26,7 +26,7 @@ def do(site: Site, message: PageMessage) -> Committed | Refused:
 
 
 def refusal(site: Site, message: PageMessage) -> str:
-    """Why a page is not done; nothing is changed by asking."""
+    """Return why a page isn't done, after checking that asking changes nothing."""
     before = site.host.versions()
     refused = do(site, message)
     assert isinstance(refused, Refused)
@@ -81,7 +81,7 @@ class TestDuplicates:
 
 
 def page_of(held: ledger.Fence) -> tuple[Window, PageContext]:
-    """What a page of a lane is asked to do."""
+    """Return the window and the context of a lane's page."""
     window = Window(held.lane.left, held.parameters.limit, PAGE_ROWS)
     return window, PageContext(held.parameters.options, held.started_at)
 

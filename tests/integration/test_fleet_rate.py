@@ -1,4 +1,4 @@
-"""The fleet's rate in Redis: who gets a slot, and which rate holds. The test is every worker, and moves time on."""
+"""The fleet's rate in Redis: who gets a slot, and which rate is in force. The test plays all workers and the clock."""
 
 import secrets
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from backfill_tasks.engine.rate import FleetRate, Known, Rate
 from backfill_tasks.errors import UsageError
 from sandbox.servers import Servers
 
-#: So slow that no slot comes due while a test runs, unless it moves time on.
+#: So slow that no slot comes due during a test unless it moves the clock.
 SLOW = Rate("1/h")
 HOUR = 3_600
 NONE = Known(Rate("none"))
@@ -40,7 +40,7 @@ def fleet(redis: Redis, queue: str) -> Iterator[FleetRate]:
 
 @pytest.fixture
 def slow(fleet: FleetRate) -> FleetRate:
-    """A fleet at one page an hour, whose next slot is an hour away."""
+    """A fleet at one page per hour, whose next slot is an hour away."""
     fleet.set(SLOW)
     return fleet
 
@@ -50,7 +50,7 @@ def empty(redis: Redis, queue: str) -> None:
 
 
 def pass_time(redis: Redis, queue: str, seconds: float) -> None:
-    """Put every moment that Redis has noted further back."""
+    """Shift every time stored in Redis into the past."""
     microseconds = round(seconds * 1_000_000)
     redis.hincrby(f"backfill:rate:{queue}", "last", -microseconds)
     waiting = f"backfill:rate:{queue}:waiting"
@@ -59,7 +59,7 @@ def pass_time(redis: Redis, queue: str, seconds: float) -> None:
 
 
 def make_due(redis: Redis, queue: str, *, since: float = 0.0) -> None:
-    """Let the next slot be due since so many seconds."""
+    """Make the next slot due, as of `since` seconds ago."""
     seconds, microseconds = redis.time()  # type: ignore[misc]
     last = seconds * 1_000_000 + microseconds - round((HOUR + since) * 1_000_000)
     redis.hset(f"backfill:rate:{queue}", "last", str(last))
@@ -129,11 +129,11 @@ class TestSlots:
 
 
 class TestOrder:
-    """Each slot for the task that has waited longest, whatever worker asks first."""
+    """A slot goes to the task that has waited longest, whichever worker asks first."""
 
     def test_who_has_waited_longer_goes_first(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         def near_asks_when_it_is_due() -> list[bool] | None:
-            """What it is told; None if this machine stood still meanwhile, and the slot was free for all."""
+            """Return what it is told; None if this machine stalled meanwhile and the slot was free for all."""
             take(slow, "far", waited=100)
             make_due(redis, queue)
             began = monotonic()

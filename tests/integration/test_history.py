@@ -1,4 +1,4 @@
-"""How a run went over its time: pages in buckets, holds by kind, pauses out of its events."""
+"""A run's history: pages in buckets, holds by kind, pauses from its events."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,12 +25,12 @@ def run_of(site: Site, *, leads: int = 1, pace: Pace | None = None, limit: int =
 
 
 def over(site: Site, run: Run, time: timedelta) -> Run:
-    """The run as it would be if it had begun then and just ended after so long."""
+    """Return the run as if it had started at START and just ended after `time`."""
     return replace(site.read(run.id), started_at=START, finished_at=START + time)
 
 
 def add_pages(site: Site, run: Run, *rows: tuple[float, float, int]) -> None:
-    """Pages of a lane that had none: begun so many seconds after the start, took so many, read so many leads."""
+    """Add pages to an empty lane, each as seconds after the start, duration in seconds, and leads read."""
     for number, (after, seconds, read) in enumerate(rows, start=1):
         site.host.do(
             "INSERT INTO backfill.page (run_id, lane, number, generation, cursor, counts, at, seconds)"
@@ -45,7 +45,7 @@ def add_pages(site: Site, run: Run, *rows: tuple[float, float, int]) -> None:
 
 
 def add_holds(site: Site, run: Run, *rows: tuple[int, str, float, float]) -> None:
-    """Holds of a page, for a kind, from and to so many seconds after the start."""
+    """Add holds, each as page, kind, and start and end in seconds after the start."""
     for page, kind, since, until in rows:
         site.host.do(
             "INSERT INTO backfill.hold (run_id, lane, page, generation, kind, reason, since, until, seconds)"

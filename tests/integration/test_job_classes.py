@@ -1,4 +1,4 @@
-"""Jobs that exist already: what becomes of each status, the same in the dry run and in the run, and what is renewed."""
+"""Existing jobs: what happens to each status, alike in the dry run and the run, and which columns are renewed."""
 
 import pytest
 from integration.site import Site, classes
@@ -8,7 +8,7 @@ STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
 
 @pytest.fixture
 def newer_host(own_site: Site) -> Site:
-    """A host whose newer version has one more job status, with a lead for each status and one without a job."""
+    """A host of a newer version with one more job status; it has a lead per status and one without a job."""
     own_site.host.do("""ALTER TYPE "BackgroundJobStatus" ADD VALUE 'CANCELLED'""")
     for status in (*STATUSES, "CANCELLED"):
         own_site.host.add_leads(status)

@@ -1,4 +1,4 @@
-"""Imports run one way: command line and tasks, then lead scoring, then the engine, then the settings."""
+"""Imports run one way, as pyproject.toml declares: cli, client, worker, backfills, engine, settings, options."""
 
 import subprocess
 import sys

@@ -40,7 +40,7 @@ def first(run: RunId) -> PageMessage:
 
 
 def lifetimes(redis: Redis, run: RunId) -> list[int]:
-    """How long what is kept of a run is kept, in seconds; -1: for ever."""
+    """Return the remaining lifetimes of a run's keys, in seconds; -1: no expiry."""
     keys = cast("list[str]", redis.keys(f"*{run}*"))
     return [redis.ttl(key) for key in keys]
 
@@ -210,7 +210,7 @@ class TestBeginning:
 
 @pytest.mark.usefixtures("junk")
 class TestJunk:
-    """What is no cursor under a lane's key is as good as lost, and is overwritten."""
+    """A value under a lane's key that isn't a cursor counts as lost, and is overwritten."""
 
     JUNK = (
         {"generation": "x", "page": "y", "cursor": "c", "sent": "z", "attempts": "many", "begun": "1"},
@@ -257,7 +257,7 @@ class TestJunk:
 
 
 class TestKeeping:
-    """Whatever is written goes by itself some day, also what comes after a run has ended."""
+    """Every key expires eventually, even one written after its run has ended."""
 
     def test_a_placed_cursor_goes(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
         cursors.place(run, LANE)

@@ -1,4 +1,4 @@
-"""Redis carried a call out and its reply was lost: nothing happens twice, whether the client asks again or not."""
+"""Redis executed a call but its reply was lost: nothing happens twice, whether or not the client retries."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ LOST = 3
 
 
 class Lossy(Connection):
-    """A connection that breaks, some times, after Redis has answered a script and before the client hears it."""
+    """A connection that sometimes breaks after Redis has executed a script and before the client gets the reply."""
 
     still_to_lose = 0
 
@@ -45,7 +45,7 @@ class Lossy(Connection):
 
 @contextmanager
 def lossy(server: Servers, *, patience: int) -> Iterator[Redis]:
-    """A client as the workers have it, on connections that lose replies once `lose` has been called."""
+    """Yield a client like the workers', on connections that lose replies once `lose` has been called."""
     with redis_client.connect(server.redis_url, patience=patience) as client:
         settings = {**client.connection_pool.connection_kwargs, **parse_url(server.redis_url)}
         client.connection_pool = ConnectionPool(connection_class=Lossy, **settings)
@@ -55,21 +55,21 @@ def lossy(server: Servers, *, patience: int) -> Iterator[Redis]:
 
 @pytest.fixture
 def redis(server: Servers) -> Iterator[Redis]:
-    """One that is patient."""
+    """A client that retries."""
     with lossy(server, patience=10) as client:
         yield client
 
 
 @pytest.fixture
 def prompt(server: Servers) -> Iterator[Redis]:
-    """One that asks once, as it is done under a lane's row lock."""
+    """A client that doesn't retry, as used under a lane's row lock."""
     with lossy(server, patience=0) as client:
         yield client
 
 
 @pytest.fixture
 def cursors(redis: Redis, prompt: Redis) -> LiveCursors:
-    """The cursors, their scripts known to Redis: what is lost is the reply of a script, and not a refusal."""
+    """The cursors, with their scripts loaded, so that the lost reply is a script's and not NOSCRIPT."""
     known = LiveCursors(redis, prompt)
     run = new_id()
     known.begin(first(run))
@@ -95,7 +95,7 @@ def lose(replies: int = LOST) -> None:
 
 
 def assert_lost() -> None:
-    """The replies were lost indeed, or the test has shown nothing."""
+    """Assert that replies were lost; otherwise the test would prove nothing."""
     assert Lossy.still_to_lose == 0
 
 

@@ -1,4 +1,4 @@
-"""Jobs that wait: never more than a run may have, and a page that finds no room asks again."""
+"""Waiting jobs: never more than a run may have, and a page without room is postponed."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +12,8 @@ from unbounded import only
 from backfill_tasks.engine.model import PageMessage, Run
 from backfill_tasks.engine.page.results import Committed, PutOff, Refused
 
-#: Refuses to commit where more of our jobs would be pending then than may be. Whoever commits is alone and sees all
-#: that was committed before, so nothing escapes it; pages are at work side by side until then.
+#: Refuses a commit after which too many of our jobs would be pending. The lock makes commits take turns, so each sees
+#: all earlier ones and none escapes; until they commit, pages run concurrently.
 GUARD = """
 CREATE FUNCTION refuse_too_many() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -36,13 +36,13 @@ def leads(number: int, *, prefix: str = "lead") -> list[str]:
 
 
 def bounded(site: Site, *, number: int, limit: int = 5, lanes: int = 1, most: int = 3) -> Run:
-    """A run over so many leads, of whose jobs so many may be pending."""
+    """Start a run over `number` leads, of whose jobs `most` may be pending."""
     site.host.add_leads(*leads(number))
     return site.start(limit=limit, lanes=lanes, pace=only(max_pending=most))
 
 
 def sizes(site: Site) -> list[int]:
-    """How many leads each page has read, in the order of their commits."""
+    """Return how many leads each page read, in commit order."""
     return site.host.values("SELECT (counts ->> 'read')::int FROM backfill.page ORDER BY at, lane, number")
 
 
@@ -51,7 +51,7 @@ def do(site: Site, message: PageMessage) -> Committed | Refused | PutOff:
 
 
 class TestTheHorizon:
-    """What comes due long after the next job takes up no room until then."""
+    """Jobs that come due long after the next one take up no room until then."""
 
     @pytest.fixture
     def parked(self, site: Site) -> Site:

@@ -1,4 +1,4 @@
-"""Message roll-ups: each lead's newest messages, never older than what it has, beside webhooks that write them too."""
+"""Message roll-ups: each lead's newest messages, never older than what it has, while webhooks write them too."""
 
 import re
 from collections.abc import Iterator
@@ -34,13 +34,13 @@ def rollups(host: Host, lead: str) -> tuple[object, ...]:
 
 
 def write(host: Host, lead: str, direction: str, minute: int, **columns: object) -> None:
-    """A message that the host wrote at this minute."""
+    """Add a message that the host wrote at this minute."""
     moment = {"sentAt": at(minute), "createdAt": at(minute), **columns}
     host.add_message(f"{lead}/{direction}/{minute}", lead, direction=direction, **moment)
 
 
 def page(site: Site, *, limit: int = 500, rows: int = PAGE_ROWS, client_ids: list[str] | None = None) -> PageResult:
-    """One page of the backfill's own, without the engine around it, committed."""
+    """Do one page of the backfill without the engine, and commit it."""
     window = Window(Bounds(None, site.last_lead()), limit, rows)
     with site.engine.begin() as connection:
         return MessageRollups().page(connection, window, PageContext({"client_ids": client_ids}, STARTED))
@@ -52,7 +52,7 @@ def dry_run(site: Site) -> PageResult:
 
 
 def runbook_statement() -> str:
-    """What the runbook has an operator run for leads that a run leaves alone."""
+    """Return the runbook's statement for leads that a run leaves alone."""
     runbook = (ROOT / "docs/runbook.md").read_text()
     found = re.search(r"#### What a run leaves alone.*?```sql\n(.*?)```", runbook, re.DOTALL)
     assert found
@@ -114,7 +114,7 @@ class TestWhatALeadGets:
         assert {key: row for key, row in site.host.versions().items() if key[0] != "Lead"} == before
 
 
-#: In the schema of the host: the first of the search_path is the ledger's here, as the role has its name.
+#: In the host's schema: the first schema of the search_path is the ledger's here, because the role has its name.
 COUNTS = 'CREATE TABLE public."InboxCountsDirty" ("clientId" text PRIMARY KEY, "dirtyAt" timestamp(3) NOT NULL)'
 
 
@@ -165,7 +165,7 @@ class TestWhatTheInboxCompares:
 
 
 class TestWhatIsNewerThanEveryMessage:
-    """A webhook may write the lead first and its message after."""
+    """A webhook may write the lead first and its message afterwards."""
 
     def test_stays(self, site: Site) -> None:
         newer = {"lastInboundAt": at(9), "lastMessageAt": at(9), "lastMessageDirection": "inbound"}
@@ -245,7 +245,7 @@ UPDATE "Lead" SET "lastInboundAt" = %(at)s, "lastMessageAt" = %(at)s, "lastMessa
 class TestBesideWebhooks:
     @pytest.fixture
     def patient(self, site: Site) -> Iterator[Site]:
-        """A worker that waits as long as it takes for the host's locks; leads a and b lag."""
+        """A worker with a lock time-out of 10 s, on a host where leads a and b lag."""
         site.host.add_leads("a", "b")
         worker = site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="10000")
         yield worker

@@ -1,4 +1,4 @@
-"""What a scrape reads of the ledger: what is new, by key, however large the ledger is."""
+"""What a scrape reads from the ledger: only what is new, by key, however large the ledger is."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ NOTE_PAGES = "UPDATE backfill.lane SET page = page + %s WHERE run_id = %s AND nu
 
 @pytest.fixture(scope="module")
 def shared_large_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """A ledger of 500 runs, of which one has 40,000 pages; its statistics are those of an empty one."""
+    """A ledger of 500 runs, one of which has 40,000 pages, with the statistics of an empty one."""
     large = Site(make_database(), server.redis_url)
     large.create()
     with psycopg.connect(large.url, autocommit=True) as connection:
@@ -71,7 +71,7 @@ def do_pages(site: Site, run: str, number: int, *, seconds: float) -> None:
 
 
 def rows_read(site: Site, name: str, values: dict[str, object]) -> dict[str, float]:
-    """How many rows of each table a statement reads, those thrown away included."""
+    """Return how many rows of each table a statement reads, including discarded ones."""
     statement = f"EXPLAIN (ANALYZE, FORMAT JSON) {sql_file(name).text}"
     with site.engine.begin() as connection:
         begin_read_only(connection, statement_ms=5_000)

@@ -1,4 +1,4 @@
-"""Times in the host's rows that Python can't hold: infinite ones, and years before 1 or after 9999."""
+"""Times in the host's rows that Python can't represent: infinite ones, and years before 1 or after 9999."""
 
 import json
 
@@ -15,7 +15,7 @@ from backfill_tasks.engine.verification import Verifier
 
 PAST, FUTURE = ("-infinity", "4713-01-01 BC"), ("infinity", "294276-12-31")
 
-#: The columns with a time in the tables that a backfill reads; no lead has an outbound message.
+#: All time columns of the tables that a backfill reads; no lead has an outbound message.
 SPOIL = """
 UPDATE "Lead" SET "createdAt" = {time}, "updatedAt" = {time}, "scoredAt" = {time}, "lastInboundAt" = {time},
   "lastMessageAt" = {time} WHERE id <> 'lead-0';

@@ -1,4 +1,4 @@
-"""What a session of the backfill's survives, and what its transactions don't take over from the role's settings."""
+"""What the backfill's sessions survive, and which settings of its role its transactions override."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from backfill_tasks.engine.ledger import NewRun
 from backfill_tasks.engine.model import PageMessage
 from backfill_tasks.engine.runs import Runs
 
-#: A statement time-out at which a lost call shows soon.
+#: A statement time-out so short that a lost call shows soon.
 SHORT_MS = 500
 
 
@@ -48,7 +48,7 @@ def engine(url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def lossy(url: str) -> Iterator[tuple[Vanishing, Engine]]:
-    """A proxy that can fall silent, and an engine behind it."""
+    """Yield a proxy that can fall silent, and an engine behind it."""
     with vanishing(url) as (proxy, through), engine_at(through) as made:
         yield proxy, made
 
@@ -157,7 +157,7 @@ def test_no_session_stays_read_only_when_the_database_no_longer_is(own_site: Sit
     assert reason(refused.value) == "cannot execute CREATE TABLE in a read-only transaction (25006)"
 
 
-#: What a DBA or a framework sets for a role, and what it would do to us.
+#: Settings that a DBA or a framework gives a role, and what they would do to us.
 SETTINGS = {
     "statement_timeout": "1s",
     "lock_timeout": "1s",
@@ -179,7 +179,7 @@ SETTINGS = {
 
 @contextmanager
 def altered(url: str, settings: dict[str, str]) -> Iterator[None]:
-    """New sessions of a database have these settings."""
+    """Give a database's new sessions these settings while the block runs."""
     with psycopg.connect(url, autocommit=True) as connection:
         name = sql.Identifier(connection.info.dbname)
         for setting, value in settings.items():
@@ -193,7 +193,7 @@ def altered(url: str, settings: dict[str, str]) -> Iterator[None]:
 
 @pytest.fixture
 def odd_site(own_site: Site) -> Iterator[Site]:
-    """A host of some leads in a database with strange settings."""
+    """A host with some leads in a database with unusual settings."""
     own_site.host.add_leads("lead-1", "lead-2", "lead-3")
     with altered(own_site.url, SETTINGS):
         strange = own_site.with_settings()
@@ -243,7 +243,7 @@ def test_a_session_that_idled_for_too_long_is_replaced_without_an_error(own_site
 
 @pytest.fixture
 def without_a_ledger(own_site: Site) -> Iterator[Runs]:
-    """Runs whose ledger is away from the moment that a page is sent."""
+    """Runs whose ledger becomes unavailable when a page is sent."""
 
     def send(_message: PageMessage, _delay: float) -> None:
         own_site.host.do("ALTER TABLE backfill.run RENAME TO away")

@@ -1,4 +1,4 @@
-"""The other half of the work: what the host has made of a run's jobs."""
+"""The outcome: what the host has done with a run's jobs."""
 
 from datetime import datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Which runs overlap, and that the question and the answer are one step."""
+"""Which runs overlap, and that checking and starting are atomic."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -45,7 +45,7 @@ class TestStart:
     def test_is_not_refused_beside_one_that_has_nothing_left(self, site: Site) -> None:
         site.host.add_leads("lead-1")
         site.start()
-        site.host.do("UPDATE backfill.lane SET state = 'done'")  # as by a worker that died before it ended the run
+        site.host.do("UPDATE backfill.lane SET state = 'done'")  # as left by a worker that died before it ended the run
 
         assert site.start(force=False).state == "running"
 

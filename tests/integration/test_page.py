@@ -1,4 +1,4 @@
-"""The page statement: whom it takes, what it writes, where it ends, and what it leaves alone."""
+"""The page statement: which leads it takes, what it writes, where it ends, and what it leaves alone."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -287,7 +287,7 @@ class TestSpreading:
 
 
 def due(site: Site) -> dict[str, int]:
-    """After how many milliseconds from the run's start each lead's job is due."""
+    """Return how many milliseconds after the run's start each lead's job is due."""
     rows = site.host.rows('SELECT "leadId", "runAt" FROM "BackgroundJob"')
     started = STARTED.replace(tzinfo=None)
     return {row["leadId"]: (row["runAt"] - started) // timedelta(milliseconds=1) for row in rows}

@@ -1,4 +1,4 @@
-"""Every statement of a page stays one of a page, on a large table and whatever the statistics say of it."""
+"""Every statement of a page reads about a page, on a large table and whatever its statistics say."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ from sandbox.servers import Servers
 LEADS = 24_000
 LIMIT = 100
 
-#: The sample's most talkative lead has so many inbound messages at most.
+#: The most inbound messages that a lead of the sample has.
 MESSAGES = 6
 
 JOBS = """
@@ -48,7 +48,7 @@ ON CONFLICT DO NOTHING
 
 @dataclass(frozen=True)
 class Templates:
-    """The names of large host databases, by what the statistics say of them."""
+    """The names of large host databases, by the state of their statistics."""
 
     fresh: str
     missing: str
@@ -57,7 +57,7 @@ class Templates:
 
 @pytest.fixture(scope="session")
 def templates(make_database: Callable[..., str]) -> Templates:
-    """Large host databases with fresh statistics, with none, and with those of an empty job queue that has grown."""
+    """Large host databases: with fresh statistics, with none, and with those of a queue that was empty then."""
     fresh, missing = make_database(), make_database()
     with psycopg.connect(fresh, autocommit=True) as connection:
         create_schema(connection)
@@ -79,7 +79,7 @@ def templates(make_database: Callable[..., str]) -> Templates:
 def large_site(
     request: pytest.FixtureRequest, make_database: Callable[..., str], templates: Templates, server: Servers
 ) -> Iterator[Site]:
-    """A host of many leads; tests add runs to it, and pages of a few hundred leads."""
+    """A host with many leads; tests add runs to it, and pages of a few hundred leads."""
     large = Site(make_database(template=getattr(templates, request.param)), server.redis_url)
     large.migrate()
     yield large
@@ -110,7 +110,7 @@ def _copy(source: str, target: "psycopg.Connection[Any]") -> None:
 
 
 def smallest_client(host: Host) -> str:
-    """The workspace with the fewest leads that are eligible, but some: its pages are sparse."""
+    """Return the workspace with the fewest leads: its pages are sparse."""
     statement = 'SELECT "clientId" FROM "Lead" GROUP BY 1 ORDER BY count(*), 1 LIMIT 1'
     return str(host.values(statement)[0])
 
@@ -121,7 +121,7 @@ def nth_lead(host: Host, share: float) -> str:
 
 
 def page_plan(site: Site, *, after: str | None, limit: int, **options: Any) -> Plan:
-    """The plan of a page as a worker does it."""
+    """Return the plan of a page as a worker runs it."""
     run = start(site, after=after, limit=limit, **options)
     with explained(site.engine) as plans:
         site.deliver()
@@ -132,7 +132,7 @@ def page_plan(site: Site, *, after: str | None, limit: int, **options: Any) -> P
 
 
 def survey_plan(site: Site, *, after: str | None, limit: int, backfill: str = LeadScoring.name, **options: Any) -> Plan:
-    """The plan of a page of a dry run."""
+    """Return the plan of a page of a dry run."""
     known, every = site.parts.backfills[backfill], own_options(**options)
     own = {each.name: every[each.name] for each in known.options}
     parameters = Parameters(backfill, limit, 1, cursor=after, options=own)
@@ -147,7 +147,7 @@ def survey_plan(site: Site, *, after: str | None, limit: int, backfill: str = Le
 
 
 def verification_plans(site: Site) -> tuple[Plan, Plan]:
-    """The plans of looking for missing leads and of counting again, where one page has passed the most rows it may."""
+    """Return the plans of finding missing leads and of the recount, after one page that passed the most rows it may."""
     run = start(site, after=nth_lead(site.host, 0.5), limit=PAGE_ROWS, single_batch=True)
     site.deliver()
     with explained(site.engine) as plans:
@@ -161,7 +161,7 @@ def start(site: Site, *, after: str | None, limit: int, single_batch: bool = Fal
 
 
 def take_rollups_away(host: Host, *, after: str | None) -> None:
-    """Let some hundred leads in a row lag behind their messages."""
+    """Make some hundred consecutive leads lag behind their messages."""
     host.do(
         """UPDATE "Lead" SET "lastMessageAt" = NULL
         WHERE id IN (SELECT id FROM "Lead" WHERE id > %s ORDER BY id LIMIT %s)""",
@@ -181,7 +181,7 @@ class TestAPageOfADenseTable:
 
         plan = plan_of(large_site, after=after, limit=LIMIT, rescore_all=rescore_all)
 
-        # One lead in three is eligible: 300 rows are looked at, and in a dry run counted once more.
+        # One lead in three is eligible: 300 rows are looked at, and counted once more in a dry run.
         assert plan.whole == []
         assert plan.rows("Lead") <= 10 * LIMIT
         assert plan.rows("Message") <= 10 * LIMIT * MESSAGES
@@ -205,7 +205,7 @@ class TestAPageOfASparseTable:
 
         plan = plan_of(large_site, after=after, limit=LIMIT, client_ids=[sparse])
 
-        # Looked at once, and once more to find where the page ends; in a dry run a third time, to be counted.
+        # Rows are looked at once, and once more to find the page's end; a dry run counts them a third time.
         assert plan.whole == []
         assert plan.rows("Lead") <= 3 * PAGE_ROWS + LIMIT
         assert plan.rows("Message") <= PAGE_ROWS * MESSAGES
@@ -229,7 +229,7 @@ class TestTheVerification:
         assert recount.rows("BackgroundJob") <= PAGE_ROWS
 
 
-#: Jobs that are due, by the beginning of their key. In no order: the planner has to find one.
+#: Due jobs with keys of this prefix, not inserted in due order: the planner must find one.
 DUE_JOBS = """
 INSERT INTO "BackgroundJob" (
   id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "runAt", "updatedAt"
@@ -247,7 +247,7 @@ CROSS JOIN (
 
 @contextmanager
 def page_of(site: Site) -> Iterator[Connection]:
-    """A page's transaction as far as its fence, of which nothing stays."""
+    """Yield a page's transaction up to its fence, and roll it back."""
     run = start(site, after=None, limit=LIMIT)
     message = site.waiting.pop()
     with site.engine.connect() as connection, connection.begin() as transaction:
@@ -258,7 +258,7 @@ def page_of(site: Site) -> Iterator[Connection]:
 
 
 def waiting_jobs(connection: Connection) -> int:
-    """How many jobs, of all kinds, are not done."""
+    """Return how many jobs of all kinds aren't done."""
     query = """SELECT count(*) FROM "BackgroundJob" WHERE status IN ('PENDING', 'RUNNING')"""
     return int(connection.exec_driver_sql(query).scalar_one())
 
@@ -313,7 +313,7 @@ class TestTheOutcome:
 
 
 class TestMessageRollups:
-    """The sample's roll-ups are as new as its messages: a page finds nothing until they are taken away."""
+    """The sample's roll-ups are as new as its messages, so a page finds nothing until they are removed."""
 
     @pytest.mark.parametrize("plan_of", [page_plan, survey_plan])
     @pytest.mark.parametrize("share", [0, 0.5])
@@ -325,7 +325,7 @@ class TestMessageRollups:
 
         plan = plan_of(large_site, after=after, limit=LIMIT, backfill=MessageRollups.name)
 
-        # Leads without a message are looked at and passed.
+        # Leads without a message are looked at and skipped.
         assert plan.whole == []
         assert plan.rows("Lead") <= 10 * LIMIT
         assert plan.rows("Message") <= 10 * LIMIT * MESSAGES
@@ -354,7 +354,7 @@ class TestMessageRollups:
         (plan,) = plans
         assert plan.whole == []
         assert plan.rows("Lead") <= 3 * PAGE_ROWS
-        # Once for now, and once for when the run began.
+        # Once as of now, and once as of the run's start.
         assert plan.rows("Message") <= 2 * PAGE_ROWS * MESSAGES
 
 
@@ -373,7 +373,7 @@ class TestWholeTables:
         assert plans
         for plan in plans:
             assert {scan.kind for scan in plan.scans} == {"Seq Scan"}
-            # The recount reads leads twice: for the jobs and for the disqualified.
+            # The recount reads leads twice: for the jobs and for the disqualified leads.
             assert all(plan.rows(table) <= 2 * size for table, size in sizes.items())
 
 

@@ -1,4 +1,4 @@
-"""What stands between us and PostgreSQL is found out, in front of real servers."""
+"""Detecting a pooler in front of PostgreSQL, with real servers."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from backfill_tasks.engine.pooler import between
 
 @contextmanager
 def traffic(url: str, clients: int = 3) -> Iterator[None]:
-    """Other clients' transactions, one after the other."""
+    """Run other clients' transactions, one after the other, while the block runs."""
     ended = threading.Event()
 
     def work() -> None:
@@ -65,7 +65,7 @@ def test_a_pooler_that_leaves_the_first_connection_waiting_is_not_waited_for(sit
         pgbouncer(site.url, tmp_path, mode="transaction", size=1) as url,
         psycopg.connect(url, prepare_threshold=None) as occupant,
     ):
-        occupant.execute("SELECT 1")  # and its transaction stays open
+        occupant.execute("SELECT 1")  # its transaction stays open
         with pytest.raises(psycopg.OperationalError, match="has not answered"):
             between(parse_url(url), patience=0.5)
 

@@ -1,4 +1,4 @@
-"""Pressure: what each indicator measures, what holds a page back, and that none that breaks stops anything."""
+"""Pressure: what each indicator measures, what holds a page back, and that a broken indicator stops nothing."""
 
 import logging
 import time
@@ -40,7 +40,7 @@ def live_queue(most: float) -> LiveQueueAge:
 
 
 def read(site: Site, indicator: Indicator, *prepare: str) -> Reading:
-    """What an indicator says in a transaction of its own."""
+    """Return an indicator's reading, in a transaction of its own."""
     with site.engine.begin() as connection:
         for statement in prepare:
             connection.exec_driver_sql(statement)
@@ -49,7 +49,7 @@ def read(site: Site, indicator: Indicator, *prepare: str) -> Reading:
 
 
 def statements(site: Site, indicators: Sequence[Indicator]) -> list[str]:
-    """What is sent to ask these, in order."""
+    """Return the statements that these indicators send, in order."""
     found: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
@@ -93,7 +93,7 @@ class TestOldestTransaction:
 class TestLockWaits:
     @contextmanager
     def blocked(self, site: Site, aside: ThreadPoolExecutor, *, application: str) -> Iterator[None]:
-        """A session of this application waits for a row of another."""
+        """Keep a session of this application waiting for another's row lock."""
         site.host.add_leads("lead-1")
         update = """UPDATE "Lead" SET "jobTitle" = 'CTO' WHERE id = 'lead-1'"""
 
@@ -152,7 +152,7 @@ class TestActiveSessions:
 
 class TestReplicationLag:
     def with_standbys(self, site: Site, *lags: str, most: float = 30) -> Reading:
-        """The reading of a server whose standbys are so far behind: a view stands in for PostgreSQL's own."""
+        """Return the reading of a server with such lagging standbys; a view replaces PostgreSQL's own."""
         rows = ", ".join(f"(interval '{lag}')" if lag else "(CAST(NULL AS interval))" for lag in lags)
         return read(
             site,
@@ -184,7 +184,7 @@ class TestReplicationLag:
 class TestOthersAtWork:
     @pytest.fixture
     def quiet_site(self, own_site: Site) -> Site:
-        """One whose other session, the test's own, passes for one of ours."""
+        """A site where the test's own other session passes for one of ours."""
         own_site.host.do("SET application_name = 'backfill'")
         return own_site
 
@@ -238,7 +238,7 @@ class TestOthersAtWork:
 
 class TestPageDuration:
     def page_took(self, site: Site, *, seconds: float, ago: float) -> None:
-        """One page was done, so long ago, in so many seconds."""
+        """Record a page that was done `ago` seconds ago in `seconds`."""
         site.host.add_leads("lead-1", "lead-2")
         site.start(limit=1)
         site.host.do(
@@ -287,7 +287,7 @@ class TestPageDuration:
 class TestRights:
     @pytest.fixture
     def weak_role(self, own_site: Site) -> Iterator[str]:
-        """A role that may see its own sessions only."""
+        """A role that sees only its own sessions."""
         name = f"weak_{time.time_ns()}"
         own_site.host.do(f"CREATE ROLE {name}")
         yield name
@@ -326,7 +326,7 @@ class TestRights:
 
 class TestLiveQueueAge:
     def add_live_job(self, site: Site, *, due_for: str, status: str = "PENDING") -> None:
-        """A live job that has been due for so long."""
+        """Add a live job that has been due for this long."""
         site.host.add_leads("live", overallScore=7)
         site.host.add_job("live", status, dedupeKey="lead_scoring:live")
         site.host.do(
@@ -334,7 +334,7 @@ class TestLiveQueueAge:
         )
 
     def add_own_jobs(self, site: Site, number: int, *, due_for: str) -> None:
-        """So many jobs of ours, all due for so long."""
+        """Add jobs of ours that have all been due for this long."""
         site.host.add_leads("ours", overallScore=7)
         site.host.do(
             """
@@ -430,7 +430,7 @@ class TestLiveQueueAge:
 
 
 class TestALiveQueueThatCantBeMeasured:
-    """The guard fails closed: a page that can't know whether live jobs wait does not go before them."""
+    """The guard fails closed: a page doesn't start unless it knows whether live jobs wait."""
 
     GO_ON = "to go on without it: backfill tune RUN --max-live-wait 0"
 
@@ -445,7 +445,7 @@ class TestALiveQueueThatCantBeMeasured:
         own_site.host.do(f"DROP ROLE {name}")
 
     def bloat(self, site: Site) -> None:
-        """Admitted the index full of jobs that waited once, as a host does whose table no vacuum gets to."""
+        """Fill the index with entries of jobs that no longer wait, as on a host whose table isn't vacuumed."""
         site.host.add_leads("lead-1", overallScore=7)
         site.host.do('ALTER TABLE "BackgroundJob" SET (autovacuum_enabled = off)')
         site.host.do(
@@ -559,7 +559,7 @@ class TestALiveQueueThatCantBeMeasured:
 
 @dataclass(frozen=True)
 class Breaking(Indicator):
-    """Breaks in one of the ways in which an indicator can: by what it asks, or, as it asks nothing bad, by itself."""
+    """An indicator that breaks by its query, or, if the query is harmless, in its judgement."""
 
     sql: str = "SELECT 1 AS one"
     name: ClassVar[str] = "breaking"
@@ -595,7 +595,7 @@ BREAKING = (RAISES, SQL_ERROR, TIME_OUT, WITHOUT_VALUE)
 class TestAnIndicatorThatBreaks:
     @pytest.fixture
     def broken_site(self, site: Site) -> Iterator[Site]:
-        """A worker all of whose indicators break, a run, and its first message."""
+        """A worker whose indicators all break, with a run and its first message."""
         broken = site.with_settings(BACKFILL_PRESSURE_SECONDS="0.01")
         broken.parts.pressure.indicators = BREAKING
         site.host.add_leads("lead-1", "lead-2")

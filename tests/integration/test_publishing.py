@@ -1,4 +1,4 @@
-"""A message is published though the connection breaks at the worst moment."""
+"""A message is published even if the connection breaks at the worst moment."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial

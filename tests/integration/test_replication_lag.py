@@ -1,4 +1,4 @@
-"""A real standby: pages wait while it is behind, and go on when it has caught up."""
+"""A real standby: pages wait while it lags, and go on when it has caught up."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from sandbox.servers import Postgres
 
 @pytest.fixture
 def primary() -> Iterator[Postgres]:
-    """A server of the test's own: no other test is to have a standby."""
+    """A server of the test's own, because no other test may have a standby."""
     with Postgres() as started:
         yield started
 

@@ -1,4 +1,4 @@
-"""Retry: quarantined leads again. Those that go through are counted as if they had never failed."""
+"""Retrying quarantined leads: those that succeed are counted as if they had never failed."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +17,7 @@ REFUSED = ("lead-2", "lead-4")
 
 
 def quarantined(site: Site, *, pace: Pace | None = None, limit: int = 3, lanes: int = 1) -> Run:
-    """A run to its end, with two of five leads in quarantine, whose jobs the database does not refuse any more."""
+    """Do a run with two of five leads in quarantine; the database no longer refuses their jobs."""
     site.host.add_leads(*LEADS)
     site.host.refuse_jobs_of(*REFUSED)
     run = site.whole_run(limit=limit, lanes=lanes, pace=pace)
@@ -31,12 +31,12 @@ def retry(site: Site, run: Run) -> list[Tried]:
 
 
 def errors(site: Site) -> dict[str, str]:
-    """The errors of what is in quarantine, by lead."""
+    """Return the errors in quarantine, by lead."""
     return {row["item"]: row["error"] for row in site.host.rows("SELECT item, error FROM backfill.quarantine")}
 
 
 def page_counts(site: Site) -> dict[str, int]:
-    """The counts of all pages together, but zeros."""
+    """Return the non-zero counts of all pages together."""
     rows = site.host.rows(
         "SELECT key, sum(value::int)::int AS number FROM backfill.page, jsonb_each_text(counts) GROUP BY key"
     )

@@ -1,4 +1,4 @@
-"""Row-level security: what this role can't see is refused up front, and noticed by the page when it comes later."""
+"""Row-level security: rows hidden from this role are reported up front; a page detects it if it appears later."""
 
 import secrets
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ GRANT USAGE ON SCHEMA backfill TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill TO {role};
 """
 
-#: Ways in which row-level security hides rows of a table, or keeps them from being written.
+#: Ways in which row-level security hides a table's rows or prevents writes.
 HIDING = {
     "no policy": "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
     "a policy for some rows": (
@@ -40,7 +40,7 @@ HIDING = {
 
 @dataclass(frozen=True)
 class Weak:
-    """A role that has every right that a run takes, and no exemption from row-level security."""
+    """A role with all privileges that a run needs, but no exemption from row-level security."""
 
     owner: Site
     site: Site
@@ -169,7 +169,7 @@ class TestLedger:
 class TestPage:
     @pytest.fixture
     def started(self, weak: Weak) -> Weak:
-        """A run of two pages, whose first is done."""
+        """A run of two pages, the first of which is done."""
         weak.owner.host.add_leads("lead-1", "lead-2")
         weak.site.start(limit=1)
         assert weak.site.deliver().outcome == "committed"
@@ -191,7 +191,7 @@ class TestPage:
 
     def test_it_goes_on_by_itself_when_that_is_mended(self, started: Weak) -> None:
         started.hide('"Lead"')
-        for _ in range(7):  # more often than a page that ends its worker is tried
+        for _ in range(7):  # more often than a poison page is attempted
             assert started.site.deliver().outcome == "put off"
 
         started.mend()
@@ -242,7 +242,7 @@ class TestPage:
 
 
 class TestReading:
-    """What reads between its check and its end meets an error, and not fewer rows."""
+    """A read between the check and the end of a command fails instead of returning fewer rows."""
 
     def test_what_only_reads_is_refused_by_the_server(self, weak: Weak) -> None:
         weak.hide('"Lead"')

@@ -1,4 +1,4 @@
-"""The ledger's migrations: once each, in order, whoever applies them and how often."""
+"""The ledger's migrations: each applied once and in order, whoever applies them and how often."""
 
 import secrets
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def engine(empty_database: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def stranger(database: Host) -> Iterator[str]:
-    """A role without any right."""
+    """A role without any privilege."""
     role = f"backfill_test_{secrets.token_hex(4)}"
     database.connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
     yield role
@@ -67,14 +67,14 @@ def require(engine: Engine) -> None:
 
 @contextmanager
 def acting_as(role: str, engine: Engine) -> Iterator[Connection]:
-    """A transaction with another role's rights."""
+    """Yield a transaction with another role's privileges."""
     with engine.begin() as connection:
         connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
         yield connection
 
 
 def looks(database: Host) -> list[object]:
-    """What the ledger's tables look like."""
+    """Return the structure of the ledger's tables."""
     return [database.rows(statement) for statement in (COLUMNS, CONSTRAINTS, INDEXES)]
 
 

@@ -13,7 +13,7 @@ from backfill_tasks.options import Parameters
 
 @pytest.fixture
 def far_down(site: Site) -> Site:
-    """A host whose small workspace comes after 6,000 leads of another: its first page reads none of its own."""
+    """A host whose small workspace comes after 6,000 leads of another, so that its first page reads nothing."""
     site.host.do(
         """INSERT INTO "Lead" (id, "clientId", "updatedAt")
         SELECT 'lead-' || lpad(n::text, 5, '0'), 'client-1', now() FROM generate_series(1, 6000) AS n"""
@@ -104,7 +104,7 @@ def test_it_ends_complete_where_no_lane_reads_anything(site: Site) -> None:
 
 @pytest.fixture
 def two_lanes(site: Site) -> Run:
-    """A single batch in the first of two lanes of two pages each, seeded and not done."""
+    """A single batch in the first of two lanes of two pages each, seeded but not done."""
     site.host.add_leads("a", "b", "c", "d")
     return site.start(limit=1, lanes=2, single_batch=True)
 

@@ -1,4 +1,4 @@
-"""Cutting into lanes: nothing skipped, lanes even, whatever the ids are made of and however they sort."""
+"""Splitting into lanes: no key skipped, even sizes, whatever the ids consist of and however they sort."""
 
 import uuid
 
@@ -23,7 +23,7 @@ IDS = {
 
 
 def lane_sizes(site: Site, uppers: list[str], *, after: str | None = None) -> list[int]:
-    """How many unscored leads lie in each lane, by the database's own order."""
+    """Return how many unscored leads are in each lane, by the database's own order."""
     lowers = [after or "", *uppers[:-1]]
     statement = 'SELECT count(*) FROM "Lead" WHERE id > %s AND id <= %s AND "overallScore" IS NULL'
     return [site.host.values(statement, *bounds)[0] for bounds in zip(lowers, uppers, strict=True)]
@@ -31,7 +31,7 @@ def lane_sizes(site: Site, uppers: list[str], *, after: str | None = None) -> li
 
 @pytest.fixture(params=["site", "english_site"], ids=["by code point", "en_US.UTF-8"])
 def any_site(request: pytest.FixtureRequest) -> Site:
-    """A site in a database of each order."""
+    """A site in a database of each collation."""
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Site)
     return found

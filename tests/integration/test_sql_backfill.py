@@ -1,4 +1,4 @@
-"""A SqlBackfill walked by the engine, whatever its table's key is."""
+"""A SqlBackfill run by the engine, whatever its table's key."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from backfill_tasks.engine.contract import ItemsFailed
 from backfill_tasks.errors import HostError, UsageError
 from backfill_tasks.options import Option, Text, Texts, Whole
 
-#: Keys of every type that are awkward in it, by type.
+#: Awkward keys, by type.
 KEYS: Mapping[str, Sequence[str]] = {
     "text": [
         "",
@@ -72,7 +72,7 @@ KEYS: Mapping[str, Sequence[str]] = {
     "bytea": ["\\x", "\\x00", "\\xff", "\\x00ff"],
 }
 
-#: Keys of several columns.
+#: Composite keys.
 COMPOSITE: Mapping[str, Sequence[Sequence[str]]] = {
     "a text, id bigint": [["", "1"], ["acme", "-1"], ["acme", "9"], ["acme", "10"], ['"],["', "1"], ["ä", "7"]],
     "a uuid, b text, id timestamptz": [
@@ -89,7 +89,7 @@ def names(columns: str) -> tuple[str, ...]:
 
 
 def things(site: Site, number: int) -> None:
-    """So many rows that are not done, by number."""
+    """Create `number` rows that aren't done."""
     make_table(site, "id int PRIMARY KEY, done boolean NOT NULL DEFAULT false, name text", [])
     site.host.do("INSERT INTO thing SELECT n, false, 'thing ' || n FROM generate_series(1, %s) AS n", number)
 
@@ -132,7 +132,7 @@ class TestKeys:
         assert len(cursors) == len(rows)
         for passed, cursor in enumerate(cursors[:-1], start=1):
             english_site.host.do("UPDATE thing SET done = false")
-            if cursor:  # an empty text is no cursor that an operator gives
+            if cursor:  # an operator can't give an empty text as a cursor
                 assert walk.whole_run(cursor=cursor).counts["read"] == len(rows) - passed
 
     def test_keys_may_be_of_types_of_the_hosts_own(self, site: Site) -> None:
@@ -326,7 +326,7 @@ def done(rows: Sequence[Row[Any]], connection: Connection) -> None:
 
 
 def of_form(form: str, set: str = "done = true") -> Any:  # noqa: A002  as SqlBackfill has it
-    """The same change in each form."""
+    """Return the same change in each form."""
     update = f"UPDATE thing SET {set} FROM page WHERE thing.id = page.id"
     if form == "apply":
         return marking(apply=update)
@@ -603,7 +603,7 @@ class TestTables:
 
 
 def lacking(site: Site, backfill: Any) -> str | None:
-    """What helps a table that can't be walked."""
+    """Return the fix for a table that can't be walked."""
     walk = Walk.of(site, backfill)
     with site.engine.begin() as connection:
         found = walk.backfill.missing(connection, apply=True)

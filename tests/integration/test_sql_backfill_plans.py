@@ -1,4 +1,4 @@
-"""A SqlBackfill reads by the index of its key, whatever PostgreSQL knows of the table."""
+"""A SqlBackfill reads by its key's index, whatever PostgreSQL knows of the table."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,7 +14,7 @@ from sandbox.servers import Servers
 ROWS = 60_000
 LIMIT = 100
 
-#: Tables by their keys.
+#: Tables with their keys.
 TABLES = {"single": ("id",), "composite": ("tenant", "id")}
 
 CREATE = """
@@ -27,7 +27,7 @@ INSERT INTO composite SELECT * FROM single;
 
 @pytest.fixture(scope="module", params=[False, True], ids=["without statistics", "with statistics"])
 def large_site(request: pytest.FixtureRequest, make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """A site with tables of which one row in three needs the change."""
+    """A site with tables in which one row in three needs the change."""
     site = Site(make_database(), server.redis_url)
     site.create()
     for table in TABLES:
@@ -98,7 +98,7 @@ def walk(site: Site, table: str, **changes: object) -> Walk:
 
 
 def page_plans(of: Walk, table: str, *, after: float) -> list[Plan]:
-    """The plans of a page's statements, as a worker does it, so far into the table."""
+    """Return the plans of a page's statements as a worker runs them, at this place in the table."""
     key = TABLES[table]
     texts = ", ".join(f"{each}::text" for each in key)
     statement = f"SELECT ARRAY[{texts}] FROM {table} ORDER BY {', '.join(key)} OFFSET %s LIMIT 1"

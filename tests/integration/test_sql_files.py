@@ -1,4 +1,4 @@
-"""Every SQL file is a whole statement: PostgreSQL prepares it once names and parameters are replaced."""
+"""Every SQL file is a complete statement: PostgreSQL prepares it once names and parameters are replaced."""
 
 import re
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from integration.site import Site
 from backfill_tasks.backfills.host.sql import quoted
 from backfill_tasks.engine.database import load_sql
 
-#: The packages whose SQL it is, and their folders.
+#: The folders of SQL files, by package.
 FOLDERS = {
     "backfill_tasks.engine": ("sql",),
     "backfill_tasks.diagnosis": ("sql",),
     "backfill_tasks.backfills": ("host", "lead_scoring", "message_rollups"),
 }
 
-#: The files with a part, and what that may be.
+#: The files with a part to fill in, and its values.
 PARTS = {
     "host/lanes.sql": ("lead_scoring/split.sql", "message_rollups/split.sql"),
     "lead_scoring/verdict.sql": ("lead_scoring/verify.sql", "lead_scoring/verify_full.sql"),
@@ -27,12 +27,12 @@ PARTS = {
 #: A table that the sample host doesn't have.
 ON_NEWER_HOSTS = 'CREATE TABLE public."InboxCountsDirty" ("clientId" text PRIMARY KEY, "dirtyAt" timestamp(3))'
 
-#: A parameter, as SQLAlchemy and psql have it; `::text` is none.
+#: A parameter, as in SQLAlchemy and psql; `::text` is a cast.
 PARAMETER = re.compile(r"(?<![:\w]):(\w+)")
 
 
 def paths() -> Iterator[tuple[str, str, str | None]]:
-    """Each file's package and path, and one of its parts."""
+    """Yield each file's package, path and one of its parts."""
     for package, folders in FOLDERS.items():
         for folder in folders:
             for entry in sorted(files(package).joinpath(folder).iterdir(), key=lambda found: found.name):
@@ -42,7 +42,7 @@ def paths() -> Iterator[tuple[str, str, str | None]]:
 
 
 def numbered(sql: str) -> str:
-    """The statement with $1, $2 … in the place of its named parameters."""
+    """Return the statement with $1, $2 … in place of its named parameters."""
     code = re.sub(r"--.*", "", sql)
     names = list(dict.fromkeys(PARAMETER.findall(code)))
     return PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", code)

@@ -1,4 +1,4 @@
-"""Every state of a run and of a lane, and every command and every step of the engine in it."""
+"""Every state of a run and of a lane, combined with every command and every step of the engine."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ REASONS: dict[RunState, str | None] = {
 
 
 def run_in(site: Site, state: RunState) -> RunId:
-    """A run of two lanes that came to its state as runs do. Its first messages wait, but for those that were done."""
+    """Return a run of two lanes that reached its state the regular way. Its undone first messages wait."""
     site.host.add_leads("a", "b", "c", "d")
     run = site.start(limit=1, lanes=2).id
     match state:
@@ -50,7 +50,7 @@ def events(site: Site) -> list[str]:
 
 
 def first_page(run: RunId) -> PageMessage:
-    """The first message of the first lane: late, unless the run has just been started."""
+    """Return the first message of the first lane; it is late, unless the run has just started."""
     return PageMessage(run, lane=1, page=1, generation=1)
 
 
@@ -82,7 +82,7 @@ def verify(site: Site, run: RunId) -> object:
 
 
 def look(site: Site, run: RunId) -> object:
-    """What `status` and `watch` do."""
+    """Do what `status` and `watch` do."""
     return site.read(run)
 
 
@@ -109,7 +109,7 @@ def the_watchdog_looks(site: Site, run: RunId) -> object:
 
 @dataclass(frozen=True)
 class Change:
-    """What is expected: where the run is then and why, what was noted, and the command's refusal."""
+    """The expected result: the run's state and reason, its new events, and the command's refusal."""
 
     state: RunState
     reason: str | None
@@ -118,7 +118,7 @@ class Change:
 
 
 def nothing(state: RunState, *noted: str, refusal: str | None = None) -> Change:
-    """The run's state and reason stay as they are."""
+    """Expect the run's state and reason to stay as they are."""
     return Change(state, REASONS[state], noted, refusal)
 
 
@@ -362,7 +362,7 @@ def test_reseeding_leaves_a_failed_lane_to_the_operator(site: Site) -> None:
 
 
 def lanes_have_ended(site: Site, *, state: RunState = "running", failed: bool = False) -> Run:
-    """A run whose last lane has ended, and whose finisher died before it said so."""
+    """Return a run whose last lane has ended and whose finisher died before it ended the run."""
     site.host.add_leads("a")
     run = site.start()
     message = site.waiting.pop()
@@ -419,7 +419,7 @@ def test_the_watchdog_finishes_a_single_batch_whose_lane_failed(site: Site) -> N
 
 @contextmanager
 def page_at_work(site: Site, run: RunId) -> Iterator[Connection]:
-    """The open transaction of the first lane's first page, after its fence; committed unless the test rolls it back."""
+    """Yield the open transaction of the first lane's first page, after its fence. The test may roll it back."""
     with site.engine.connect() as connection:
         ledger.fence(connection, first_page(run), lock_ms=10_000, statement_ms=60_000)
         yield connection
@@ -448,7 +448,7 @@ def with_two_in_quarantine(strict_site: Site) -> RunId:
 
 
 class TestWhoeverComesSecond:
-    """One transaction is under way and holds its locks; somebody else waits for them and then finds a new state."""
+    """One transaction is open and has its locks; a second one waits for them and then finds a new state."""
 
     @pytest.mark.parametrize("act", [pause, cancel, tune])
     def test_is_refused_once_the_run_is_complete(self, site: Site, aside: ThreadPoolExecutor, act: Act) -> None:
@@ -547,7 +547,7 @@ class TestWhoeverComesSecond:
 
 
 class TestAPageAtWork:
-    """Its transaction holds the lane. It doesn't hold the run, so no command waits for it."""
+    """A page's transaction locks its lane. It doesn't lock the run, so no command waits for it."""
 
     @pytest.mark.parametrize(("act", "state"), [(pause, "paused"), (cancel, "cancelled")])
     def test_commits_in_a_run_that_was_halted_meanwhile(self, site: Site, act: Act, state: RunState) -> None:

@@ -1,4 +1,4 @@
-"""Steering a run while it goes on: tune, canary, the size of its pages; and the events that tell of it."""
+"""Steering a run in progress: tune, canary, the page size, and the events that record it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -95,7 +95,7 @@ class TestTheSizeOfPages:
 
     @pytest.fixture
     def slow_site(self, own_site: Site) -> Site:
-        """A host whose jobs take more than a page's target to be written."""
+        """A host where writing the jobs takes longer than a page's target."""
         own_site.host.do(
             "CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN PERFORM pg_sleep(0.7); RETURN NULL; END $$"

@@ -1,4 +1,4 @@
-"""The verification: finds what is missing and which count is wrong, and nothing else."""
+"""The verification finds what is missing and which count is wrong, and nothing else."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -178,7 +178,7 @@ class TestMissing:
 
 
 class TestUnresolved:
-    """Leads that nothing is missing of, and that have no result all the same."""
+    """Leads that miss nothing but still have no result."""
 
     def test_a_job_that_failed_or_left_no_score_is_told_apart_and_is_not_clean(self, site: Site, run: RunId) -> None:
         tamper(site, """UPDATE "BackgroundJob" SET status = 'FAILED' WHERE "leadId" IN ('lead-4', 'lead-7')""")
@@ -397,6 +397,6 @@ class TestFull:
 
 
 def _one(connection: "psycopg.Connection[Any]", query: str) -> Any:
-    """The only value of a query, as of now: statistics are kept for a transaction."""
+    """Return the only value of a query about statistics, as of now: a transaction otherwise keeps its snapshot."""
     connection.execute("SELECT pg_stat_clear_snapshot()")
     return connection.execute(query.encode()).fetchone()[0]

@@ -1,4 +1,4 @@
-"""`verify --replica`: reads a real standby that has all of the run, or says in one line why it doesn't."""
+"""`verify --replica` reads a real standby that has the whole run, or says in one line why it doesn't."""
 
 import os
 import re
@@ -205,7 +205,7 @@ def test_without_the_option_the_primary_is_read(site: Site, command: Backfill) -
 
 
 class Conflicting(LeadScoring):
-    """Lead scoring whose first reads on a standby meet an exclusive lock that the primary took and wrote."""
+    """Lead scoring whose first reads on a standby conflict with an exclusive lock replayed from the primary."""
 
     def __init__(self, site: Site, conflicts: int) -> None:
         super().__init__()
@@ -246,7 +246,7 @@ def test_a_read_that_is_cancelled_again_and_again_is_reported(site: Site, comman
 
 
 def sessions(server: Postgres) -> int:
-    """How many sessions of the command this server has."""
+    """Return how many sessions the command has on this server."""
     with psycopg.connect(server.url) as connection:
         query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'backfill'"
         (number,) = connection.execute(query).fetchone() or (0,)
@@ -254,14 +254,14 @@ def sessions(server: Postgres) -> int:
 
 
 def pad_to_the_end_of_a_wal_page(site: Site) -> None:
-    """Write WAL until the primary's position is just behind a page's header."""
+    """Write WAL until the primary's position is just behind a page header."""
     position = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint %% 8192"
     for _ in range(2_000):
         (offset,) = site.host.values(position)
         if offset in {24, 40}:
             return
         left = 8192 - offset
-        # A message's record has 51 bytes beside its text.
+        # A message record has 51 bytes besides its text.
         site.host.do(
             "SELECT pg_logical_emit_message(false, '', repeat('x', %s))", max(1, (left - 56 if left < 4000 else 2000))
         )

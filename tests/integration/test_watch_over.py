@@ -1,4 +1,4 @@
-"""The watchdog's round: a lane that stands is seeded again, one that something holds back is not."""
+"""The watchdog's round: a stalled lane is reseeded, one that waits for a reason is not."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ HOUR = 3_600.0
 
 @dataclass
 class Fleet:
-    """Says which messages are on their way, and how often it was asked."""
+    """Reports which messages are in flight, and counts how often it was asked."""
 
     messages: Collection[PageMessage] = ()
     asked: list[str] = field(default_factory=list)
@@ -29,7 +29,7 @@ def watch(site: Site, *on_their_way: PageMessage, stalled_seconds: float = 0) ->
 
 
 def started(site: Site, *, lanes: int = 1) -> list[PageMessage]:
-    """The messages of a new run, lost on their way."""
+    """Start a run, lose its messages, and return them."""
     site.host.add_leads("a", "b", "c", "d")
     site.start(limit=1, lanes=lanes)
     lost = list(site.waiting)

@@ -1,4 +1,4 @@
-"""Servers for the properties: databases that sort in two ways, and a Redis of their own, which they empty at will."""
+"""Servers of the property tests: databases with two collations, and a Redis that the tests may empty at any time."""
 
 from collections.abc import Callable, Iterator
 
@@ -16,7 +16,7 @@ DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone TO %L', current_datab
 
 @pytest.fixture(scope="session")
 def emptied_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis that nobody else uses."""
+    """A Redis that no other test uses."""
     with Redis(tmp_path_factory.mktemp("redis")) as redis:
         yield redis
 
@@ -25,7 +25,7 @@ def emptied_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 def laboratory(
     request: pytest.FixtureRequest, make_database: Callable[..., str], emptied_redis: Redis
 ) -> Iterator[Laboratory]:
-    """A host database that sorts by code point, and one that sorts as English does and does not live in UTC."""
+    """A host database that sorts by code point, and one with an English collation and a time zone far from UTC."""
     english = request.param == "en_US.UTF-8"
     url = make_database(locale="en_US.UTF-8" if english else None)
     if english:
@@ -39,7 +39,7 @@ def laboratory(
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_grace() -> Iterator[None]:
-    """A duplicate gives nobody time to send the next page: there is nobody but the test."""
+    """Give a duplicate no grace period: only the test itself sends the next page."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chain, "_GRACE_SECONDS", 0.0)
         patch.setattr(chain, "_LOOK_SECONDS", 0.0)

@@ -1,4 +1,4 @@
-"""How much is tried: by default always the same few examples; with HYPOTHESIS_PROFILE=thorough many, and new ones."""
+"""How many examples are tried: by default a few fixed ones; with HYPOTHESIS_PROFILE=thorough many new ones."""
 
 import os
 
@@ -7,18 +7,18 @@ from hypothesis import HealthCheck, Phase, settings
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
 _MUCH = 20
-#: The examples are large on purpose, and the servers behind the fixtures are emptied for each of them.
+#: The examples are large on purpose, and each one empties the servers behind the fixtures.
 _EXPECTED = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture)
 
 
 def tried(examples: int, *, steps: int = 30, much: int = _MUCH, shrinks: bool = True) -> settings:
-    """So many examples, `much` times as many when thorough.
+    """Return Hypothesis settings with this many examples, `much` times as many when thorough.
 
     Args:
-        examples: how many, by default.
+        examples: how many examples, by default.
         steps: how many steps a state machine takes.
-        much: what a thorough run multiplies the examples by.
-        shrinks: whether a failing example can be repeated, and so be made smaller.
+        much: the factor of a thorough run.
+        shrinks: whether a failing example can be repeated, and so shrunk.
     """
     phases = (Phase.explicit, Phase.reuse, Phase.generate, *([Phase.shrink] if shrinks else []))
     return settings(

@@ -24,8 +24,8 @@ TAGS = (
     *("Interested", "Not Interested"),
 )
 
-#: Ids that are prefixes of one another, that differ only in what some collations ignore, or in what SQL or a driver
-#: might take for its own.
+#: Ids that are prefixes of one another, that differ only in what some collations ignore, or that contain SQL's or a
+#: driver's syntax.
 TRICKY_IDS = (
     *("a", "A", "aa", "aA", "Aa", "ab", "a b", "a-b", "a_b", "a__b", "_ab", "-ab", " a", "a ", "b", "B"),
     *("lead", "lead_1", "lead-1", "lead1", "lead_10", "lead_2", "LEAD_1", "Lead_1", "lead_1:x"),
@@ -46,7 +46,7 @@ lead_ids = st.one_of(
 
 @dataclass(frozen=True, repr=False)
 class Host:
-    """The rows of a host database, by table, in the order in which they are to be inserted."""
+    """The rows of a host database, by table, in insertion order."""
 
     clients: Sequence[str]
     tables: Mapping[str, Rows]
@@ -56,7 +56,7 @@ class Host:
         return [row["id"] for row in self.tables["Lead"]]
 
     def __repr__(self) -> str:
-        """What tells one host from another, short enough to read when an example fails."""
+        """Return the columns that distinguish hosts, short enough to read when an example fails."""
         columns = {
             "Lead": ("id", "clientId", "sentimentTag", "overallScore"),
             "Message": ("id", "leadId", "direction", "sentAt"),
@@ -73,13 +73,13 @@ class Host:
         printer.text(repr(self))
 
     def reversed(self) -> "Host":
-        """The same rows, lying in the opposite order."""
+        """Return the same rows in reverse order."""
         return Host(self.clients, {name: rows[::-1] for name, rows in self.tables.items()})
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What a host has beside unscored leads that have answered once. The simplest host has nothing of it."""
+    """What a host has besides unscored leads with one reply. The simplest host has none of it."""
 
     workspaces: bool  # more than one
     ids: bool  # of every kind, not only UUIDs
@@ -92,7 +92,7 @@ class Traits:
 
 
 _STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
-#: Keys that are not ours, and some that nearly are.
+#: Keys that aren't ours, some of them nearly.
 _LIVE_KEYS = ("lead_scoring:{lead}:{message}", "Lead_scoring_backfill:{lead}", "lead_scoring_backfill:{lead}:{message}")
 
 
@@ -100,8 +100,8 @@ _LIVE_KEYS = ("lead_scoring:{lead}:{message}", "Lead_scoring_backfill:{lead}", "
 def hosts(draw: st.DrawFn, *, most: int = 60) -> Host:
     """A host database of up to `most` leads in four workspaces.
 
-    How many leads, and what may be told of them, is drawn; the rest follows from one number, lead by lead: so each
-    example is unlike the others, and one that fails loses leads and traits until it is small.
+    The number of leads, the traits and a seed are drawn; the rest follows from the seed, lead by lead. So examples
+    differ widely, and a failing one can be shrunk by dropping leads and traits.
     """
     number = draw(st.integers(0, most))
     traits = draw(st.builds(Traits, *[st.booleans()] * len(fields(Traits))))
@@ -155,7 +155,7 @@ def _add_lead(tables: dict[str, Rows], random: Random, traits: Traits, lead: str
 
 
 def _messages(random: Random, traits: Traits, lead: str, index: int) -> Rows:
-    """A lead's messages: with ids whose order is not that of the rows."""
+    """Return a lead's messages; their ids sort in another order than the rows."""
     directions = ["inbound"]
     if traits.silent and random.random() < 0.4:
         directions = random.choices(("outbound", "INBOUND"), k=random.randint(0, 2))
@@ -185,7 +185,7 @@ def settings_row(client: str) -> dict[str, Any]:
 
 
 def lead_row(lead: str, client: str, index: int, *, tag: str | None, score: int | None) -> dict[str, Any]:
-    """A lead; a score stands beside those that the host keeps with it."""
+    """Return a lead's row; a score comes with the columns that the host stores alongside it."""
     return {
         "id": lead,
         "firstName": f"First {index}",
@@ -228,7 +228,7 @@ def job_row(
     attempts: int = 0,
     most_attempts: int = 3,
 ) -> dict[str, Any]:
-    """A job as the host's runner leaves it in this status."""
+    """Return a job as the host's runner leaves it in this status."""
     ended = status in {"SUCCEEDED", "FAILED"}
     running = status == "RUNNING"
     return {
@@ -254,7 +254,7 @@ def job_row(
 
 @dataclass(frozen=True)
 class Order:
-    """What an operator asks a run for. `rows`: how many rows one page looks at, at most, to find its leads."""
+    """What an operator asks of a run. `rows`: the most rows that one page looks at to find its leads."""
 
     limit: int
     lanes: int
@@ -271,7 +271,7 @@ class Order:
 
 @st.composite
 def orders(draw: st.DrawFn, host: Host, *, limits: int = 20, lanes: int = 5) -> Order:
-    """Any run that makes sense on this host."""
+    """Any valid run on this host."""
     cursors = st.none() | (st.sampled_from(host.leads) | lead_ids if host.leads else lead_ids)
     return Order(
         limit=draw(st.integers(1, limits)),
@@ -296,6 +296,6 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn, *, most: int = 60, limits: int = 20, lanes: int = 5) -> Case:
-    """Any run on any host."""
+    """Any valid run on any host."""
     host = draw(hosts(most=most))
     return Case(host, draw(orders(host, limits=limits, lanes=lanes)))

@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real Redis that an example fills, and a broker that the test itself is."""
+"""A real PostgreSQL and a real Redis that each example fills; the test itself is the broker."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +54,7 @@ CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON "BackgroundJob" FOR EACH ROW EX
 
 @dataclass
 class Broker:
-    """Holds the messages that are on their way, and gives them out as the test says."""
+    """Keeps the messages in flight, and delivers them as the test decides."""
 
     waiting: list[PageMessage] = field(default_factory=list)
     sent: list[PageMessage] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Broker:
 
 
 class Page(NamedTuple):
-    """A page as the ledger has it."""
+    """A page in the ledger."""
 
     lane: int
     number: int
@@ -76,7 +76,7 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True)
 class Observed:
-    """A run, and the database before it and after it."""
+    """A run, with the database before and after it."""
 
     before: Snapshot
     after: Snapshot
@@ -85,17 +85,17 @@ class Observed:
     run: Run
 
     def fates(self, order: Order) -> dict[str, Fate]:
-        """What had to become of every lead that the run passed."""
+        """Return what must happen to every lead that the run passed."""
         return oracle.fates(self.before, order.rules, self.passed)
 
     def differences(self, order: Order) -> list[str]:
-        """How the database differs from what the run had to leave."""
+        """Return how the database differs from what the run must leave."""
         return oracle.differences(self.before, self.after, self.fates(order), self.span, delay_ms=order.delay_ms)
 
 
 @dataclass(repr=False)
 class Laboratory:
-    """One database with a ledger and one Redis, emptied and filled for each example."""
+    """A database with a ledger and a Redis, emptied and filled for each example."""
 
     database_url: str
     redis_url: str
@@ -111,7 +111,7 @@ class Laboratory:
 
     @cached_property
     def parts(self) -> Parts:
-        """The engine, connected as a worker's is, with this broker for Celery's."""
+        """The engine, connected like a worker's, with this broker in place of Celery's."""
         values = {**UNBOUNDED, "DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
         return assemble(settings.load(values), self.send)
 
@@ -132,7 +132,7 @@ class Laboratory:
         self.broker.send(message, delay)
 
     def prepare(self) -> None:
-        """Make the host's tables and the ledger."""
+        """Create the host's tables and the ledger."""
         create_schema(self.host_connection)
         with self.parts.engine.begin() as connection:
             schema.migrate(connection)
@@ -145,7 +145,7 @@ class Laboratory:
     # ------------------------------------------------------------ the host's rows
 
     def load(self, host: Host, *, keep_redis: bool = False) -> Snapshot:
-        """Empty everything (Redis only where no worker lives on it), and fill the host's tables."""
+        """Empty everything (but not Redis with `keep_redis`, because a worker uses it), and fill the host's tables."""
         self.broker = Broker()
         if not keep_redis:
             self.redis.flushdb()
@@ -177,11 +177,11 @@ class Laboratory:
         self.host_connection.execute(statement, [*values.values(), row])
 
     def delete(self, table: str, row: str) -> None:
-        """Delete one row, and what hangs on it."""
+        """Delete one row and its dependent rows."""
         self.host_connection.execute(sql.SQL("DELETE FROM {} WHERE id = %s").format(sql.Identifier(table)), [row])
 
     def snapshot(self) -> Snapshot:
-        """Every row of every table that is not the ledger's."""
+        """Return every row of every table outside the ledger."""
         with self.host_connection.transaction(), self.host_connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'refused'")
@@ -192,14 +192,14 @@ class Laboratory:
             return Snapshot(tables)
 
     def lose_ledger_and_redis(self) -> None:
-        """What the engine knows of its runs is gone, and so is every message."""
+        """Lose everything that the engine knows of its runs, and every message."""
         self.broker = Broker()
         self.redis.flushdb()
         self.host_connection.execute("DELETE FROM backfill.run")
 
     @contextmanager
     def refusing(self, leads: Sequence[str]) -> Iterator[None]:
-        """Let the database refuse every write of a score or a job of these leads."""
+        """Make the database refuse every write of a score or a job of these leads while the block runs."""
         self.host_connection.execute(_REFUSING)
         self.insert("refused", [{"lead": lead} for lead in leads])
         try:
@@ -208,19 +208,19 @@ class Laboratory:
             self.host_connection.execute("DROP TABLE refused; DROP FUNCTION refuse CASCADE")
 
     def candidates(self, host: Snapshot, order: Order, bounds: Bounds) -> list[str]:
-        """The leads of a stretch that a run would take, if they have an inbound message."""
+        """Return the leads within bounds that a run would take if they have an inbound message."""
         fated = oracle.fates(host, order.rules, self.after(bounds.lower, bounds.upper))
         return [lead for lead, what in fated.items() if what not in {"another_workspace", "already_scored"}]
 
     def after(self, cursor: str | None, upper: str | None = None) -> list[str]:
-        """The leads after a cursor, up to an upper bound, in the database's own order."""
+        """Return the leads after a cursor, up to an upper bound, in the database's own order."""
         statement = """SELECT id FROM "Lead" WHERE (%(cursor)s::text IS NULL OR id > %(cursor)s::text)
             AND (%(upper)s::text IS NULL OR id <= %(upper)s::text) ORDER BY id"""
         found = self.host_connection.execute(statement, {"cursor": cursor, "upper": upper})
         return [lead for (lead,) in found]
 
     def now(self) -> datetime:
-        """The time by the database's clock, as the host writes it."""
+        """Return the database's time as the host writes it."""
         found = self.host_connection.execute("SELECT clock_timestamp() AT TIME ZONE 'UTC'").fetchone()
         assert found is not None
         moment: datetime = found[0]
@@ -232,7 +232,7 @@ class Laboratory:
         return self._number("SELECT count(*) FROM backfill.run")
 
     def keys_kept_for_ever(self) -> list[str]:
-        """Redis' keys that do not go by themselves in the end."""
+        """Return Redis' keys without an expiry."""
         return [key for key in self.redis.scan_iter() if self.redis.ttl(key) == -1]
 
     def pages_done(self) -> int:
@@ -244,23 +244,23 @@ class Laboratory:
         return int(found[0])
 
     def quarantined(self, run: RunId) -> set[str]:
-        """The leads that a run could not handle."""
+        """Return the leads that a run has in quarantine."""
         found = self.host_connection.execute("SELECT item FROM backfill.quarantine WHERE run_id = %s", [run])
         return {lead for (lead,) in found}
 
     def pages(self, run: RunId) -> list[Page]:
-        """The pages of a run that the ledger has, lane by lane, in order."""
+        """Return a run's pages in the ledger, lane by lane, in order."""
         statement = (
             "SELECT lane, number, lower, cursor, counts FROM backfill.page WHERE run_id = %s ORDER BY lane, number"
         )
         return [Page(*row) for row in self.host_connection.execute(statement, [run])]
 
     def cut(self, order: Order) -> tuple[Lane, ...]:
-        """The lanes of a run."""
+        """Return the lanes of a run."""
         return cut(self.parts.engine, self.backfill, parameters(order), smallest=1)
 
     def dry_run(self, order: Order, *, single_batch: bool = False) -> Run:
-        """The dry run, to its end."""
+        """Do a dry run to its end."""
         dry = DryRun(
             engine=self.parts.engine,
             backfill=self.backfill,
@@ -276,17 +276,17 @@ class Laboratory:
         return ended
 
     def start(self, order: Order, *, single_batch: bool = False, ordinal: int = 0) -> RunId:
-        """Begin a run: its first messages wait in the broker."""
+        """Start a run; its first messages wait in the broker."""
         new = NewRun(new_id(), parameters(order), self.cut(order), single_batch=single_batch, ordinal=ordinal)
         return self.parts.runs.start(new, force=True)
 
     def deliver(self, message: PageMessage) -> Step:
-        """Hand a message to a worker."""
+        """Deliver a message to a worker."""
         return self.parts.chain.step(message)
 
     @contextmanager
     def while_a_page_is_at_work(self, act: Callable[[], None]) -> Iterator[None]:
-        """Let others act, once, when the next page has done its statement and has not yet committed."""
+        """Call `act` once, when the next page has executed its statement but not yet committed."""
         acted: list[bool] = []
 
         def happens(*details: Any) -> None:
@@ -301,26 +301,26 @@ class Laboratory:
             event.remove(self.parts.engine, "after_cursor_execute", happens)
 
     def drain(self, order: Order, random: Random | None = None) -> None:
-        """Deliver what waits, in random order, until nothing does."""
+        """Deliver messages until none waits: in random order if a generator is given, else the oldest first."""
         with looking_at(order.rows):
             while self.broker.waiting:
                 index = random.randrange(len(self.broker.waiting)) if random else 0
                 self.deliver(self.broker.waiting.pop(index))
 
     def run(self, order: Order, random: Random | None = None, *, ordinal: int = 0) -> Run:
-        """A whole run; answers how it ended."""
+        """Do a whole run and return how it ended."""
         run = self.start(order, ordinal=ordinal)
         self.drain(order, random)
         return self.parts.runs.read(run)
 
     def observe(self, order: Order, run: Callable[[], Run]) -> Observed:
-        """Look at the database, let a run of this order happen, and look again."""
+        """Snapshot the database, let a run of this order happen, and snapshot it again."""
         before, passed, began = self.snapshot(), self.after(order.cursor), self.now()
         ended = run()
         return Observed(before, self.snapshot(), passed, Span(began, self.now()), ended)
 
     def verify(self, run: Run, *, rows: int) -> Verification:
-        """What the database says of a run."""
+        """Return what the database says of a run."""
         with looking_at(rows):
             return Verifier(self.parts.engine, self.backfill, STATEMENT_MS).verify(run)
 
@@ -330,7 +330,7 @@ def _ended(run: Run) -> Run | None:
 
 
 def parameters(order: Order) -> Parameters:
-    """The order, in the engine's own words."""
+    """Return the order as the engine's parameters."""
     return Parameters(
         backfill="lead-scoring",
         limit=order.limit,
@@ -347,7 +347,7 @@ def parameters(order: Order) -> Parameters:
 
 @contextmanager
 def looking_at(rows: int) -> Iterator[None]:
-    """Let pages look at so few rows that a small table is a sparse one."""
+    """Make pages look at so few rows that a small table counts as sparse."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (statement, dry_run, verification):
             patch.setattr(module, "PAGE_ROWS", rows)

@@ -1,7 +1,7 @@
-"""Processes that die at any of their steps, as SIGKILL ends them: nothing after the step happens, no handler runs.
+"""Processes that die at any of their steps, like a SIGKILL: nothing after the step happens, and no handler runs.
 
-A step is whatever the world outside can tell: a statement to PostgreSQL, a commit, a command to Redis, a message sent.
-A process may die before each of them and after each of them, and so between any two.
+A step is anything visible from outside: a statement to PostgreSQL, a commit, a command to Redis, a sent message. A
+process may die before or after each of them, and so between any two.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,24 +20,24 @@ from backfill_tasks.engine.runs import Runs
 
 
 class Died(BaseException):
-    """The process is gone; the text names the step before which or after which it went."""
+    """The process is gone; the text names the step before or after which it died."""
 
 
 @dataclass
 class Reaper:
-    """Counts the steps of a process, and ends it at the one that it is told to; or lets others act in its midst."""
+    """Counts a process's steps and ends it at a given one, or lets others act in the middle."""
 
     left: int | None = None
     meanwhile: Callable[[], object] | None = None
 
     def happen(self) -> None:
-        """The process has committed a page, and has not yet sent the next: others may act here, once."""
+        """Let others act, once: the process has committed a page and not yet sent the next."""
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
             meanwhile()
 
     def step(self, name: str) -> None:
-        """The process comes to a step."""
+        """Count a step; end the process if it is the last one."""
         if self.left is None:
             return
         if self.left == 0:
@@ -47,7 +47,7 @@ class Reaper:
 
     @contextmanager
     def after(self, steps: int | None) -> Iterator[None]:
-        """The process in this block dies after so many steps, if it comes that far; None: it lives."""
+        """End the process after this many steps in the block, if it gets that far; None: never."""
         self.left = steps
         try:
             yield
@@ -68,7 +68,7 @@ class MortalPipeline(Pipeline):
 
 
 class MortalRedis(Redis):
-    """A client of Redis, with a step before each command and one after it."""
+    """A Redis client with a step before and after each command."""
 
     reaper: ClassVar[Reaper]
 
@@ -84,7 +84,7 @@ class MortalRedis(Redis):
 
 @contextmanager
 def mortal(laboratory: Laboratory, reaper: Reaper) -> Iterator[Runs]:
-    """The engine of a laboratory, in processes that the reaper may end."""
+    """Yield the engine of a laboratory, in processes that the reaper may end."""
     parts = laboratory.parts
 
     def send(message: PageMessage, delay: float) -> None:
@@ -105,7 +105,7 @@ def mortal(laboratory: Laboratory, reaper: Reaper) -> Iterator[Runs]:
 
 @contextmanager
 def _listening(engine: Engine, name: str, reaper: Reaper) -> Iterator[None]:
-    """A step at each event of this name."""
+    """Count a step at each event of this name while the block runs."""
 
     def happens(*details: Any) -> None:
         statement = details[2].strip().splitlines()[0] if len(details) > 1 else ""

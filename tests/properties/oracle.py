@@ -1,8 +1,8 @@
-"""What a run must leave behind, worked out from the host's rules alone: plain Python over plain rows.
+"""What a run must leave behind, derived from the host's rules alone: plain Python over plain rows.
 
-It shares nothing with the page statement, so that the two can only agree by both being right. Where the rules leave
-something free (which of two messages of one moment is the anchor, the id of a new job, the millisecond of a page), the
-oracle accepts whatever is within them.
+It shares no code with the page statement, so that the two can only agree by both being right. Where the rules allow
+several results (which of two simultaneous messages is the anchor, a new job's id, a page's millisecond), the oracle
+accepts all of them.
 """
 
 from collections import Counter, defaultdict
@@ -28,7 +28,7 @@ ENQUEUED: tuple[Fate, ...] = ("inserted", "requeued", "refreshed")
 READ: tuple[Fate, ...] = (*ENQUEUED, "in_flight", "disqualified")
 PASSED_OVER: tuple[Fate, ...] = ("already_scored", "no_inbound")
 
-#: What becomes of a lead that has its job already.
+#: What happens to a lead that already has its job.
 OF_A_JOB: Mapping[str, Fate] = {
     "RUNNING": "in_flight",
     "PENDING": "refreshed",
@@ -41,18 +41,18 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 def naive_utc(moment: datetime) -> datetime:
-    """A moment as the host writes it: UTC without a zone."""
+    """Return a moment as the host writes it: UTC without a zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def our_key(lead: str) -> str:
-    """The dedupeKey of a lead's job that is ours."""
+    """Return the dedupeKey of our job of a lead."""
     return f"lead_scoring_backfill:{lead}"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Every row of the host's tables at one moment: by table, then by id, the leads in the database's own order."""
+    """Every row of the host's tables at one moment: by table and id, leads in the database's own order."""
 
     tables: Mapping[str, Mapping[str, Row]]
 
@@ -77,15 +77,15 @@ class Snapshot:
         return found
 
     def our_job(self, lead: str) -> Row | None:
-        """The job that is ours for this lead, if there is one."""
+        """Return our job of this lead, if there is one."""
         return self.job_by_key.get(our_key(lead))
 
     def anchors_in_use(self) -> dict[str, str]:
-        """The anchor of every job, by key."""
+        """Return each job's anchor, by key."""
         return {key: job["messageId"] for key, job in self.job_by_key.items()}
 
     def anchors(self, lead: str) -> set[str]:
-        """The newest inbound message; all of them where several came at that moment."""
+        """Return the lead's newest inbound message; all of them if several arrived at the same moment."""
         inbound = self.inbound_by_lead.get(lead, ())
         newest = max((message["sentAt"] for message in inbound), default=None)
         return {message["id"] for message in inbound if message["sentAt"] == newest}
@@ -93,7 +93,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Rules:
-    """What of a run's parameters bears on what becomes of a lead."""
+    """The parameters of a run that decide what happens to a lead."""
 
     client_ids: Sequence[str] | None = None
     rescore_all: bool = False
@@ -102,7 +102,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Span:
-    """From when to when a run was at work, by the database's clock, as the host writes it: UTC without a zone."""
+    """When a run was in progress, by the database's clock, as the host writes it: UTC without a zone."""
 
     began: datetime
     ended: datetime
@@ -112,7 +112,7 @@ class Span:
 
 
 def fate(host: Snapshot, rules: Rules, lead: str) -> Fate:
-    """What becomes of one lead that a run passes."""
+    """Return what happens to a lead that a run passes."""
     row = host.leads[lead]
     if rules.client_ids is not None and row["clientId"] not in rules.client_ids:
         return "another_workspace"
@@ -127,24 +127,24 @@ def fate(host: Snapshot, rules: Rules, lead: str) -> Fate:
 
 
 def fates(host: Snapshot, rules: Rules, passed: Collection[str]) -> dict[str, Fate]:
-    """What becomes of every lead that a run passes."""
+    """Return what happens to every lead that a run passes."""
     return {lead: fate(host, rules, lead) for lead in passed}
 
 
 def counts(fated: Mapping[str, Fate]) -> dict[str, int]:
-    """What the run's counts must be, `read` and every class."""
+    """Return the counts that the run must have: `read` and every class."""
     number = Counter(fated.values())
     return {"read": sum(number[name] for name in READ), **{name: number[name] for name in READ}}
 
 
 def passed_over(fated: Mapping[str, Fate]) -> dict[str, int]:
-    """What a dry run must count beside them."""
+    """Return the additional counts of a dry run."""
     number = Counter(fated.values())
     return {name: number[name] for name in PASSED_OVER}
 
 
 def due_times(started_at: datetime, delay_ms: int, number: int, *, before: int = 0) -> list[datetime]:
-    """When the jobs of a run that spreads are due: the n-th of them n delays after the start; `before` count too."""
+    """Return the due times of jobs with a delay: the n-th comes due n delays after the start, counting `before`."""
     return [started_at + n * timedelta(milliseconds=delay_ms) for n in range(before + 1, before + number + 1)]
 
 
@@ -157,15 +157,15 @@ def differences(
     delay_ms: int = 0,
     exempt: Collection[str] = (),
 ) -> list[str]:
-    """How the database differs from what it was, with done to it what the fates say, and nothing else.
+    """Return how the database differs from its earlier state with the fates applied, and nothing else changed.
 
     Args:
         before: the database when the run began.
         after: the database now.
-        fated: what becomes of the leads that were passed.
-        span: when the run was at work.
-        delay_ms: the run's delay; where there is one, the times of its jobs are for the caller to compare.
-        exempt: leads with which the host did something meanwhile; neither they nor their rows are compared.
+        fated: what happens to the leads that were passed.
+        span: when the run was in progress.
+        delay_ms: the run's delay; if it has one, the caller compares the times of its jobs.
+        exempt: leads that the host changed meanwhile; neither they nor their rows are compared.
     """
     return [
         *_other_tables(before, after, set(exempt)),
@@ -252,7 +252,7 @@ def _new_job(lead: Row, found: Row) -> dict[str, Any]:
 
 
 def _free_choices(before: Snapshot, found: Row, lead: str, what: Fate, span: Span, delay_ms: int) -> Iterator[str]:
-    """What the rules leave open within bounds."""
+    """Yield violations of the bounds where the rules leave a choice."""
     anchors = before.anchors(lead)
     if found["messageId"] not in anchors:
         yield f"the job of lead {lead!r} has the anchor {found['messageId']!r}, not one of {sorted(anchors)}"

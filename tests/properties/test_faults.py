@@ -1,7 +1,7 @@
-"""Random sequences of faults and of the host's own work, while a run goes on; and what holds all the same.
+"""Random sequences of faults and of the host's own work during a run, and the invariants that are true throughout.
 
-The test is the broker: it delivers, repeats, loses and reorders messages. Processes die at any of their steps, Redis is
-emptied, operators pause and resume, the watchdog looks after the lanes, and webhooks change rows between the pages.
+The test is the broker: it delivers, repeats, loses and reorders messages. Processes die at any step, Redis is emptied,
+operators pause and resume, the watchdog checks the lanes, and webhooks change rows between the pages.
 """
 
 import sys
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Which of several, by its place modulo their number.
+#: Picks one of several: its position modulo their number.
 which = st.integers(0, 63)
-#: After how many steps a process dies; a lane's last page takes about 30. None: it lives.
+#: After how many steps a process dies; a lane's last page takes about 30. None: never.
 poison = st.integers(0, 32)
 deaths = st.none() | poison
 
-#: What others may do while a page is between its commit and the sending of the next.
+#: What others may do between a page's commit and the sending of the next.
 MEANWHILE = ("pause", "cancel", "resume", "watchdog", "duplicate", "empty redis")
 
-#: More rounds than it takes to bring any of these runs to its end.
+#: More rounds than any of these runs needs to end.
 ROUNDS = 200
 
 
 class Faults(RuleBasedStateMachine):
-    """One run, from its start to its end, and everything that can happen to it."""
+    """One run from start to end, and everything that can happen to it."""
 
     laboratory: ClassVar[Laboratory]
 
@@ -54,15 +54,15 @@ class Faults(RuleBasedStateMachine):
         self.reaper = Reaper()
         self.runs = self.stack.enter_context(mortal(self.laboratory, self.reaper))
         self.run: RunId | None = None
-        self.touched: set[str] = set()  # the host did something with the lead or its rows
-        self.shaken: set[str] = set()  # ... that bears on whether the lead takes part, or took its job away
-        self.arrived: set[str] = set()  # leads that the host made during the run
-        self.did: Counter[str] = Counter()  # what the run did, by class, as the rows say
+        self.touched: set[str] = set()  # leads that the host changed, or whose rows it did
+        self.shaken: set[str] = set()  # ... so that it may take part or not, or lost its job
+        self.arrived: set[str] = set()  # leads that the host created during the run
+        self.did: Counter[str] = Counter()  # what the run did, by class, according to the rows
         self.enqueued: Counter[str] = Counter()  # how often, by lead
         self.due: list[datetime] = []
         self.lost_processes: Counter[tuple[int, int]] = Counter()  # by lane and page
         self.given_up: set[tuple[int, int]] = set()
-        self.batch_ends_at: int | None = None  # no more pages that read than these, until somebody resumes
+        self.batch_ends_at: int | None = None  # at most this many pages that read, until the run is resumed
 
     # ------------------------------------------------------------ the run and its messages
 
@@ -111,7 +111,7 @@ class Faults(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(index=which, what=st.sampled_from(MEANWHILE))
     def deliver_a_message_while_somebody_acts(self, index: int, what: str) -> None:
-        """Between the commit of a page and the sending of the next."""
+        """Act between the commit of a page and the sending of the next."""
         message = self.waiting.pop(index % len(self.waiting))
         acts: dict[str, Callable[[], object]] = {
             "pause": lambda: self._command(lambda: self.runs.pause(self._run, "paused in the midst of a page")),
@@ -183,7 +183,7 @@ class Faults(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule(index=which, one_that_is_awaited=st.sampled_from((False, False, False, True)))
     def give_a_message_up(self, index: int, *, one_that_is_awaited: bool) -> None:
-        """As far as this delivery of it knows, its page met passing trouble too often."""
+        """Give up a message whose page, as far as this delivery knows, met transient errors too often."""
         message = self.sent[index % len(self.sent)]
         run = self._read()
         lane = run.lanes[message.lane - 1]
@@ -276,7 +276,7 @@ class Faults(RuleBasedStateMachine):
             self.stack.close()
 
     def _settle(self) -> None:
-        """Whatever happened: with the watchdog and `resume`, the run comes to its end, and tells the truth."""
+        """With the watchdog and `resume`, the run must end, whatever happened, and agree with the database."""
         for _ in range(ROUNDS):
             while self.waiting:
                 self._deliver(self.waiting.pop(0))
@@ -334,7 +334,7 @@ class Faults(RuleBasedStateMachine):
         return self.runs.read(self._run)
 
     def _deliver(self, message: PageMessage, *, dies_after: int | None = None) -> bool:
-        """Hand a message to a process; whether it lived."""
+        """Deliver a message to a process; return whether it survived."""
         before = self._read()
         lane = before.lanes[message.lane - 1]
         may_move = self._batch_lane() in {None, message.lane}
@@ -350,11 +350,11 @@ class Faults(RuleBasedStateMachine):
         return step is not None
 
     def _batch_lane(self) -> int | None:
-        """The only lane that a single batch may move now; None: all may."""
+        """Return the only lane that a single batch may move now; None: all may."""
         return self._ask("SELECT batch_lane FROM backfill.run WHERE id = :run")
 
     def _pages_that_read(self) -> int:
-        """The pages that had anything to read; a single batch passes over the others."""
+        """Return how many pages had anything to read; a single batch doesn't count the others."""
         query = "SELECT count(*) FROM backfill.page WHERE run_id = :run AND (counts ->> 'read')::int > 0"
         return self._ask(query) or 0
 
@@ -364,7 +364,7 @@ class Faults(RuleBasedStateMachine):
         return found
 
     def _command(self, command: Callable[[], bool]) -> bool | None:
-        """Let an operator type a command; None if the run's state doesn't allow it any more."""
+        """Run an operator's command; return None if the run's state no longer allows it."""
         try:
             return command()
         except IllegalTransitionError:
@@ -378,7 +378,7 @@ class Faults(RuleBasedStateMachine):
             assert lane.awaited.task_id not in held, f"{lane} was seeded again, and its message was not lost: {before}"
 
     def _act(self, action: Callable[[], T], *, dies_after: int | None = None) -> T | None:
-        """Let a process of ours act, and look at what it did; None if it died."""
+        """Let one of our processes act, and check what it did; return None if it died."""
         cancelled = self._read().state == "cancelled"
         did = self.did.copy()
         answer: T | None = None
@@ -392,7 +392,7 @@ class Faults(RuleBasedStateMachine):
         return answer
 
     def _look_at_what_was_done(self) -> None:
-        """Tell from the rows themselves what the run has done, and hold the ledger against it."""
+        """Determine from the rows what the run has done, and check the ledger against it."""
         old, old_versions = self.now, self.versions
         self.now, self.versions = self.laboratory.snapshot(), self._versions()
         assert old.leads.keys() == self.now.leads.keys()
@@ -445,7 +445,7 @@ class Faults(RuleBasedStateMachine):
         self.now, self.versions = self.laboratory.snapshot(), self._versions()
 
     def _versions(self) -> dict[str, str]:
-        """Which transaction wrote each lead and each job."""
+        """Return which transaction wrote each lead and each job."""
         statement = """
             SELECT 'lead ' || id, xmin::text FROM "Lead"
             UNION ALL

@@ -22,7 +22,7 @@ from sandbox.servers import Redis
 
 @pytest.fixture(scope="module")
 def backfill(laboratory: Laboratory, emptied_redis: Redis, tmp_path_factory: pytest.TempPathFactory) -> Backfill:
-    """The command, with a watchdog that looks after the lanes every second."""
+    """The command, with a watchdog that checks the lanes every second."""
     return Backfill(
         directory=tmp_path_factory.mktemp("processes"),
         environment={
@@ -39,14 +39,14 @@ def backfill(laboratory: Laboratory, emptied_redis: Redis, tmp_path_factory: pyt
 
 @pytest.fixture(scope="module")
 def survivor(backfill: Backfill) -> Iterator[Worker]:
-    """A worker that lives through all examples, with beat."""
+    """A worker with beat that lives through all examples."""
     worker = Worker.start(backfill, concurrency=1, beat=True)
     yield worker
     worker.stop()
 
 
 def arguments(order: Order) -> list[str]:
-    """The order on the command line."""
+    """Return the order as command-line arguments."""
     return [
         f"--limit={order.limit}",
         f"--lanes={order.lanes}",
@@ -92,5 +92,5 @@ def test_a_killed_worker_changes_nothing_of_what_a_run_leaves(
         due = sorted(after.job_by_key[oracle.our_key(lead)]["runAt"] for lead in fated if fated[lead] in ENQUEUED)
         started_at = naive_utc(datetime.fromisoformat(run["started_at"]))
         assert due == oracle.due_times(started_at, order.delay_ms, len(due))
-    verified = backfill.json("verify", run["run_id"])  # of a run without a lead there is nothing to call clean
+    verified = backfill.json("verify", run["run_id"])  # a run without leads can't be called clean
     assert (verified["missing"], verified["contradictions"]) == ([], [])

@@ -1,4 +1,4 @@
-"""What holds for every run on every host database, whatever the order in which its messages come."""
+"""What is true of every run on every host database, in whatever order its messages arrive."""
 
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -22,7 +22,7 @@ from backfill_tasks.engine.runs import cut, lanes_of, new_id
 if TYPE_CHECKING:
     from backfill_tasks.engine.chain import Step
 
-#: In which order the messages that wait are delivered.
+#: The order in which waiting messages are delivered.
 deliveries = st.integers(0, 2**16).map(Random)
 
 
@@ -31,7 +31,7 @@ def counts(run: Run, *names: str) -> dict[str, int]:
 
 
 def walk(lane: Lane) -> tuple[object, ...]:
-    """All that a dry run and its wet run must say alike of a lane."""
+    """Return everything that must be equal for a lane in a dry run and its run."""
     classes = {name: lane.counts.get(name, 0) for name in ("read", *READ)}
     return lane.number, lane.bounds, lane.cursor, lane.page, lane.state, classes
 

@@ -1,4 +1,4 @@
-"""Webhooks in the very midst of a page: their transactions are open when it begins, and end while it is at work."""
+"""Webhooks in the middle of a page: their transactions are open when it begins, and end while it is in flight."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 ROUNDS = 200
 
 
-#: What a webhook, or the host's runner, or another run may do to a lead and its rows.
+#: What a webhook, the host's runner or another run may do to a lead and its rows.
 TO_THE_LEAD = ("delete", "disqualify", "tag", "score", "receive", "delete the anchor", "make one beside it")
 TO_ITS_JOB = ("take on", "end", "delete", "enqueue")
 
 
 def change_the_lead(laboratory: Laboratory, now: Snapshot, lead: str, what: str) -> None:
-    """Do something to the lead or its messages, if there is anything to do."""
+    """Do something to the lead or its messages, if possible."""
     anchors = sorted(now.anchors(lead))
     match what:
         case "delete":
@@ -54,7 +54,7 @@ def change_the_lead(laboratory: Laboratory, now: Snapshot, lead: str, what: str)
 
 
 def change_its_job(laboratory: Laboratory, now: Snapshot, lead: str, what: str) -> None:
-    """Do something to the job that is ours, if there is anything to do."""
+    """Do something to our job of the lead, if possible."""
     job, anchors, client = now.our_job(lead), sorted(now.anchors(lead)), now.leads[lead]["clientId"]
     if job is None:
         if what == "enqueue" and anchors:
@@ -71,7 +71,7 @@ def change_its_job(laboratory: Laboratory, now: Snapshot, lead: str, what: str) 
 
 
 def beside(lead: str) -> str:
-    """The id of a lead that sorts close to this one."""
+    """Return the id of a lead that sorts close to this one."""
     return f"{lead}+"
 
 
@@ -83,13 +83,13 @@ changes = st.one_of(
 
 @contextmanager
 def in_a_transaction(laboratory: Laboratory, *, keep: bool) -> Iterator[None]:
-    """What the host does in this block, others see when it is over, if it is kept."""
+    """Run the block in a transaction of the host, committed if `keep`, else rolled back."""
     with laboratory.host_connection.transaction(force_rollback=not keep):
         yield
 
 
 def over_or_waiting(page: "Future[Step]", observer: "psycopg.Connection[Any]") -> bool:
-    """Whether a page has come to its end, or waits for a lock."""
+    """Return whether a page has ended, or waits for a lock."""
     waits = observer.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     ).fetchone()

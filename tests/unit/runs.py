@@ -1,4 +1,4 @@
-"""A run to change what a test is about."""
+"""A run for a test to change."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def run_of(*lanes: Lane, **changes: Any) -> Run:
-    """A run of these lanes that has just begun, but for what is changed of it."""
+    """Return a run with these lanes that has just started, with these changes."""
     whole = Run(
         id=RunId("r-1"),
         mode="apply",

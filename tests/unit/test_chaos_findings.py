@@ -1,4 +1,4 @@
-"""A campaign names the faults that may have broken a promise, and counts them by kind."""
+"""A campaign names the faults that may have broken a promise, and counts violations by kind of fault."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A campaign tells what `backfill verify` is right about from what is wrong."""
+"""A campaign separates what `backfill verify` rightly reports from what is wrong."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or not there, read exactly or refused."""
+"""Checkpoint files are complete or absent, and read exactly or refused."""
 
 import json
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def content(path: Path) -> Content:
-    """What a sound file says."""
+    """Return the content of a valid file."""
     checkpoint.write(path, RUN)
     sound: Content = json.loads(path.read_text(encoding="utf-8"))
     return sound
@@ -41,7 +41,7 @@ def content(path: Path) -> Content:
 
 @dataclass(frozen=True)
 class Damage:
-    """One value of a file, wherever it stands, lost or changed."""
+    """One value of a file that is missing or changed, at any depth."""
 
     keys: tuple[str | int, ...]
     values: tuple[object, ...] = ()
@@ -68,7 +68,7 @@ def without(*keys: str | int) -> Damage:
 
 
 def refusal(path: Path) -> str:
-    """What is said of a file, which is one line that says what to do."""
+    """Return the error for a file, after checking that it is one line that says what to do."""
     with pytest.raises(CheckpointError) as refused:
         checkpoint.read(path)
     text = str(refused.value)

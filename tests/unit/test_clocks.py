@@ -1,4 +1,4 @@
-"""A clock that is read from afar is compared with this machine's, the way there and back accounted for."""
+"""Comparing a remote clock with this machine's accounts for the round trip."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from backfill_tasks.cli.doctor.clocks import difference
 
 
 class Afar:
-    """A clock that is ahead, and so many seconds away there and back; time passes only on the way."""
+    """A remote clock that is ahead, with a given round trip; time passes only on the way."""
 
     def __init__(self, ahead: float, ways: Sequence[tuple[float, float]]) -> None:
         self._now = 1_000_000.0

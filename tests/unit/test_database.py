@@ -1,4 +1,4 @@
-"""The database's address, Prisma's own included, and which of its errors pass by themselves."""
+"""The database's address, including Prisma's form, and which database errors are transient."""
 
 import psycopg
 import pytest
@@ -60,7 +60,7 @@ FROM_A_POOLER = (
 
 
 def failed(error: Exception) -> DBAPIError:
-    """A statement's failure, as the engine meets it."""
+    """Return a statement's failure as the engine sees it."""
     return DBAPIError("SELECT secret", {"password": "hunter2"}, error)
 
 

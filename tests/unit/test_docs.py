@@ -1,4 +1,4 @@
-"""The documentation says what the code says."""
+"""The documentation agrees with the code."""
 
 import re
 import runpy
@@ -19,7 +19,7 @@ DEAD: Callable[[Path], list[str]] = runpy.run_path(str(ROOT / "docs/links.py"))[
 
 
 def _commands() -> dict[str, click.Command]:
-    """Every command, imported."""
+    """Return every command, imported."""
     root = click.Context(backfill)
     found = {name: backfill.get_command(root, name) for name in backfill.list_commands(root)}
     return {name: command for name, command in found.items() if command is not None}
@@ -86,7 +86,7 @@ def test_every_link_of_the_readme_leads_to_a_file_and_its_heading() -> None:
 
 
 def slugs(markdown: str) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub builds them."""
     heads = re.findall(r"^#+ (.*)$", markdown, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 

@@ -40,8 +40,8 @@ class TestOneLine:
 
 @pytest.fixture
 def log() -> Iterator[tuple[logging.Logger, io.StringIO]]:
-    """A logger set up as a worker's is, and what it writes."""
-    assert app.main == "backfill"  # it has connected its signal
+    """A logger configured like a worker's, and its output."""
+    assert app.main == "backfill"  # importing the app connects its signal
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     logger = logging.getLogger("test_escaping")

@@ -1,4 +1,4 @@
-"""What Flower's list shows as the result of a task."""
+"""What Flower's task list shows as a result."""
 
 from celery.events.state import Task
 

@@ -1,4 +1,4 @@
-"""docs/guarantees.md names tests that exist."""
+"""The tests that docs/guarantees.md names exist."""
 
 import re
 from pathlib import Path

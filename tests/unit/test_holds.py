@@ -1,4 +1,4 @@
-"""What a worker says that it holds."""
+"""Which messages a worker reports as its own."""
 
 import uuid
 from types import SimpleNamespace
@@ -39,6 +39,6 @@ def request() -> Request:
 
 
 def worker() -> SimpleNamespace:
-    """A worker in which nothing waits for a time or a rate."""
+    """A worker in which no task waits for a time or a rate."""
     timer = SimpleNamespace(schedule=SimpleNamespace(queue=[]))
     return SimpleNamespace(consumer=SimpleNamespace(timer=timer, task_buckets={}))

@@ -1,4 +1,4 @@
-"""The engine's words as data."""
+"""The engine's types as data."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""When the last lead will have its result: from what waits, what is still to come, and how fast the host works."""
+"""When the last lead will have its result: from the waiting jobs, the jobs to come, and the host's speed."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

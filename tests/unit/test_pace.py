@@ -1,4 +1,4 @@
-"""Pace: how large the next page may be, and a run's bounds as they are stored."""
+"""Pace: the size of the next page, and how a run's bounds are stored."""
 
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ TARGET_MS = 200
 
 
 def after(size: int, *, took_ms: float, used: int | None = None, limit: int = LIMIT, target_ms: int = TARGET_MS) -> int:
-    """The size after a page of this size, which was as full as it might be where `used` says nothing else."""
+    """Return the size after a page of this size; the page was full unless `used` says otherwise."""
     return next_size(
         size, limit=limit, used=size if used is None else used, seconds=took_ms / 1000, target_ms=target_ms
     )

@@ -1,4 +1,4 @@
-"""What stands twice, here and in Docker's or another tool's world, says the same."""
+"""What is stated both here and in Docker's or another tool's files agrees."""
 
 import re
 import tomllib

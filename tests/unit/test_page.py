@@ -1,4 +1,4 @@
-"""The report's page: all of the run's history, nothing that runs, nothing from outside."""
+"""The report's page has all of the run's history, runs no script and loads nothing external."""
 
 import re
 from dataclasses import replace
@@ -66,7 +66,7 @@ def html(history: History) -> str:
 
 
 class Reader(HTMLParser):
-    """What a page has: its text, and its elements with their attributes."""
+    """A page's text, and its elements with their attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

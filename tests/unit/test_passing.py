@@ -1,4 +1,4 @@
-"""A fault of Redis that passes takes one line of the log; a bug keeps its traceback."""
+"""A transient fault of Redis takes one line in the log; a bug keeps its traceback."""
 
 import logging
 
@@ -11,7 +11,7 @@ from backfill_tasks.worker.passing import PassingFaultFilter
 
 
 def logged(error: Exception, *, level: int = logging.ERROR) -> str:
-    """What the log has of an error."""
+    """Return what is logged for an error."""
     record = logging.LogRecord(
         "celery", level, __file__, 1, "not sent: %s\n%s", ("why", ["stack"]), (type(error), error, error.__traceback__)
     )
@@ -20,7 +20,7 @@ def logged(error: Exception, *, level: int = logging.ERROR) -> str:
 
 
 def while_handling(cause: Exception, error: Exception) -> Exception:
-    """An error that was raised while another was handled."""
+    """Return an error raised while another was handled."""
     error.__context__ = cause
     return error
 

@@ -1,4 +1,4 @@
-"""The plot of a run over its time, for runs of every kind."""
+"""The plot of a run over time, for every kind of run."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -37,7 +37,7 @@ def texts(svg: str) -> list[str]:
 def drawn(
     seconds: float, pages: list[Bucket], *, holds: tuple[Hold, ...] = (), pauses: tuple[Span, ...] = ()
 ) -> list[str]:
-    """The texts of the plot."""
+    """Return the texts of the plot."""
     svg = draw(span(0, seconds), pages, holds=holds, pauses=pauses, items="leads")
     assert svg is not None
     assert svg.startswith("<svg")

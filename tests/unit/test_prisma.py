@@ -1,4 +1,4 @@
-"""The connection parameters of Prisma and node-postgres: each row of the table in docs/deployment.md is true."""
+"""The connection parameters of Prisma and node-postgres: every row of the table in docs/deployment.md is true."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ TRANSLATED_NAMES = {"sslaccept", "sslcert", "sslidentity", "sslpassword", "sslmo
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working directory with a CA's file, and with the system's, named `system`; no files of libpq's."""
+    """A working directory with a CA file and the system's, named `system`; no files of libpq's."""
     monkeypatch.chdir(tmp_path)
     for name in ("ca.pem", "system"):
         (tmp_path / name).touch()
@@ -31,7 +31,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def passed_on(query: str) -> dict[str, str]:
-    """What libpq gets because of a URL's parameters."""
+    """Return what libpq gets because of a URL's parameters."""
     conninfo = parse_url(f"postgresql://user@host/app?{query}").conninfo
     return {name: value for name, value in conninfo.items() if name not in WITHOUT_PARAMETERS}
 

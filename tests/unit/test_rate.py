@@ -1,4 +1,4 @@
-"""A rate: how it is written, and when it is so low that pages would be delivered twice."""
+"""A rate: its notation, and when it is so low that pages would be delivered twice."""
 
 import pytest
 

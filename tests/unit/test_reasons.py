@@ -1,4 +1,4 @@
-"""What holds a lane, told from what the sources say: here above all what no test's fault can bring about at will."""
+"""The diagnosis of a lane from what the sources report: mainly cases that no test can cause at will."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -31,7 +31,7 @@ def kind_of(facts: Facts, *, still: float = 20.0) -> str:
 
 
 def working_in(database: DatabaseView) -> Facts:
-    """A worker is at the lane's page, and this is what PostgreSQL says."""
+    """Return the facts of a worker that has the lane's page in flight, with this view from PostgreSQL."""
     return Facts(database, BrokerView(watchdog=1.0), of_a_worker(replace(IDLE, working={TASK: 12.0})))
 
 

@@ -1,4 +1,4 @@
-"""REDIS_URL, read once for both clients."""
+"""REDIS_URL is read once, for both clients."""
 
 import ssl
 from pathlib import Path
@@ -45,7 +45,7 @@ REFUSED = [
 
 
 def of_both(url: str) -> list[dict[str, object]]:
-    """The connection arguments that redis-py has, and those that Celery's transport has."""
+    """Return the connection arguments of redis-py and of Celery's transport."""
     address = parse(url)
     cursors = Redis(**address.client_arguments).connection_pool
     app = Celery(broker=address.broker_url, set_as_current=False)
@@ -65,7 +65,7 @@ def of_both(url: str) -> list[dict[str, object]]:
 
 
 class _Unconnected:
-    """What kombu's channel reads its connection's arguments from, without a server."""
+    """What kombu's channel reads its connection arguments from, without a server."""
 
     def __init__(self, connection: object) -> None:
         from kombu.transport.redis import Channel  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The backfills that packages bring: found by name, loaded when asked for, refused one by one."""
+"""Backfills from other packages: found by name, loaded on demand, refused one by one."""
 
 import sys
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from backfill_tasks.errors import PluginError
 from backfill_tasks.options import RESERVED, RUN_OPTIONS
 from backfill_tasks.registry import KINDS, Backfills
 
-#: A module with a backfill, in a form to fill in.
+#: The template of a module with a backfill.
 SOURCE = """
 from backfill_tasks import Option, SqlBackfill
 from backfill_tasks.options import Text, Whole
@@ -28,7 +28,7 @@ backfill = SqlBackfill(name={name!r}, table="t", key="id", where="true", set="a 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that Python imports from."""
+    """A folder on Python's import path."""
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
     yield tmp_path
@@ -48,7 +48,7 @@ def found(folder: Path) -> Backfills:
 
 
 def with_lead_scoring(folder: Path) -> Backfills:
-    """The packages in a folder beside our own."""
+    """Return the packages in a folder together with our own."""
     ours = tuple(each for each in metadata.entry_points(group=registry.GROUP) if each.name == "lead-scoring")
     return Backfills((*ours, *packages.entry_points(folder)), lambda each: each)
 

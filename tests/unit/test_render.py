@@ -1,4 +1,4 @@
-"""What the operator reads: right numbers, plain words, 80 columns."""
+"""What the operator reads: correct numbers, plain words, 80 columns."""
 
 import re
 from dataclasses import replace
@@ -340,7 +340,7 @@ class TestVerification:
 
 
 def paced(*, cost: float | None = None, **pace: Any) -> Run:
-    """A run of 1,200 jobs."""
+    """Return a run of 1,200 jobs."""
     parameters = Parameters("lead-scoring", 500, 1, pace=only(**pace), cost_per_job=cost)
     return run(lane(counts={"read": 2_000, "inserted": 900, "requeued": 300, "refreshed": 800}), parameters=parameters)
 

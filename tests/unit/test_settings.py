@@ -1,4 +1,4 @@
-"""Settings: read from text, kept within their ranges, and shown without secrets."""
+"""Settings are parsed from text, kept within their ranges, and shown without secrets."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ RANGES = {
     "BACKFILL_BUSY_LIMIT": (1, 10_000),
 }
 
-#: Those that may be fractions.
+#: Settings that may be fractions.
 REAL_RANGES = {
     "BACKFILL_JOBS_PER_MINUTE": ("0.001", "1000000"),
     "BACKFILL_MAX_LIVE_WAIT": ("0", "604800"),
@@ -39,7 +39,7 @@ REAL_RANGES = {
     "BACKFILL_MAX_PAGE_MS": ("1", "600000"),
 }
 
-#: Those that `none` switches off; the others have a number that does, or can't be.
+#: Settings that `none` switches off. The others can't be switched off, or only by a number.
 MAY_BE_OFF = {
     "BACKFILL_DRAIN_SECONDS",
     "BACKFILL_JOBS_PER_MINUTE",
@@ -54,7 +54,7 @@ MAY_BE_OFF = {
 
 
 def read(loaded: settings.Settings, variable: str) -> Any:
-    """What a variable has set: a setting, or the default of an option."""
+    """Return what a variable has set: a setting, or the default of an option."""
     name = variable.removeprefix("BACKFILL_").lower()
     return loaded.defaults[name] if name in loaded.defaults else getattr(loaded, name)
 
@@ -76,7 +76,7 @@ SECRET_URLS = (
 
 
 def refusal(**variables: str) -> str:
-    """What is said of these variables, which is one line."""
+    """Return the error for these variables, after checking that it is one line."""
     with pytest.raises(ConfigurationError) as refused:
         settings.load(variables)
     text = str(refused.value)
@@ -159,7 +159,7 @@ class TestEveryNumber:
 
 
 def _is_numeric(variable: settings.Variable) -> bool:
-    """Whether the parser returns numbers."""
+    """Return whether the parser returns numbers."""
     return variable.default is not None and any(
         isinstance(_parsed(variable, each), int | float) for each in (variable.default, "1", "100")
     )
@@ -410,7 +410,7 @@ def test_what_is_no_secret_stays_readable(url: str) -> None:
     assert settings.masked(url.replace("user:***", "user:s3cret").replace("***", "s3cret")) == url
 
 
-#: Where a password may stand by mistake, and what is shown instead.
+#: Where a password may appear by mistake, and what is shown instead.
 MISPLACED = {
     "{scheme}:{secret}": "",
     "{scheme}:/{secret}": "",

@@ -1,4 +1,4 @@
-"""Signals: each one ends the wait, whenever it comes."""
+"""Each signal ends the wait, whenever it arrives."""
 
 import subprocess
 import sys
@@ -6,8 +6,8 @@ import sys
 import pytest
 from harness import PATIENCE
 
-#: Another process sends a signal each time that a wait begins, so that it comes at every instruction of the wait, and
-#: just before it.
+#: Another process sends a signal each time a wait begins, so that it arrives at every instruction of the wait, and just
+#: before it.
 WAITS = """
 import os, signal, time
 from backfill_tasks.cli.signals import signals

@@ -1,4 +1,4 @@
-"""The parts of the queue's simulator that need no database."""
+"""The parts of the queue simulator that need no database."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The table of states: what leads where, what it means for the commands, and that no statement goes around it."""
+"""The table of states: its transitions, what they mean for the commands, and that no statement bypasses it."""
 
 import re
 from importlib.resources import files
@@ -22,7 +22,7 @@ def name(path: object) -> str:
 
 
 def arrows(table: tuple[states.Transition[states.State], ...]) -> set[tuple[str, str]]:
-    """The transitions of a table that change the state."""
+    """Return the transitions of a table that change the state."""
     return {(each.old, each.new) for each in table if each.old != each.new}
 
 
@@ -135,7 +135,7 @@ class TestCommands:
 
 
 class TestTheStatements:
-    """What the table says holds for SQL too, because no statement names a set of states or changes one by itself."""
+    """The table applies to SQL too: no statement names a set of states, or changes a state, by itself."""
 
     @pytest.mark.parametrize("path", SOURCES, ids=name)
     def test_only_one_of_the_run_s_and_one_of_the_lane_s_changes_a_state(self, path: Path) -> None:
