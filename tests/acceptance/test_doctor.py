@@ -38,11 +38,10 @@ AN_HOUR_AGO = "UPDATE backfill.lane SET moved_at = now() - interval '1 hour', he
 SLOW_CLOCK = "import time; clock = time.time; time.time = lambda: clock() - 60"
 
 #: A worker of another version, and one from before workers reported theirs.
-OLD_WORKER = "from backfill_tasks import celery, fleet; fleet.__version__ = '0.0.9'; app = app.app"
+OLD_WORKER = "from backfill_tasks.worker import app, fleet; fleet.__version__ = '0.0.9'; app = app.app"
 SILENT_WORKER = """
-from app.worker.control import Panel
-from backfill_tasks.worker import app
-from backfill_tasks.worker import fleet
+from celery.worker.control import Panel
+from backfill_tasks.worker import app, fleet
 del Panel.data["backfill_version"]
 app = app.app
 """
