@@ -202,6 +202,7 @@ class TestKeys:
         site.host.do('INSERT INTO "Odd :x ""%% {} Table" VALUES (1, NULL), (2, true) ON CONFLICT DO NOTHING')
         odd = marking(table='Odd :x "% {} Table', key='Key :y "% {}', where='"Done" IS NULL', set='"Done" = false')
 
+        assert lacking(site, odd) is None
         run = Walk.of(site, odd).whole_run()
 
         assert (run.state, run.counts["updated"]) == ("complete", 1)

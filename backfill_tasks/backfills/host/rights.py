@@ -16,7 +16,7 @@ _RIGHT = text("SELECT has_table_privilege(:name, :right), has_any_column_privile
 def missing(connection: Connection, schema: str, table: str, rights: str) -> Missing | None:
     """Return what prevents using a table with these rights, as GRANT lists them; None if nothing does."""
     host = sql.quoted(schema)
-    name = f'{host}."{table}"'
+    name = f"{host}.{sql.quoted(table)}"
     if (
         connection.execute(
             text("SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = :name"),

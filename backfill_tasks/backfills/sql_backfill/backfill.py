@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.backfills.host import rights, sql
 from backfill_tasks.backfills.sql_backfill import requirements
-from backfill_tasks.backfills.sql_backfill.keys import Key, identifier
+from backfill_tasks.backfills.sql_backfill.keys import Key, escaped, identifier
 from backfill_tasks.engine.contract import (
     Backfill,
     Host,
@@ -287,7 +287,7 @@ class SqlBackfill(Backfill):
         """Return the relation `page`, for WITH."""
         aliases = [f"key_{number}" for number in range(1, len(self._key.columns) + 1)]
         typed = (
-            f"CAST({alias} AS {kind.replace(':', chr(92) + ':')}) AS {identifier(column)}"
+            f"CAST({alias} AS {escaped(kind)}) AS {identifier(column)}"
             for alias, kind, column in zip(aliases, held.types, self._key.columns, strict=True)
         )
         arrays = (f"CAST(:keys_{number} AS text[])" for number in range(1, len(aliases) + 1))
@@ -303,7 +303,7 @@ class SqlBackfill(Backfill):
             f"coalesce(({self._authors(self.arrived_at)}\n) >= :started_at, false)" if self.arrived_at else "false"
         )
         return template.format(
-            table=self._quoted_table.replace(":", "\\:"),
+            table=escaped(self._quoted_table),
             row=identifier(self.table),
             # In coalesce, a subquery stays one: as a join, it might be planned to begin at the other table, all of it.
             where=f"coalesce(({self._authors(self.where)}\n), false)",

@@ -13,9 +13,14 @@ from backfill_tasks.backfills.host import sql
 from backfill_tasks.errors import UsageError
 
 
+def escaped(text: str) -> str:
+    """Return SQL in which no colon begins a parameter."""
+    return text.replace(":", "\\:")
+
+
 def identifier(name: str) -> str:
-    """Return a name as it is written in a statement of SQLAlchemy's."""
-    return sql.quoted(name).replace(":", "\\:")
+    """Return a name as it is written in a statement."""
+    return escaped(sql.quoted(name))
 
 
 @dataclass(frozen=True)
