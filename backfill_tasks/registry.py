@@ -131,14 +131,24 @@ def _loaded(entry: EntryPoint, prepare: Callable[[Backfill], Backfill]) -> Backf
             return f"{whose} can't be used: it is no Backfill but {quoted(made)}"
         if made.name != entry.name:
             return f"{whose} can't be used: it calls itself {quoted(made.name)}"
-        if own := [each.name for each in made.options if each.name in RESERVED]:
-            return f"{whose} can't be used: it declares an option {own[0]}, and `run` has one of that name already"
         for each in made.options:
+            if why := _unusable(each):
+                return f"{whose} can't be used: {why}"
             each.check(each.default)
         return prepare(made)
     except Exception as error:  # noqa: BLE001  a foreign module may fail in any way
-        why = one_line(str(error).partition("\n")[0], most=_MOST_REPEATED)
-        return f"{whose} can't be loaded: {type(error).__name__}: {why}"
+        reason = one_line(str(error).partition("\n")[0], most=_MOST_REPEATED)
+        return f"{whose} can't be loaded: {type(error).__name__}: {reason}"
+
+
+def _unusable(option: Option) -> str | None:
+    """Return why a backfill can't have an option of its own; None: it can."""
+    flags = {f"--{name.replace('_', '-')}" for name in RESERVED}
+    if option.name in RESERVED or option.on_command_line in flags:
+        return f"it declares an option {option.name}, and `run` has one of that name already"
+    if option.variable or option.tunable:
+        return f"its option {option.name} has a variable or is tunable: only a run's own may be"
+    return None
 
 
 def _refuse_clashes(backfill: Backfill, others: Iterable[Backfill]) -> None:

@@ -99,12 +99,22 @@ class TestBrokenPackages:
             ("class backfill: pass", "can't be used: it is no Backfill but <"),
             (SOURCE.format(name="other", options=""), "can't be used: it calls itself 'other'"),
             (
+                SOURCE.format(
+                    name="acme", options="Option('most', Whole(1, 9), 'A number.', default=1, tunable=True),"
+                ),
+                "can't be used: its option most has a variable or is tunable: only a run's own may be",
+            ),
+            (
                 SOURCE.format(name="acme", options="Option('most', Whole(1, 9), 'A number.', default=10),"),
                 "can't be loaded: OptionError: most: 10 is not a whole number from 1 to 9",
             ),
             (
                 SOURCE.format(name="acme", options="Option('limit', Text(), 'No.'),"),
                 "can't be used: it declares an option limit, and `run` has one of that name already",
+            ),
+            (
+                SOURCE.format(name="acme", options="Option('most', Text(), 'No.', flag='--dry-run'),"),
+                "can't be used: it declares an option most, and `run` has one of that name already",
             ),
         ],
     )
