@@ -41,7 +41,9 @@ SET
   "lastOutboundAt" = was."lastOutboundAt",
   "lastZrgOutboundAt" = was."lastZrgOutboundAt",
   "lastMessageAt" = was."lastMessageAt",
-  "lastMessageDirection" = was."lastMessageDirection"
+  "lastMessageDirection" = was."lastMessageDirection",
+  "status" = was."status",
+  "companyName" = was."companyName"
 FROM kept."Lead" AS was
 WHERE was.id = lead.id AND lead IS DISTINCT FROM was;
 """
