@@ -129,7 +129,7 @@ class Channel(redis.Channel):
         Raises:
             RedisConnectionError: the channel is closed.
         """
-        if self.connection is None:
+        if self.connection is None or self.connection.client is None:
             raise RedisConnectionError("the channel was closed with its connection")
         found: dict[str, Any] = super()._connparams(*args, **options)  # type: ignore[no-untyped-call]
         return {**found, "connection_class": impatient(found["connection_class"])}
@@ -229,7 +229,7 @@ class Channel(redis.Channel):
         If the connection breaks while kombu declares the queue, kombu opens another one but publishes over the channel
         that it has closed. Without this check, that was an AttributeError, and the next page was never sent.
         """
-        if self.connection is None:
+        if self.connection is None or self.connection.client is None:
             raise RedisConnectionError("the channel was closed with its connection")
         return super().basic_publish(message, exchange, routing_key, **options)  # type: ignore[no-untyped-call]
 

@@ -11,6 +11,7 @@ from faults.stage import Beat, MakeStage, Stage
 from harness import wait_for
 from kombu import Connection
 from redis.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from vanishing import vanishing
 
@@ -179,6 +180,17 @@ def test_a_publisher_whose_channel_was_closed_opens_another(own_redis: Redis) ->
 
         with connection.channel() as channel:
             assert channel.client.delete("elsewhere") == 1
+
+
+def test_a_channel_of_a_closed_connection_is_a_lost_connection(own_redis: Redis) -> None:
+    with Connection(own_redis.url, transport=OURS) as connection:
+        channel = connection.channel()
+        transport = channel.connection
+        connection.collect()
+        channel.connection = transport  # as where a reset opened the channel while its connection was closed
+
+        with pytest.raises(RedisConnectionError, match="closed with its connection"):
+            _ = channel.subclient
 
 
 def test_a_broadcast_that_does_not_come_is_waited_for_with_a_time_out(own_redis: Redis) -> None:
