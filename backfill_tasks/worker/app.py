@@ -15,7 +15,7 @@ from backfill_tasks import settings
 from backfill_tasks.engine.database import parse_url
 from backfill_tasks.errors import ConfigurationError
 from backfill_tasks.escaping import OneLineFilter
-from backfill_tasks.worker import events, transport
+from backfill_tasks.worker import events, mailbox, transport
 from backfill_tasks.worker.passing import PassingFaultFilter
 
 # A stopping worker drops tasks that it handed to a child which hasn't started them (AsynPool.flush); their messages are
@@ -48,7 +48,11 @@ _PARTS = (
 )
 
 app = Celery(
-    "backfill", amqp=transport.AMQP, events=events.Events, include=[f"backfill_tasks.{name}" for name in _PARTS]
+    "backfill",
+    amqp=transport.AMQP,
+    control=mailbox.Control,
+    events=events.Events,
+    include=[f"backfill_tasks.{name}" for name in _PARTS],
 )
 with _one_line_errors():
     # Not by the name `celeryconfig`: Celery puts the working directory first on the path, and another application's

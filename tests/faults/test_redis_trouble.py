@@ -1,6 +1,7 @@
 """Redis freezes, refuses or loses connections for a while: workers wait, recover, and take messages as before."""
 
 import json
+import threading
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,27 @@ def test_events_that_redis_takes_no_more_raise_in_the_loop_and_not_where_a_page_
             with pytest.raises(connection.connection_errors):
                 events.send("worker-heartbeat")
             events.send("worker-offline")
+        finally:
+            own_redis.start()
+
+
+def test_a_reply_that_redis_takes_no_more_does_not_hold_up_the_worker(own_redis: Redis) -> None:
+    raised: list[Exception] = []
+
+    def reply() -> None:
+        try:
+            app.control.mailbox.Node("me", channel=channel).reply({"ok": "pong"}, "reply.pidbox", "asker", "ticket")
+        except connection.connection_errors as error:
+            raised.append(error)
+
+    with Connection(own_redis.url, transport=OURS) as connection:
+        channel = connection.channel()
+        channel.client.ping()
+        own_redis.kill()
+        try:
+            threading.Thread(target=reply, daemon=True).start()
+
+            wait_for(lambda: raised, what="the reply to be given up")
         finally:
             own_redis.start()
 
