@@ -173,6 +173,11 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
     _failed_at = -_LASTING_SECONDS
     _pause = 0.0
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # Mingle asks the other workers for revoked tasks, which nobody uses here, each time that a worker connects. It
+        # repeats its question until Redis accepts it: a worker whose Redis froze just then stood without a log line.
+        super().__init__(*arguments, **options, without_mingle=True)
+
     def on_close(self) -> None:
         """Forget the requests that go back to the broker; running pages continue.
 
