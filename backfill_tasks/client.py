@@ -236,18 +236,19 @@ class Client:
         self.require_redis()
         self.check(order, apply=True)
         self.overlaps(order)
-        run = self.submit(order, self.lanes(order))
+        lanes = self.lanes(order)
+        self.migrate()
+        self.require_room(order.rate, lanes=len(lanes))
+        run = self.submit(order, lanes)
         # The workers have the run now, so a database fault from here on is not an error of the start.
         return ride_out(lambda: self.run(run), _sleep, lambda _: None) or self.run(run)
 
     def submit(self, order: Order, lanes: tuple[Lane, ...], *, expected: int | None = None) -> RunId:
-        """Carry out a checked order; `expected`: how many items it will read, if they were counted.
+        """Carry out an order whose checks are done; `expected`: how many items it will read, if they were counted.
 
         Raises:
             UsageError, SeedingError: see `start`.
         """
-        self.migrate()
-        self.require_room(order.rate, lanes=len(lanes))
         new = ledger.NewRun(new_id(), order.parameters, lanes, order.single_batch, order.ordinal, expected)
         with _seeding(new.id):
             return self.parts.runs.start(new, force=order.force)

@@ -1,7 +1,6 @@
 """Starting a run: the checks, the count and the question before it, and following it afterwards."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from backfill_tasks.cli import count, render
@@ -39,7 +38,7 @@ def start(session: Session, run_options: RunOptions) -> int:
     say_the_new_rate(order.rate, client.require_room(order.rate, lanes=len(lanes)))
     say_whether_workers_are_online()
     with signals() as stopped:
-        run = client.submit(replace(order, rate=None), lanes, expected=expected)
+        run = client.submit(order, lanes, expected=expected)
         say(f"Run {run} started in {render.lanes_in_words(len(lanes))}: {session.parts.address}.")
         status = after_seeding(session, run_options, run, stopped)
     if run_options.canary and not run_options.detach:
