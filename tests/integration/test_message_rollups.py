@@ -17,7 +17,7 @@ from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.options import check
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "backfill_tasks/backfills/message_rollups"
+
 NAME = MessageRollups.name
 
 ROLLUPS = ("lastInboundAt", "lastOutboundAt", "lastMessageAt", "lastMessageDirection")
@@ -453,12 +453,7 @@ class TestTheVerification:
         assert (found.missing, found.arrived) == ((), 1)
 
 
-class TestTheModule:
-    def test_has_280_lines_at_the_most_with_its_sql(self) -> None:
-        lines = [line for file in FOLDER.glob("*.*") for line in file.read_text().splitlines()]
-
-        assert len(lines) <= 280
-
+class TestOptions:
     @pytest.mark.parametrize("options", [{}, {"client_ids": "a"}, {"client_ids": None, "rescore_all": False}])
     def test_refuses_options_that_are_not_its_own(self, options: dict[str, object]) -> None:
         with pytest.raises(ValueError, match=r"the options are|client_ids: "):
