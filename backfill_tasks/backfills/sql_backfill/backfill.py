@@ -180,7 +180,7 @@ class SqlBackfill(Backfill):
             if row.updated != row.read:
                 raise RowChanged
             return self._result(row, window, {next(iter(self.classes)): row.updated})
-        row = self._ask(connection, "hold.sql", window, context)
+        row = self._ask(connection, "lock.sql", window, context)
         if len(row.keys) != row.read:
             raise RowChanged
         return self._result(row, window, self._handled(connection, row, context))
@@ -262,19 +262,19 @@ class SqlBackfill(Backfill):
         cursor = window.bounds.upper if row.cursor is None else self._key.encode(row.cursor)
         return PageResult(cursor, {"read": row.read, **dict.fromkeys(self.classes, 0), **counts})
 
-    def _handled(self, connection: Connection, held: Row[Any], context: PageContext) -> Mapping[str, int]:
+    def _handled(self, connection: Connection, locked: Row[Any], context: PageContext) -> Mapping[str, int]:
         """Handle rows that are locked, and return how many fall into each class."""
-        if not held.read:
+        if not locked.read:
             return {}
-        page, values = self._held_page(held), {}
-        for number, parts in enumerate(zip(*held.keys, strict=True), start=1):
+        page, values = self._locked_page(locked), {}
+        for number, parts in enumerate(zip(*locked.keys, strict=True), start=1):
             values[f"keys_{number}"] = list(parts)
         if self.process is None:
             own = _WITH.match(self.apply)
             head = f"WITH {own[1] or ''}{page}, " if own else f"WITH {page}\n"
             handle = head + self._authors(self.apply[own.end() :] if own else self.apply)
             connection.execute(statement(handle), {**values, **_context(context)})
-            return {next(iter(self.classes)): held.read}
+            return {next(iter(self.classes)): locked.read}
         row = identifier(self.table)
         wanted = ", ".join(f"{row}.{identifier(each)}" for each in self.columns) or f"{row}.*"
         match = " AND ".join(f"{row}.{identifier(each)} = locked.{identifier(each)}" for each in self._key.columns)
@@ -283,15 +283,15 @@ class SqlBackfill(Backfill):
         found = connection.execute(statement(rows), values).all()
         return _processed(self.process, self.classes, found, connection, context.options)
 
-    def _held_page(self, held: Row[Any]) -> str:
+    def _locked_page(self, locked: Row[Any]) -> str:
         """Return the relation `page`, for WITH."""
         aliases = [f"key_{number}" for number in range(1, len(self._key.columns) + 1)]
         typed = (
             f"CAST({alias} AS {escaped(kind)}) AS {identifier(column)}"
-            for alias, kind, column in zip(aliases, held.types, self._key.columns, strict=True)
+            for alias, kind, column in zip(aliases, locked.types, self._key.columns, strict=True)
         )
         arrays = (f"CAST(:keys_{number} AS text[])" for number in range(1, len(aliases) + 1))
-        return self._text("held_page.sql", typed_keys=", ".join(typed), key_arrays=", ".join(arrays))
+        return self._text("locked_page.sql", typed_keys=", ".join(typed), key_arrays=", ".join(arrays))
 
     def _text(self, file: str, **parts: str) -> str:
         """Return the statement of an SQL file."""

@@ -4,18 +4,10 @@
 WITH picked AS MATERIALIZED (
 {sql_backfill/picked.sql}
 ),
--- The last row that the page passes: its last one to change if it is full, else the last one that it looked at; none if
--- nothing is left of the window.
 page_end AS MATERIALIZED (
-  (SELECT {keys} FROM picked WHERE (SELECT count(*) FROM picked) = :page_limit ORDER BY {keys_descending} LIMIT 1)
-  UNION ALL
-  SELECT last_row.*
-  FROM (
-{sql_backfill/last_row.sql}
-  ) AS last_row
-  WHERE (SELECT count(*) FROM picked) < :page_limit
+{sql_backfill/page_end.sql}
 ),
-held AS MATERIALIZED (
+locked AS MATERIALIZED (
   SELECT {columns_as_keys}
   FROM picked
   JOIN {table} AS {row} ON {row_is_picked}
@@ -26,7 +18,7 @@ held AS MATERIALIZED (
 SELECT
   (SELECT {keys_as_text} FROM page_end) AS cursor,
   (SELECT count(*) FROM picked) AS read,
-  (SELECT coalesce(array_agg({keys_as_text} ORDER BY {keys}), CAST(ARRAY[] AS text[])) FROM held) AS keys,
+  (SELECT coalesce(array_agg({keys_as_text} ORDER BY {keys}), CAST(ARRAY[] AS text[])) FROM locked) AS keys,
   (
     SELECT array_agg(quote_ident(nspname) || '.' || quote_ident(typname) ORDER BY position)
     FROM unnest(CAST(:key_columns AS text[])) WITH ORDINALITY AS key_column (name, position)
