@@ -356,7 +356,7 @@ class Pace:
 UNBOUNDED = Pace(max_pending=None, max_live_wait=0.0, target_page_ms=0)
 
 Values = Mapping[str, Any]
-"""Options by name, as JSON values."""
+"""The values of options, in JSON's types, by the option's name."""
 
 
 @dataclass(frozen=True)

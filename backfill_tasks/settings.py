@@ -161,7 +161,7 @@ class Settings:
     rate_limit: str | None = _variable(
         "BACKFILL_RATE_LIMIT",
         "none",
-        "pages of the whole fleet: 20/s, 600/m, 0.5/s, none; holds until `backfill rate` has set one",
+        "pages of the whole fleet: 20/s, 600/m, 0.5/s, none; applies until `backfill rate` has set one",
         rate_limit,
     )
     drain_seconds: float | None = _variable(
@@ -241,7 +241,7 @@ class Settings:
     standing_seconds: int = _variable(
         "BACKFILL_STANDING_SECONDS",
         "8",
-        "a lane that has not moved for so long, and that no worker holds, is seeded again by the watchdog",
+        "a lane that has not moved for so long, and that no worker owns, is seeded again by the watchdog",
         Whole(1, 86_400).parse,
     )
     watchdog_seconds: int = _variable(

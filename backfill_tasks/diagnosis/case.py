@@ -8,7 +8,7 @@ from backfill_tasks.diagnosis.facts import (
     DatabaseView,
     Facts,
     FleetView,
-    Holder,
+    LockOwner,
     WorkerView,
 )
 from backfill_tasks.engine.model import MESSAGE_FORMAT, Lane, PageMessage, Run
@@ -53,9 +53,9 @@ class Case:
         return self.facts.fleet or FleetView(error="they were not asked")
 
     @property
-    def holder(self) -> Holder | None:
+    def lock_owner(self) -> LockOwner | None:
         """The session that has locked the lane's row."""
-        return self.database.holders.get((self.run.id, self.lane.number))
+        return self.database.lock_owners.get((self.run.id, self.lane.number))
 
     @property
     def queue(self) -> str:

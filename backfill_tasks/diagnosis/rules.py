@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from backfill_tasks.diagnosis.case import Case, named
-from backfill_tasks.diagnosis.facts import DatabaseSession, Facts, Holder
+from backfill_tasks.diagnosis.facts import DatabaseSession, Facts, LockOwner
 from backfill_tasks.engine.model import Lane, Run
 from backfill_tasks.settings import Settings, masked
 
@@ -88,26 +88,26 @@ def of_a_stalled_lane(run: Run, lane: Lane, facts: Facts, settings: Settings) ->
 
 
 def _of_its_transaction(case: Case) -> Iterator[Reason]:
-    if case.holder is None:
+    if case.lock_owner is None:
         return
-    if not case.holder.is_page:
-        session = case.holder.session
+    if not case.lock_owner.is_page:
+        session = case.lock_owner.session
         yield Reason(
             "ledger_locked",
             f"its row in the ledger is locked by {named(session)}. No page of the lane can start until that"
             f" transaction ends. {_end(session)}",
         )
     else:
-        yield from _of_its_page(case, case.holder)
+        yield from _of_its_page(case, case.lock_owner)
 
 
-def _of_its_page(case: Case, holder: Holder) -> Iterator[Reason]:
-    session, limit = holder.session, case.settings.statement_timeout_ms / 1000
-    if holder.blocker is not None:
+def _of_its_page(case: Case, lock_owner: LockOwner) -> Iterator[Reason]:
+    session, limit = lock_owner.session, case.settings.statement_timeout_ms / 1000
+    if lock_owner.blocker is not None:
         yield Reason(
             "lock_wait",
-            f"its page waits for a lock that {named(holder.blocker)} holds. The page gives up in time and is tried"
-            f" again. {_end(holder.blocker)}",
+            f"its page waits for a lock that {named(lock_owner.blocker)} holds. The page gives up in time and is tried"
+            f" again. {_end(lock_owner.blocker)}",
         )
     elif not ((session.state or "").startswith("idle") and (session.seconds or 0) > _IDLE_SECONDS):
         yield Reason(

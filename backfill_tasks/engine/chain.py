@@ -44,7 +44,7 @@ _LONGEST_OUTAGE_WAIT = 8
 _REDIS_WAIT = 5
 
 Send = Callable[[PageMessage, float], None]
-"""Puts a page's message on its way, to be taken up after so many seconds; raises SendError where it can't."""
+"""A function that sends a page's message, to be delivered after a delay in seconds. Raises SendError if it can't."""
 
 Outcome = Literal["committed", "put off", "retry", "stopped"] | Refusal
 

@@ -64,7 +64,7 @@ class Runs:
             UsageError: an unfinished run overlaps this one, and the start isn't forced.
         """
         with self.engine.begin() as connection:
-            ledger.hold_starts(connection)
+            ledger.lock_starts(connection)
             beside = overlaps(connection, self.backfills[new.parameters.backfill], new.parameters.options)
             if not force:
                 refuse(beside)
@@ -94,7 +94,7 @@ class Runs:
         left = [lane for lane in before.lanes if lane.state in states.UNFINISHED_LANES]
         lost = [lane.number for lane in left if lane.page and self.chain.live.read(run, lane.number) is None]
         with self.engine.begin() as connection:
-            lanes = ledger.hold_lanes(connection, run)
+            lanes = ledger.lock_lanes(connection, run)
             _require(connection, run, "resume")
             seeded = ledger.resume(connection, run, lanes, single_batch=single_batch, lost_lanes=lost)
         for lane in seeded:
@@ -165,26 +165,28 @@ class Runs:
             raise _unknown(run)
         return found
 
-    def lost(self, *, stalled_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StalledLane]:
+    def lost(self, *, stalled_seconds: float, on_their_way: Callable[[], Collection[str]]) -> list[ledger.StalledLane]:
         """Return the lanes that have lost their message, read-only. See `watch_over` for the arguments."""
         with self.engine.begin() as connection:
             candidates = ledger.stalled(connection, stalled_seconds)
-        on_their_way = held() if candidates else ()
-        return [lane for lane in candidates if lane.awaited.task_id not in on_their_way]
+        found = on_their_way() if candidates else ()
+        return [lane for lane in candidates if lane.awaited.task_id not in found]
 
-    def watch_over(self, *, stalled_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StalledLane]:
+    def watch_over(
+        self, *, stalled_seconds: float, on_their_way: Callable[[], Collection[str]]
+    ) -> list[ledger.StalledLane]:
         """End runs with nothing left to walk, reseed lanes that have lost their message, and return those lanes.
 
         Args:
             stalled_seconds: how long a lane may be still before it is checked.
-            held: returns the task ids of the messages that wait in the queue or are owned by a living worker. Called
-                only if a lane is still.
+            on_their_way: returns the task ids of the messages that wait in the queue or are owned by a living worker.
+                Called only if a lane is still.
         """
         with self.engine.begin() as connection:
             unended = ledger.unended(connection)
         for run in unended:
             self.chain.finish(run)
-        lost = self.lost(stalled_seconds=stalled_seconds, held=held)
+        lost = self.lost(stalled_seconds=stalled_seconds, on_their_way=on_their_way)
         seeded = [lane for lane in lost if self.chain.revive(lane)]
         for lane in seeded:
             logger.warning("lane stood, seeded again: run=%s lane=%d page=%d", lane.run, lane.lane, lane.page)
@@ -193,7 +195,7 @@ class Runs:
 
 def _require(connection: Connection, run: RunId, command: Command) -> None:
     """Lock a run and raise UsageError unless it exists and its state allows the command."""
-    state = ledger.hold_run(connection, run)
+    state = ledger.lock_run(connection, run)
     if state is None:
         raise _unknown(run)
     states.require(run, state, command)

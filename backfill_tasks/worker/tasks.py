@@ -175,5 +175,5 @@ def _watch_over() -> list[str]:
     with parts.engine.begin() as connection:
         if not schema.version(connection):
             return []
-    seeded = parts.runs.watch_over(stalled_seconds=config.standing_seconds, held=messages_on_their_way)
+    seeded = parts.runs.watch_over(stalled_seconds=config.standing_seconds, on_their_way=messages_on_their_way)
     return [f"{lane.run} lane {lane.lane}" for lane in seeded]

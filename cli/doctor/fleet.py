@@ -43,7 +43,8 @@ def leftovers(session: Session) -> Iterator[Finding]:
             return
         forgotten = ledger.forgotten(connection, _DAY)
         now = connection.exec_driver_sql("SELECT now()").scalar_one()
-    lost = session.parts.runs.lost(stalled_seconds=session.settings.standing_seconds, held=messages_on_their_way)
+    stalled_seconds = session.settings.standing_seconds
+    lost = session.parts.runs.lost(stalled_seconds=stalled_seconds, on_their_way=messages_on_their_way)
     for run in dict.fromkeys(lane.run for lane in lost):
         lanes = render.lanes_in_words(sum(lane.run == run for lane in lost))
         yield Finding("look", f"run {run} is running, and {lanes} of it stand: no message is on its way", _way_on(run))

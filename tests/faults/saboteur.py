@@ -31,7 +31,7 @@ _LONGEST_HOLD_SECONDS = 60.0
 #: Each step with the function whose call begins or ends at that moment: a page's in order, then the watchdog's.
 _STEPS: tuple[tuple[str, Any, str, str], ...] = (
     ("taken up", Pages, "do", "before"),
-    ("lane held", ledger, "fence", "after"),
+    ("lane locked", ledger, "fence", "after"),
     ("begin counted", LiveCursors, "begin", "after"),
     ("page done", LeadScoring, "page", "after"),
     ("page recorded", ledger, "record", "after"),
@@ -64,11 +64,11 @@ def _reach(step: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "kill worker":
             os.killpg(os.getpgrp(), signal.SIGKILL)
-        case "hold":
-            _hold(plan.with_suffix(".reached"))
+        case "block":
+            _block(plan.with_suffix(".reached"))
 
 
-def _hold(until_gone: Path) -> None:
+def _block(until_gone: Path) -> None:
     deadline = time.monotonic() + _LONGEST_HOLD_SECONDS
     while until_gone.exists() and time.monotonic() < deadline:
         time.sleep(0.01)

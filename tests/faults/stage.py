@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 #: So short that a lane that lost its task is detected within seconds.
 ATTENTIVE: Mapping[str, str] = {"BACKFILL_STANDING_SECONDS": "1", "BACKFILL_WATCHDOG_SECONDS": "1"}
 
-Action = Literal["kill child", "kill worker", "hold"]
+Action = Literal["kill child", "kill worker", "block"]
 
 
 @dataclass(frozen=True)

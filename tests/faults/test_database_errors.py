@@ -63,7 +63,7 @@ def test_the_host_never_loses_a_deadlock_with_a_page(own_stage: MakeStage) -> No
 
 
 def test_a_page_whose_connection_is_lost_is_tried_again(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "hold", page=3)
+    stage.sabotage.plan("page recorded", "block", page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
 

@@ -81,7 +81,7 @@ def test_no_worker_is_the_reason_where_none_is_online(own_stage: MakeStage) -> N
 def test_a_frozen_worker_is_the_reason_where_it_holds_the_message(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     worker = stage.start_worker()
-    stage.sabotage.plan("taken up", "hold", page=3)
+    stage.sabotage.plan("taken up", "block", page=3)
     start_run(stage, "--lanes", "1")
     stage.sabotage.wait_until_reached("taken up")
 
@@ -95,9 +95,9 @@ def test_a_frozen_worker_is_the_reason_where_it_holds_the_message(own_stage: Mak
 def test_a_frozen_worker_in_the_middle_of_a_page_is_found_by_its_transaction(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     worker = stage.start_worker()
-    stage.sabotage.plan("lane held", "hold", page=3)
+    stage.sabotage.plan("lane locked", "block", page=3)
     start_run(stage, "--lanes", "1")
-    stage.sabotage.wait_until_reached("lane held")
+    stage.sabotage.wait_until_reached("lane locked")
 
     with group_stopped(worker):
         reason = wait_for_kind(stage, "page_stuck")
@@ -134,11 +134,11 @@ def test_a_lost_message_without_a_watchdog_names_the_command_that_helps(own_stag
 
 def lose_a_message(stage: Stage) -> RunId:
     """Start a run and lose the message of its third page while the worker is idle."""
-    stage.sabotage.plan("page recorded", "hold", page=2)
+    stage.sabotage.plan("page recorded", "block", page=2)
     run = start_run(stage, "--lanes", "1")
     stage.sabotage.wait_until_reached("page recorded")
     worker = stage.workers[0]
-    stage.sabotage.plan("next sent", "hold", page=2)
+    stage.sabotage.plan("next sent", "block", page=2)
     stage.sabotage.release("page recorded")
     stage.sabotage.wait_until_reached("next sent")
     # The third page's message is in the queue or with the other child, so it must be deleted everywhere.
@@ -153,7 +153,7 @@ def lose_a_message(stage: Stage) -> RunId:
 def test_a_session_that_locks_the_lane_s_row_is_named(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
-    stage.sabotage.plan("taken up", "hold", page=3)
+    stage.sabotage.plan("taken up", "block", page=3)
     start_run(stage, "--lanes", "1")
     stage.sabotage.wait_until_reached("taken up")
 
@@ -240,9 +240,9 @@ def control(stage: Stage, command: str, **arguments: Any) -> list[dict[str, Any]
 def test_a_busy_fleet_is_the_reason_where_no_process_is_free(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker(concurrency=1)
-    stage.sabotage.plan("lane held", "hold", lane=1, page=1)
+    stage.sabotage.plan("lane locked", "block", lane=1, page=1)
     start_run(stage, "--lanes", "2")
-    stage.sabotage.wait_until_reached("lane held")
+    stage.sabotage.wait_until_reached("lane locked")
 
     reason = wait_for_kind(stage, "workers_busy", lane=2)
 
@@ -343,7 +343,7 @@ def test_a_pause_between_pages_is_the_reason(own_stage: MakeStage) -> None:
 def test_one_lane_stalls_while_another_moves_and_both_are_told(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=2)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=2)
     run = start_run(stage, "--lanes", "2", "--page-delay-ms", "300")
     stage.sabotage.wait_until_reached("page recorded")
 

@@ -12,7 +12,7 @@ from backfill_tasks.engine.model import PageMessage, RunId
 
 
 def test_duplicates_of_a_page_at_work_do_nothing(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=3)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
 
@@ -23,8 +23,8 @@ def test_duplicates_of_a_page_at_work_do_nothing(stage: Stage) -> None:
 
 
 def test_a_duplicate_that_waits_in_vain_for_the_page_at_work_says_nothing_of_its_lane(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=3)
-    stage.sabotage.plan("page committed", "hold", lane=1, page=3)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=3)
+    stage.sabotage.plan("page committed", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
 
@@ -50,7 +50,7 @@ def test_duplicates_of_every_page_after_the_end_do_nothing(stage: Stage) -> None
 
 
 def test_a_duplicate_follows_a_committed_page_that_nobody_follows_yet(stage: Stage) -> None:
-    stage.sabotage.plan("page committed", "hold", lane=1, page=3)
+    stage.sabotage.plan("page committed", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page committed")
 
@@ -82,7 +82,7 @@ def test_duplicates_do_not_wake_a_run_that_is_paused(stage: Stage) -> None:
 
 def test_messages_of_an_older_chain_do_nothing(stage: Stage) -> None:
     paused = stage.run("--single-batch", status=4)
-    stage.sabotage.plan("page recorded", "hold", page=2)
+    stage.sabotage.plan("page recorded", "block", page=2)
     resumed = stage.resume_and_follow()
     stage.sabotage.wait_until_reached("page recorded")
 

@@ -11,7 +11,7 @@ from harness import Worker, wait_for
 
 IN_A_PAGE = (
     "taken up",
-    "lane held",
+    "lane locked",
     "begin counted",
     "page done",
     "page recorded",

@@ -75,10 +75,10 @@ def test_pages_that_wait_for_the_rate_can_be_seen(stage: Stage) -> None:
 
     pages.wait_until_they_wait(4)
     reserved = [request["id"] for requests in ask(stage, "reserved").values() for request in requests]
-    held = [task for tasks in ask(stage, "backfill_holds").values() for task in tasks]
+    owned = [task for tasks in ask(stage, "backfill_holds").values() for task in tasks]
     assert len(reserved) == 4
     assert sorted(stage.backfill.json("rate")["workers"].values()) == [2, 2]
-    assert set(reserved) == set(held) <= set(pages.ids)
+    assert set(reserved) == set(owned) <= set(pages.ids)
     assert pages.started == 0
 
 
@@ -99,14 +99,14 @@ def test_a_run_at_a_rate_is_done_once(stage: Stage) -> None:
     stage.assert_done_once(run)
 
 
-@pytest.mark.parametrize(("given", "holds"), [("7/s", "7/s"), (5, "5"), ("0.5/s", "0.5/s"), (None, "none")])
-def test_celerys_own_command_sets_it(stage: Stage, given: str | float | None, holds: str) -> None:
+@pytest.mark.parametrize(("given", "applied"), [("7/s", "7/s"), (5, "5"), ("0.5/s", "0.5/s"), (None, "none")])
+def test_celerys_own_command_sets_it(stage: Stage, given: str | float | None, applied: str) -> None:
     fleet(stage).set(Rate("9/s"))
 
     answers = set_through_celery(stage, given)
 
-    assert answers == [{"ok": f"the rate of all workers together is {holds}"}] * 2
-    assert fleet(stage).read() == Rate(holds)
+    assert answers == [{"ok": f"the rate of all workers together is {applied}"}] * 2
+    assert fleet(stage).read() == Rate(applied)
 
 
 def test_sent_to_one_worker_it_is_set_for_all(stage: Stage) -> None:
@@ -210,7 +210,7 @@ def test_pages_that_wait_while_redis_is_restarted_empty_do_not_start(stage: Stag
     assert pages.started == 0
 
 
-def test_what_waited_when_the_connection_was_lost_is_not_held_any_more(stage: Stage) -> None:
+def test_what_waited_when_the_connection_was_lost_is_not_waiting_any_more(stage: Stage) -> None:
     halt(stage)
     pages = Pages(stage, 2)
     pages.wait_until_they_wait(2)

@@ -26,7 +26,7 @@ def watchdog(stage: Stage) -> Iterator[Beat]:
 
 
 def test_a_run_whose_redis_was_emptied_is_resumed(stage: Stage) -> None:
-    stage.sabotage.plan("taken up", "hold", lane=1, page=3)
+    stage.sabotage.plan("taken up", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("taken up")
 
@@ -54,7 +54,7 @@ def test_a_run_that_lost_workers_and_redis_together_is_resumed_from_the_ledger(s
 
 
 def test_a_page_at_work_while_redis_is_emptied_goes_on_by_itself(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "hold", page=3)
+    stage.sabotage.plan("page recorded", "block", page=3)
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("page recorded")
 
@@ -79,7 +79,7 @@ def test_the_watchdog_alone_heals_a_run_that_lost_workers_and_redis(stage: Stage
 def test_the_watchdog_alone_heals_a_run_whose_redis_came_back_empty(
     stage: Stage, own_redis: Redis, watchdog: Beat
 ) -> None:
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=3)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
 
@@ -92,7 +92,7 @@ def test_the_watchdog_alone_heals_a_run_whose_redis_came_back_empty(
 def test_a_page_that_commits_while_redis_is_away_is_followed_when_it_is_back(
     stage: Stage, own_redis: Redis, watchdog: Beat
 ) -> None:
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=3)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
 

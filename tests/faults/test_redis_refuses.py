@@ -78,7 +78,7 @@ def test_a_refusal_ends_no_worker_and_no_beat(
 
 
 def test_a_page_that_can_write_nothing_waits_and_no_lane_fails(stage: Stage, admin: "redis.Redis") -> None:
-    stage.sabotage.plan("taken up", "hold", page=3)
+    stage.sabotage.plan("taken up", "block", page=3)
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("taken up")
 
@@ -92,7 +92,7 @@ def test_a_page_that_can_write_nothing_waits_and_no_lane_fails(stage: Stage, adm
 
 
 def test_a_committed_page_whose_next_cannot_be_sent_is_followed_later(stage: Stage, admin: "redis.Redis") -> None:
-    stage.sabotage.plan("page committed", "hold", page=3)
+    stage.sabotage.plan("page committed", "block", page=3)
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("page committed")
 

@@ -49,7 +49,7 @@ def on_their_way(stage: Stage) -> set[str]:
 @contextmanager
 def a_lane_in_the_newer_queue(stage: Stage) -> Iterator[str]:
     """Yield the id of a run whose first lane keeps the worker busy; the second lane's message is in the newer queue."""
-    stage.sabotage.plan("page recorded", "hold", page=1)
+    stage.sabotage.plan("page recorded", "block", page=1)
     stage.follow("--lanes", "2")
     stage.sabotage.wait_until_reached("page recorded")
     with stage.redis() as client:

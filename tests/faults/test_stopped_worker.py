@@ -20,7 +20,7 @@ def test_a_worker_that_is_stopped_leaves_its_lanes_to_another(stage: Stage) -> N
 
 def test_a_worker_that_is_stopped_ends_the_page_at_work(stage: Stage) -> None:
     (stopped,) = stage.keep_workers(1)
-    stage.sabotage.plan("page done", "hold", lane=1, page=3)
+    stage.sabotage.plan("page done", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page done")
 

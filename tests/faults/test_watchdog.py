@@ -21,8 +21,8 @@ def stage(own_stage: MakeStage) -> Stage:
 
 
 def test_a_lane_whose_page_takes_long_is_not_seeded_again(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "hold", page=3)
-    stage.sabotage.plan("watchdog done", "hold")
+    stage.sabotage.plan("page recorded", "block", page=3)
+    stage.sabotage.plan("watchdog done", "block")
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("page recorded")
     stage.wait_until_standing(1)
@@ -42,7 +42,7 @@ def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stag
     stage.send_watchdog()
     run.end(status=1)
 
-    stage.sabotage.plan("watchdog done", "hold")
+    stage.sabotage.plan("watchdog done", "block")
     stage.sabotage.release("lane found standing")
     stage.sabotage.wait_until_reached("watchdog done")
 
@@ -52,11 +52,11 @@ def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stag
 
 def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stage) -> None:
     run = let_the_watchdog_find_a_lane_standing(stage)
-    stage.sabotage.plan("page recorded", "hold", page=5)
+    stage.sabotage.plan("page recorded", "block", page=5)
     stage.send_watchdog()
     stage.sabotage.wait_until_reached("page recorded")
 
-    stage.sabotage.plan("watchdog done", "hold")
+    stage.sabotage.plan("watchdog done", "block")
     stage.sabotage.release("lane found standing")
     stage.sabotage.release("page recorded")
     ended = run.end()
@@ -91,7 +91,7 @@ def test_a_lane_whose_page_was_put_off_and_not_sent_anew_is_seeded_again(own_sta
 def test_a_lane_is_seeded_again_while_every_worker_process_is_busy(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="600")
     stage.start_worker(concurrency=1)
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=2)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=2)
     run = stage.follow("--lanes", "2")
     stage.sabotage.wait_until_reached("page recorded")
     wait_for(lambda: stage.queued(stage.the_run()), what="the other lane's page in the queue")
@@ -147,7 +147,7 @@ def let_the_watchdog_find_a_lane_standing(stage: Stage) -> Following:
     run = stage.follow("--lanes", "1")
     stage.replace_the_killed_worker()
     stage.wait_until_standing(1)
-    stage.sabotage.plan("lane found standing", "hold")
+    stage.sabotage.plan("lane found standing", "block")
     stage.send_watchdog()
     stage.sabotage.wait_until_reached("lane found standing")
     return run

@@ -90,7 +90,7 @@ class Pages:
         except RedisError:  # the start may have been counted, but the worker survived
             self.live.reset_attempts(message)
             raise
-        if in_parts and (isinstance(done, PutOff) or (isinstance(done, Refused) and done.why == "held")):
+        if in_parts and (isinstance(done, PutOff) or (isinstance(done, Refused) and done.why == "inactive")):
             self.live.reset_attempts(message)  # its first attempt was counted; the worker survived
         return done
 
@@ -175,7 +175,7 @@ class Pages:
                 return PutOff(again, self.wait_seconds, denied.reason)
             case "budget":
                 ledger.move_run(connection, message.run, "paused", by="page", reason=denied.reason)
-        return Refused("held", fence.lane)
+        return Refused("inactive", fence.lane)
 
 
 def _committed(
