@@ -11,9 +11,10 @@ from backfill_tasks.cli.run_options import RunOptions
 from backfill_tasks.cli.showing import exit_status, show
 from backfill_tasks.cli.signals import signals
 from backfill_tasks.cli.watch import Detached, follow_count
-from backfill_tasks.client import Client, Order
+from backfill_tasks.client import Client
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Lane, Run
+from backfill_tasks.planning import Order
 
 #: Seconds between two readings of a count, and seconds until the operator is told of it.
 _LOOK_SECONDS, _SILENT_SECONDS = 0.02, 2.0
@@ -36,7 +37,7 @@ def dry_run(session: Session, run_options: RunOptions, lanes: tuple[Lane, ...]) 
 def expected(client: Client, order: Order, lanes: tuple[Lane, ...]) -> int:
     """Return how many items the run will read, so that it can report how many are left."""
     backfill = client.parts.backfills[order.parameters.backfill]
-    with signals() as stopped, client.counting(_without_pauses(order), lanes) as counting:
+    with signals() as stopped, client.planner.counting(_without_pauses(order), lanes) as counting:
         said_at = time.monotonic()
         while counting.read().state == "running":
             if time.monotonic() - said_at > _SILENT_SECONDS:
@@ -54,7 +55,7 @@ def ask(client: Client, order: Order, lanes: tuple[Lane, ...]) -> int:
         counted = _count(client, backfill, _without_pauses(order), lanes)
     except Detached:
         raise click.Abort from None
-    plan = client.planned(replace(counted, parameters=order.parameters))
+    plan = client.planner.planned(replace(counted, parameters=order.parameters))
     say(f"This will be done in {client.parts.address}:")
     say()
     for line in render.counts(backfill, counted):
@@ -70,7 +71,7 @@ def ask(client: Client, order: Order, lanes: tuple[Lane, ...]) -> int:
 
 def _count(client: Client, backfill: Backfill, order: Order, lanes: tuple[Lane, ...]) -> Run:
     """Count an order's items, showing progress, and return the finished count."""
-    with signals() as stopped, client.counting(order, lanes) as counting:
+    with signals() as stopped, client.planner.counting(order, lanes) as counting:
         return follow_count(backfill, counting.read, stopped)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from backfill_tasks.cli.flags import given
-from backfill_tasks.client import Order
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Mode
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
 from backfill_tasks.options import RUN_OPTIONS, Option, OptionError, Parameters, resolve
+from backfill_tasks.planning import Order
 from backfill_tasks.registry import DEFAULT, KINDS
 from backfill_tasks.settings import Settings
 

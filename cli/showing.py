@@ -10,9 +10,9 @@ from backfill_tasks.cli import render
 from backfill_tasks.cli.context import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, Session, say
 from backfill_tasks.cli.signals import Stopped
 from backfill_tasks.cli.watch import display
-from backfill_tasks.client import ride_out
 from backfill_tasks.engine.database import reason
 from backfill_tasks.engine.model import Run, RunId
+from backfill_tasks.outages import ride_out
 from backfill_tasks.snapshot import Snapshot
 
 #: How many quarantined items are listed with their errors.

@@ -22,12 +22,12 @@ def start(session: Session, run_options: RunOptions) -> int:
         client.require_redis()
         if run_options.state_file is not None:
             checkpoint.require_writable(run_options.state_file)
-    client.check(order, apply=apply)
+    client.planner.check(order, apply=apply)
     if not apply:
-        return count.dry_run(session, run_options, client.lanes(order))
-    for each in client.overlaps(order):
+        return count.dry_run(session, run_options, client.planner.lanes(order))
+    for each in client.planner.overlaps(order):
         say(f"Note: {each}; {each.way_out}.")
-    lanes = client.lanes(order)
+    lanes = client.planner.lanes(order)
     expected = None
     if not run_options.yes and sys.stdin.isatty() and sys.stderr.isatty():
         expected = count.ask(client, order, lanes)

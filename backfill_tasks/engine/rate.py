@@ -119,6 +119,20 @@ class FleetRate:
         return Answer(bool(granted), wait / _MICROSECONDS, Known(Rate.parse(text), int(at)))
 
 
+def initial_rate(config: settings.Settings) -> Rate:
+    """Return the rate with which workers start while Redis has none."""
+    return Rate.parse(config.rate_limit)
+
+
+def current_rate(redis: Redis, config: settings.Settings) -> Rate:
+    """Return the fleet's rate, or the initial one if Redis has none yet.
+
+    Raises:
+        UsageError: Redis has a value that is not a rate.
+    """
+    return FleetRate(redis, config.queue).read() or initial_rate(config)
+
+
 def refuse_aging(rate: Rate, *, pages: int, page_seconds: float, redelivery_seconds: float) -> None:
     """Refuse a rate so low that a message waiting for its slot would be delivered a second time.
 

@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,7 @@ from backfill_tasks.engine.chain import Chain
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Bounds, Lane, Run, RunId
 from backfill_tasks.engine.overlap import overlaps, refuse
-from backfill_tasks.engine.states import Command
+from backfill_tasks.engine.states import Command, RunState
 from backfill_tasks.errors import OptionConflictError, UsageError
 from backfill_tasks.options import Parameters
 
@@ -152,6 +152,17 @@ class Runs:
         if cancelled:
             self.chain.live.forget(run, len(self.read(run).lanes))
         return cancelled
+
+    def newest(self, states: Sequence[RunState], backfill: str | None = None) -> RunId | None:
+        """Return the newest run in one of these states, of one backfill or of any; None if there is none.
+
+        Raises:
+            LedgerError: the ledger is newer than this package, or closed to this role.
+        """
+        with self.engine.begin() as connection:
+            found = schema.version(connection)
+            schema.refuse_newer(found)
+            return ledger.newest_run(connection, states=states, backfill=backfill) if found else None
 
     def read(self, run: RunId) -> Run:
         """Return a run as recorded in the ledger.

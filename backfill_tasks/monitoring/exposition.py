@@ -8,9 +8,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from backfill_tasks.engine.admission.indicators import Answer, Reading, Unit
+from backfill_tasks.engine.ledger import WatchedRun
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.engine.states import LaneState, RunState
-from backfill_tasks.monitoring.queries import BUCKETS, WatchedRun
+from backfill_tasks.monitoring.page_times import BUCKETS
 from backfill_tasks.monitoring.stalls import Stall
 
 Source = Literal["ledger", "host", "redis", "workers", "lanes"]

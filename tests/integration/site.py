@@ -214,9 +214,12 @@ class Site:
         return Host(self.url)
 
     @cached_property
+    def settings(self) -> settings.Settings:
+        return settings.load({**UNBOUNDED, "DATABASE_URL": self.url, "REDIS_URL": self.redis_url, **self.variables})
+
+    @cached_property
     def parts(self) -> Parts:
-        values = {**UNBOUNDED, "DATABASE_URL": self.url, "REDIS_URL": self.redis_url, **self.variables}
-        return assemble(settings.load(values), self._send)
+        return assemble(self.settings, self._send)
 
     @property
     def engine(self) -> Engine:

@@ -48,6 +48,7 @@ from backfill_tasks.engine.ledger.runs import (
     unended,
 )
 from backfill_tasks.engine.ledger.transitions import lock_lanes, lock_run, move_run
+from backfill_tasks.engine.ledger.watched import TimedPage, Watched, WatchedLane, WatchedRun, pages_after, watched_runs
 
 __all__ = [
     "Bucket",
@@ -61,7 +62,11 @@ __all__ = [
     "Span",
     "StalledLane",
     "Tally",
+    "TimedPage",
     "Unfinished",
+    "Watched",
+    "WatchedLane",
+    "WatchedRun",
     "claims",
     "count_quarantined",
     "create",
@@ -81,6 +86,7 @@ __all__ = [
     "newest_run",
     "newest_runs",
     "note",
+    "pages_after",
     "pauses",
     "put_off",
     "quarantined",
@@ -99,5 +105,6 @@ __all__ = [
     "tune",
     "unended",
     "unfinished",
+    "watched_runs",
     "who",
 ]
