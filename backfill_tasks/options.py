@@ -208,9 +208,10 @@ class Option:
         help: what it does, in one sentence.
         default: its value if neither a caller nor the environment gives one.
         group: the section of `backfill run --help` that lists it.
-        variable: the environment variable that changes the default; None: there is none.
-        setting: the description of that variable in `backfill config`.
-        tunable: whether it may change while a run is in progress.
+        variable: the environment variable that changes the default; None: there is none. A plug-in's own variables
+            begin with another prefix than BACKFILL_.
+        setting: the description of that variable in `backfill config`; the help if empty.
+        tunable: whether it may change while a run is in progress. The next page gets the new value.
         needs_jobs: whether it has no meaning for a backfill that enqueues no jobs.
         excludes: the alternative option: a run has at most one of the two.
         flag: the flag, if it is not the name in kebab-case.
@@ -442,13 +443,20 @@ RUN_OPTIONS: Mapping[str, Option] = {each.name: each for each in _declared(Param
 RESERVED = frozenset(
     (
         *RUN_OPTIONS,
-        *("backfill", "name", "dry_run", "apply", "canary", "resume", "rate", "run_until_done", "single_batch"),
+        *("backfill", "name", "run", "dry_run", "apply", "canary", "resume", "rate", "run_until_done", "single_batch"),
         *("state_file", "force", "yes", "detach", "as_json", "json", "help"),
     )
 )
 
-#: The options that may change while a run is in progress.
-TUNABLE = tuple(name for name, each in RUN_OPTIONS.items() if each.tunable)
+
+def all_options(own: Iterable[Option]) -> dict[str, Option]:
+    """Return the options of every run and a backfill's own, by name."""
+    return {**RUN_OPTIONS, **{each.name: each for each in own}}
+
+
+def tunable(own: Iterable[Option]) -> dict[str, Option]:
+    """Return the options that may change while a run is in progress, a backfill's own included, by name."""
+    return {name: each for name, each in all_options(own).items() if each.tunable}
 
 
 def check(declared: Iterable[Option], values: Values) -> Values:
@@ -478,7 +486,7 @@ def resolve(backfill: str, own: Iterable[Option], *, has_jobs: bool, asked: Valu
             value.
         KeyError: there is no option with a given name.
     """
-    known = {**RUN_OPTIONS, **{each.name: each for each in own}}
+    known = all_options(own)
     chosen = {name: known[name].check(value) for name, value in asked.items()}
     for each in known.values():
         if each.needs_jobs and not has_jobs:

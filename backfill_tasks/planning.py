@@ -79,7 +79,11 @@ def order(
     kind = KINDS.choose(backfill)
     try:
         parameters = resolve(
-            kind.name, kind.options, has_jobs=bool(kind.jobs), asked=options, defaults=settings.defaults
+            kind.name,
+            kind.options,
+            has_jobs=bool(kind.jobs),
+            asked=options,
+            defaults=settings.defaults_with(kind.options),
         )
     except OptionError as error:
         raise UsageError(str(error)) from None

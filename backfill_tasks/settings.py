@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from io import StringIO
 from pathlib import Path
@@ -141,10 +141,12 @@ def _variable(
 class Settings:
     """The settings of this process, each declared here. The unit of a time is in the variable's name or meaning.
 
-    `defaults`: the environment's defaults for a run's options, by the option's name.
+    `defaults`: the environment's defaults for the options of every run, by the option's name. `variables`: the
+    environment itself, in which the options of plug-ins find theirs.
     """
 
     defaults: Mapping[str, Any]
+    variables: Mapping[str, str] = field(repr=False, compare=False)
     database_url: str | None = _variable(
         "DATABASE_URL", None, "the host's PostgreSQL; Prisma's own URL works as it is", secret=True
     )
@@ -282,6 +284,15 @@ class Settings:
         """The name of the queue for the watchdog's tasks, which beat sends."""
         return f"{self.queue}.watchdog"
 
+    def defaults_with(self, own: Iterable[Option]) -> dict[str, Any]:
+        """Return the environment's defaults for a run's options, including a backfill's own, by name.
+
+        Raises:
+            ConfigurationError: a variable of one of these options has an invalid value.
+        """
+        found = {each.name: default_of(each, self.variables) for each in own if each.variable is not None}
+        return {**self.defaults, **found}
+
     def required_database_url(self) -> str:
         """Return the database's URL.
 
@@ -295,17 +306,16 @@ class Settings:
         return self.database_url
 
 
-def _of_option(option: Option, name: str) -> Variable:
-    return Variable(name, option.shown, option.setting, option.kind.parse)
+def variable_of(option: Option) -> Variable:
+    """Return the variable that changes an option's default; the option must have one."""
+    return Variable(str(option.variable), option.shown, option.setting or option.help, option.kind.parse)
 
 
 #: The variables: the settings of a process, and the defaults of a run's options.
 _OWN: Mapping[str, Variable] = {
     each.name: each.metadata["variable"] for each in fields(Settings) if "variable" in each.metadata
 }
-_OF_OPTIONS: Mapping[str, Variable] = {
-    name: _of_option(each, each.variable) for name, each in RUN_OPTIONS.items() if each.variable
-}
+_OF_OPTIONS: Mapping[str, Variable] = {name: variable_of(each) for name, each in RUN_OPTIONS.items() if each.variable}
 VARIABLES = (*_OWN.values(), *_OF_OPTIONS.values())
 
 
@@ -344,7 +354,8 @@ def load(source: Mapping[str, str] | None = None) -> Settings:
     refuse_unknown(variables)
     _refuse_second_configuration(variables)
     own: dict[str, Any] = {name: value(variable, variables) for name, variable in _OWN.items()}
-    return Settings(**own, defaults={name: value(variable, variables) for name, variable in _OF_OPTIONS.items()})
+    defaults = {name: value(variable, variables) for name, variable in _OF_OPTIONS.items()}
+    return Settings(**own, defaults=defaults, variables=variables)
 
 
 def value(variable: Variable, variables: Mapping[str, str]) -> object:
@@ -360,6 +371,16 @@ def value(variable: Variable, variables: Mapping[str, str]) -> object:
         raise ConfigurationError(f"{variable.name}: {error}") from None
 
 
+def default_of(option: Option, variables: Mapping[str, str]) -> Any:
+    """Return an option's default: the value of its variable, or else the declared one.
+
+    Raises:
+        ConfigurationError: the variable's value is invalid.
+    """
+    is_set = variables.get(option.variable or "", "").strip()
+    return value(variable_of(option), variables) if is_set else option.default
+
+
 def refuse_unknown(variables: Mapping[str, str]) -> None:
     """Raise ConfigurationError for an unknown BACKFILL_ variable: with a typo, the default would apply unnoticed."""
     names = [variable.name for variable in VARIABLES]
@@ -367,6 +388,15 @@ def refuse_unknown(variables: Mapping[str, str]) -> None:
         if name.startswith("BACKFILL_") and name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
             raise ConfigurationError(f"there is no setting {name}: is it {near}? `backfill config` lists all")
+
+
+def why_not_for_a_plugin(name: str) -> str | None:
+    """Return why a plug-in's option can't have an environment variable of this name; None: it can."""
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
+        return "write it in capital letters, digits and underscores"
+    if name in {each.name for each in VARIABLES} or name.startswith(("BACKFILL_", "CELERY_")):
+        return "BACKFILL_…, CELERY_…, DATABASE_URL and REDIS_URL are taken: begin it with a prefix of the package's own"
+    return None
 
 
 def _refuse_second_configuration(variables: Mapping[str, str]) -> None:

@@ -81,9 +81,10 @@ def declared(options: Iterable[Option], *, defaults: bool = True) -> Callable[[C
 def _flag(of: Option, *, defaults: bool) -> Callable[[Command], Command]:
     text = f"{of.help.removesuffix('.')}{_default(of)}." if defaults else of.help
     if isinstance(of.kind, Flag):
-        # A flag that is on by default needs a second name that turns it off.
+        # A flag that is on by default, or that the environment or `tune` may set, needs a second name to turn it off.
+        may_be_on = of.default or of.variable or of.tunable
         flags = (
-            f"{of.on_command_line}/--no-{of.on_command_line.removeprefix('--')}" if of.default else of.on_command_line
+            f"{of.on_command_line}/--no-{of.on_command_line.removeprefix('--')}" if may_be_on else of.on_command_line
         )
         return option(flags, of.name, group=of.group, is_flag=True, help=text)
     return option(

@@ -5,7 +5,7 @@ from typing import Any
 
 from backfill_tasks.cli.context import Session, say
 from backfill_tasks.cli.fleet_rate import say_the_new_rate
-from backfill_tasks.cli.run_options import RunOptions, flag_of
+from backfill_tasks.cli.run_options import OPTIONS, RunOptions, flag_of
 from backfill_tasks.cli.showing import say_what_redis_had_lost, say_whether_workers_are_online
 from backfill_tasks.cli.signals import signals
 from backfill_tasks.cli.start import after_seeding, start
@@ -13,7 +13,7 @@ from backfill_tasks.engine import checkpoint, ledger, schema, states
 from backfill_tasks.engine.model import RunId
 from backfill_tasks.engine.states import UNFINISHED
 from backfill_tasks.errors import CheckpointError, UsageError
-from backfill_tasks.options import RUN_OPTIONS, TUNABLE, check
+from backfill_tasks.options import RUN_OPTIONS, check
 from backfill_tasks.registry import DEFAULT, KINDS
 
 
@@ -107,7 +107,7 @@ def _refuse_differences(run_options: RunOptions, run: RunId, own: dict[str, Any]
         if name not in own or (name in RUN_OPTIONS and RUN_OPTIONS[name].needs_jobs and not has_jobs):
             raise UsageError(f"run {run} is of {own['backfill']}, which has no {flag_of(name)}: remove it")
         if asked[name] != own[name]:
-            other = f"`backfill tune {run}` changes it" if name in TUNABLE else "start a new run"
+            other = f"`backfill tune {run}` changes it" if OPTIONS[name].tunable else "start a new run"
             raise UsageError(
                 f"run {run} has {flag_of(name)} {_shown(own[name])}, not {_shown(asked[name])}:"
                 f" remove {flag_of(name)}, or {other}"

@@ -63,7 +63,7 @@ digest_leads = SqlBackfill(
     where='"industry" IS NULL',
     process=digest,
     items="leads",
-    options=(Option("long", Flag(), "Write all of the digest.", default=False),),
+    options=(Option("long", Flag(), "Write all of the digest.", default=False, variable="ACME_LONG", tunable=True),),
 )
 '''
 
@@ -116,7 +116,7 @@ def test_its_backfills_are_listed_with_their_options(command: Backfill) -> None:
     assert "shout-companies write the names of companies in capitals" in shown
     assert "digest-leads put a digest of the company's name in its industry" in shown
     assert "--company ID Only this company; repeatable." in shown
-    assert "--long Write all of the digest." in shown
+    assert "--long / --no-long Write all of the digest (default: off, or ACME_LONG)." in shown
 
 
 def test_each_has_its_own_options_only(command: Backfill) -> None:
@@ -125,6 +125,13 @@ def test_each_has_its_own_options_only(command: Backfill) -> None:
     assert refused.returncode == 2
     assert "digest-leads has no --company" in refused.stderr
     assert command.json("run", "shout-companies", "--company", "Initech")["counts"]["read"] == 1
+
+
+def test_a_variable_changes_the_default_of_an_option(command: Backfill) -> None:
+    counted = command.set(ACME_LONG="true").json("run", "digest-leads")
+
+    assert counted["parameters"]["long"] is True
+    assert "ACME_LONG = true   (environment)" in command.set(ACME_LONG="true")("config").stdout
 
 
 def test_a_key_without_an_index_is_refused_with_the_one_that_helps(command: Backfill) -> None:

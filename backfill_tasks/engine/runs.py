@@ -16,7 +16,7 @@ from backfill_tasks.engine.model import Bounds, Lane, Run, RunId
 from backfill_tasks.engine.overlap import overlaps, refuse
 from backfill_tasks.engine.states import Command, RunState
 from backfill_tasks.errors import OptionConflictError, UsageError
-from backfill_tasks.options import Parameters
+from backfill_tasks.options import OptionError, Parameters, all_options, tunable
 
 logger = logging.getLogger(__name__)
 
@@ -104,22 +104,22 @@ class Runs:
         return lost
 
     def tune(self, run: RunId, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Change a run's tunable parameters; return the old and new value of each changed one by name.
+        """Change a run's tunable parameters, its backfill's own included; return the old and new values by name.
+
+        Pages in progress finish with the old values; the next ones use the new.
 
         Raises:
-            UsageError: there is no such run, it has ended, or a change contradicts one of the backfill's own options.
+            UsageError: there is no such run, it has ended, an option can't be tuned or rejects its value, or the run
+                has an option that a change contradicts.
         """
         parameters = self.read(run).parameters
-        contradicted = [
-            each
-            for each in self.backfills[parameters.backfill].options
-            if each.is_on(parameters.options.get(each.name)) and changes.get(each.excludes or "") is not None
-        ]
+        backfill = self.backfills[parameters.backfill]
+        checked = _checked(backfill, changes)
         with self.engine.begin() as connection:
             _require(connection, run, "tune")
-            for each in contradicted:
-                raise OptionConflictError(run, each.name, str(each.excludes))
-            return ledger.tune(connection, run, changes)
+            _refuse_conflicts(run, backfill, parameters, checked)
+            defaults = {name: each.default for name, each in tunable(backfill.options).items()}
+            return ledger.tune(connection, run, checked, defaults=defaults)
 
     def note_all(self, name: str, detail: Mapping[str, Any], *, who: str | None = None) -> None:
         """Record an event in every running run, if there is a ledger: for changes that concern no single run.
@@ -202,6 +202,36 @@ class Runs:
         for lane in seeded:
             logger.warning("lane stood, seeded again: run=%s lane=%d page=%d", lane.run, lane.lane, lane.page)
         return seeded
+
+
+def _checked(backfill: Backfill, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the validated changes of a run's options.
+
+    Raises:
+        UsageError: an option can't be tuned, has no meaning for this backfill, or rejects its value.
+    """
+    known = tunable(backfill.options)
+    unknown = sorted(changes.keys() - known.keys())
+    if unknown:
+        raise UsageError(f"{', '.join(unknown)} can't be changed; {', '.join(known)} can")
+    for name in changes:
+        if known[name].needs_jobs and not backfill.jobs:
+            raise UsageError(f"{name}: {backfill.name} enqueues no jobs: remove it")
+    try:
+        return {name: known[name].check(new) for name, new in changes.items()}
+    except OptionError as error:
+        raise UsageError(str(error)) from None
+
+
+def _refuse_conflicts(run: RunId, backfill: Backfill, parameters: Parameters, changes: Mapping[str, Any]) -> None:
+    """Raise OptionConflictError if changes switch on an option while one that it excludes is on."""
+    known, values = all_options(backfill.options), {**parameters.as_json(), **changes}
+    on = [each for name, each in known.items() if each.is_on(values.get(name))]
+    for each in on:
+        for other in on:
+            if each.excludes == other.name and {each.name, other.name} & changes.keys():
+                has, asked = (each, other) if other.name in changes else (other, each)
+                raise OptionConflictError(run, has.name, asked.name)
 
 
 def _require(connection: Connection, run: RunId, command: Command) -> None:

@@ -10,7 +10,8 @@ from backfill_tasks.cli import render
 from backfill_tasks.cli.context import COMPLETE, WRONG_USAGE
 from backfill_tasks.engine.database import parse_url
 from backfill_tasks.errors import ConfigurationError
-from backfill_tasks.settings import VARIABLES, environment, refuse_unknown, value
+from backfill_tasks.registry import KINDS
+from backfill_tasks.settings import VARIABLES, environment, refuse_unknown, value, variable_of
 
 
 @click.command()
@@ -27,7 +28,8 @@ def config(context: click.Context) -> None:
     """
     variables = environment()
     wrong = 0
-    for variable in VARIABLES:
+    plugins = [variable_of(each) for each in KINDS.options().values() if each.variable is not None]
+    for variable in (*VARIABLES, *plugins):
         given = variables.get(variable.name, "").strip()
         source = "environment" if os.environ.get(variable.name, "").strip() else ".env" if given else "default"
         click.echo(f"{variable.name} = {variable.shown(given)}   ({source})")

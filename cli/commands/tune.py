@@ -7,17 +7,18 @@ import click
 
 from backfill_tasks.cli.flags import declared, given
 from backfill_tasks.cli.fleet_rate import say_the_new_rate
-from backfill_tasks.cli.run_options import flag_of
+from backfill_tasks.cli.run_options import OPTIONS, flag_of
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import OptionConflictError, UsageError
-from backfill_tasks.options import RUN_OPTIONS, TUNABLE
+from backfill_tasks.options import all_options
 
 if TYPE_CHECKING:
     from backfill_tasks.cli.context import Session
 
 
-_TUNABLE = [RUN_OPTIONS[name] for name in TUNABLE]
+#: The tunable options of every run, and of all backfills.
+_TUNABLE = [each for each in OPTIONS.values() if each.tunable]
 
 
 @click.command()
@@ -58,7 +59,10 @@ def _value(value: Any) -> str:
 
 
 def _refuse_meaningless(backfill: Backfill, changes: Mapping[str, Any]) -> None:
-    """Raise UsageError for an option about jobs if the backfill enqueues none."""
+    """Raise UsageError for an option of another backfill, or about jobs if the backfill enqueues none."""
+    known = all_options(backfill.options)
     for name in changes:
-        if RUN_OPTIONS[name].needs_jobs and not backfill.jobs:
+        if name not in known:
+            raise UsageError(f"{backfill.name} has no {flag_of(name)}: remove it")
+        if known[name].needs_jobs and not backfill.jobs:
             raise UsageError(f"{backfill.name} enqueues no jobs, and so has no {flag_of(name)}: remove it")

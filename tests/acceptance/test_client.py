@@ -106,7 +106,9 @@ def test_why_says_what_status_says(alone: Backfill) -> None:
         ('client.plan("lead-scoring", client_ids=["none-such"])', "there is no workspace 'none-such'"),
         ('client.plan("lead-scorin")', "lead-scorin"),
         ('client.status("none-such")', "there is no run none-such"),
-        ('client.tune("none-such", lanes=3)', "lanes can't be changed"),
+        ('client.tune("none-such", limit=3)', "there is no run none-such"),
+        ('client.tune(client.start("lead-scoring").id, lanes=3)', "lanes can't be changed"),
+        ('client.tune(client.start("lead-scoring").id, limit=0)', "limit: 0 is not a whole number from 1 to 10000"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(inhabited: Host, alone: Backfill, call: str, said: str) -> None:

@@ -158,14 +158,16 @@ def revive(connection: Connection, stalled: StalledLane) -> Lane | None:
     return next(iter(move_lanes(connection, stalled.run, locked, "running", by="watchdog", detail=detail)), None)
 
 
-def tune(connection: Connection, run: RunId, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def tune(
+    connection: Connection, run: RunId, changes: Mapping[str, Any], *, defaults: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
     """Change a run's parameters, record an event, and return the old and new value of each changed one.
 
-    The caller must have locked the run. Pages in flight finish with the old values; the next ones use the new.
+    The caller must have locked the run. `defaults` has the values of options that are newer than the run. Pages in
+    flight finish with the old values; the next ones use the new.
     """
-    own = connection.execute(
-        statement("SELECT parameters FROM backfill.run WHERE id = :run"), {"run": run}
-    ).scalar_one()
+    query = statement("SELECT parameters FROM backfill.run WHERE id = :run")
+    own = {**defaults, **connection.execute(query, {"run": run}).scalar_one()}
     changed = {name: (own[name], new) for name, new in changes.items() if own[name] != new}
     if changed:
         connection.execute(
