@@ -1,9 +1,10 @@
 """The contract between the engine and a backfill: what a backfill implements, and the types it uses."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -192,6 +193,16 @@ class Backfill(ABC):
         Raises:
             RowChanged: the host changed a row while the page read it; the engine rolls back and retries.
         """
+
+    def statements(
+        self, connection: Connection, window: Window, context: PageContext
+    ) -> Sequence[Callable[[], object]]:
+        """Return calls that send a page's statements, for `doctor`, which plans the first that each call sends.
+
+        The calls end there: nothing is sent. By default only the page itself is called. A page that goes on with what
+        its first statement returned adds a call for each further statement.
+        """
+        return [partial(self.page, connection, window, context)]
 
     @abstractmethod
     def dry_run(self, connection: Connection, window: Window, context: PageContext) -> PageResult:

@@ -14,7 +14,7 @@ from backfill_tasks.engine.database import begin_read_only, is_permanent, reason
 from backfill_tasks.engine.model import Bounds, Window
 from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.plans import Sent, sent, whole_scans
-from backfill_tasks.options import Pace
+from backfill_tasks.options import Pace, Values
 
 #: The size of the page that is planned, in items, and the bound up to which its pending jobs are counted.
 _LIMIT, _PENDING = 500, 12
@@ -30,17 +30,18 @@ def page(session: Session) -> Iterator[Finding]:
             begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)
             if backfill.missing(connection, apply=True):  # `host` reports it
                 continue
-            found = list(dict.fromkeys(_of(connection, backfill)))
+            options = backfill.with_defaults(session.settings.defaults_with(backfill.options))
+            found = list(dict.fromkeys(_of(connection, backfill, options)))
         yield from found
         if not found:
             yield Finding("fine", f"{backfill.name}: its pages read by index")
 
 
-def _of(connection: Connection, backfill: Backfill) -> Iterator[Finding]:
+def _of(connection: Connection, backfill: Backfill, options: Values) -> Iterator[Finding]:
     upper = backfill.last_key(connection)
     if upper is None:  # the table is empty: there is no key to bound a page
         return
-    for ask in _asked(backfill, connection, upper):
+    for ask in _asked(backfill, connection, upper, options):
         statement = sent(connection, ask)
         if statement is None:
             continue
@@ -51,14 +52,11 @@ def _of(connection: Connection, backfill: Backfill) -> Iterator[Finding]:
             yield _refused(backfill, error, statement)
 
 
-def _asked(backfill: Backfill, connection: Connection, upper: str) -> list[Callable[[], object]]:
-    """Return the calls of a page with default options: its statement and the queries before it."""
-    window, context = (
-        Window(Bounds(None, upper), _LIMIT, PAGE_ROWS),
-        PageContext(backfill.with_defaults({}), datetime.now(UTC)),
-    )
+def _asked(backfill: Backfill, connection: Connection, upper: str, options: Values) -> list[Callable[[], object]]:
+    """Return the calls of a page with default options: its statements and the queries before them."""
+    window, context = Window(Bounds(None, upper), _LIMIT, PAGE_ROWS), PageContext(options, datetime.now(UTC))
     return [
-        lambda: backfill.page(connection, window, context),
+        *backfill.statements(connection, window, context),
         lambda: backfill.pending(connection, _PENDING),
         *(partial(connection.execute, each.query.statement) for each in backfill.indicators(Pace(max_live_wait=1.0))),
     ]

@@ -139,6 +139,15 @@ class TestABrokenPlugIn:
         assert "the backfill broken of bad-backfills 1.0" in done.stderr
 
 
+def test_doctor_shows_an_error_in_the_statement_after_the_locks(alone: Backfill) -> None:
+    apply = """apply='UPDATE "Lead" SET "none" = 1 FROM page WHERE "Lead".id = page.id'"""
+    source = SOURCE.replace("""set="\\"status\\" = 'old'\"""", apply)
+
+    shown = " ".join(with_package(alone, "acme-backfills", "mark-leads", source)("doctor").stdout.split())
+
+    assert "WRONG mark-leads: a page's plan can't be seen: column \"none\"" in shown
+
+
 def test_workers_do_a_plug_ins_pages(plugged: Backfill, inhabited: Host) -> None:
     (total,) = inhabited.column('SELECT count(*) FROM "Lead"')
     inhabited.execute("""UPDATE "Lead" SET "companyName" = 'Acme'""")

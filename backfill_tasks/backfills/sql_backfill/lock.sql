@@ -20,9 +20,5 @@ SELECT
   (SELECT count(*) FROM picked) AS read,
   (SELECT coalesce(array_agg({keys_as_text} ORDER BY {keys}), CAST(ARRAY[] AS text[])) FROM locked) AS keys,
   (
-    SELECT array_agg(quote_ident(nspname) || '.' || quote_ident(typname) ORDER BY position)
-    FROM unnest(CAST(:key_columns AS text[])) WITH ORDINALITY AS key_column (name, position)
-    JOIN pg_attribute ON attrelid = CAST(:key_table AS regclass) AND attname = name
-    JOIN pg_type ON pg_type.oid = atttypid
-    JOIN pg_namespace ON pg_namespace.oid = typnamespace
+{sql_backfill/key_types.sql}
   ) AS types
