@@ -17,13 +17,10 @@ from backfill_tasks import redis_address
 from backfill_tasks.errors import ConfigurationError
 from backfill_tasks.options import RUN_OPTIONS, Number, Option, Whole, quoted
 
-_NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?", re.ASCII)
+_RATE_SECONDS: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600}
 _MOST_RATE = 1_000_000
 _SHORTEST_TOKEN = 16
-
-#: The most digits read of a whole number, and the most characters of an invalid value repeated in a message.
-_MOST_DIGITS = _MOST_REPEATED = 40
 
 #: Variables with which Celery overrides celeryconfig.py. Its options (-b, --config) and BROKER_URL set them, too.
 _BROKERS = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
@@ -45,14 +42,6 @@ def _token(value: str) -> str | None:
     return value or None
 
 
-def _login(value: str) -> str | None:
-    """Parse a user and password, as typed; errors repeat no part of them."""
-    user, _, password = value.partition(":")
-    if value and not (user and password and value.isprintable()):
-        raise ValueError("it must look like user:password")
-    return value or None
-
-
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", value):
         raise ValueError(f"{quoted(value)} is not a name of letters, digits, dots, hyphens and underscores")
@@ -69,14 +58,23 @@ def rate_limit(value: str) -> str | None:
     """Return a rate in Celery's notation, as written; None for "none".
 
     Raises:
+        ValueError: see `rate_interval`.
+    """
+    return value if rate_interval(value) else None
+
+
+def rate_interval(value: str) -> float:
+    """Return the seconds between two pages of a rate in Celery's notation; 0 for "none".
+
+    Raises:
         ValueError: it is not a rate. 0 isn't one.
     """
     if value == "none":
-        return None
+        return 0.0
     match = _RATE.fullmatch(value)
     if match is None or not 0 < float(match["count"]) <= _MOST_RATE:
         raise ValueError(f"{quoted(value)} is not a rate: write 20/s, 600/m or 0.5/s, or none for no limit")
-    return value
+    return _RATE_SECONDS[match["unit"] or "s"] / float(match["count"])
 
 
 #: The path allowed after the host, by scheme: a database's name or number, or the path of a socket.
@@ -263,14 +261,6 @@ class Settings:
         "",
         "the bearer token that `backfill metrics` asks for",
         _token,
-        secret=True,
-        opaque=True,
-    )
-    metrics_login: str | None = _variable(
-        "BACKFILL_METRICS_LOGIN",
-        "",
-        "user:password, the login that `backfill metrics` asks for (basic authentication)",
-        _login,
         secret=True,
         opaque=True,
     )

@@ -1,8 +1,6 @@
 """The fleet's rate: how many pages all workers together start per second. One bucket in Redis, on Redis' clock."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import cast
 
 from redis import Redis
@@ -12,7 +10,6 @@ from backfill_tasks import settings
 from backfill_tasks.engine.redis_client import lua, new_token
 from backfill_tasks.errors import UsageError
 
-_SECONDS: Mapping[str, int] = MappingProxyType({"s": 1, "m": 60, "h": 3600})
 _MICROSECONDS = 1_000_000
 
 
@@ -31,17 +28,15 @@ class Rate:
                 halt.
         """
         try:
-            return cls(settings.rate_limit("none" if text is None else text) or "none")
+            settings.rate_interval("none" if text is None else text)
         except ValueError as error:
             raise UsageError(str(error)) from None
+        return cls(text or "none")
 
     @property
     def interval(self) -> float:
         """The seconds between two pages; 0 for no limit."""
-        if self.text == "none":
-            return 0.0
-        count, _, unit = self.text.partition("/")
-        return _SECONDS[unit or "s"] / float(count)
+        return settings.rate_interval(self.text)
 
     def __str__(self) -> str:
         return self.text
@@ -89,8 +84,8 @@ class FleetRate:
         """
         try:
             text = cast("str | None", self._redis.hget(self._key, "rate"))
-            return None if text is None else Rate(settings.rate_limit(text) or "none")
-        except (ResponseError, ValueError) as error:
+            return None if text is None else Rate.parse(text)
+        except (ResponseError, UsageError) as error:
             raise UsageError(
                 f"what Redis has under {self._key} is not a rate ({error}); set it again: backfill rate none"
             ) from None

@@ -27,9 +27,8 @@ def metrics(session: Session, *, port: int, address: str) -> None:
     """Serve /metrics for Prometheus until Ctrl-C or SIGTERM.
 
     Each scrape reads the ledger, the host's queue and Redis. Metrics that can't be read
-    are left out, and backfill_source_up reports it. BACKFILL_METRICS_TOKEN or
-    BACKFILL_METRICS_LOGIN protects the endpoint; without either it listens on this
-    machine only.
+    are left out, and backfill_source_up reports it. BACKFILL_METRICS_TOKEN protects
+    the endpoint; without it, it listens on this machine only.
 
     \b
     Examples:
@@ -38,13 +37,11 @@ def metrics(session: Session, *, port: int, address: str) -> None:
     """
     settings = session.settings
     family, numeric = _resolved(address, port)
-    if not (settings.metrics_token or settings.metrics_login or ip_address(numeric).is_loopback):
-        raise UsageError(
-            f"{address} can be reached from other machines: set BACKFILL_METRICS_TOKEN or BACKFILL_METRICS_LOGIN"
-        )
+    if not (settings.metrics_token or ip_address(numeric).is_loopback):
+        raise UsageError(f"{address} can be reached from other machines: set BACKFILL_METRICS_TOKEN")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(exporter(settings, say))
-    door = Door(make_wsgi_app(registry), settings.metrics_token, settings.metrics_login)
+    door = Door(make_wsgi_app(registry), settings.metrics_token)
     server_class: type[ThreadingWSGIServer] = type("_Server", (Server,), {"address_family": family})
     try:
         server: ThreadingWSGIServer = make_server(numeric, port, door, server_class, Silent)
