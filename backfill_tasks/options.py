@@ -208,8 +208,8 @@ class Option:
         help: what it does, in one sentence.
         default: its value if neither a caller nor the environment gives one.
         group: the section of `backfill run --help` that lists it.
-        variable: the environment variable that changes the default; None: there is none. A plug-in's own variables
-            begin with another prefix than BACKFILL_.
+        variable: the environment variable that changes the default; None: there is none. A plug-in
+            begins its variables with a prefix of its own.
         setting: the description of that variable in `backfill config`; the help if empty.
         tunable: whether it may change while a run is in progress. The next page gets the new value.
         needs_jobs: whether it has no meaning for a backfill that enqueues no jobs.

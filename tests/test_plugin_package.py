@@ -34,8 +34,7 @@ import hashlib
 
 from sqlalchemy import text
 
-from backfill_tasks import Option, SqlBackfill
-from backfill_tasks.options import Flag, Texts
+from backfill_tasks import Flag, Option, SqlBackfill, Texts
 
 shout_companies = SqlBackfill(
     name="shout-companies",

@@ -9,8 +9,7 @@ from acceptance.host import Host
 from harness import Backfill, Worker
 
 SOURCE = """
-from backfill_tasks import Option, SqlBackfill
-from backfill_tasks.options import Flag, Text, Whole
+from backfill_tasks import Flag, Option, SqlBackfill, Text, Whole
 
 backfill = SqlBackfill(
     name="mark-leads",

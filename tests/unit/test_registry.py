@@ -19,8 +19,7 @@ from backfill_tasks.registry import KINDS, Backfills
 
 #: The template of a module with a backfill.
 SOURCE = """
-from backfill_tasks import Option, SqlBackfill
-from backfill_tasks.options import Text, Whole
+from backfill_tasks import Option, SqlBackfill, Text, Whole
 
 backfill = SqlBackfill(name={name!r}, table="t", key="id", where="true", set="a = 1", options=({options}))
 """
