@@ -207,6 +207,11 @@ class Client:
             raise UsageError("there is no run yet: `backfill run --apply` starts one")
         return self.parts.runs.read(newest)
 
+    def knows(self, run: str) -> bool:
+        """Return whether there is a ledger that has a run."""
+        with self.parts.engine.begin() as connection:
+            return bool(schema.version(connection)) and ledger.read_run(connection, RunId(run)) is not None
+
     def runs(self, most: int = 20) -> list[Run]:
         """Return the newest runs, newest first. Each lane that doesn't move carries its reason."""
         self.require_ledger()

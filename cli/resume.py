@@ -9,7 +9,7 @@ from backfill_tasks.cli.run_options import OPTIONS, RunOptions, flag_of
 from backfill_tasks.cli.showing import say_what_redis_had_lost, say_whether_workers_are_online
 from backfill_tasks.cli.signals import signals
 from backfill_tasks.cli.start import after_seeding, start
-from backfill_tasks.engine import checkpoint, ledger, schema, states
+from backfill_tasks.engine import checkpoint, states
 from backfill_tasks.engine.model import RunId
 from backfill_tasks.engine.states import UNFINISHED
 from backfill_tasks.errors import CheckpointError, UsageError
@@ -31,7 +31,7 @@ def resume(session: Session, run_options: RunOptions) -> int:
         case checkpoint.Checkpoint():
             _check_parameters(session, found, run_options)
             _refuse_another(run_options, f"the checkpoint of run {found.run}", found.parameters.backfill)
-            run = found.run if _in_ledger(session, found.run) else None
+            run = found.run if session.client.knows(found.run) else None
         case None:
             if run_options.state_file is not None:
                 say(f"There is no {run_options.state_file}: going on with the newest unfinished run.")
@@ -68,11 +68,6 @@ def _go_on(session: Session, run_options: RunOptions, run: RunId) -> int:
         say_what_redis_had_lost(client.go_on(run, single_batch=run_options.order.single_batch))
         say(f"Run {run} goes on: {session.parts.address}.")
         return after_seeding(session, run_options, run, stopped)
-
-
-def _in_ledger(session: Session, run: RunId) -> bool:
-    with session.parts.engine.begin() as connection:
-        return bool(schema.version(connection)) and ledger.read_run(connection, run) is not None
 
 
 def _refuse_another(run_options: RunOptions, what: str, backfill: str) -> None:

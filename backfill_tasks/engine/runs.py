@@ -188,12 +188,16 @@ class Runs:
     ) -> list[ledger.StalledLane]:
         """End runs with nothing left to walk, reseed lanes that have lost their message, and return those lanes.
 
+        Without a ledger there are none.
+
         Args:
             stalled_seconds: how long a lane may be still before it is checked.
             on_their_way: returns the task ids of the messages that wait in the queue or are owned by a living worker.
                 Called only if a lane is still.
         """
         with self.engine.begin() as connection:
+            if not schema.version(connection):
+                return []
             unended = ledger.unended(connection)
         for run in unended:
             self.chain.finish(run)

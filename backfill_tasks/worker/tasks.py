@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import settings
-from backfill_tasks.engine import heartbeat, schema
+from backfill_tasks.engine import heartbeat
 from backfill_tasks.engine.chain import SendError, Step, Tries
 from backfill_tasks.engine.database import reason
 from backfill_tasks.engine.model import MESSAGE_FORMAT, PageMessage
@@ -172,8 +172,5 @@ def look_after_lanes() -> list[str]:
 def _watch_over() -> list[str]:
     config, parts = settings.load(), _parts()
     heartbeat.beat(config.redis_url, config.queue)
-    with parts.engine.begin() as connection:
-        if not schema.version(connection):
-            return []
     seeded = parts.runs.watch_over(stalled_seconds=config.standing_seconds, on_their_way=messages_on_their_way)
     return [f"{lane.run} lane {lane.lane}" for lane in seeded]

@@ -18,7 +18,8 @@ def cancel(session: Session, run: str) -> None:
       backfill cancel 261124-091500-a1b2
     """
     found = session.client.run(run)
-    if not session.parts.runs.cancel(found.id):
+    session.client.cancel(found.id)
+    if found.state == "cancelled":
         click.echo(f"Run {found.id} was cancelled already.")
         return
     click.echo(f"Run {found.id} is cancelled. What it did stays.")

@@ -38,10 +38,12 @@ def pause(session: Session, run: str | None, *, every: bool) -> None:
 
 
 def _pause(session: Session, run: RunId) -> None:
-    if session.parts.runs.pause(run, "paused by command"):
-        click.echo(f"Run {run} is paused. Go on with: backfill resume {run}")
-    else:
+    before = session.client.run(run).state
+    session.client.pause(run)
+    if before == "paused":
         click.echo(f"Run {run} was paused already.")
+    else:
+        click.echo(f"Run {run} is paused. Go on with: backfill resume {run}")
 
 
 def _running(session: Session) -> Sequence[RunId]:

@@ -6,7 +6,6 @@ import click
 
 from backfill_tasks.cli import render
 from backfill_tasks.cli.context import COMPLETE, QUARANTINED, Session, say
-from backfill_tasks.engine import ledger
 from backfill_tasks.escaping import one_line
 
 #: How many items that fail again are shown one by one.
@@ -42,8 +41,7 @@ def retry(context: click.Context, run: str, *, verbose: bool) -> None:
         elif each.outcome == "failed again" and outcomes[each.outcome] <= _MOST_SHOWN:
             why, most = (each.whole_reason, _LONGEST_WHOLE_REASON) if verbose else (each.reason, _LONGEST_REASON)
             click.echo(render.with_reason(each.item, f"failed again: {why}", indent=2, most=most))
-    with session.parts.engine.begin() as connection:
-        left = ledger.count_quarantined(connection, found.id)
+    left = session.client.run(found.id).counts.get("quarantined", 0)
     done, failed = outcomes["went through"], outcomes["failed again"]
     click.echo(f"{done + failed:,} tried again, {done:,} went through, {left:,} left in quarantine.")
     context.exit(QUARANTINED if left else COMPLETE)
