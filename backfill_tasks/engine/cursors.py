@@ -1,10 +1,12 @@
 """The live cursors in Redis: one hash per lane, moved by compare-and-set, and rebuilt from the ledger if lost."""
 
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 from typing import cast
 
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.encoding import to_bytes
@@ -14,6 +16,10 @@ from backfill_tasks.engine.redis_client import is_wrong_type, lua, new_token
 #: How long Redis has to answer while the caller holds a lane's row lock, in seconds. It normally answers within a
 #: millisecond; other transactions that need the lock (a duplicate, the watchdog, a resume) wait for Redis, too.
 _LOCKED_SECONDS = 0.25
+
+#: How long an answer shows that Redis can be reached, in seconds. Pages follow each other far more quickly, and asking
+#: before each one would cost a round trip.
+_RECENT_SECONDS = 1.0
 
 #: A cursor that hasn't been touched for this long expires; the ledger still has it.
 _KEEP_SECONDS = 90 * 86_400
@@ -41,6 +47,7 @@ class LiveCursors:
 
     def __init__(self, redis: Redis, prompt: Redis) -> None:
         self._redis = redis
+        self._answered_at = -inf
         self._place = redis.register_script(lua("place"))
         self._begin = prompt.register_script(lua("begin"))
         self._reset_attempts = redis.register_script(lua("reset_attempts"))
@@ -64,12 +71,14 @@ class LiveCursors:
         )
 
     def wait_for_answer(self) -> None:
-        """Return once Redis answers, with retries. Call this before locking a lane's row.
+        """Return if Redis answered within the last second, or once it answers. Call this before locking a lane's row.
 
         Raises:
             RedisError: Redis doesn't answer.
         """
-        self._redis.ping()
+        if monotonic() - self._answered_at > _RECENT_SECONDS:
+            self._redis.ping()
+            self._answered_at = monotonic()
 
     def begin(self, message: PageMessage) -> int:
         """Increment and return the number of times this page has started without finishing.
@@ -82,7 +91,11 @@ class LiveCursors:
             RedisError: Redis didn't answer in time, or refused. It may have counted the start, or may still do so: call
                 `reset_attempts` once the lock is released.
         """
-        return int(self._begin(keys=[_key_of(message)], args=[message.page, _KEEP_SECONDS]))
+        try:
+            return int(self._begin(keys=[_key_of(message)], args=[message.page, _KEEP_SECONDS]))
+        except RedisError:
+            self._answered_at = -inf
+            raise
 
     def reset_attempts(self, message: PageMessage) -> None:
         """Reset the crash counter: the page failed, but its worker survived."""
@@ -97,6 +110,7 @@ class LiveCursors:
             keys=[_key_of(message)],
             args=[message.generation, message.page, to_bytes(cursor), sent, _KEEP_SECONDS, new_token()],
         )
+        self._answered_at = monotonic()
         return bool(moved)
 
     def claim(self, message: PageMessage) -> bool:

@@ -52,6 +52,12 @@ def as_json(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
+def as_array(texts: Sequence[str]) -> str:
+    """Return an array literal to be cast to text[]; psycopg takes twenty times as long to build it."""
+    quoted = ['"' + each.replace("\\", r"\\").replace('"', r"\"") + '"' for each in texts]
+    return "{" + ",".join(quoted) + "}"
+
+
 def to_bytes(text: str) -> bytes:
     """Return the text's bytes as stored in the database: UTF-8, and a raw byte for each lone surrogate."""
     return text.encode("utf-8", _BYTE_BY_BYTE)

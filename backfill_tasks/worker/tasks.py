@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from celery import Task
-from celery.signals import worker_process_init
+from celery.signals import worker_init, worker_process_init
 from celery.utils.log import get_task_logger
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -18,6 +18,7 @@ from backfill_tasks.engine.chain import SendError, Step, Tries
 from backfill_tasks.engine.database import reason
 from backfill_tasks.engine.model import MESSAGE_FORMAT, PageMessage
 from backfill_tasks.escaping import shown
+from backfill_tasks.registry import KINDS
 from backfill_tasks.wiring import Parts, assemble
 from backfill_tasks.worker.app import app
 from backfill_tasks.worker.consumer import FORMAT
@@ -59,6 +60,12 @@ def _send(message: PageMessage, **options: Any) -> None:
 def _parts() -> Parts:
     """Return this process's connections; created on first use, so that no child inherits its parent's."""
     return assemble(settings.load(), send)
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def _import_backfills(**_: object) -> None:
+    """Import the backfills before the children are forked: they share the memory, and no first page waits for it."""
+    KINDS.usable()
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from backfill_tasks.engine import batch
 from backfill_tasks.engine.database import statement
-from backfill_tasks.engine.encoding import as_json
+from backfill_tasks.engine.encoding import as_array, as_json
 from backfill_tasks.engine.ledger.quarantine import keep
 from backfill_tasks.engine.ledger.rows import lane_of, sql_file
 from backfill_tasks.engine.ledger.transitions import lock_lanes, move_lanes, move_run
@@ -121,7 +121,7 @@ def record(
             "lower": found.lane.position,
             "cursor": result.cursor,
             "counts": as_json(dict(result.counts)),
-            "enqueued": list(result.enqueued),
+            "enqueued": as_array(result.enqueued),
             "lane_counts": as_json(counts),
             "delay_ms": found.parameters.page_delay_ms,
             "size": size,
