@@ -26,7 +26,7 @@ from backfill_tasks.worker.app import app
 __all__ = ["app"]
 
 _FOLDER = Path(os.environ["SABOTAGE"])
-_LONGEST_HOLD_SECONDS = 60.0
+_LONGEST_BLOCK_SECONDS = 60.0
 
 #: Each step with the function whose call begins or ends at that moment: a page's in order, then the watchdog's.
 _STEPS: tuple[tuple[str, Any, str, str], ...] = (
@@ -69,7 +69,7 @@ def _reach(step: str) -> None:
 
 
 def _block(until_gone: Path) -> None:
-    deadline = time.monotonic() + _LONGEST_HOLD_SECONDS
+    deadline = time.monotonic() + _LONGEST_BLOCK_SECONDS
     while until_gone.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
 
