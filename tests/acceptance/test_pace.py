@@ -84,7 +84,7 @@ class TestCanary:
         (run,) = inhabited.column("SELECT id FROM backfill.run")
         assert done.returncode == 4
         assert inhabited.column("SELECT (counts ->> 'read')::int FROM backfill.page") == [20]
-        assert "Clean: nothing is missing, and no count is contradicted." in done.stderr
+        assert "Clean: no leads are missing, and no count is contradicted." in done.stderr
         assert f"If all looks well: backfill resume {run}" in done.stderr
 
     def test_does_the_rest_when_it_is_resumed(self, backfill: Backfill, inhabited: Host) -> None:
@@ -102,7 +102,7 @@ class TestCanary:
         assert done.returncode == 4
         read = far_down.column("SELECT (counts ->> 'read')::int FROM backfill.page ORDER BY lane, number")
         assert (len(read) > 3, sum(read)) == (True, 1)
-        assert "Clean: nothing is missing, and no count is contradicted." in done.stderr
+        assert "Clean: no leads are missing, and no count is contradicted." in done.stderr
         assert "If all looks well: backfill resume" in done.stderr
 
     def test_says_that_it_read_nothing(self, backfill: Backfill, far_down: Host) -> None:
@@ -111,7 +111,7 @@ class TestCanary:
         done = backfill("run", "--apply", "--canary", "--lanes", "4", "--client-id", "small")
 
         assert done.returncode == 0
-        assert "This canary read no leads" in done.stderr
+        assert "The canary read no leads" in done.stderr
         assert "It has walked everything" in done.stderr
         assert "looks well" not in done.stderr
 

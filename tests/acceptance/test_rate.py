@@ -106,7 +106,7 @@ class TestRun:
         done = alone("run", "--rate", "5/s")
 
         assert_refused(done)
-        assert "--rate goes with --apply" in done.stderr
+        assert "--rate needs --apply" in done.stderr
 
     @pytest.mark.parametrize("rate", ["0", "", "fast"])
     def test_with_what_is_no_rate_is_refused(self, alone: Backfill, inhabited: Host, rate: str) -> None:
