@@ -22,7 +22,7 @@ _MOST_SHOWN = 20
 @as_json
 @click.pass_obj
 def dead_letters(context: CommandContext, *, clear: bool, as_json: bool) -> None:
-    """Show the messages that no worker could process, newest first.
+    """Show messages that no worker could process, newest first.
 
     A worker that can't process a message moves it here with the reason, and takes the
     next one. No run loses a page: the watchdog reseeds a lane whose message is lost.

@@ -37,7 +37,7 @@ _CHECKS: tuple[Check, ...] = (
 @click.command()
 @click.pass_obj
 def doctor(context: CommandContext) -> int:
-    """Check everything that a run needs, and show how to fix what is missing.
+    """Check what a run needs, and show how to fix what is missing.
 
     Each finding starts with fine, look or WRONG. With "look", a run works, but read the
     advice. With "WRONG", a run would fail or wait. Changes nothing. Exits with 1 if a

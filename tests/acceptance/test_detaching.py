@@ -72,7 +72,7 @@ def test_a_signal_ends_a_dry_run_which_has_changed_nothing(alone: Backfill, inha
     _, errors = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 4
-    assert "nothing was" in errors
+    assert "Nothing was changed." in errors
 
 
 def test_a_run_that_was_detached_from_comes_to_its_end(

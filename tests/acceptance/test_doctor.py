@@ -103,14 +103,14 @@ class TestWhereARunWouldWork:
         assert "fine   no pooler is in front" in shown
         assert "fine   lead-scoring: pages read by index" in shown
         assert "fine   1 worker is online" in shown
-        assert f"fine   every worker is of this command's version, {__version__}" in shown
+        assert f"fine   every worker has this command's version, {__version__}" in shown
         assert "fine   no run is stalled or forgotten" in shown
 
     def test_a_ledger_that_is_not_there_yet_is_nothing_wrong(self, backfill: Backfill, inhabited: Host) -> None:
         shown = said(backfill, status=0)
 
         assert "look   the ledger does not exist yet" in shown
-        assert "`backfill run --apply` creates it, and so does `backfill init`." in shown
+        assert "`backfill init` creates it, and so does `backfill run --apply`." in shown
         assert not inhabited.has_ledger()
 
     def test_it_changes_nothing(self, backfill: Backfill, inhabited: Host) -> None:
@@ -163,7 +163,7 @@ class TestPooler:
             shown = said(backfill.set(DATABASE_URL=url), status=0)
 
         assert "look   a transaction pooler is in front, and DATABASE_URL lacks pgbouncer=true" in shown
-        assert "add pgbouncer=true to the URL" in shown
+        assert "Add pgbouncer=true to the URL" in shown
 
     def test_one_that_it_speaks_of_is_fine_and_a_run_works(self, backfill: Backfill, tmp_path: Path) -> None:
         with pgbouncer(backfill.database_url, tmp_path, mode="transaction") as url:
@@ -175,7 +175,7 @@ class TestPooler:
     def test_one_that_is_not_there_is_looked_at(self, backfill: Backfill) -> None:
         shown = said(backfill.set(DATABASE_URL=f"{backfill.database_url}?pgbouncer=true"), status=0)
 
-        assert "look   no pooler is in front, and DATABASE_URL says pgbouncer=true" in shown
+        assert "look   no pooler is in front, but DATABASE_URL has pgbouncer=true" in shown
 
 
 FULL = """
@@ -268,7 +268,7 @@ class TestRights:
         shown = said(as_role(backfill, role), status=1)
 
         assert "WRONG  the ledger does not exist yet, and this role may not create it" in shown
-        assert "`backfill init --sql` prints, or GRANT CREATE ON DATABASE" in shown
+        assert "run the output of `backfill init --sql`, or GRANT CREATE ON DATABASE" in shown
 
 
 @pytest.mark.usefixtures("worker")
@@ -365,7 +365,7 @@ class TestWorkers:
         finally:
             worker.stop()
 
-        assert f"{says}, this command is of {__version__}" in shown
+        assert f"{says}, this command has {__version__}" in shown
         assert "look   worker-1-" in shown
 
 
@@ -379,7 +379,7 @@ class TestLeftovers:
 
     @pytest.mark.usefixtures("run")
     def test_a_run_that_was_paused_a_moment_ago_is_none(self, backfill: Backfill) -> None:
-        assert "fine   no run is left over" in said(backfill, status=0)
+        assert "fine   no run is stalled or forgotten" in said(backfill, status=0)
 
     def test_a_run_that_was_paused_long_ago_is_named_with_the_ways_out(
         self, backfill: Backfill, run: str, inhabited: Host
@@ -389,7 +389,7 @@ class TestLeftovers:
         shown = said(backfill, status=0)
 
         assert f"look   run {run} has been paused for 2 d" in shown
-        assert f"`backfill resume {run}` goes on with it, `backfill cancel {run}` ends it." in shown
+        assert f"`backfill resume {run}` continues it, `backfill cancel {run}` ends it." in shown
 
     def test_a_run_whose_messages_are_lost_is_named_with_its_lanes(
         self, alone: Backfill, inhabited: Host, deserted_broker: Redis
@@ -410,4 +410,4 @@ class TestLeftovers:
         alone.json(*RUN)
         inhabited.execute(AN_HOUR_AGO)
 
-        assert "fine   no run is left over" in said(alone, status=1)
+        assert "fine   no run is stalled or forgotten" in said(alone, status=1)

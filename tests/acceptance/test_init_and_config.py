@@ -85,7 +85,7 @@ def test_config_lists_every_setting_with_its_source_and_meaning(alone: Backfill)
     settings = {line.split(" = ")[0] for line in done.stdout.splitlines() if " = " in line}
     assert done.returncode == 0
     assert settings >= NAMES
-    assert "BACKFILL_LANES = 5   (environment)\n    lanes of a run" in done.stdout
+    assert "BACKFILL_LANES = 5   (environment)\n    default of --lanes" in done.stdout
     assert "BACKFILL_RATE_LIMIT = none   (default)" in done.stdout
 
 

@@ -306,7 +306,7 @@ class TestBesideLeadScoring:
 
         assert_refused(done)
         name = option.partition("=")[0]
-        assert f"run {runs[NAME]} is of {NAME}, which has no {name}: remove it" in done.stderr
+        assert f"run {runs[NAME]} belongs to {NAME}, which has no {name}: remove it" in done.stderr
 
     def test_resume_says_that_there_is_none_of_that_name(self, alone: Backfill, runs: dict[str, str]) -> None:
         alone("cancel", runs[NAME])

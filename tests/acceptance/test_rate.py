@@ -43,7 +43,7 @@ def test_setting_one_says_what_it_was(alone: Backfill) -> None:
 
     done = alone("rate", "5/s")
 
-    assert done.stderr == "The rate of all workers together is 5/s; it was 20/s.\n"
+    assert done.stderr == "The rate of all workers together is now 5/s; it was 20/s.\n"
 
 
 def test_each_queue_has_its_own(alone: Backfill) -> None:
