@@ -99,6 +99,6 @@ def _screen(seen: Snapshot, rate: float | None) -> "RenderableType":
     if share is None:
         head.add_row(Text(f"Run {run.id} · {run.state}"))
     else:
-        bar = ProgressBar(total=1.0, completed=share, width=_BAR)
+        bar = ProgressBar(1.0, share, _BAR, style="dim", complete_style="none", finished_style="none")
         head.add_row(Text(f"Run {run.id}"), bar, Text(f"{100 * share:.0f}% · {run.state}"))
     return Group(head, Text(visible("\n".join(screen_lines(seen, rate)))))
