@@ -77,7 +77,7 @@ def test_a_run_that_does_not_exist_is_refused(waiting: tuple[Backfill, list[str]
     done = waiting[0](command, "no-such-run")
 
     assert_refused(done)
-    assert "`backfill runs` lists all runs" in done.stderr
+    assert "`backfill runs` lists them" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["pause", "cancel"])
