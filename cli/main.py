@@ -14,7 +14,7 @@ import click
 
 from backfill_tasks import __version__
 from backfill_tasks.cli import streams
-from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.cli.errors import one_line_errors
 from backfill_tasks.errors import UsageError
 
@@ -75,25 +75,25 @@ def _docstring(command: str) -> str:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(__version__, prog_name="backfill")
 @click.pass_context
-def backfill(context: click.Context) -> None:
+def backfill(click_context: click.Context) -> None:
     """Backfill a live PostgreSQL database through Celery workers, page by page.
 
     \b
-    First:  backfill config          list the settings and where they come from
-            backfill run             count what would happen; changes nothing
+    First:  backfill doctor          check what a run needs, and how to fix it
+            backfill run             count what a run would do; changes nothing
     Then:   backfill run --apply     do it, with live progress
-            backfill verify          check the result against the database
+            backfill verify          check the result in the database
 
-    Every command explains itself, with examples, under --help.
+    `backfill COMMAND --help` explains a command, with examples.
     """
-    context.obj = Session()
+    click_context.obj = CommandContext()
 
 
 def _require_text(words: Sequence[str]) -> None:
     """Raise UsageError for a command-line word that isn't valid UTF-8: no id in the database could match it."""
     for before, word in pairwise(words):
         if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
-            raise UsageError(f"what stands after {before} is not UTF-8 text: type the run, the id or the path again")
+            raise UsageError(f"the word after {before} is not UTF-8 text: type the run, the id or the path again")
 
 
 def main() -> None:

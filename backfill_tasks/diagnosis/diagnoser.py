@@ -78,7 +78,7 @@ class Diagnoser:
                     found[run.id, lane.number] = rules.of_an_inactive_run(run)
                 elif _waits_for_resume(run, lane):
                     found[run.id, lane.number] = Reason(
-                        "single_batch", f"not part of the single batch. `backfill resume {run.id}` walks it"
+                        "single_batch", f"not part of the single batch. To walk it: backfill resume {run.id}"
                     )
                 else:
                     open_lanes.append((run, lane))

@@ -23,7 +23,7 @@ def test_a_signal_detaches_from_a_run_that_goes_on(
     output, errors = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 4
-    assert "Detached: the run goes on." in errors
+    assert "Detached. The run continues." in errors
     assert output == ""
     assert inhabited.column("SELECT state FROM backfill.run") == ["running"]
 
@@ -41,7 +41,7 @@ def test_a_signal_during_the_seeding_detaches_after_it(
     _, errors = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 4
-    assert "Detached: the run goes on." in errors
+    assert "Detached. The run continues." in errors
     with redis.Redis.from_url(alone.environment["REDIS_URL"]) as client:
         assert client.llen("backfill.v2") == 3
 
@@ -58,7 +58,7 @@ def test_a_signal_before_anything_was_started_starts_nothing(
         output, errors = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 4
-    assert (output, errors) == ("", "backfill: stopped, nothing was started\n")
+    assert (output, errors) == ("", "backfill: stopped before a run was started\n")
     assert inhabited.contents() == before
     assert redis_contents(alone) == {}
 
@@ -72,7 +72,7 @@ def test_a_signal_ends_a_dry_run_which_has_changed_nothing(alone: Backfill, inha
     _, errors = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 4
-    assert "nothing was" in errors
+    assert "Nothing was changed." in errors
 
 
 def test_a_run_that_was_detached_from_comes_to_its_end(

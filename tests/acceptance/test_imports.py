@@ -1,4 +1,4 @@
-"""What a process of the Celery app imports: Flower's modules only in Flower."""
+"""What a process imports: Flower's modules only in Flower, rich only for a live display."""
 
 import os
 import subprocess
@@ -68,3 +68,12 @@ def test_beat_does_not_import_flowers_part(witnessed: Backfill) -> None:
 
     assert "backfill_tasks.worker.beat" in log.read_text()
     assert FLOWERS not in log.read_text()
+
+
+@pytest.mark.parametrize("command", ["runs", "status", "verify", "watch"])
+def test_command_without_a_live_display_does_not_import_rich(command: str) -> None:
+    load = f"import sys, backfill_tasks.cli.commands.{command}; print('rich' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"

@@ -255,7 +255,7 @@ def test_a_bound_on_jobs_can_t_be_tuned(alone: Backfill, damaged: Host) -> None:
     done = alone("tune", run, "--max-pending", "5")
 
     assert_refused(done)
-    assert f"{NAME} enqueues no jobs, and so has no --max-pending" in done.stderr
+    assert f"{NAME} enqueues no jobs, so --max-pending has no effect" in done.stderr
 
 
 def test_the_settings_bounds_on_jobs_do_not_hold_it_back(backfill: Backfill, worker: Worker, damaged: Host) -> None:
@@ -306,7 +306,7 @@ class TestBesideLeadScoring:
 
         assert_refused(done)
         name = option.partition("=")[0]
-        assert f"run {runs[NAME]} is of {NAME}, which has no {name}: remove it" in done.stderr
+        assert f"run {runs[NAME]} belongs to {NAME}, which has no {name}: remove it" in done.stderr
 
     def test_resume_says_that_there_is_none_of_that_name(self, alone: Backfill, runs: dict[str, str]) -> None:
         alone("cancel", runs[NAME])
@@ -328,7 +328,7 @@ class TestBesideLeadScoring:
         done = alone("run", NAME, "--resume", "--state-file", "checkpoint.json")
 
         assert_refused(done)
-        assert f"is of lead-scoring, not of {NAME}" in done.stderr
+        assert f"belongs to lead-scoring, not to {NAME}" in done.stderr
 
     def test_the_old_script_s_checkpoint_is_lead_scoring_s(self, alone: Backfill) -> None:
         old = {"version": 1, "cursor": None, "runAtIndex": 0}
@@ -337,4 +337,4 @@ class TestBesideLeadScoring:
         done = alone("run", NAME, "--apply", "--resume", "--state-file", "old.json")
 
         assert_refused(done)
-        assert f"is of lead-scoring, not of {NAME}" in done.stderr
+        assert f"belongs to lead-scoring, not to {NAME}" in done.stderr

@@ -140,7 +140,7 @@ class TestOneRedis:
         done = celery(lured, program)
 
         assert_refused(done)
-        assert "REDIS_URL alone names the Redis; unset CELERY_BROKER_URL" in done.stderr
+        assert "REDIS_URL alone names the Redis: unset CELERY_BROKER_URL" in done.stderr
         assert PASSWORD not in done.stderr
 
 

@@ -24,7 +24,10 @@ def test_a_second_run_is_refused_with_what_the_first_walks_and_how_to_end_it(
 
     assert_refused(done)
     assert f"run {run} is running and walks the same (lead-scoring, all workspaces)" in done.stderr
-    assert f"`backfill watch {run}` follows it, `backfill cancel {run}` ends it, --force starts" in done.stderr
+    assert (
+        f"`backfill watch {run}` follows it, `backfill cancel {run}` ends it, or start it anyway with --force"
+        in done.stderr
+    )
     assert inhabited.contents() == before
 
 
@@ -124,7 +127,7 @@ def test_force_without_apply_is_refused(alone: Backfill) -> None:
     done = alone("run", "--force")
 
     assert_refused(done)
-    assert "--force goes with --apply" in done.stderr
+    assert "--force needs --apply" in done.stderr
 
 
 def test_of_several_the_newest_is_named_and_the_others_counted(alone: Backfill, run: str) -> None:

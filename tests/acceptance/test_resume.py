@@ -31,7 +31,7 @@ def test_it_takes_the_place_from_the_ledger_when_redis_was_emptied(
     done = backfill("run", "--resume")
 
     assert done.returncode == 0
-    assert "Redis had lost the cursor of 1 lane: taken from the ledger." in done.stderr
+    assert "Redis had lost the cursor of 1 lane: it was restored from the ledger." in done.stderr
     assert inhabited.changed() == inhabited.due()
     assert backfill.json("status")["counts"]["read"] == inhabited.sample.eligible
 

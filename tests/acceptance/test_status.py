@@ -140,7 +140,7 @@ def test_status_says_of_a_lane_that_it_waits_for_the_rate(backfill: Backfill, wo
     backfill("cancel", run)
     backfill("rate", "none")
 
-    assert waiting == {"waits for the rate of all workers together, 1/m. `backfill rate` sets another"}
+    assert waiting == {"waits for the rate of all workers together, 1/m. To change it: backfill rate"}
 
 
 def test_status_says_of_a_lane_that_no_worker_is_online(alone: Backfill, inhabited: Host, run: str) -> None:
@@ -191,15 +191,15 @@ def test_status_answers_where_redis_is_away_and_says_so(alone: Backfill, inhabit
 def test_pause_says_how_to_go_on(alone: Backfill, run: str) -> None:
     done = alone("pause", run)
 
-    assert "Go on with: backfill resume" in done.stdout
+    assert "To continue it: backfill resume" in done.stdout
     assert alone.json("status", run)["state"] == "paused"
 
 
 def test_cancel_ends_a_run_for_good_and_says_so_when_it_had_ended(alone: Backfill, run: str) -> None:
     first, second = alone("cancel", run), alone("cancel", run)
 
-    assert f"Run {run} is cancelled. What it did stays." in first.stdout
-    assert f"Run {run} was cancelled already." in second.stdout
+    assert f"Run {run} is cancelled. Finished pages stay done." in first.stdout
+    assert f"Run {run} was already cancelled." in second.stdout
 
 
 def test_the_pages_of_a_cancelled_run_are_not_done(backfill: Backfill, worker: Worker, inhabited: Host) -> None:

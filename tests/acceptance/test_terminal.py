@@ -19,7 +19,7 @@ def test_apply_shows_counts_target_and_expected_time_before_it_asks(
 
     where = conninfo_to_dict(inhabited.url)
     sample = inhabited.sample
-    assert f"This will be done in {where['dbname']} on {where['host']}:{where['port']}:" in terminal.shown
+    assert f"This run will write to {where['dbname']} on {where['host']}:{where['port']}:" in terminal.shown
     assert f"{sample.eligible}\n" in terminal.shown
     assert [
         count
@@ -46,7 +46,7 @@ def test_whoever_does_not_say_yes_starts_nothing(
     terminal.type(answer)
 
     assert terminal.end() == 4
-    assert "stopped, nothing was started" in terminal.shown
+    assert "stopped before a run was started" in terminal.shown
     assert inhabited.contents() == before
     assert redis_contents(alone) == {}
 
@@ -85,7 +85,7 @@ def test_ctrl_c_detaches_and_says_so(alone: Backfill, inhabited: Host, open_term
     terminal.type(CTRL_C)
 
     assert terminal.end() == 4
-    assert "Detached: the run goes on." in terminal.shown
+    assert "Detached. The run continues." in terminal.shown
     assert inhabited.column("SELECT state FROM backfill.run") == ["running"]
 
 

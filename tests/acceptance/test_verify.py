@@ -34,7 +34,7 @@ def test_a_complete_run_is_clean(complete: Backfill, finished: Host) -> None:
     done = complete("verify")
 
     assert done.returncode == 0
-    assert "Clean: nothing is missing" in done.stdout
+    assert "Clean: no leads are missing" in done.stdout
 
 
 def test_its_object_holds_the_ledger_s_counts_against_the_database_s(complete: Backfill, finished: Host) -> None:

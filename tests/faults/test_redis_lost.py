@@ -49,7 +49,7 @@ def test_a_run_that_lost_workers_and_redis_together_is_resumed_from_the_ledger(s
     resumed = stage.backfill("run", "--resume")
 
     assert resumed.returncode == 0
-    assert "Redis had lost the cursor of 2 lanes: taken from the ledger." in resumed.stderr
+    assert "Redis had lost the cursor of 2 lanes: it was restored from the ledger." in resumed.stderr
     stage.assert_done_once(run.end())
 
 
