@@ -23,6 +23,7 @@ _IN_ORDER = (
     "doctor", "init", "config",
     "run", "watch", "status", "runs", "events", "verify", "report",
     "pause", "resume", "tune", "rate", "retry", "cancel", "dead-letters", "pressure", "metrics",
+    "worker", "beat",
 )  # fmt: skip
 
 
