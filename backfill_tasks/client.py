@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self, TypeVar
 
-from redis.exceptions import RedisError
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -594,7 +593,7 @@ def _seeding(run: RunId) -> Iterator[None]:
     """Name the run in an error that occurs once the run is in the ledger."""
     try:
         yield
-    except (RedisError, SendError) as error:
+    except (redis_client.RedisError, SendError) as error:
         raise SeedingError(run, str(error)) from error
 
 

@@ -9,7 +9,6 @@ from sqlalchemy.exc import DBAPIError
 from backfill_tasks.cli import render
 from backfill_tasks.cli.context import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, Session, say
 from backfill_tasks.cli.signals import Stopped
-from backfill_tasks.cli.watch import display
 from backfill_tasks.client import ride_out
 from backfill_tasks.engine.database import reason
 from backfill_tasks.engine.model import Run, RunId
@@ -48,6 +47,8 @@ def follow_to_the_end(
     on_reading: Callable[[Run], None] = lambda _: None,
 ) -> int:
     """Follow a run until it ends or the operator detaches; show it and return the exit status."""
+    from backfill_tasks.cli.watch import display  # noqa: PLC0415  `status` shows no progress: it doesn't need rich
+
     client = session.client
     seen: Snapshot | None = None
     with display() as show_now:

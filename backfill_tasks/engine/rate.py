@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import cast
-
-from redis import Redis
-from redis.exceptions import ResponseError
+from typing import TYPE_CHECKING, cast
 
 from backfill_tasks import settings
+from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.redis_client import lua, new_token
 from backfill_tasks.errors import UsageError
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 _SECONDS: Mapping[str, int] = MappingProxyType({"s": 1, "m": 60, "h": 3600})
 _MICROSECONDS = 1_000_000
@@ -75,7 +76,7 @@ class FleetRate:
     starved. A worker that dies takes no slot with it. If Redis loses the rate, the next worker that asks restores it.
     """
 
-    def __init__(self, redis: Redis, queue: str) -> None:
+    def __init__(self, redis: "Redis", queue: str) -> None:
         self._redis = redis
         self._key = f"backfill:rate:{queue}"
         self._take_slot = redis.register_script(lua("take_slot"))
@@ -90,7 +91,7 @@ class FleetRate:
         try:
             text = cast("str | None", self._redis.hget(self._key, "rate"))
             return None if text is None else Rate(settings.rate_limit(text) or "none")
-        except (ResponseError, ValueError) as error:
+        except (redis_client.ResponseError, ValueError) as error:
             raise UsageError(
                 f"what Redis has under {self._key} is not a rate ({error}); set it again: backfill rate none"
             ) from None

@@ -1,4 +1,4 @@
-"""What each process imports: Flower and Tornado only in Flower."""
+"""What each process imports: Flower and Tornado only in Flower, and a command no slow library that it doesn't need."""
 
 import re
 import subprocess
@@ -67,3 +67,23 @@ def test_beat_of_celerys_command_line_does_not_import_our_flower_module(reportin
 
     assert "backfill_tasks.worker.beat" in modules
     assert "backfill_tasks.worker.flower" not in modules
+
+
+def test_help_imports_nothing_slow(reporting: Backfill) -> None:
+    modules = imported(reporting("--help").stderr)
+
+    assert "click" in modules
+    assert not {"celery", "kombu", "psycopg", "redis", "rich", "sqlalchemy"} & modules
+
+
+@pytest.mark.usefixtures("worker")
+def test_runs_and_status_of_an_ended_run_import_neither_redis_nor_celery_nor_rich(
+    backfill: Backfill, reporting: Backfill
+) -> None:
+    backfill.json("run", "--apply")
+
+    for command in ("runs", "status"):
+        done = reporting(command)
+        assert done.returncode == 0
+        assert "sqlalchemy" in imported(done.stderr)
+        assert not {"celery", "kombu", "redis", "rich"} & imported(done.stderr)
