@@ -1,6 +1,7 @@
 """The command `backfill` and its subcommands."""
 
 import ast
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ _IN_ORDER = (
     "doctor", "init", "config",
     "run", "watch", "status", "runs", "events", "verify", "report",
     "pause", "resume", "tune", "rate", "retry", "cancel", "dead-letters", "pressure", "metrics",
+    "worker", "beat",
 )  # fmt: skip
 
 
@@ -43,6 +45,15 @@ class _Commands(click.Group):
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(import_module(f"backfill_tasks.cli.commands.{name}"), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Import the command that is called, then turn the garbage collector on (backfill_tasks.cli.entry)."""
+        resolved = super().resolve_command(ctx, args)
+        gc.freeze()
+        gc.enable()
+        return resolved
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""

@@ -140,13 +140,12 @@ def _fleet(directory: Path, environment: Mapping[str, str]) -> Iterator[str]:
     workers = [f"worker-{number}" for number in (1, 2)]
     with contextlib.ExitStack() as stack:
         for worker in workers:
-            arguments = ["worker", "--concurrency=1", "--loglevel=info", f"--hostname={worker}@%h"]
-            stack.enter_context(_program(directory, environment, worker, *arguments))
+            arguments = ["worker", "--concurrency=1", f"--hostname={worker}@%h"]
+            stack.enter_context(_program(directory, environment, worker, "backfill", *arguments))
         beat = f"--schedule={directory / 'beat-schedule'}"
-        stack.enter_context(_program(directory, environment, "beat", "beat", beat))
-        stack.enter_context(
-            _program(directory, open_to_us, "flower", "flower", "--address=127.0.0.1", f"--port={port}")
-        )
+        stack.enter_context(_program(directory, environment, "beat", "backfill", "beat", beat))
+        arguments = ["-A", "backfill_tasks", "flower", "--address=127.0.0.1", f"--port={port}"]
+        stack.enter_context(_program(directory, open_to_us, "flower", "celery", *arguments))
         _wait_until_ready(directory, workers, flower)
         yield flower
 
@@ -180,11 +179,13 @@ def _wait(condition: Callable[[], bool], log: Path) -> None:
 
 
 @contextlib.contextmanager
-def _program(directory: Path, environment: Mapping[str, str], name: str, *arguments: str) -> Iterator[None]:
-    """Run a celery program for the duration of the block, with its output in a log file."""
+def _program(
+    directory: Path, environment: Mapping[str, str], name: str, program: str, *arguments: str
+) -> Iterator[None]:
+    """Run a program for the duration of the block, with its output in a log file."""
     with (directory / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 (our own command)
-            [str(PROGRAMS / "celery"), "-A", "backfill_tasks", *arguments],
+            [str(PROGRAMS / program), *arguments],
             cwd=directory,
             env=environment,
             stdout=log,

@@ -15,7 +15,7 @@ import termios
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -138,7 +138,7 @@ class Backfill:
 
 @dataclass
 class Worker:
-    """A `celery -A backfill_tasks worker` in its own process group."""
+    """A `backfill worker` in its own process group."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
@@ -162,15 +162,18 @@ class Worker:
         *,
         concurrency: int = 2,
         beat: bool = False,
-        app: str = "backfill_tasks",
+        app: str | None = None,
+        options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> "Worker":
-        """Start a worker without waiting until it takes messages."""
+        """Start a worker without waiting until it takes messages. With an `app`, Celery's command line starts it."""
         number = len(list(backfill.directory.glob("worker-*.log"))) + 1
         log = backfill.directory / f"worker-{number}.log"
         variables = {**backfill.environment, **(environment or {})}
-        command = [str(backfill.programs / "celery"), "-A", app, "worker", "--loglevel=info"]
-        command += [f"--concurrency={concurrency}", f"--hostname=worker-{number}-{os.getpid()}@%h"]
+        command = [str(backfill.programs / "backfill"), "worker"]
+        if app is not None:
+            command = [str(backfill.programs / "celery"), "-A", app, "worker", "--loglevel=info"]
+        command += [f"--concurrency={concurrency}", f"--hostname=worker-{number}-{os.getpid()}@%h", *options]
         if beat:
             command += ["--beat", "--schedule", str(backfill.directory / f"beat-{number}")]
         with log.open("wb") as output:

@@ -30,7 +30,7 @@ def start_beat(backfill: Backfill, tmp_path: Path) -> Iterator[START]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*options: str) -> "subprocess.Popen[bytes]":
-        command = [backfill.programs / "celery", "-A", "backfill_tasks", "beat", "--pidfile=", "--loglevel=info"]
+        command = [backfill.programs / "backfill", "beat"]
         with (tmp_path / "beat.log").open("wb") as log:
             environment = {**backfill.environment, "TMPDIR": str(tmp_path)}
             started.append(
