@@ -57,15 +57,6 @@ def test_it_starts_all_lanes_again_when_redis_was_emptied_before_their_first_pag
     assert inhabited.changed() == inhabited.due()
 
 
-def test_it_goes_on_with_a_paused_run(alone: Backfill) -> None:
-    run = alone.json("run", "--apply", "--detach")["run_id"]
-    alone("pause", run)
-
-    resumed = alone.json("run", "--resume", "--detach")
-
-    assert (resumed["run_id"], resumed["state"]) == (run, "running")
-
-
 def test_it_goes_on_with_a_failed_run_whose_cause_was_mended(
     backfill: Backfill, worker: Worker, inhabited: Host
 ) -> None:
