@@ -126,6 +126,7 @@ def other_broker(tmp_path: Path) -> Iterator[Redis]:
         yield started
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_costs_nothing(damaged: Host, other_broker: Redis, tmp_path: Path) -> None:
     (tmp_path / "command").mkdir()
     backfill = backfill_against(tmp_path / "command", damaged.url, other_broker.url)

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from faults.stage import MakeStage, Stage
 from harness import wait_for
+from long_forms import long_except
 from vanishing import vanishing
 
 from sandbox.servers import Postgres
@@ -70,6 +71,7 @@ def test_a_server_that_accepts_no_writes_is_waited_for(own_stage: MakeStage, own
     assert examined.returncode == 1
 
 
+@pytest.mark.long
 def test_connections_that_fall_silent_are_replaced(own_stage: MakeStage, own_postgres: Postgres) -> None:
     with vanishing(own_postgres.url) as (proxy, url):
         stage = own_stage(database_url=url, BACKFILL_STATEMENT_TIMEOUT_MS="1000")
@@ -82,7 +84,9 @@ def test_connections_that_fall_silent_are_replaced(own_stage: MakeStage, own_pos
         assert "Traceback" not in stage.logs()
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["doctor"], ["verify"], ["run"], ["pause", "--all"], ["events"]])
+@pytest.mark.parametrize(
+    "arguments", long_except([["status"], ["doctor"], ["verify"], ["run"], ["pause", "--all"], ["events"]], 0)
+)
 def test_a_command_says_in_one_line_that_the_database_is_silent(
     own_stage: MakeStage, own_postgres: Postgres, arguments: list[str]
 ) -> None:
