@@ -3,7 +3,7 @@ PYTHON ?= python3
 SETUP = @$(PYTHON) sandbox/bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-package test-browser screenshots test-docker bench scaling chaos docs reference lint hooks format clean
+.PHONY: help demo test test-long test-package test-browser screenshots test-docker bench scaling chaos docs reference lint hooks format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -12,9 +12,13 @@ demo: ## run the whole job on a sample database (KEEP=1: stay up until Ctrl-C)
 	$(SETUP) servers
 	@exec .venv/bin/python -m sandbox.demo $(if $(KEEP),--keep)
 
-test: ## run the test suite (ARGS="-k name": options for pytest)
+test: ## the tests for every change, about five minutes (ARGS="-k name": options for pytest)
 	$(SETUP) test
-	@exec .venv/bin/python -m pytest -n 4 $(ARGS)
+	@exec .venv/bin/python -m pytest -n 4 --dist loadfile $(ARGS)
+
+test-long: ## their long forms: faults at every moment, all combinations, more random examples
+	$(SETUP) test
+	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-long} exec .venv/bin/python -m pytest -n 4 --dist loadfile -m long $(ARGS)
 
 test-package: ## build wheel and sdist, and install them on every Python found
 	$(SETUP) package

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import fork_server
+
 T = TypeVar("T")
 
 _PROGRAMS = Path(sys.executable).parent
@@ -103,15 +105,12 @@ class Backfill:
 
     def __call__(self, *arguments: str, timeout: float = PATIENCE) -> "subprocess.CompletedProcess[str]":
         """Run the command to its end, without a terminal."""
-        return subprocess.run(
+        return fork_server.run(
             [self.programs / "backfill", *arguments],
             cwd=self.directory,
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
             timeout=timeout,
-            check=False,
         )
 
     def json(self, *arguments: str, status: int = 0, timeout: float = PATIENCE) -> dict[str, Any]:
@@ -125,7 +124,7 @@ class Backfill:
 
     def popen(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start the command and leave it running."""
-        return subprocess.Popen(
+        return fork_server.Process(
             [self.programs / "backfill", *arguments],
             cwd=self.directory,
             env=dict(self.environment),
@@ -177,7 +176,7 @@ class Worker:
         if beat:
             command += ["--beat", "--schedule", str(backfill.directory / f"beat-{number}")]
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = fork_server.Process(
                 command, cwd=backfill.directory, env=variables, stdout=output, stderr=output, start_new_session=True
             )
         return cls(process, log, variables)
@@ -250,7 +249,7 @@ class Flower:
         if login is not None:
             variables["FLOWER_BASIC_AUTH"] = login
         with log.open("wb") as output:
-            process = subprocess.Popen(command, cwd=backfill.directory, env=variables, stdout=output, stderr=output)
+            process = fork_server.Process(command, cwd=backfill.directory, env=variables, stdout=output, stderr=output)
         started = cls(process, log, login)
         wait_for(started._listens, what=f"Flower to listen: {log}")
         return started

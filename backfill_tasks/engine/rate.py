@@ -120,7 +120,7 @@ def initial_rate(config: settings.Settings) -> Rate:
     return Rate.parse(config.rate_limit)
 
 
-def current_rate(redis: Redis, config: settings.Settings) -> Rate:
+def current_rate(redis: "Redis", config: settings.Settings) -> Rate:
     """Return the fleet's rate, or the initial one if Redis has none yet.
 
     Raises:

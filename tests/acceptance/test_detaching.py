@@ -8,6 +8,7 @@ import redis
 from acceptance.commands import Follow, redis_contents
 from acceptance.host import Host
 from harness import PATIENCE, Backfill, Worker
+from long_forms import long_except
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -28,7 +29,7 @@ def test_a_signal_detaches_from_a_run_that_goes_on(
     assert inhabited.column("SELECT state FROM backfill.run") == ["running"]
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", long_except(SIGNALS, 1), ids=lambda number: number.name)
 def test_a_signal_during_the_seeding_detaches_after_it(
     alone: Backfill, inhabited: Host, follow: Follow, number: signal.Signals
 ) -> None:
@@ -46,7 +47,7 @@ def test_a_signal_during_the_seeding_detaches_after_it(
         assert client.llen("backfill.v2") == 3
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", long_except(SIGNALS, 1), ids=lambda number: number.name)
 def test_a_signal_before_anything_was_started_starts_nothing(
     alone: Backfill, inhabited: Host, follow: Follow, number: signal.Signals
 ) -> None:

@@ -61,12 +61,6 @@ def test_it_leaves_the_ledger_of_earlier_runs_as_it_is(alone: Backfill, inhabite
     assert inhabited.contents() == before
 
 
-def test_a_single_batch_of_it_counts_one_page(alone: Backfill) -> None:
-    counted = alone.json("run", "--single-batch", "--limit", "40", status=4)
-
-    assert (counted["pages"], counted["counts"]["read"]) == (1, 40)
-
-
 def test_it_counts_an_empty_host(alone: Backfill, bare_host: str) -> None:
     counted = alone.set(DATABASE_URL=bare_host).json("run")
 

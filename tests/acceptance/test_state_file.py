@@ -85,19 +85,6 @@ def test_it_goes_on_from_the_file_when_ledger_and_redis_are_lost(
     assert inhabited.changed() == inhabited.due()
 
 
-def test_the_spread_goes_on_from_the_file(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
-    spread = ("--delay-ms", "2000", "--limit", "100")
-    first = backfill.json("run", "--apply", *spread, "--single-batch", "--state-file", FILE, status=4)
-    inhabited.execute("DROP SCHEMA backfill CASCADE")
-
-    second = backfill.json("run", "--resume", "--state-file", FILE)
-
-    before = enqueued(first)
-    assert inhabited.due_times(since=start_of(second)) == [
-        start_of(second) + n * timedelta(milliseconds=2000) for n in range(before + 1, before + enqueued(second) + 1)
-    ]
-
-
 def test_the_ledger_wins_over_an_older_file(backfill: Backfill, worker: Worker) -> None:
     run = backfill.json("run", "--apply", "--limit", "100", "--single-batch", "--state-file", FILE, status=4)["run_id"]
     backfill.json("run", "--resume")

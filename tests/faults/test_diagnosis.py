@@ -78,6 +78,7 @@ def test_no_worker_is_the_reason_where_none_is_online(own_stage: MakeStage) -> N
     assert "celery -A backfill_tasks worker" in reason
 
 
+@pytest.mark.long
 def test_a_frozen_worker_is_the_reason_where_it_holds_the_message(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     worker = stage.start_worker()
@@ -92,6 +93,7 @@ def test_a_frozen_worker_is_the_reason_where_it_holds_the_message(own_stage: Mak
     assert "taken by a worker and not acknowledged" in reason
 
 
+@pytest.mark.long
 def test_a_frozen_worker_in_the_middle_of_a_page_is_found_by_its_transaction(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     worker = stage.start_worker()
@@ -119,6 +121,7 @@ def test_a_lost_message_is_the_reason_and_the_watchdog_the_remedy(own_stage: Mak
     assert "The watchdog reseeds the lane within about" in reason
 
 
+@pytest.mark.long
 def test_a_lost_message_without_a_watchdog_names_the_command_that_helps(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
@@ -167,6 +170,7 @@ def test_a_session_that_locks_the_lane_s_row_is_named(own_stage: MakeStage) -> N
     assert f"SELECT pg_terminate_backend({pid})" in reason
 
 
+@pytest.mark.long
 def test_a_session_that_locks_a_lead_is_named_or_the_retry_is(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_LOCK_TIMEOUT_MS="60000", BACKFILL_STATEMENT_TIMEOUT_MS="60000", **PATIENT)
     stage.start_worker()
@@ -180,6 +184,7 @@ def test_a_session_that_locks_a_lead_is_named_or_the_retry_is(own_stage: MakeSta
     assert f"its page waits for a lock that session {pid}, host, idle in transaction" in reason
 
 
+@pytest.mark.long
 def test_a_page_that_gave_up_on_a_lock_waits_for_its_retry(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
@@ -203,6 +208,7 @@ def test_the_rate_is_the_reason_where_a_page_waits_for_it(own_stage: MakeStage) 
     assert reasons == ["waits for the rate of all workers together, 1/h. To change it: backfill rate"]
 
 
+@pytest.mark.long
 def test_workers_of_another_queue_are_named(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     worker = stage.start_worker()
@@ -237,6 +243,7 @@ def control(stage: Stage, command: str, **arguments: Any) -> list[dict[str, Any]
         return answers
 
 
+@pytest.mark.long
 def test_a_busy_fleet_is_the_reason_where_no_process_is_free(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker(concurrency=1)
@@ -263,6 +270,7 @@ class TestRedis:
         assert "Redis doesn't answer" in done.stdout
         assert lane_of(stage.backfill.json("status"))[0] == "redis_unreachable"
 
+    @pytest.mark.long
     def test_that_is_frozen_is_the_reason_and_status_still_answers(
         self, own_stage: MakeStage, redis_server: Redis
     ) -> None:
@@ -272,6 +280,7 @@ class TestRedis:
         with suspended(redis_server.pid):
             assert wait_for_kind(stage, "redis_unreachable")
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("commands", "refusal"),
         [
@@ -315,6 +324,7 @@ def test_a_lane_that_the_canary_leaves_alone_says_so(own_stage: MakeStage) -> No
     assert f"`backfill resume {run}` walks it" in reason
 
 
+@pytest.mark.long
 def test_a_database_that_takes_no_writes_is_the_reason(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
@@ -332,6 +342,7 @@ def test_a_database_that_takes_no_writes_is_the_reason(own_stage: MakeStage) -> 
     assert reason.startswith("PostgreSQL accepts no writes")
 
 
+@pytest.mark.long
 def test_a_pause_between_pages_is_the_reason(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
@@ -340,6 +351,7 @@ def test_a_pause_between_pages_is_the_reason(own_stage: MakeStage) -> None:
     assert "waits 600 s after each page (--page-delay-ms)" in wait_for_kind(stage, "page_delay")
 
 
+@pytest.mark.long
 def test_one_lane_stalls_while_another_moves_and_both_are_told(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
@@ -363,6 +375,7 @@ def test_one_lane_stalls_while_another_moves_and_both_are_told(own_stage: MakeSt
     assert lane_of(listed, 2)[0] in {None, "page_delay"}
 
 
+@pytest.mark.long
 def test_a_watch_names_the_error_of_a_database_that_refuses_it(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     run = start_run(stage, "--lanes", "1")
