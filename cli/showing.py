@@ -77,7 +77,7 @@ def say_whether_workers_are_online(*, pages: int = 0) -> None:
     from backfill_tasks.worker.fleet import is_any_online  # noqa: PLC0415  Celery takes half a second to import
 
     if not is_any_online():
-        say("No worker is online. Start one: celery -A backfill_tasks worker")
+        say("No worker is online. Start one: backfill worker")
         say(f"The run {'continues' if pages else 'starts'} as soon as a worker is online.")
 
 

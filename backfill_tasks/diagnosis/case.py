@@ -130,7 +130,7 @@ class Case:
             return ""
         age = self.broker.watchdog
         looked = "No watchdog has run" + ("" if age is None else f" for {age:.0f} s")
-        return f". {looked}: start beat (celery -A backfill_tasks beat), or type `backfill resume {self.run.id}`"
+        return f". {looked}: start beat (backfill beat), or type `backfill resume {self.run.id}`"
 
 
 def named(session: DatabaseSession) -> str:

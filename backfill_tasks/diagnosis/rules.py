@@ -144,7 +144,7 @@ def _of_no_worker(case: Case) -> Iterator[Reason]:
     if fleet.error is None and not fleet.connected and not fleet.workers:
         yield Reason(
             "no_worker",
-            f"no worker is online, and {case.place}. Start one: celery -A backfill_tasks worker{case.no_beat}",
+            f"no worker is online, and {case.place}. Start one: backfill worker{case.no_beat}",
         )
     elif fleet.workers and not case.consumers and not fleet.silent:
         name, view = next(iter(case.views.items()))
@@ -153,7 +153,7 @@ def _of_no_worker(case: Case) -> Iterator[Reason]:
         yield Reason(
             "no_consumer",
             f"{online} online, but none consumes the queue {case.queue}: {name} consumes {others}. Start one that does:"
-            f" celery -A backfill_tasks worker -Q {case.queue}",
+            f" backfill worker -Q {case.queue}",
         )
 
 

@@ -19,7 +19,7 @@ def workers(context: CommandContext) -> Iterator[Finding]:
 
     versions = online()
     if not versions:
-        yield Finding("WRONG", "no worker is online", "Start one: celery -A backfill_tasks worker")
+        yield Finding("WRONG", "no worker is online", "Start one: backfill worker")
         return
     number = "1 worker is" if len(versions) == 1 else f"{len(versions)} workers are"
     yield Finding("fine", f"{number} online; the rate of all workers together is {context.client.rate()}")

@@ -352,7 +352,7 @@ class TestWorkers:
     def test_none_is_wrong(self, alone: Backfill) -> None:
         shown = said(alone, status=1)
 
-        assert "WRONG  no worker is online Start one: celery -A backfill_tasks worker" in shown
+        assert "WRONG  no worker is online Start one: backfill worker" in shown
 
     @pytest.mark.parametrize(
         ("module", "says"), [(OLD_WORKER, "has version 0.0.9"), (SILENT_WORKER, "doesn't report its version")]

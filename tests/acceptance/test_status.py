@@ -135,7 +135,7 @@ def test_status_says_of_a_lane_that_no_worker_is_online(alone: Backfill, inhabit
     done = alone("status", run)
 
     shown = " ".join(done.stdout.split())
-    assert "no worker is online, and its page waits in the queue. Start one: celery -A backfill_tasks worker" in shown
+    assert "no worker is online, and its page waits in the queue. Start one: backfill worker" in shown
 
 
 def test_status_says_why_pages_are_small(alone: Backfill, inhabited: Host, run: str) -> None:

@@ -25,7 +25,7 @@ def late_worker(alone: Backfill, inhabited: Host, follow: Follow) -> Iterator[st
 
 
 def test_it_says_so_and_starts_when_one_comes(late_worker: str, inhabited: Host) -> None:
-    assert "No worker is online. Start one: celery -A backfill_tasks worker" in late_worker
+    assert "No worker is online. Start one: backfill worker" in late_worker
     assert "The run starts as soon as a worker is online." in late_worker
     assert inhabited.changed() == inhabited.due()
 

@@ -75,7 +75,7 @@ def test_no_worker_is_the_reason_where_none_is_online(own_stage: MakeStage) -> N
     ((kind, reason),) = kinds
     assert kind == "no_worker"
     assert "no worker is online, and its page waits in the queue" in reason
-    assert "celery -A backfill_tasks worker" in reason
+    assert "backfill worker" in reason
 
 
 @pytest.mark.long
@@ -129,7 +129,7 @@ def test_a_lost_message_without_a_watchdog_names_the_command_that_helps(own_stag
 
     reason = wait_for_kind(stage, "no_watchdog")
 
-    assert "No watchdog has run: start beat (celery -A backfill_tasks beat)" in reason
+    assert "No watchdog has run: start beat (backfill beat)" in reason
     assert f"or type `backfill resume {run}`" in reason
     stage.backfill("resume", run)
     assert stage.backfill.json("watch", run)["state"] == "complete"
