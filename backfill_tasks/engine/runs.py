@@ -1,8 +1,7 @@
-"""The commands on a run (start, resume, tune, pause, cancel), and the watchdog's check of all running runs."""
+"""The commands on a run: start, resume, tune, pause, cancel."""
 
-import logging
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,8 +16,6 @@ from backfill_tasks.engine.overlap import overlaps, refuse
 from backfill_tasks.engine.states import Command, RunState
 from backfill_tasks.errors import OptionConflictError, UsageError
 from backfill_tasks.options import OptionError, Parameters, all_options, tunable
-
-logger = logging.getLogger(__name__)
 
 
 def new_id() -> RunId:
@@ -175,37 +172,6 @@ class Runs:
         if found is None:
             raise _unknown(run)
         return found
-
-    def lost(self, *, stalled_seconds: float, on_their_way: Callable[[], Collection[str]]) -> list[ledger.StalledLane]:
-        """Return the lanes that have lost their message, read-only. See `watch_over` for the arguments."""
-        with self.engine.begin() as connection:
-            candidates = ledger.stalled(connection, stalled_seconds)
-        found = on_their_way() if candidates else ()
-        return [lane for lane in candidates if lane.awaited.task_id not in found]
-
-    def watch_over(
-        self, *, stalled_seconds: float, on_their_way: Callable[[], Collection[str]]
-    ) -> list[ledger.StalledLane]:
-        """End runs with nothing left to walk, reseed lanes that have lost their message, and return those lanes.
-
-        Without a ledger there are none.
-
-        Args:
-            stalled_seconds: how long a lane may be still before it is checked.
-            on_their_way: returns the task ids of the messages that wait in the queue or are owned by a living worker.
-                Called only if a lane is still.
-        """
-        with self.engine.begin() as connection:
-            if not schema.version(connection):
-                return []
-            unended = ledger.unended(connection)
-        for run in unended:
-            self.chain.finish(run)
-        lost = self.lost(stalled_seconds=stalled_seconds, on_their_way=on_their_way)
-        seeded = [lane for lane in lost if self.chain.revive(lane)]
-        for lane in seeded:
-            logger.warning("lane stood, seeded again: run=%s lane=%d page=%d", lane.run, lane.lane, lane.page)
-        return seeded
 
 
 def _checked(backfill: Backfill, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -179,5 +179,5 @@ def look_after_lanes() -> list[str]:
 def _watch_over() -> list[str]:
     config, parts = settings.load(), _parts()
     heartbeat.beat(config.redis_url, config.queue)
-    seeded = parts.runs.watch_over(stalled_seconds=config.standing_seconds, on_their_way=messages_on_their_way)
+    seeded = parts.watchdog.look(stalled_seconds=config.standing_seconds, on_their_way=messages_on_their_way)
     return [f"{lane.run} lane {lane.lane}" for lane in seeded]

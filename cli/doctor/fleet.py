@@ -45,7 +45,7 @@ def leftovers(context: CommandContext) -> Iterator[Finding]:
         forgotten = ledger.forgotten(connection, _DAY)
         now = connection.exec_driver_sql("SELECT now()").scalar_one()
     stalled_seconds = context.settings.standing_seconds
-    lost = context.parts.runs.lost(stalled_seconds=stalled_seconds, on_their_way=messages_on_their_way)
+    lost = context.parts.watchdog.lost(stalled_seconds=stalled_seconds, on_their_way=messages_on_their_way)
     for run in dict.fromkeys(lane.run for lane in lost):
         lanes = lanes_in_words(sum(lane.run == run for lane in lost))
         yield Finding("look", f"run {run} is stalled: the message of {lanes} is lost", _way_on(run))

@@ -19,7 +19,7 @@ from backfill_tasks.engine.chain import Chain, Step
 from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.model import PageMessage
 from backfill_tasks.engine.page.transaction import Pages
-from backfill_tasks.engine.runs import Runs
+from backfill_tasks.engine.watchdog import Watchdog
 from backfill_tasks.worker import tasks
 from backfill_tasks.worker.app import app
 
@@ -42,7 +42,7 @@ _STEPS: tuple[tuple[str, Any, str, str], ...] = (
     ("run ended", LiveCursors, "forget", "before"),
     ("cursors forgotten", LiveCursors, "forget", "after"),
     ("lane found standing", tasks, "messages_on_their_way", "after"),
-    ("watchdog done", Runs, "watch_over", "after"),
+    ("watchdog done", Watchdog, "look", "after"),
 )
 
 _at_work: dict[str, int] = {}

@@ -265,7 +265,7 @@ class TestAPageWithoutRoom:
         waiting.deliver()
         waiting.deliver()
 
-        assert waiting.runs.watch_over(stalled_seconds=0, on_their_way=set) == []
+        assert waiting.watchdog.look(stalled_seconds=0, on_their_way=set) == []
         waiting.close()
 
     def test_stays_paused_when_the_run_is_paused_while_it_waits(self, site: Site) -> None:

@@ -104,7 +104,7 @@ def a_lane_ends(site: Site, run: RunId) -> object:
 
 
 def the_watchdog_looks(site: Site, run: RunId) -> object:
-    return site.runs.watch_over(stalled_seconds=0, on_their_way=set)
+    return site.watchdog.look(stalled_seconds=0, on_their_way=set)
 
 
 @dataclass(frozen=True)

@@ -172,14 +172,14 @@ class TestACanary:
         started(site, limit=10, lanes=3, single_batch=True)
         (first,) = site.waiting
 
-        assert site.runs.watch_over(stalled_seconds=0, on_their_way=lambda: {first.task_id}) == []
+        assert site.watchdog.look(stalled_seconds=0, on_their_way=lambda: {first.task_id}) == []
         assert site.waiting == [first]
 
     def test_whose_task_was_lost_is_begun_again_and_no_other_lane_with_it(self, site: Site) -> None:
         run = started(site, limit=10, lanes=3, single_batch=True)
         site.waiting.clear()
 
-        site.runs.watch_over(stalled_seconds=0, on_their_way=set)
+        site.watchdog.look(stalled_seconds=0, on_their_way=set)
         site.deliver_all()
 
         assert site.read(run.id).pages == 1
@@ -221,7 +221,7 @@ class TestEvents:
         strict_site.runs.pause(run.id, "for lunch")
         strict_site.runs.resume(run.id)
         strict_site.waiting.clear()
-        strict_site.runs.watch_over(stalled_seconds=0, on_their_way=set)
+        strict_site.watchdog.look(stalled_seconds=0, on_their_way=set)
         strict_site.parts.chain.stop(strict_site.waiting.pop(), "it can't go on")
         strict_site.runs.resume(run.id)
         strict_site.deliver_all()

@@ -25,7 +25,7 @@ class Fleet:
 
 
 def watch(site: Site, *on_their_way: PageMessage, stalled_seconds: float = 0) -> list[StalledLane]:
-    return site.runs.watch_over(stalled_seconds=stalled_seconds, on_their_way=Fleet(on_their_way))
+    return site.watchdog.look(stalled_seconds=stalled_seconds, on_their_way=Fleet(on_their_way))
 
 
 def started(site: Site, *, lanes: int = 1) -> list[PageMessage]:
@@ -153,7 +153,7 @@ class TestALaneThatIsHeldBack:
         fleet = Fleet()
         started(site)
 
-        site.runs.watch_over(stalled_seconds=HOUR, on_their_way=fleet)
+        site.watchdog.look(stalled_seconds=HOUR, on_their_way=fleet)
 
         assert fleet.asked == []
 

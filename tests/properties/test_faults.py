@@ -24,6 +24,7 @@ from sqlalchemy import text
 from backfill_tasks.engine.model import PageMessage, Run, RunId
 from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS
 from backfill_tasks.engine.states import UNFINISHED, IllegalTransitionError
+from backfill_tasks.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -374,7 +375,8 @@ class Faults(RuleBasedStateMachine):
         sent = {message.task_id for message in self.waiting}
         before = list(self.waiting)
         lost = self._act(
-            lambda: self.runs.watch_over(stalled_seconds=0, on_their_way=lambda: sent), dies_after=dies_after
+            lambda: Watchdog(self.runs.engine, self.runs.chain).look(stalled_seconds=0, on_their_way=lambda: sent),
+            dies_after=dies_after,
         )
         for lane in lost or ():
             assert lane.awaited.task_id not in sent, f"{lane} was seeded again, and its message was not lost: {before}"
