@@ -12,11 +12,11 @@ demo: ## run the whole job on a sample database (KEEP=1: stay up until Ctrl-C)
 	$(SETUP) servers
 	@exec .venv/bin/python -m sandbox.demo $(if $(KEEP),--keep)
 
-test: ## the tests for every change, about five minutes (ARGS="-k name": options for pytest)
+test: ## run the tests for every change, about five minutes (ARGS="-k name": options for pytest)
 	$(SETUP) test
 	@exec .venv/bin/python -m pytest -n 4 --dist loadfile $(ARGS)
 
-test-long: ## their long forms: faults at every moment, all combinations, more random examples
+test-long: ## run the long forms: faults at every moment, all combinations, more random examples
 	$(SETUP) test
 	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-long} exec .venv/bin/python -m pytest -n 4 --dist loadfile -m long $(ARGS)
 
