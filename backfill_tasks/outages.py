@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
+from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.chain import SendError
 from backfill_tasks.engine.database import is_transient
 from backfill_tasks.engine.model import RunId
@@ -61,5 +61,5 @@ def seeding(run: RunId) -> Iterator[None]:
     """
     try:
         yield
-    except (RedisError, SendError) as error:
+    except (redis_client.RedisError, SendError) as error:
         raise SeedingError(run, str(error)) from error

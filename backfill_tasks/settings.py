@@ -38,13 +38,13 @@ def _optional(value: str) -> str | None:
 def _token(value: str) -> str | None:
     """Parse a secret for a request's header; errors repeat no part of it."""
     if value and (len(value) < _SHORTEST_TOKEN or not value.isascii() or not value.isprintable() or " " in value):
-        raise ValueError(f"it must be {_SHORTEST_TOKEN} or more ASCII characters, with no space")
+        raise ValueError(f"it must be {_SHORTEST_TOKEN} or more ASCII characters without spaces")
     return value or None
 
 
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", value):
-        raise ValueError(f"{quoted(value)} is not a name of letters, digits, dots, hyphens and underscores")
+        raise ValueError(f"{quoted(value)} is not a name: use up to 100 letters, digits, dots, hyphens and underscores")
     return value
 
 
@@ -146,120 +146,125 @@ class Settings:
     defaults: Mapping[str, Any]
     variables: Mapping[str, str] = field(repr=False, compare=False)
     database_url: str | None = _variable(
-        "DATABASE_URL", None, "the host's PostgreSQL; Prisma's own URL works as it is", secret=True
+        "DATABASE_URL", None, "the host's PostgreSQL; Prisma's own URL works unchanged", secret=True
     )
     replica_url: str | None = _variable(
         "BACKFILL_REPLICA_URL",
         "",
-        "a standby of that PostgreSQL, which `backfill verify --replica` reads from",
+        "a standby of that PostgreSQL, for `backfill verify --replica`",
         _optional,
         secret=True,
     )
     redis_url: str = _variable(
-        "REDIS_URL", "redis://127.0.0.1:6379/0", "Redis: the broker, and the live cursors", _redis_url, secret=True
+        "REDIS_URL",
+        "redis://127.0.0.1:6379/0",
+        "the Redis with the queue and the live cursors",
+        _redis_url,
+        secret=True,
     )
     rate_limit: str | None = _variable(
         "BACKFILL_RATE_LIMIT",
         "none",
-        "pages of the whole fleet: 20/s, 600/m, 0.5/s, none; applies until `backfill rate` has set one",
+        "rate of pages of all workers together, until `backfill rate` sets another: 20/s, 600/m, 0.5/s or none",
         rate_limit,
     )
     drain_seconds: float | None = _variable(
         "BACKFILL_DRAIN_SECONDS",
         "60",
-        "the host takes jobs out of its queue every so many seconds, on the full minute; ours come due just before, so"
-        " that live ones go first; none: ours come due at once",
+        "seconds between two drains of the host's queue, counted from the full minute; our jobs come due just before a"
+        " drain, so that live jobs go first; none: our jobs come due at once",
         Number(0.01, 86_400, off=True).parse,
     )
     drain_lead_seconds: float = _variable(
         "BACKFILL_DRAIN_LEAD_SECONDS",
         "5",
-        "how many seconds before the host takes jobs ours come due",
+        "how many seconds before a drain our jobs come due",
         Number(0, 3600).parse,
     )
     pressure_seconds: float = _variable(
         "BACKFILL_PRESSURE_SECONDS",
         "5",
-        "after how many seconds a page that waits for room or for pressure to pass asks again",
+        "seconds until a page that waits for room in the queue or for pressure checks again",
         Number(0.01, 600).parse,
     )
     max_replication_lag: float | None = _variable(
         "BACKFILL_MAX_REPLICATION_LAG",
         "30",
-        "pressure: seconds that a standby may be behind; none: not asked",
+        "pressure: pages wait while a standby lags by more seconds; none: no limit",
         Number(0, 86_400, off=True).parse,
     )
     max_lock_waits: float | None = _variable(
         "BACKFILL_MAX_LOCK_WAITS",
         "5",
-        "pressure: sessions of others that may wait for a lock; none: not asked",
+        "pressure: pages wait while more sessions of other programs wait for locks; none: no limit",
         Number(0, 10_000, off=True).parse,
     )
     max_active_percent: float | None = _variable(
         "BACKFILL_MAX_ACTIVE_PERCENT",
         "80",
-        "pressure: percent of max_connections that may be at work; none: not asked",
+        "pressure: pages wait while a higher percentage of max_connections is active; none: no limit",
         Number(0, 100, off=True).parse,
     )
     max_transaction_age: float | None = _variable(
         "BACKFILL_MAX_TRANSACTION_AGE",
         "1800",
-        "pressure: seconds that a transaction may be open; none: not asked",
+        "pressure: pages wait while a transaction has been open for more seconds; none: no limit",
         Number(0, 604_800, off=True).parse,
     )
     max_page_ms: float | None = _variable(
         "BACKFILL_MAX_PAGE_MS",
         "2000",
-        "pressure: milliseconds that a page may take; after a longer one all rest as long; none: not asked",
+        "pressure: after a page that took more milliseconds, all pages wait as long as it took; none: no limit",
         Number(1, 600_000, off=True).parse,
     )
     busy_limit: int | None = _variable(
         "BACKFILL_BUSY_LIMIT",
         "50",
-        "pressure: while others are at work in the host's database, one page at a time, of so many leads at the most;"
-        " none: not asked",
+        "pressure: the largest page, in items, while other sessions are active in the host's database; then only one"
+        " page runs at a time; none: no limit",
         Whole(1, 10_000, off=True).parse,
     )
     lock_timeout_ms: int = _variable(
         "BACKFILL_LOCK_TIMEOUT_MS",
         "500",
-        "longest that a page waits for a lock; below PostgreSQL's deadlock_timeout, so that the host never loses",
+        "the longest wait of a page for a lock; keep it below PostgreSQL's deadlock_timeout, so that a deadlock always"
+        " ends our page, never the host's transaction",
         Whole(1, 60_000).parse,
     )
     statement_timeout_ms: int = _variable(
         "BACKFILL_STATEMENT_TIMEOUT_MS",
         "15000",
-        "longest that one statement of a page takes",
+        "the longest time that one statement of a page may take",
         Whole(100, 600_000).parse,
     )
     page_retries: int = _variable(
         "BACKFILL_PAGE_RETRIES",
         "9",
-        "times that a page is tried again after a passing database error, with waits of 1, 2, 4 … 60 s",
+        "how often a page is retried after a transient database error, with waits of 1, 2, 4 … 60 s",
         Whole(0, 1000).parse,
     )
     standing_seconds: int = _variable(
         "BACKFILL_STANDING_SECONDS",
         "8",
-        "a lane that has not moved for so long, and that no worker owns, is seeded again by the watchdog",
+        "seconds after which the watchdog reseeds a lane that has stalled and whose message no worker has",
         Whole(1, 86_400).parse,
     )
     watchdog_seconds: int = _variable(
-        "BACKFILL_WATCHDOG_SECONDS", "3", "how often beat sends the watchdog", Whole(1, 3600).parse
+        "BACKFILL_WATCHDOG_SECONDS", "3", "seconds between two passes of the watchdog", Whole(1, 3600).parse
     )
     visibility_timeout: int = _variable(
         "BACKFILL_VISIBILITY_TIMEOUT",
         "3600",
-        "seconds after which Redis gives a message that no worker acknowledged to another worker",
+        "seconds until Redis redelivers a message that a worker took and didn't acknowledge",
         Whole(60, 604_800).parse,
     )
     queue: str = _variable(
-        "BACKFILL_QUEUE", "backfill", "the queue's name; one per environment where a Redis is shared", _name
+        "BACKFILL_QUEUE", "backfill", "the queue's name; environments that share a Redis need different names", _name
     )
     metrics_token: str | None = _variable(
         "BACKFILL_METRICS_TOKEN",
         "",
-        "the bearer token that `backfill metrics` asks for",
+        "the bearer token that `backfill metrics` requires",
         _token,
         secret=True,
         opaque=True,
@@ -377,7 +382,7 @@ def refuse_unknown(variables: Mapping[str, str]) -> None:
     for name in sorted(variables):
         if name.startswith("BACKFILL_") and name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-            raise ConfigurationError(f"there is no setting {name}: is it {near}? `backfill config` lists all")
+            raise ConfigurationError(f"there is no setting {name}. Did you mean {near}? `backfill config` lists all")
 
 
 def why_not_for_a_plugin(name: str) -> str | None:
@@ -401,7 +406,7 @@ def _refuse_second_configuration(variables: Mapping[str, str]) -> None:
         if not given or (name in _BROKERS and given == redis_url):
             continue
         instead = "REDIS_URL alone names the Redis" if name in _BROKERS else "celeryconfig.py alone configures Celery"
-        raise ConfigurationError(f"{name} is set, and Celery would follow it: {instead}; unset {name}")
+        raise ConfigurationError(f"{name} is set, and Celery would use it, but {instead}: unset {name}")
 
 
 def masked(url: str) -> str:

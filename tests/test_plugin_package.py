@@ -159,8 +159,8 @@ def test_workers_do_them_and_doctor_and_metrics_know_them(command: Backfill) -> 
         worker.stop()
 
     for name in ("shout-companies", "digest-leads"):
-        assert f"{name}: its tables are there, with the rights that it takes" in checked
-        assert f"{name}: its pages read by index" in checked
+        assert f"{name}: this role has all rights on the host's tables" in checked
+        assert f"{name}: pages read by index" in checked
         assert scrape("backfill_items_read_total", backfill=name) == leads
     assert (shouted["state"], shouted["counts"]["updated"]) == ("complete", leads)
     assert (digested["state"], digested["counts"]["processed"]) == ("complete", leads)

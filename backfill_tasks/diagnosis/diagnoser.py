@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from backfill_tasks.diagnosis import broker, database, rules
+from backfill_tasks.diagnosis import database, rules
 from backfill_tasks.diagnosis.facts import BrokerView, DatabaseView, Facts, FleetView, Key
 from backfill_tasks.diagnosis.rules import Reason
 from backfill_tasks.engine.database import Address
@@ -78,7 +78,7 @@ class Diagnoser:
                     found[run.id, lane.number] = rules.of_an_inactive_run(run)
                 elif _waits_for_resume(run, lane):
                     found[run.id, lane.number] = Reason(
-                        "single_batch", f"not part of the single batch. `backfill resume {run.id}` walks it"
+                        "single_batch", f"not part of the single batch. To walk it: backfill resume {run.id}"
                     )
                 else:
                     open_lanes.append((run, lane))
@@ -114,6 +114,8 @@ class Diagnoser:
         return replace(after, moving=moving), fleet
 
     def _broker(self) -> BrokerView:
+        from backfill_tasks.diagnosis import broker  # noqa: PLC0415  see engine/redis_client.py
+
         asked = _Asked(lambda: broker.ask(self.settings), _BROKER_SECONDS)
         return asked.answer(lambda why: BrokerView(error=why))
 

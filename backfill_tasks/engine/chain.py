@@ -14,11 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.engine import ledger
+from backfill_tasks.engine import ledger, redis_client
 from backfill_tasks.engine.contract import RowChanged
 from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.database import is_outage, is_transient, reason
@@ -110,7 +109,7 @@ class Chain:
         """
         try:
             return self._handle(message, tries)
-        except (RedisError, SendError) as error:
+        except (redis_client.RedisError, SendError) as error:
             return self._wait_for_redis(message, error)
 
     def _handle(self, message: PageMessage, tries: Tries) -> Step:

@@ -137,9 +137,10 @@ class Backfill(ABC):
     #: The classes whose items enqueue a new job in the host's queue. Empty for a backfill without jobs, to which no
     #: bound on jobs applies.
     jobs: Sequence[str] = ()
+    #: The noun for what one of its jobs gives an item, for messages such as "3 jobs gave no score".
+    result: str = "result"
     #: The ways a job can end without a result, and their meanings, in display order.
     unresolved: Mapping[str, str] = MappingProxyType({})
-
     #: Why another run would leave missing items as they are.
     left_alone: str = ""
 

@@ -1,14 +1,15 @@
 """The fleet's rate: how many pages all workers together start per second. One bucket in Redis, on Redis' clock."""
 
 from dataclasses import dataclass
-from typing import cast
-
-from redis import Redis
-from redis.exceptions import ResponseError
+from typing import TYPE_CHECKING, cast
 
 from backfill_tasks import settings
+from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.redis_client import lua, new_token
 from backfill_tasks.errors import UsageError
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 _MICROSECONDS = 1_000_000
 
@@ -70,7 +71,7 @@ class FleetRate:
     starved. A worker that dies takes no slot with it. If Redis loses the rate, the next worker that asks restores it.
     """
 
-    def __init__(self, redis: Redis, queue: str) -> None:
+    def __init__(self, redis: "Redis", queue: str) -> None:
         self._redis = redis
         self._key = f"backfill:rate:{queue}"
         self._take_slot = redis.register_script(lua("take_slot"))
@@ -85,7 +86,7 @@ class FleetRate:
         try:
             text = cast("str | None", self._redis.hget(self._key, "rate"))
             return None if text is None else Rate.parse(text)
-        except (ResponseError, UsageError) as error:
+        except (redis_client.ResponseError, UsageError) as error:
             raise UsageError(
                 f"what Redis has under {self._key} is not a rate ({error}); set it again: backfill rate none"
             ) from None
@@ -119,7 +120,7 @@ def initial_rate(config: settings.Settings) -> Rate:
     return Rate.parse(config.rate_limit)
 
 
-def current_rate(redis: Redis, config: settings.Settings) -> Rate:
+def current_rate(redis: "Redis", config: settings.Settings) -> Rate:
     """Return the fleet's rate, or the initial one if Redis has none yet.
 
     Raises:

@@ -23,10 +23,10 @@ class Door:
         """Answer a WSGI request."""
         if environ["PATH_INFO"] != "/metrics":
             start("404 Not Found", [("Content-Type", "text/plain")])
-            return [b"There is only /metrics.\n"]
+            return [b"Not found. The metrics are at /metrics.\n"]
         if not self._is_open_to(environ.get("HTTP_AUTHORIZATION", "")):
             start("401 Unauthorized", [("Content-Type", "text/plain"), ("WWW-Authenticate", "Bearer")])
-            return [b"A token is needed.\n"]
+            return [b"Unauthorized. Send the token.\n"]
         return self.metrics(environ, start)
 
     def _is_open_to(self, header: str) -> bool:

@@ -57,8 +57,8 @@ class TestAPlugIn:
         done = plugged("doctor")
 
         assert "Traceback" not in done.stderr
-        assert "mark-leads: its tables are there, with the rights that it takes" in done.stdout
-        assert "mark-leads: its pages read by index" in done.stdout
+        assert "mark-leads: this role has all rights on the host's tables" in done.stdout
+        assert "mark-leads: pages read by index" in done.stdout
 
     def test_an_option_of_another_backfill_is_refused(self, plugged: Backfill) -> None:
         done = plugged("run", "--company", "Acme")
@@ -124,8 +124,8 @@ class TestABrokenPlugIn:
         shown = " ".join(broken("doctor").stdout.split())
 
         assert "WRONG the backfill broken of bad-backfills 1.0 (bad_backfills:backfill) can't be loaded: " in shown
-        assert "mark-leads: its pages read by index" in shown
-        assert "lead-scoring: its tables are there" in shown
+        assert "mark-leads: pages read by index" in shown
+        assert "lead-scoring: this role has all rights on the host's tables" in shown
 
     def test_others_run_beside_it(self, broken: Backfill) -> None:
         assert broken.json("run")["state"] == "complete"

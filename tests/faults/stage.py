@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import fork_server
 import psycopg
 import redis
 from celery import Celery
@@ -75,7 +76,7 @@ class Beat:
     def start(cls, backfill: Backfill) -> "Beat":
         log = backfill.directory / f"beat-{len(list(backfill.directory.glob('beat-*.log'))) + 1}.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = fork_server.Process(
                 [
                     Path(sys.executable).parent / "celery",
                     "-A",

@@ -34,6 +34,7 @@ def stage(own_shared_stage: Stage) -> Stage:
     return stage
 
 
+@pytest.mark.long
 def test_an_acknowledgement_that_times_out_costs_the_worker_no_slot(stage: Stage, own_redis: Redis) -> None:
     (worker,) = stage.workers
     stage.sabotage.plan("cursor moved", "block", page=2)
@@ -111,6 +112,7 @@ def test_a_reply_that_redis_takes_no_more_does_not_hold_up_the_worker(own_redis:
             own_redis.start()
 
 
+@pytest.mark.long
 def test_a_page_is_told_at_once_after_connections_that_broke_while_events_waited(stage: Stage) -> None:
     run = stage.follow("--lanes", "1", "--page-delay-ms", "20")
     with stage.redis() as client:
@@ -132,6 +134,7 @@ def heard(news: PubSub) -> str:
     return b64decode(json.loads(message["data"])["body"]).decode() if message else ""
 
 
+@pytest.mark.long
 def test_a_redis_that_refuses_writes_ends_no_worker_and_no_beat(stage: Stage, own_redis: Redis) -> None:
     (worker,) = stage.workers
     beat = Beat.start(stage.backfill)
@@ -149,6 +152,7 @@ def test_a_redis_that_refuses_writes_ends_no_worker_and_no_beat(stage: Stage, ow
         beat.stop()
 
 
+@pytest.mark.long
 def test_workers_whose_redis_freezes_again_and_again_go_on_at_once(own_shared_stage: Stage, own_redis: Redis) -> None:
     stage = own_shared_stage
     stage.restore()
@@ -176,6 +180,7 @@ def test_workers_whose_redis_freezes_again_and_again_go_on_at_once(own_shared_st
         beat.stop()
 
 
+@pytest.mark.long
 def test_connections_to_redis_that_fall_silent_are_replaced(own_stage: MakeStage, own_redis: Redis) -> None:
     with vanishing(own_redis.url) as (proxy, url):
         stage = own_stage(redis_url=url)

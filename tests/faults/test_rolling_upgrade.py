@@ -72,6 +72,7 @@ def test_a_message_of_a_newer_format_is_put_into_its_queue_as_it_is(stage: Stage
     assert "Traceback" not in stage.logs()
 
 
+@pytest.mark.long
 def test_a_run_goes_on_beside_messages_of_a_newer_format(stage: Stage) -> None:
     for number in range(5):
         stage.deliver_newer(NEWER, f"a-run:lane-01:00000{number}:g1", **FIELDS)
@@ -91,6 +92,7 @@ def test_a_message_that_waits_for_a_worker_of_another_version_is_not_lost(stage:
         assert message in on_their_way(stage)
 
 
+@pytest.mark.long
 def test_a_message_that_waits_where_nobody_listens_is_lost(stage: Stage) -> None:
     with a_lane_in_the_newer_queue(stage) as message:
         assert message not in on_their_way(stage)

@@ -36,6 +36,7 @@ def test_a_lane_whose_page_takes_long_is_not_seeded_again(stage: Stage) -> None:
     stage.assert_done_once(run.end())
 
 
+@pytest.mark.long
 def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stage) -> None:
     run = let_the_watchdog_find_a_lane_standing(stage)
     take_rights(stage)
@@ -50,6 +51,7 @@ def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stag
     assert stage.lane()["reason"] == "page 3: the host's function fault.refuse() raised an error (42501)"
 
 
+@pytest.mark.long
 def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stage) -> None:
     run = let_the_watchdog_find_a_lane_standing(stage)
     stage.sabotage.plan("page recorded", "block", page=5)
@@ -66,6 +68,7 @@ def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stag
     assert not stage.queued(RunId(ended["run_id"]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("action", ["kill child", "kill worker"])
 def test_a_lane_whose_page_was_put_off_and_not_sent_anew_is_seeded_again(own_stage: MakeStage, action: Action) -> None:
     stage = own_stage(BACKFILL_MAX_TRANSACTION_AGE="1", BACKFILL_PRESSURE_SECONDS="1")
@@ -88,6 +91,7 @@ def test_a_lane_whose_page_was_put_off_and_not_sent_anew_is_seeded_again(own_sta
     assert stage.events("lane seeded again") == [{"lane": 1, "page": 0, "reason": "its task was lost"}]
 
 
+@pytest.mark.long
 def test_a_lane_is_seeded_again_while_every_worker_process_is_busy(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="600")
     stage.start_worker(concurrency=1)
@@ -107,6 +111,7 @@ def test_a_lane_is_seeded_again_while_every_worker_process_is_busy(own_stage: Ma
     beat.stop()
 
 
+@pytest.mark.long
 def test_lanes_that_lost_their_messages_are_seeded_again_at_the_lowest_rate(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="604800")
     worker = stage.start_worker()

@@ -32,7 +32,7 @@ def redis(server: Servers) -> Iterator[Redis]:
 
 @pytest.fixture
 def cursors(redis: Redis) -> LiveCursors:
-    return LiveCursors(redis, redis)
+    return LiveCursors(lambda: redis, lambda: redis)
 
 
 @pytest.fixture

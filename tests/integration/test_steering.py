@@ -74,7 +74,7 @@ class TestTune:
     def test_jobs_per_minute_is_refused_where_a_delay_says_when_they_are_due(self, site: Site) -> None:
         run = started(site, delay_ms=100)
 
-        with pytest.raises(OptionConflictError, match=r"has delay_ms, and jobs_per_minute would say the same"):
+        with pytest.raises(OptionConflictError, match=r"has delay_ms, which contradicts jobs_per_minute"):
             site.runs.tune(run.id, {"jobs_per_minute": 10.0})
 
     def test_at_the_same_time_every_change_is_kept_and_noted(self, site: Site, aside: ThreadPoolExecutor) -> None:
