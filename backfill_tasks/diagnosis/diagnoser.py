@@ -105,7 +105,10 @@ class Diagnoser:
         before = self._broker()
         if before.error is not None or before.refusal is not None:
             return before, None
-        fleet = _Asked(_fleet, _FLEET_SECONDS).answer(lambda why: FleetView(error=why))
+        # Celery takes half a second to import, seconds on a busy machine: none of the workers' time to answer.
+        from backfill_tasks.diagnosis import workers  # noqa: PLC0415
+
+        fleet = _Asked(workers.ask, _FLEET_SECONDS).answer(lambda why: FleetView(error=why))
         after = self._broker()
         moving = (before.queued ^ after.queued) | (before.taken ^ after.taken)
         return replace(after, moving=moving), fleet
@@ -115,12 +118,6 @@ class Diagnoser:
 
         asked = _Asked(lambda: broker.ask(self.settings), _BROKER_SECONDS)
         return asked.answer(lambda why: BrokerView(error=why))
-
-
-def _fleet() -> FleetView:
-    from backfill_tasks.diagnosis import workers  # noqa: PLC0415  Celery takes half a second to import
-
-    return workers.ask()
 
 
 def _waits_for_resume(run: Run, lane: Lane) -> bool:
