@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.diagnosis import Diagnoser, Key, Reason, explained, needs_reason
+from backfill_tasks import diagnosis
+from backfill_tasks.diagnosis import explained, needs_reason
 from backfill_tasks.engine.admission.indicators import Reading
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.database import begin_read_only, connect
@@ -101,7 +102,7 @@ class Observer:
         """
         if not any(needs_reason(run, lane) for run in runs for lane in run.lanes):
             return list(runs)
-        reasons = Diagnoser(self.settings, self.parts.address).diagnose(runs)
+        reasons = diagnosis.Diagnoser(self.settings, self.parts.address).diagnose(runs)
         return [explained(self.parts.runs.read(run.id) if run.mode == "apply" else run, run, reasons) for run in runs]
 
     def outcome(self, engine: Engine, run: Run) -> Outcome | None:
@@ -123,7 +124,7 @@ class _Diagnosis:
     """A run as it was seen, and the reasons for its lanes at that time."""
 
     seen: Run
-    reasons: Mapping[Key, Reason]
+    reasons: Mapping["diagnosis.Key", "diagnosis.Reason"]
 
 
 class Following:
@@ -136,7 +137,7 @@ class Following:
         engine = connect(parts.address)
         self._backfill = parts.backfills[run.parameters.backfill]
         self._seen = run
-        diagnoser = Diagnoser(settings, parts.address)
+        diagnoser = diagnosis.Diagnoser(settings, parts.address)
         self._host = Poll(
             "jobs", lambda: observer.outcome(engine, run), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
         )
