@@ -8,7 +8,8 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.diagnosis import Diagnoser, Key, Reason, explained, needs_reason
+from backfill_tasks import diagnosis
+from backfill_tasks.diagnosis import explained, needs_reason
 from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.admission.indicators import Indicator, PageDuration, Reading
 from backfill_tasks.engine.database import begin_read_only, connect, statement
@@ -73,7 +74,7 @@ class Observer:
         """
         if not any(needs_reason(run, lane) for run in runs for lane in run.lanes):
             return list(runs)
-        reasons = Diagnoser(self.settings, self.parts.address).diagnose(runs)
+        reasons = diagnosis.Diagnoser(self.settings, self.parts.address).diagnose(runs)
         with self._reading(self.parts.engine) as connection:
             now = [(ledger.read_run(connection, run.id) if run.mode == "apply" else None) or run for run in runs]
         return [explained(run, seen, reasons) for run, seen in zip(now, runs, strict=True)]
@@ -97,7 +98,7 @@ class Observer:
         with self._reading(self.parts.engine) as connection:
             return _watched(connection)
 
-    def pages_after(self, passed: Mapping[Key, int]) -> list[TimedPage]:
+    def pages_after(self, passed: Mapping["diagnosis.Key", int]) -> list[TimedPage]:
         """Return the pages of these lanes after these numbers, by lane: at most 1,000 of each."""
         with self._reading(self.parts.engine) as connection:
             return ledger.pages_after(connection, passed)
@@ -158,7 +159,7 @@ class _Diagnosis:
     """A run as it was seen, and the reasons for its lanes at that time."""
 
     seen: Run
-    reasons: Mapping[Key, Reason]
+    reasons: Mapping["diagnosis.Key", "diagnosis.Reason"]
 
 
 class Following:
@@ -171,7 +172,7 @@ class Following:
         engine = connect(parts.address)
         self._backfill = parts.backfills[run.parameters.backfill]
         self._seen = run
-        diagnoser = Diagnoser(settings, parts.address)
+        diagnoser = diagnosis.Diagnoser(settings, parts.address)
         self._host = Poll(
             "jobs", lambda: observer.outcome(engine, run), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
         )
