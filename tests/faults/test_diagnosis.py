@@ -181,7 +181,7 @@ def test_a_session_that_locks_a_lead_is_named_or_the_retry_is(own_stage: MakeSta
         reason = wait_for_kind(stage, "lock_wait")
         pid = host.info.backend_pid
 
-    assert f"its page waits for a lock that session {pid}, host, idle in transaction" in reason
+    assert f"its page waits for a lock of session {pid}, host, idle in transaction" in reason
 
 
 @pytest.mark.long
@@ -220,7 +220,7 @@ def test_workers_of_another_queue_are_named(own_stage: MakeStage) -> None:
 
     assert worker.process.poll() is None
     assert f"1 worker is online, but none consumes the queue {stage.queue}" in reason
-    assert "takes from elsewhere" in reason
+    assert "consumes elsewhere" in reason
 
 
 def consume_another_queue(stage: Stage) -> None:
@@ -321,7 +321,7 @@ def test_a_lane_that_the_canary_leaves_alone_says_so(own_stage: MakeStage) -> No
     kind, reason = lane_of(stage.backfill.json("status", run), 2)
 
     assert kind == "single_batch"
-    assert f"`backfill resume {run}` walks it" in reason
+    assert f"To walk it: backfill resume {run}" in reason
 
 
 @pytest.mark.long
