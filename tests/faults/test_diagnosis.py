@@ -95,7 +95,8 @@ def test_a_frozen_worker_is_the_reason_where_it_holds_the_message(own_stage: Mak
 
 @pytest.mark.long
 def test_a_frozen_worker_in_the_middle_of_a_page_is_found_by_its_transaction(own_stage: MakeStage) -> None:
-    stage = own_stage(**PATIENT)
+    # PostgreSQL ends an idle transaction after this time, which a status on a busy machine must not exceed.
+    stage = own_stage(**PATIENT, BACKFILL_STATEMENT_TIMEOUT_MS="600000")
     worker = stage.start_worker()
     stage.sabotage.plan("lane locked", "block", page=3)
     start_run(stage, "--lanes", "1")
