@@ -53,7 +53,7 @@ def test_a_lane_has_the_fields_that_are_documented(run: Mapping[str, Any]) -> No
 
 
 def test_what_the_host_has_made_of_it_has_the_fields_that_are_documented(run: Mapping[str, Any]) -> None:
-    assert set(run["host"]) == documented("What the host has made of its jobs")
+    assert set(run["host"]) == documented("The host and the run's jobs")
 
 
 def test_a_run_in_a_list_has_all_but_what_is_marked(run: Mapping[str, Any], backfill: Backfill) -> None:
