@@ -273,6 +273,27 @@ class Settings:
         opaque=True,
     )
 
+    cron_secret: str | None = _variable(
+        "BACKFILL_CRON_SECRET",
+        "",
+        "the secret of the host's cron route (its CRON_SECRET), with which workers call it: see `backfill drain`",
+        _optional,
+        secret=True,
+        opaque=True,
+    )
+    cron_secret_file: str | None = _variable(
+        "BACKFILL_CRON_SECRET_FILE",
+        "",
+        "the path of a file that contains this secret, instead of the variable",
+        _optional,
+    )
+    cron_call_seconds: int = _variable(
+        "BACKFILL_CRON_CALL_SECONDS",
+        "250",
+        "longest that a call of the host's cron route takes; the host works on one for up to 240 s",
+        Whole(1, 3600).parse,
+    )
+
     def queue_of_format(self, version: int) -> str:
         """Return the name of the queue for messages of one format; messages of other formats have their own."""
         return f"{self.queue}.v{version}"
@@ -281,6 +302,11 @@ class Settings:
     def watchdog_queue(self) -> str:
         """The name of the queue for the watchdog's tasks, which beat sends."""
         return f"{self.queue}.watchdog"
+
+    @property
+    def drain_queue(self) -> str:
+        """The name of the queue for the messages with which beat has workers look after the drain."""
+        return f"{self.queue}.drain"
 
     def required_database_url(self) -> str:
         """Return the database's URL.

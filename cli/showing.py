@@ -81,6 +81,15 @@ def say_whether_workers_are_online(*, pages: int = 0) -> None:
         say(f"The run {'goes on' if pages else 'starts'} when one comes.")
 
 
+def say_whether_a_worker_can_drain() -> None:
+    """Tell the operator to start a worker if none is online."""
+    from backfill_tasks.worker.fleet import is_any_online  # noqa: PLC0415  Celery takes half a second to import
+
+    if not is_any_online():
+        say("No worker is online, and workers make the calls. Start one, and beat:")
+        say("  celery -A backfill_tasks worker --beat")
+
+
 def say_what_redis_had_lost(lanes: Collection[int]) -> None:
     """Report how many lanes took their cursor from the ledger, if any did."""
     if lanes:

@@ -223,7 +223,7 @@ def jobs(backfill: Backfill, run: Run) -> list[str]:
 
 
 #: Events whose details are pairs of old and new values.
-_CHANGES = frozenset({"tuned", "rate"})
+_CHANGES = frozenset({"tuned", "rate", "drain tuned"})
 
 
 def event(happened: Event) -> list[str]:

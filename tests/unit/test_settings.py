@@ -23,6 +23,7 @@ RANGES = {
     "BACKFILL_MAX_PENDING": (1, 100_000_000),
     "BACKFILL_TARGET_PAGE_MS": (0, 60_000),
     "BACKFILL_BUSY_LIMIT": (1, 10_000),
+    "BACKFILL_CRON_CALL_SECONDS": (1, 3_600),
 }
 
 #: Settings that may be fractions.
@@ -112,9 +113,10 @@ class TestReading:
             "REDIS_URL",
             "BACKFILL_METRICS_TOKEN",
             "BACKFILL_METRICS_LOGIN",
+            "BACKFILL_CRON_SECRET",
         }
 
-    @pytest.mark.parametrize("name", ["BACKFILL_METRICS_TOKEN", "BACKFILL_METRICS_LOGIN"])
+    @pytest.mark.parametrize("name", ["BACKFILL_METRICS_TOKEN", "BACKFILL_METRICS_LOGIN", "BACKFILL_CRON_SECRET"])
     def test_nothing_is_shown_of_a_secret_that_is_no_url(self, name: str) -> None:
         (variable,) = (each for each in settings.VARIABLES if each.name == name)
 
