@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from redis import Redis
 
+from backfill_tasks.drain.overview import overview
 from backfill_tasks.engine import redis_client, schema
 from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.engine.rate import FleetRate, Rate
@@ -145,6 +146,7 @@ class Exporter(Collector):
             if schema.version(connection):  # otherwise no run has been started yet
                 schema.require(connection)
                 runs = watched_runs(connection)
+                found.drain = overview(connection, call_seconds=self.settings.cron_call_seconds)
             self._times.update(connection, runs)
         found.runs, found.page_times = runs, self._times.histograms()
 
