@@ -84,6 +84,7 @@ class Session:
 
     def _step(self) -> float | None:
         seen = self._measure()
+        began = time.monotonic()
         with self.parts.engine.begin() as connection:
             if not ledger.renew(connection, self.generation):
                 return None
@@ -96,7 +97,7 @@ class Session:
         if call is not None:
             with self._lock:
                 self._own += 1
-            values = drain.orders.url, call
+            values = drain.orders.url, call, began
             threading.Thread(target=self._make, args=values, name="drain-call", daemon=True).start()
         if decision.state == "calling":
             until_next = decision.every if decision.calls else drain.until_next
@@ -122,10 +123,13 @@ class Session:
             return Decision("paused", "unmeasured", why)
         return Seen.of(found, is_enqueuing=any(each.name in running for each in backfills))
 
-    def _make(self, url: str, call: int) -> None:
-        """Make a call and note its end, however long the database is away within reason."""
+    def _make(self, url: str, call: int, noted_at: float) -> None:
+        """Make a call that was noted at this time of the monotonic clock, and note its end."""
         try:
-            answer = self.call(url)
+            if time.monotonic() - noted_at > ledger.LEASE_SECONDS:
+                answer = Answer("timed out", "the worker was frozen before the call, and didn't make it")
+            else:
+                answer = self.call(url)
             logger.info("the host's runner was called: %s: %s", answer.result, answer.shown)
             deadline = time.monotonic() + _PATIENCE_SECONDS
             while not self._noted(call, answer) and time.monotonic() < deadline:
