@@ -287,6 +287,12 @@ class Settings:
         "the path of a file that contains this secret, instead of the variable",
         _optional,
     )
+    cron_host: str | None = _variable(
+        "BACKFILL_CRON_HOST",
+        "",
+        "the only host to which workers send this secret, such as app.example.com; not set: the one of the drain's URL",
+        _optional,
+    )
     cron_call_seconds: int = _variable(
         "BACKFILL_CRON_CALL_SECONDS",
         "250",

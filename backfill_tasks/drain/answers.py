@@ -19,6 +19,7 @@ Result = Literal[
     "not found",
     "redirected",
     "refused",
+    "other host",
     "rate limited",
     "unavailable",
     "server error",
@@ -27,9 +28,6 @@ Result = Literal[
     "malformed",
 ]
 """The result of a call, in words that never change: the ledger, JSON and metrics use them."""
-
-#: The results that an operator must act on: calling again would change nothing.
-STOPS: frozenset[Result] = frozenset({"dispatched", "unauthorized", "not found", "redirected", "refused"})
 
 #: The most characters of the host's own words that are kept, and the greatest count that is believed.
 _MOST_SHOWN = 200

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from backfill_tasks.drain.answers import Answer, Response, parse, printable
 from backfill_tasks.drain.secret import Secret
@@ -16,17 +17,26 @@ _CONNECT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Caller:
-    """Calls the host's cron route. `seconds`: the longest that a call takes, from looking up the name to the last byte.
+    """Calls the host's cron route.
 
     A read time-out alone would not end a call whose answer arrives byte by byte. Redirects aren't followed: the secret
     would go with them.
+
+    Attributes:
+        secret: the secret that proves the caller to the host.
+        seconds: the longest that a call takes, from looking up the name to the last byte.
+        only_host: the only host that gets the secret; None: that of the URL, whichever it is.
     """
 
     secret: Secret
     seconds: float
+    only_host: str | None = None
 
     def call(self, url: str) -> Answer:
         """Call the route and return its answer. Never raises, and no text contains the secret."""
+        # The URL comes from the ledger: whoever can write there could have the secret sent elsewhere.
+        if self.only_host is not None and urlsplit(url).hostname != self.only_host.lower():
+            return Answer("other host", f"BACKFILL_CRON_HOST is {printable(self.only_host)}")
         try:
             response = asyncio.run(self._response(url))
         except TimeoutError:

@@ -196,6 +196,10 @@ _ADVICE = {
         "the host refuses the call ({shown}): start the drain again once the URL is that of its cron route, and the"
         " host accepts GET there"
     ),
+    "other host": (
+        "the worker may not send the secret there ({shown}): start the drain again with a URL of that host, or change"
+        " BACKFILL_CRON_HOST where the workers run, and restart them"
+    ),
     "dispatched": (
         "the host only dispatches an event ({shown}), and an event service works the jobs: more calls change nothing."
         " Raise the concurrency of the host's function there, or have this route work inline; the run goes on at the"

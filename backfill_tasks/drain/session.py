@@ -164,7 +164,7 @@ def look_after(parts: Parts, settings: Settings) -> None:
     if generation is None:
         return
     try:
-        caller = Caller(read(settings), settings.cron_call_seconds)
+        caller = Caller(read(settings), settings.cron_call_seconds, settings.cron_host)
     except ConfigurationError as error:
         _pause_without_secret(parts, generation, str(error))
     else:

@@ -28,7 +28,7 @@ def _state(seen: Overview, drain: Drain) -> Iterator[str]:
 def _orders(drain: Drain) -> Iterator[str]:
     orders = drain.orders
     yield f"  url           {orders.url}"
-    yield f"  pace          a call every {duration(orders.every)}, at most {orders.parallel} in flight"
+    yield f"  pace          a call every {orders.every:g} s, at most {orders.parallel} in flight"
     failing = "not asked" if orders.max_failure_rate is None else f"{orders.max_failure_rate:.0%}"
     waiting = f"{orders.max_live_wait:g} s" if orders.max_live_wait else "not asked"
     yield f"  limits        failure rate {failing}, live wait {waiting}"
@@ -43,8 +43,9 @@ def _results(seen: Overview, drain: Drain) -> Iterator[str]:
         yield f"  next call     {until}; {drain.in_flight} in flight"
     pace = "not yet known" if drain.per_minute is None else f"{drain.per_minute:,.1f} a minute, over ten minutes"
     yield f"  jobs          {pace}"
-    counts = [f"{count:,} {name}" for name, count in seen.jobs.items()]
-    yield wrapped(", ".join(counts), indent=16)
+    counts = [f"{count:,} {name}" for name, count in seen.jobs.items() if count]
+    if counts:
+        yield wrapped(", ".join(counts), indent=16)
     calls = ", ".join(f"{total.calls:,} {total.result}" for total in seen.totals) or "none"
     yield wrapped(calls, indent=16, first="  calls         ")
     if drain.failure_rate is not None:

@@ -202,6 +202,19 @@ def test_a_wrong_secret_stops_it(site: Site, drain: Drain, serve: Serve) -> None
     assert "another-one" not in str(drain.seen)
 
 
+def test_the_secret_goes_to_no_host_but_the_one_of_the_setting(site: Site, drain: Drain, serve: Serve) -> None:
+    add_due_jobs(site, 1)
+    values = {"DATABASE_URL": site.url, "REDIS_URL": site.redis_url, "BACKFILL_CRON_SECRET": SECRET}
+    drain.settings = settings.load({**values, "BACKFILL_CRON_HOST": "app.example.com"})
+    route = serve(worked)
+    drain.start(route)
+
+    drain.turn_until("stopped")
+
+    assert route.calls == []
+    assert drain.seen["kind"] == "other_host"
+
+
 @pytest.mark.parametrize(
     ("reply", "result"),
     [
