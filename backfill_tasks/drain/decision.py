@@ -94,7 +94,9 @@ def decide(drain: Drain, seen: Seen, *, own: int) -> Decision:
         if not own:
             return Decision("waiting", "calls_left_behind", _left_behind(drain.in_flight))
         return Decision("calling", "due", None)
-    return Decision("calling", "due", calls=drain.until_next <= 0, every=drain.orders.every)
+    # The end of a pause ends the wait for its next probe.
+    resumes = is_for_health(drain.state, drain.kind) and not drain.failures
+    return Decision("calling", "due", calls=resumes or drain.until_next <= 0, every=drain.orders.every)
 
 
 def is_for_health(state: State, kind: str) -> bool:

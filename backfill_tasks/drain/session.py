@@ -201,7 +201,7 @@ def _apply(connection: Connection, drain: Drain, decision: Decision) -> None:
     )
     before, after = is_for_health(drain.state, drain.kind), is_for_health(decision.state, decision.kind)
     if before != after:
-        name, why = ("drain paused", decision.reason) if after else ("drain resumed", decision.reason)
+        name, why = ("drain paused", decision.reason) if after else ("drain resumed", "the host is healthy again")
         note(connection, None, name, {"reason": why}, who=who())
 
 

@@ -41,7 +41,7 @@ def _results(seen: Overview, drain: Drain) -> Iterator[str]:
     if drain.is_active:
         until = "now" if drain.until_next <= 0 else f"in {duration(drain.until_next)} at the earliest"
         yield f"  next call     {until}; {drain.in_flight} in flight"
-    pace = "not yet known" if drain.per_minute is None else f"{drain.per_minute:,.1f} a minute, over ten minutes"
+    pace = "not yet known" if drain.per_minute is None else f"{drain.per_minute:,.1f} a minute lately"
     yield f"  jobs          {pace}"
     counts = [f"{count:,} {name}" for name, count in seen.jobs.items() if count]
     if counts:

@@ -96,6 +96,11 @@ def test_a_paused_drain_probes_with_one_call_a_minute_while_a_job_is_due() -> No
     assert not decide(PAUSED, replace(unhealthy, is_due=False), own=0).calls
 
 
+def test_the_end_of_a_pause_ends_the_wait_for_its_next_probe() -> None:
+    assert decide(replace(PAUSED, until_next=40), DUE, own=0).calls
+    assert not decide(replace(PAUSED, until_next=40, failures=1), DUE, own=0).calls
+
+
 @pytest.mark.parametrize(
     ("jobs", "spoiled", "state", "then"),
     [
