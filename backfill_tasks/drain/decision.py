@@ -145,6 +145,8 @@ def _failing(drain: Drain, share: float, *, stays: bool) -> tuple[str, str] | No
 def _paused(drain: Drain, seen: Seen, kind: str, reason: str) -> Decision:
     """Return the pause; a probe is made where something is due, and nothing in flight."""
     begins = not is_for_health(drain.state, drain.kind)
+    # A drain that has just been started has made no call yet: it may probe at once.
+    wait_seconds = PROBE_SECONDS if begins and drain.kind != "started" else 0.0
     probes = not begins and seen.is_due and drain.until_next <= 0 and not drain.in_flight
     return Decision(
         "paused",
@@ -152,7 +154,7 @@ def _paused(drain: Drain, seen: Seen, kind: str, reason: str) -> Decision:
         reason,
         calls=probes,
         every=PROBE_SECONDS,
-        wait_seconds=PROBE_SECONDS if begins else 0.0,
+        wait_seconds=wait_seconds,
         judges_anew=begins,
     )
 

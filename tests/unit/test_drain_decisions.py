@@ -87,6 +87,12 @@ def test_a_pause_waits_a_minute_before_its_first_probe_and_judges_only_what_come
     assert (begins.calls, begins.wait_seconds, begins.judges_anew) == (False, 60, True)
 
 
+def test_a_drain_that_is_started_while_live_jobs_wait_may_probe_at_once() -> None:
+    begins = decide(replace(DRAIN, state="waiting", kind="started"), replace(DUE, live_wait_seconds=500.0), own=0)
+
+    assert (begins.state, begins.wait_seconds) == ("paused", 0)
+
+
 def test_a_paused_drain_probes_with_one_call_a_minute_while_a_job_is_due() -> None:
     unhealthy = replace(DUE, live_wait_seconds=500.0)
 
