@@ -27,14 +27,12 @@ class Seen:
     """What was measured just now.
 
     Attributes:
-        is_due: whether a job of ours is due.
-        next_due_seconds: in how many seconds the next one comes due; None: no other one waits.
+        next_due_seconds: in how many seconds our first waiting job comes due; 0 or less: it is due; None: none waits.
         is_running: whether the host is at work on one.
         is_enqueuing: whether a run that enqueues jobs is running.
         live_wait_seconds: for how long the oldest live job has been due; None: none is.
     """
 
-    is_due: bool
     next_due_seconds: float | None
     is_running: bool
     is_enqueuing: bool
@@ -46,7 +44,6 @@ class Seen:
         next_due = [each.next_due_seconds for each in backlogs if each.next_due_seconds is not None]
         waits = [each.live_wait_seconds for each in backlogs if each.live_wait_seconds is not None]
         return cls(
-            is_due=any(each.is_due for each in backlogs),
             next_due_seconds=min(next_due, default=None),
             is_running=any(each.is_running for each in backlogs),
             is_enqueuing=is_enqueuing,
@@ -54,9 +51,14 @@ class Seen:
         )
 
     @property
+    def is_due(self) -> bool:
+        """Whether a job of ours is due."""
+        return self.next_due_seconds is not None and self.next_due_seconds <= 0
+
+    @property
     def is_done(self) -> bool:
         """Whether nothing of ours is left to be done."""
-        return not (self.is_due or self.is_running or self.is_enqueuing) and self.next_due_seconds is None
+        return self.next_due_seconds is None and not (self.is_running or self.is_enqueuing)
 
 
 @dataclass(frozen=True)

@@ -94,13 +94,11 @@ class Backlog:
     """The host's queue, as the drain needs to know it.
 
     Attributes:
-        is_due: whether a job of ours is due.
-        next_due_seconds: in how many seconds the next one comes due that isn't yet; None: there is none.
+        next_due_seconds: in how many seconds our first waiting job comes due; 0 or less: it is due; None: none waits.
         is_running: whether the host is at work on one.
         live_wait_seconds: for how long the oldest due job of any other kind has waited; None: none is due.
     """
 
-    is_due: bool
     next_due_seconds: float | None
     is_running: bool
     live_wait_seconds: float | None

@@ -11,8 +11,8 @@ from backfill_tasks.drain.ledger import Drain, LastAnswer
 from backfill_tasks.drain.orders import Orders
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
-DUE = Seen(is_due=True, next_due_seconds=None, is_running=False, is_enqueuing=False, live_wait_seconds=None)
-EMPTY = replace(DUE, is_due=False)
+DUE = Seen(next_due_seconds=-9.0, is_running=False, is_enqueuing=False, live_wait_seconds=None)
+EMPTY = replace(DUE, next_due_seconds=None)
 ORDERS = Orders("https://host/", 10, 2, until_done=False, max_failure_rate=0.2, max_live_wait=100)
 DRAIN = Drain(
     orders=ORDERS,
@@ -99,7 +99,7 @@ def test_a_paused_drain_probes_with_one_call_a_minute_while_a_job_is_due() -> No
     assert decide(PAUSED, unhealthy, own=0).calls
     assert decide(PAUSED, unhealthy, own=0).every == 60
     assert not decide(replace(PAUSED, in_flight=1), unhealthy, own=1).calls
-    assert not decide(PAUSED, replace(unhealthy, is_due=False), own=0).calls
+    assert not decide(PAUSED, replace(unhealthy, next_due_seconds=None), own=0).calls
 
 
 def test_the_end_of_a_pause_ends_the_wait_for_its_next_probe() -> None:

@@ -211,7 +211,7 @@ class LeadScoring(Leads):
         """Return which of our jobs wait, and how long live jobs do."""
         values = {"key_prefix": KEY_PREFIX, "rows": _MOST_DUE}
         row = connection.execute(self.file("lead_scoring/backlog.sql"), values).one()
-        return Backlog(row.is_due, row.next_due_seconds, row.is_running, row.live_wait_seconds)
+        return Backlog(row.next_due_seconds, row.is_running, row.live_wait_seconds)
 
     def outcome(self, connection: Connection, run: Run) -> Outcome:
         """Count the run's own jobs by status, and the leads that were scored by them."""
