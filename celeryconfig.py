@@ -118,9 +118,15 @@ beat_schedule = {
     "watchdog": {
         "task": "backfill.watchdog",
         "schedule": _settings.watchdog_seconds,
-        # A queue of its own: the watchdog must not wait behind pages (backfill_tasks.worker.watchdog).
+        # A queue of its own: the watchdog must not wait behind pages (backfill_tasks.worker.on_beat).
         "options": {"queue": _settings.watchdog_queue},
-    }
+    },
+    # Has a worker look whether the drain is on; the worker that takes its lease then keeps the drain's own pace.
+    "drain": {
+        "task": "backfill.drain",
+        "schedule": _settings.watchdog_seconds,
+        "options": {"queue": _settings.drain_queue},
+    },
 }
 
 # Beat keeps its times in memory: Celery's own scheduler unpickles them from a file.

@@ -8,6 +8,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import planning, settings
+from backfill_tasks.drain import ledger as drain_ledger
+from backfill_tasks.drain.orders import Orders
+from backfill_tasks.drain.overview import Overview
 from backfill_tasks.engine import database, ledger, redis_client, schema, states
 from backfill_tasks.engine.admission.indicators import Reading
 from backfill_tasks.engine.ledger import Event, History
@@ -360,6 +363,44 @@ class Client:
 
         require_room(rate)
         return self._set_rate(rate)
+
+    def drain(self, url: str, *, allow_http: bool = False, **options: Any) -> Overview:
+        """Have the workers call the host's cron route while our jobs are due; an active drain gets these orders.
+
+        The options are those of `backfill drain`: `every` (seconds), `parallel`, `until_done`, `max_failure_rate` (a
+        share from 0 to 1, or None) and `max_live_wait` (seconds). The workers have the secret: BACKFILL_CRON_SECRET.
+
+        Args:
+            url: the URL of the route. It may contain no secret.
+            allow_http: accept http:// to other machines, over which the secret travels in clear.
+            options: see above; omitted ones get their defaults.
+
+        Raises:
+            UsageError: the URL or an option is invalid.
+        """
+        live_wait = self.settings.defaults["max_live_wait"]
+        orders = Orders.given(url, allow_http=allow_http, **{"max_live_wait": live_wait, **options})
+        self.require_ledger(to_write=True)
+        with self.parts.engine.begin() as connection:
+            drain_ledger.start(connection, orders, who=ledger.who())
+        return self.drain_status()
+
+    def stop_drain(self) -> Overview:
+        """Stop the drain. Calls in flight end on their own, and count.
+
+        Raises:
+            UsageError: it isn't on.
+        """
+        self.require_ledger(to_write=True)
+        with self.parts.engine.begin() as connection:
+            if not drain_ledger.stop(connection, "by_command", "stopped by command", who=ledger.who()):
+                raise UsageError("the drain is not on: `backfill drain --status` says why")
+        return self.drain_status()
+
+    def drain_status(self) -> Overview:
+        """Return whether the drain is on, what it does and why, and what has come of it."""
+        self.require_ledger()
+        return self.observer.drain()
 
     def require_room(self, rate: Rate | None, *, lanes: int) -> Rate | None:
         """Check, before this many lanes are seeded, that the rate is high enough.

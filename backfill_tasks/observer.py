@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import diagnosis
 from backfill_tasks.diagnosis import explained, needs_reason
+from backfill_tasks.drain.overview import Overview, overview
 from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.admission.indicators import Indicator, PageDuration, Reading
 from backfill_tasks.engine.database import begin_read_only, connect, statement
@@ -130,6 +131,18 @@ class Observer:
         """Return how many jobs in the host's queue are ahead of one added now, counted up to `most`, by backfill."""
         with self._reading(self.parts.engine) as connection:
             return {each.name: each.pending(connection, most) for each in self.parts.backfills.usable() if each.jobs}
+
+    def drain(self) -> Overview:
+        """Return the drain: its state, its totals and its latest events. Before the first run there is none.
+
+        Raises:
+            LedgerError: see `unfinished`.
+        """
+        with self._reading(self.parts.engine) as connection:
+            if not schema.version(connection):
+                return Overview(None)
+            schema.require(connection)
+            return overview(connection, call_seconds=self.settings.cron_call_seconds)
 
     @contextmanager
     def _reading(self, engine: Engine) -> Iterator[Connection]:

@@ -270,6 +270,33 @@ class Settings:
         opaque=True,
     )
 
+    cron_secret: str | None = _variable(
+        "BACKFILL_CRON_SECRET",
+        "",
+        "the secret of the host's cron route (its CRON_SECRET), which workers send for `backfill drain`",
+        _optional,
+        secret=True,
+        opaque=True,
+    )
+    cron_secret_file: str | None = _variable(
+        "BACKFILL_CRON_SECRET_FILE",
+        "",
+        "the path of a file with that secret, instead of the variable",
+        _optional,
+    )
+    cron_host: str | None = _variable(
+        "BACKFILL_CRON_HOST",
+        "",
+        "the only host to which workers send that secret, such as app.example.com; not set: that of the drain's URL",
+        _optional,
+    )
+    cron_call_seconds: int = _variable(
+        "BACKFILL_CRON_CALL_SECONDS",
+        "250",
+        "the longest call of the host's cron route, in seconds; the host works on one for up to 240 s",
+        Whole(1, 3600).parse,
+    )
+
     def queue_of_format(self, version: int) -> str:
         """Return the name of the queue for messages of one format; messages of other formats have their own."""
         return f"{self.queue}.v{version}"
@@ -278,6 +305,11 @@ class Settings:
     def watchdog_queue(self) -> str:
         """The name of the queue for the watchdog's tasks, which beat sends."""
         return f"{self.queue}.watchdog"
+
+    @property
+    def drain_queue(self) -> str:
+        """The name of the queue for beat's messages about the drain."""
+        return f"{self.queue}.drain"
 
     def defaults_with(self, own: Iterable[Option]) -> dict[str, Any]:
         """Return the environment's defaults for a run's options, including a backfill's own, by name.

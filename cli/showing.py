@@ -81,6 +81,16 @@ def say_whether_workers_are_online(*, pages: int = 0) -> None:
         say(f"The run {'continues' if pages else 'starts'} as soon as a worker is online.")
 
 
+def say_whether_a_worker_can_drain() -> None:
+    """Tell the operator to start a worker if none is online."""
+    from backfill_tasks.worker.fleet import is_any_online  # noqa: PLC0415  Celery takes half a second to import
+
+    if not is_any_online():
+        say("No worker is online. The workers make the calls. Start one, and beat:")
+        say("  backfill worker")
+        say("  backfill beat")
+
+
 def say_what_redis_had_lost(lanes: Collection[int]) -> None:
     """Report how many lanes took their cursor from the ledger, if any did."""
     if lanes:

@@ -91,6 +91,21 @@ class PageClaim:
 
 
 @dataclass(frozen=True)
+class Backlog:
+    """The host's queue, as the drain needs to know it.
+
+    Attributes:
+        next_due_seconds: in how many seconds our first waiting job comes due; 0 or less: it is due; None: none waits.
+        is_running: whether the host is at work on one.
+        live_wait_seconds: for how long the oldest due job of any other kind has waited; None: none is due.
+    """
+
+    next_due_seconds: float | None
+    is_running: bool
+    live_wait_seconds: float | None
+
+
+@dataclass(frozen=True)
 class Missing:
     """A prerequisite missing from the host's database, and the fix, each in words."""
 
@@ -250,6 +265,10 @@ class Backfill(ABC):
 
     def oldest_due_seconds(self, connection: Connection) -> float | None:  # noqa: ARG002  without jobs, none is due
         """Return for how many seconds the oldest due job of any kind has waited at the host; None if none is due."""
+        return None
+
+    def backlog(self, connection: Connection) -> Backlog | None:  # noqa: ARG002  without a queue, there is none
+        """Return what of ours waits in the host's queue, and how long live jobs wait; None for one without jobs."""
         return None
 
     def outcome(self, connection: Connection, run: Run) -> Outcome | None:  # noqa: ARG002  without jobs, there is none

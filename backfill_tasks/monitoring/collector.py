@@ -140,6 +140,7 @@ class Exporter(Collector):
         watched = self.observer.watched()
         self._times.count(self.observer.pages_after(self._times.behind(watched)))
         found.runs, found.page_times = watched.runs, self._times.histograms()
+        found.drain = self.observer.drain()
 
     def _read_host(self, found: Readings) -> None:
         found.pressure = [(reading, indicator.unit) for indicator, reading in self.observer.pressure()]

@@ -7,6 +7,8 @@ from typing import Literal, get_args
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from backfill_tasks.drain.ledger import State
+from backfill_tasks.drain.overview import Overview
 from backfill_tasks.engine.admission.indicators import Answer, Reading, Unit
 from backfill_tasks.engine.ledger import WatchedRun
 from backfill_tasks.engine.rate import Rate
@@ -39,6 +41,9 @@ MEANINGS: Mapping[str, str] = {
     "backfill_pressure_seconds": "Value of an indicator that measures time",
     "backfill_pressure_sessions": "Value of an indicator that counts sessions",
     "backfill_pressure_ratio": "Value of an indicator that measures a share, 0 to 1",
+    "backfill_drain_state": "1 for the drain's state, 0 for the others",
+    "backfill_drain_calls_total": "Calls of the host's runner by result",
+    "backfill_drain_jobs_total": "Jobs that the host reported for these calls, by what became of them",
     "backfill_jobs_ahead": "Jobs in the host's queue ahead of a job that this backfill would add now",
     "backfill_queue_messages": "Messages waiting in the queue",
     "backfill_dead_letters": "Messages that no worker could process, kept until an operator clears them",
@@ -57,6 +62,7 @@ class Readings:
     runs: Sequence[WatchedRun] = ()
     page_times: Mapping[str, tuple[Sequence[int], float]] = field(default_factory=dict)
     pressure: Sequence[tuple[Reading, Unit]] = ()
+    drain: Overview | None = None
     ahead: Mapping[str, int] = field(default_factory=dict)
     stalls: Sequence[Stall] = ()
     queued: int | None = None
@@ -77,6 +83,7 @@ def families(found: Readings) -> Iterator[Metric]:
     yield from _of_items(found.runs)
     yield _page_durations(found.page_times)
     yield from _pressure(found.pressure)
+    yield from _of_the_drain(found.drain)
     yield _gauge("backfill_jobs_ahead", ["backfill"], (((name,), jobs) for name, jobs in found.ahead.items()))
     if found.queued is not None:
         yield _gauge("backfill_queue_messages", [], [([], found.queued)])
@@ -163,6 +170,18 @@ def _pressure(readings: Sequence[tuple[Reading, Unit]]) -> Iterator[Metric]:
             if its_unit == unit and each.measured is not None
         ]
         yield _gauge(f"backfill_pressure_{unit}", ["indicator"], measured)
+
+
+def _of_the_drain(found: Overview | None) -> Iterator[Metric]:
+    drain = None if found is None else found.drain
+    if found is None or drain is None:
+        return
+    states = [((state,), state == drain.state) for state in get_args(State)]
+    yield _gauge("backfill_drain_state", ["state"], states)
+    calls = [((total.result,), total.calls) for total in found.totals]
+    yield _counter("backfill_drain_calls_total", ["result"], calls)
+    jobs = [((name,), count) for name, count in found.jobs.items()]
+    yield _counter("backfill_drain_jobs_total", ["outcome"], jobs)
 
 
 def _gauge(name: str, labels: Sequence[str], samples: _Samples) -> Metric:

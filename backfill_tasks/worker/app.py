@@ -44,6 +44,7 @@ _PARTS = (
     "worker.fleet",
     "worker.remote_control",
     "worker.watchdog",
+    "worker.drain",
     "diagnosis.workers",
 )
 

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import settings
+from backfill_tasks.drain.session import look_after
 from backfill_tasks.engine import heartbeat
 from backfill_tasks.engine.chain import SendError, Step, Tries
 from backfill_tasks.engine.database import reason
@@ -181,3 +182,13 @@ def _watch_over() -> list[str]:
     heartbeat.beat(config.redis_url, config.queue)
     seeded = parts.watchdog.look(stalled_seconds=config.standing_seconds, on_their_way=messages_on_their_way)
     return [f"{lane.run} lane {lane.lane}" for lane in seeded]
+
+
+def look_after_drain() -> None:
+    """Call the host's runner, if the drain is on and no other worker does. If PostgreSQL can't be used, log that."""
+    try:
+        look_after(_parts(), settings.load())
+    except DBAPIError as error:
+        logger.warning("the drain can't be looked after now: %s", reason(error))
+    finally:
+        _parts().engine.dispose()

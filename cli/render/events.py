@@ -5,7 +5,7 @@ from backfill_tasks.engine.ledger import Event
 from backfill_tasks.escaping import one_line
 
 #: Events whose details are pairs of old and new values.
-_CHANGES = frozenset({"tuned", "rate"})
+_CHANGES = frozenset({"tuned", "rate", "drain tuned"})
 
 
 def event_lines(happened: Event) -> list[str]:

@@ -297,6 +297,22 @@ class TestWhatIsAskedBeforeAPage:
         assert plan.rows("BackgroundJob") <= 1_000
 
 
+class TestTheDrain:
+    @pytest.mark.parametrize("key", [KEY_PREFIX, "lead_scoring:"])
+    def test_looks_for_due_jobs_by_index_and_at_none_that_is_done(self, large_site: Site, key: str) -> None:
+        with page_of(large_site) as connection:
+            connection.exec_driver_sql(DUE_JOBS, {"key": key, "number": 12_000})
+            with explained(large_site.engine) as plans:
+                backlog = LeadScoring().backlog(connection)
+            (plan, *_) = plans
+            most = waiting_jobs(connection)
+
+        assert (backlog.next_due_seconds or 0) <= 0
+        assert plan.whole == []
+        # Waiting jobs are read for the first one of ours and for a live one.
+        assert plan.rows("BackgroundJob") <= 2 * most
+
+
 class TestTheOutcome:
     def test_looks_for_jobs_by_index(self, large_site: Site) -> None:
         run = start(large_site, after=nth_lead(large_site.host, 0.5), limit=LIMIT, single_batch=True)

@@ -23,6 +23,7 @@ RANGES = {
     "BACKFILL_MAX_PENDING": (1, 100_000_000),
     "BACKFILL_TARGET_PAGE_MS": (0, 60_000),
     "BACKFILL_BUSY_LIMIT": (1, 10_000),
+    "BACKFILL_CRON_CALL_SECONDS": (1, 3_600),
 }
 
 #: Settings that may be fractions.
@@ -111,10 +112,12 @@ class TestReading:
             "BACKFILL_REPLICA_URL",
             "REDIS_URL",
             "BACKFILL_METRICS_TOKEN",
+            "BACKFILL_CRON_SECRET",
         }
 
-    def test_nothing_is_shown_of_a_secret_that_is_no_url(self) -> None:
-        (variable,) = (each for each in settings.VARIABLES if each.name == "BACKFILL_METRICS_TOKEN")
+    @pytest.mark.parametrize("name", ["BACKFILL_METRICS_TOKEN", "BACKFILL_CRON_SECRET"])
+    def test_nothing_is_shown_of_a_secret_that_is_no_url(self, name: str) -> None:
+        (variable,) = (each for each in settings.VARIABLES if each.name == name)
 
         assert [variable.shown(given) for given in ("ops:hidden", "ops://hidden", "")] == ["***", "***", "(not set)"]
 

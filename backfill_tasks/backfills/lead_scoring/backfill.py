@@ -12,7 +12,7 @@ from backfill_tasks.backfills.host import Leads
 from backfill_tasks.backfills.host.leads import CLIENT_IDS, naive, stretch_values, window_values
 from backfill_tasks.backfills.lead_scoring.queue import Drain, LiveQueueAge
 from backfill_tasks.engine.admission.indicators import Indicator
-from backfill_tasks.engine.contract import Host, PageClaim, PageContext, RowChanged, Stretch
+from backfill_tasks.engine.contract import Backlog, Host, PageClaim, PageContext, RowChanged, Stretch
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
 from backfill_tasks.options import Flag, Option, Pace, Values, Whole
@@ -39,6 +39,9 @@ _MAX_ATTEMPTS = 3
 
 #: How often the host drains its queue if no setting says so: its cron job runs once a minute.
 _USUAL_DRAIN_SECONDS = 60.0
+
+#: How many due jobs are read to find a live one while the drain is on: some 10 ms by index.
+_MOST_DUE = 20_000
 
 #: The job statuses that are always shown, even with a count of 0.
 _STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
@@ -204,6 +207,12 @@ class LeadScoring(Leads):
         """Return the wait of the first due job in the host's queue, of whatever kind."""
         seconds: float | None = connection.execute(self.file("lead_scoring/oldest_due.sql")).scalar()
         return seconds
+
+    def backlog(self, connection: Connection) -> Backlog:
+        """Return which of our jobs wait, and how long live jobs do."""
+        values = {"key_prefix": KEY_PREFIX, "rows": _MOST_DUE}
+        row = connection.execute(self.file("lead_scoring/backlog.sql"), values).one()
+        return Backlog(row.next_due_seconds, row.is_running, row.live_wait_seconds)
 
     def outcome(self, connection: Connection, run: Run) -> Outcome:
         """Count the run's own jobs by status, and the leads that were scored by them."""

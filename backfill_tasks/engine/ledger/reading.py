@@ -17,7 +17,7 @@ from backfill_tasks.options import Parameters
 
 @dataclass(frozen=True)
 class Event:
-    """An event of a run: when, what, and by which user on which host."""
+    """An event of a run or of the drain: when, what, and by which user on which host."""
 
     at: datetime
     name: str
@@ -141,3 +141,12 @@ def events(connection: Connection, run: RunId) -> list[Event]:
         statement("SELECT at, name, detail, who FROM backfill.event WHERE run_id = :run ORDER BY id"), {"run": run}
     )
     return [Event(row.at, row.name, row.detail, row.who) for row in rows]
+
+
+def drain_events(connection: Connection, most: int) -> list[Event]:
+    """Return the newest events of the drain, oldest first."""
+    rows = connection.execute(
+        statement("SELECT at, name, detail, who FROM backfill.event WHERE run_id IS NULL ORDER BY id DESC LIMIT :most"),
+        {"most": most},
+    ).all()
+    return [Event(row.at, row.name, row.detail, row.who) for row in reversed(rows)]

@@ -22,8 +22,8 @@ def who() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def note(connection: Connection, run: RunId, name: str, detail: Mapping[str, Any], *, who: str) -> None:
-    """Write an event to the ledger."""
+def note(connection: Connection, run: RunId | None, name: str, detail: Mapping[str, Any], *, who: str) -> None:
+    """Write an event of a run, or of the drain (None), to the ledger."""
     connection.execute(
         statement(
             "INSERT INTO backfill.event (run_id, name, detail, who) VALUES (:run, :name, CAST(:detail AS jsonb), :who)"

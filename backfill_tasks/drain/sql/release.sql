@@ -1,0 +1,2 @@
+-- Free the lease, unless somebody else has taken it.
+UPDATE backfill.drain SET lease_until = now() WHERE generation = :generation
