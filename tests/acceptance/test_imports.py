@@ -47,7 +47,7 @@ def test_worker_imports_neither_flower_nor_tornado(reporting: Backfill) -> None:
     assert not FLOWERS & imported(worker.output)
 
 
-def test_worker_of_celerys_command_line_does_not_import_our_flower_module(reporting: Backfill) -> None:
+def test_celerys_worker_command_does_not_import_our_flower_module(reporting: Backfill) -> None:
     worker = Worker.start(reporting, concurrency=1, app="backfill_tasks")
     worker.stop()
 
@@ -62,7 +62,7 @@ def test_beat_imports_neither_flower_nor_tornado(reporting: Backfill) -> None:
     assert not FLOWERS & modules
 
 
-def test_beat_of_celerys_command_line_does_not_import_our_flower_module(reporting: Backfill) -> None:
+def test_celerys_beat_command_does_not_import_our_flower_module(reporting: Backfill) -> None:
     modules = run_beat(reporting, "celery", "-A", "backfill_tasks", "beat", "--pidfile=", "--loglevel=info")
 
     assert "backfill_tasks.worker.beat" in modules
@@ -77,7 +77,7 @@ def test_help_imports_nothing_slow(reporting: Backfill) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-def test_runs_and_status_of_an_ended_run_import_neither_redis_nor_celery_nor_rich(
+def test_runs_and_status_of_an_ended_run_do_not_import_redis_celery_or_rich(
     backfill: Backfill, reporting: Backfill
 ) -> None:
     backfill.json("run", "--apply")

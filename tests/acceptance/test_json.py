@@ -44,19 +44,19 @@ def run(backfill: Backfill) -> Mapping[str, Any]:
     return found
 
 
-def test_a_run_has_the_fields_that_are_documented(run: Mapping[str, Any]) -> None:
+def test_a_run_has_the_documented_fields(run: Mapping[str, Any]) -> None:
     assert set(run) == documented("A run")
 
 
-def test_a_lane_has_the_fields_that_are_documented(run: Mapping[str, Any]) -> None:
+def test_a_lane_has_the_documented_fields(run: Mapping[str, Any]) -> None:
     assert set(run["lanes"][0]) == documented("A lane")
 
 
-def test_what_the_host_has_made_of_it_has_the_fields_that_are_documented(run: Mapping[str, Any]) -> None:
+def test_the_hosts_results_have_the_documented_fields(run: Mapping[str, Any]) -> None:
     assert set(run["host"]) == documented("What the host has made of its jobs")
 
 
-def test_a_run_in_a_list_has_all_but_what_is_marked(run: Mapping[str, Any], backfill: Backfill) -> None:
+def test_a_listed_run_has_all_fields_except_the_marked_ones(run: Mapping[str, Any], backfill: Backfill) -> None:
     marked = set(re.findall(r"^\| `(\w+)` \*", PAGE, re.MULTILINE))
 
     (listed,) = backfill.json("runs")["runs"]

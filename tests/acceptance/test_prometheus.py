@@ -43,7 +43,7 @@ def filling(shown: list[str]) -> list[str]:
     return [each for each in shown if not re.search(r'state="(wait|unknown)"', each)]
 
 
-def test_every_expression_is_read_and_is_about_something_that_is_scraped(
+def test_every_expression_parses_and_uses_scraped_metrics(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export, prometheus: Watch
 ) -> None:
     watching = prometheus(export(backfill))

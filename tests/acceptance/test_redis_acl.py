@@ -90,7 +90,7 @@ def must(command: Backfill, *arguments: str) -> str:
     return done.stdout
 
 
-def test_nothing_that_the_tool_does_is_denied(
+def test_the_user_can_do_everything_the_tool_needs(
     confined: Backfill, fleet: list[Worker], admin: Admin, export: Export, inhabited: Host
 ) -> None:
     run = confined.json("run", "--apply", "--single-batch", "--limit", "50", status=4)["run_id"]
@@ -141,18 +141,18 @@ def test_nothing_that_the_tool_does_is_denied(
         "PUBLISH /0.celery.pidbox shutdown", "SUBSCRIBE /0.celery.pidbox", "PSUBSCRIBE *",
     ],
 )  # fmt: skip
-def test_nothing_else_is_allowed(url: str, command: str) -> None:
+def test_the_user_can_do_nothing_else(url: str, command: str) -> None:
     with redis.Redis.from_url(url) as client, pytest.raises(NoPermissionError):
         client.execute_command(*command.split())
 
 
-def test_a_script_can_do_no_more_than_the_user(url: str, admin: Admin) -> None:
+def test_a_lua_script_has_only_the_users_permissions(url: str, admin: Admin) -> None:
     admin.set("app:session", "secret")
 
     with redis.Redis.from_url(url) as client, pytest.raises(ResponseError):
         client.register_script("return redis.call('GET', ARGV[1])")(args=["app:session"])
 
 
-def test_without_a_password_nobody_gets_in(url: str, guarded: Redis) -> None:
+def test_login_requires_a_password(url: str, guarded: Redis) -> None:
     with redis.Redis.from_url(guarded.url) as client, pytest.raises(AuthenticationError):
         client.ping()
