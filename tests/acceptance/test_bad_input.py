@@ -19,13 +19,13 @@ from sandbox.servers import Redis
 
 FILE = "checkpoint.json"
 
-#: No part of it occurs in any word.
+#: Neither part occurs in any word, so a search for it finds only leaks.
 PASSWORD = ("Xq7k", "Zw9p")
 
 
 @pytest.fixture(scope="module")
 def host(make_database: Callable[..., str]) -> Host:
-    """A small host database with a ledger and a run, which no test here changes."""
+    """A small host database with a ledger and a run; no test in this module changes it."""
     return make_host(make_database(), 100)
 
 
@@ -242,7 +242,7 @@ def test_an_invalid_setting_is_refused(tool: Backfill, variable: str, value: str
     assert says in done.stderr
 
 
-# ---------------------------------------------------------------- what is in the database
+# ---------------------------------------------------------------- the database's contents
 
 
 def test_a_database_without_the_host_s_tables_is_refused(tool: Backfill, host: Host, empty_database: str) -> None:
@@ -262,7 +262,7 @@ def test_a_missing_schema_is_refused(tool: Backfill, host: Host) -> None:
 
 @pytest.fixture(scope="module")
 def make_role(host: Host) -> Iterator[Callable[..., str]]:
-    """Makes roles with only these privileges, and returns the database's URL for each."""
+    """Make roles with only the given privileges, and return the database's URL for each."""
     made: list[sql.Identifier] = []
 
     def make(*grants: str) -> str:

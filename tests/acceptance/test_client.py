@@ -1,4 +1,4 @@
-"""The Python API does what the command line does, from a program."""
+"""The Python API does the same as the command line."""
 
 import json
 import subprocess

@@ -11,7 +11,7 @@ WIDTH = 80
 
 @pytest.fixture
 def run(alone: Backfill) -> str:
-    """The id of a run that no worker has started on."""
+    """The id of a run without a worker."""
     started: str = alone.json("run", "--apply", "--detach", "--limit", "20", "--max-pending", "50")["run_id"]
     return started
 
@@ -189,7 +189,7 @@ class TestResume:
 class TestRetry:
     @pytest.fixture
     def lead(self, backfill: Backfill, inhabited: Host) -> str:
-        """A lead that the newest run has in quarantine, and that the database still refuses."""
+        """A lead in the newest run's quarantine; the database still refuses it."""
         found = inhabited.lead_without_job()
         inhabited.refuse_job_of(found, sqlstate="23514")
         assert backfill("run", "--apply").returncode == 3

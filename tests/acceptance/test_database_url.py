@@ -1,4 +1,4 @@
-"""DATABASE_URL: Prisma's URL works unchanged, and so does everything that libpq supports."""
+"""DATABASE_URL: Prisma's URL works unchanged, and so does every form that libpq supports."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ PRISMA = (
 
 @pytest.fixture
 def elsewhere(make_database: Callable[..., str], deserted_broker: Redis, tmp_path: Path) -> Iterator[Backfill]:
-    """The command and a worker with Prisma's URL, for a host whose tables are in the schema crm."""
+    """The command and a worker with Prisma's URL, for a host with its tables in the schema crm."""
     host = make_host(make_database(), 300, schema="crm")
     command = backfill_against(tmp_path, f"{host.url}?{PRISMA}", deserted_broker.url)
     worker = Worker.start(command.set(BACKFILL_QUEUE="elsewhere"))

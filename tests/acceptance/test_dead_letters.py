@@ -1,4 +1,4 @@
-"""The command `dead-letters`, and what the doctor and the metrics say about dead letters."""
+"""The command `dead-letters`, and the doctor's finding and the metric about dead letters."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from backfill_tasks.worker.dead_letters import DeadLetter, DeadLetters
 
 @pytest.fixture
 def backfill(alone: Backfill) -> Backfill:
-    """The command, on a Redis without a worker that could add dead letters."""
+    """The command, on a Redis without a worker, which could add dead letters."""
     return alone
 
 

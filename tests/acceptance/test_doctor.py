@@ -1,4 +1,4 @@
-"""`backfill doctor`: whether a run would work, and how to fix what prevents it."""
+"""`backfill doctor` checks whether a run would work, and names what to fix."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -34,10 +34,10 @@ CROSS JOIN (
 #: No lane has moved for an hour.
 AN_HOUR_AGO = "UPDATE backfill.lane SET moved_at = now() - interval '1 hour', held_until = now() - interval '1 hour'"
 
-#: A machine whose clock is a minute behind: Python executes this first.
+#: Sets the process's clock back by a minute; Python executes it at startup.
 SLOW_CLOCK = "import time; clock = time.time; time.time = lambda: clock() - 60"
 
-#: A worker of another version, and one from before workers reported theirs.
+#: A worker of another version, and one of a version that doesn't report itself.
 OLD_WORKER = "from backfill_tasks.worker import app, fleet; fleet.__version__ = '0.0.9'; app = app.app"
 SILENT_WORKER = """
 from celery.worker.control import Panel
@@ -48,7 +48,7 @@ app = app.app
 
 
 def said(command: Backfill, *, status: int) -> str:
-    """Return its output, one line per finding with its advice."""
+    """Run the doctor, assert its exit status, and return its output with one line per finding."""
     done = command("doctor")
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -69,7 +69,7 @@ def large_template(make_database: Callable[..., str]) -> str:
 def large(
     make_database: Callable[..., str], large_template: str, broker: Redis, worker: Worker, tmp_path: Path
 ) -> Backfill:
-    """The command on a large host database of its own."""
+    """The command on its own large host database."""
     command = backfill_against(tmp_path, make_database(template=large_template), broker.url)
     command("init")
     return command
@@ -212,7 +212,7 @@ class TestRoom:
 
 @pytest.fixture
 def role(inhabited: Host) -> Iterator[str]:
-    """A role that may only log in."""
+    """A role without privileges except to log in."""
     name = f"role_{secrets.token_hex(4)}"
     inhabited.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'Xq7kZw9p'")
     yield name

@@ -16,7 +16,7 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 @pytest.fixture
 def reader(inhabited: Host) -> Iterator[str]:
-    """The host database's URL for a role that may only read the host's tables."""
+    """The host database's URL for a role with read-only access to the host's tables."""
     role, password = f"reader_{secrets.token_hex(4)}", secrets.token_hex(8)
     with psycopg.connect(inhabited.url, autocommit=True) as connection:
         name = sql.Identifier(role)

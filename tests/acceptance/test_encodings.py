@@ -1,4 +1,4 @@
-"""Databases with other encodings than UTF-8: every command works, and odd bytes in the host's text break nothing."""
+"""Databases in other encodings than UTF-8: every command works, whatever bytes the host's text contains."""
 
 import json
 import secrets
@@ -104,7 +104,7 @@ def _at_work(place: Place) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def run(place: Place) -> str:
-    """The id of a run that quarantined the leads whose job the database refuses."""
+    """The id of a run that quarantined the leads with a refused job."""
     started = place.backfill.json("run", "--apply", "--limit", "7", status=3)
     assert started["counts"]["quarantined"] > 0
     return str(started["run_id"])
@@ -176,7 +176,7 @@ def test_an_unencodable_workspace_is_refused(place: Place) -> None:
 
 
 def test_an_unencodable_state_file_path_is_refused(place: Place) -> None:
-    # A lone surrogate stands for no byte, so no database can contain it.
+    # A lone surrogate encodes to no byte sequence, so no database can store it.
     old = {"version": 1, "cursor": "\ud800", "runAtIndex": 0, "totals": {}}
     (place.backfill.directory / "old.json").write_text(json.dumps(old))
 
@@ -196,7 +196,7 @@ def test_an_unencodable_cursor_is_refused(place: Place) -> None:
 
 
 def test_redis_preserves_every_byte_of_a_cursor(place: Place) -> None:
-    """Each page ends at a different id: if a cursor changed on the way, a lane would repeat or skip a lead."""
+    """Each page ends at a different id, so a corrupted cursor would make a lane repeat or skip a lead."""
     done = place.backfill.json("run", "--apply", "--rescore-all", "--limit", "1", "--lanes", "2", status=3)
 
     assert (done["counts"]["read"], done["pages"]) == (30, 30)

@@ -1,4 +1,4 @@
-"""The exit status of a run that doesn't end well: 1 failed, 3 quarantined, 4 not complete."""
+"""The exit status of an unsuccessful run: 1 failed, 3 quarantined, 4 not complete."""
 
 from acceptance.commands import OpenTerminal
 from acceptance.host import Host

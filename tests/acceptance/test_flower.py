@@ -1,4 +1,4 @@
-"""Flower's login: what it protects, and what is available without one."""
+"""Flower's login: the routes that require it, and access without one."""
 
 import re
 import socket
@@ -15,7 +15,7 @@ from sandbox.servers import Redis
 
 StartFlower = Callable[..., Flower]
 
-#: The style sheets, the health check, log-in and log-out, and the page for unknown paths.
+#: Routes without a login: style sheets, health check, log-in and log-out, and the page for unknown paths.
 OPEN = {"/static/(.*)", "/healthcheck", "/login/?", "/logout", ".*"}
 
 UNREACHABLE = "postgresql://nobody@127.0.0.1:1/none"
@@ -31,7 +31,7 @@ def flower(deserted_broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def start_flower(deserted_broker: Redis, tmp_path: Path) -> Iterator[StartFlower]:
-    """Starts Flowers that end with the test."""
+    """Start instances of Flower that end with the test."""
     started: list[Flower] = []
 
     def start(*options: str, login: str | None) -> Flower:
@@ -107,5 +107,5 @@ def test_the_task_columns_are_configurable(start_flower: StartFlower) -> None:
 
 
 def connect_from_elsewhere(flower: Flower) -> None:
-    """Connect to an address of this machine on which a program that listens on 127.0.0.1 isn't reachable."""
+    """Connect to an address of this machine other than 127.0.0.1."""
     socket.create_connection(("127.0.0.2", flower.port), timeout=5).close()

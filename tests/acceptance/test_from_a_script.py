@@ -1,4 +1,4 @@
-"""The old script's command lines: every row of the table in docs/from-a-script.md is true."""
+"""The old script's command lines: every row of the table in docs/from-a-script.md is correct."""
 
 import os
 import re

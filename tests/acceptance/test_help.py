@@ -1,4 +1,4 @@
-"""Readable help, and output that can't be written."""
+"""Readable help, and unwritable output."""
 
 import subprocess
 import sys

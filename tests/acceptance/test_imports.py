@@ -1,4 +1,4 @@
-"""What each process imports: Flower and Tornado only in Flower, and a command no slow library that it doesn't need."""
+"""Imports of each process: only Flower imports Flower and Tornado, and a command imports no unneeded slow library."""
 
 import re
 import subprocess
@@ -12,17 +12,17 @@ FLOWERS = {"flower", "tornado", "backfill_tasks.worker.flower"}
 
 @pytest.fixture
 def reporting(backfill: Backfill) -> Backfill:
-    """The command's environment, in which every Python process reports on standard error what it imports."""
+    """The command in an environment in which every Python process reports its imports on standard error."""
     return backfill.set(PYTHONVERBOSE="1")
 
 
 def imported(output: str) -> set[str]:
-    """Return the modules that a process has imported, from what it reported."""
+    """Return the modules that a process has imported, according to its report."""
     return set(re.findall(r"^import '([\w.]+)' # ", output, re.MULTILINE))
 
 
 def run_beat(reporting: Backfill, *command: str) -> set[str]:
-    """Run beat until it has sent the watchdog once, and return what it has imported."""
+    """Run beat until it has sent the watchdog once, and return its imports."""
     log = Path(reporting.directory / "beat.log")
     with log.open("wb") as output:
         beat = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""`--json` prints what the documentation says."""
+"""`--json` prints the documented fields."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ def fields_of(content: Mapping[str, Any]) -> set[str]:
 def backfill(
     make_database: Callable[..., str], deserted_broker: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Backfill:
-    """The command, and a host whose newest run no worker has started on; no test changes it."""
+    """The command, and a host with a run without a worker; no test changes it."""
     host = make_host(make_database(), 100)
     command = backfill_against(tmp_path_factory.mktemp("json"), host.url, deserted_broker.url)
     command("run", "--apply", "--detach")

@@ -15,7 +15,7 @@ from sandbox.servers import Redis
 
 NAME = "message-rollups"
 
-#: One lead in two has no roll-ups; of the others, one in three has old ones.
+#: Half of the leads have no roll-ups; a third of the others have old ones.
 DAMAGE = """
 UPDATE "Lead"
 SET "lastInboundAt" = NULL, "lastOutboundAt" = NULL, "lastMessageAt" = NULL, "lastMessageDirection" = NULL
@@ -60,7 +60,7 @@ RETURNING lead.id, "sentAt"
 
 @pytest.fixture
 def damaged(inhabited: Host) -> Host:
-    """The host, with roll-ups that lag behind the messages."""
+    """The host, with missing and stale roll-ups."""
     inhabited.execute(DAMAGE)
     return inhabited
 
@@ -120,7 +120,7 @@ def test_a_run_can_be_paused_and_resumed(backfill: Backfill, worker: Worker, dam
 
 @pytest.fixture
 def other_broker(tmp_path: Path) -> Iterator[Redis]:
-    """A Redis whose only worker is the test's."""
+    """A Redis with the test's worker only."""
     (tmp_path / "redis").mkdir()
     with Redis(tmp_path / "redis") as started:
         yield started

@@ -1,4 +1,4 @@
-"""The exporter: what a scrape finds, what it leaves out, and who may scrape."""
+"""The exporter: a scrape's metrics, unreachable sources, and access control."""
 
 import re
 import shutil

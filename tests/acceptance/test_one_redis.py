@@ -1,4 +1,4 @@
-"""One Redis for cursors and messages, verified before it gets the password, with one configuration."""
+"""One Redis, in one configuration, for cursors and messages; it is verified before the password is sent."""
 
 import secrets
 from collections.abc import Iterator, Sequence
@@ -70,7 +70,7 @@ def celery(backfill: Backfill, *arguments: str) -> CompletedProcess[str]:
 
 
 def databases(server: Redis) -> dict[str, object]:
-    """Return the databases of a Redis that contain a key."""
+    """Return the databases of a Redis that contain keys."""
     with redis.Redis(port=server.port, password=PASSWORD) as client:
         return dict(client.info("keyspace"))
 

@@ -1,4 +1,4 @@
-"""Runs whose leads overlap are refused without --force; others run side by side."""
+"""Runs with overlapping leads are refused without --force; others run side by side."""
 
 import pytest
 from acceptance.commands import Follow, assert_refused
@@ -10,7 +10,7 @@ APPLY = ("run", "--apply", "--detach", "--limit", "50")
 
 @pytest.fixture
 def run(alone: Backfill) -> str:
-    """The id of a run of all workspaces that no worker has started on."""
+    """The id of a run of all workspaces, without a worker."""
     started: str = alone.json(*APPLY)["run_id"]
     return started
 

@@ -1,4 +1,4 @@
-"""A run's pace as an operator sets it: the defaults, the canary, the dry run, and what is refused."""
+"""A run's pace: defaults, canary, dry run, and invalid options."""
 
 import re
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ CALM = {name: value for name, value in UNBOUNDED.items() if name.endswith(("LOCK
 
 @pytest.fixture
 def by_default(backfill: Backfill) -> Backfill:
-    """The command without any setting for a run's pace."""
+    """The command without settings for a run's pace."""
     kept = {name: value for name, value in backfill.environment.items() if name not in UNBOUNDED}
     return Backfill(backfill.directory, {**kept, **CALM})
 
 
 @pytest.fixture
 def run(by_default: Backfill, worker: Worker, inhabited: Host) -> Iterator[str]:
-    """A run with default options, from the moment at which the queue has no more room."""
+    """A run with default options that has filled the queue."""
     inhabited.execute('DELETE FROM "BackgroundJob"')
     started = by_default.json("run", "--apply", "--detach")["run_id"]
     wait_for(lambda: by_default.json("status")["lanes"][0]["reason_kind"] == "max_pending", what="no more room")
@@ -55,7 +55,7 @@ class TestDefaults:
         assert inhabited.column("""SELECT count(*) FROM "BackgroundJob" WHERE status = 'PENDING'""") == [12]
 
 
-#: A workspace whose leads come after 12,000 of another, and of which only the last two ever wrote.
+#: A workspace behind 12,000 leads of another one; only its last two leads ever wrote.
 FAR_DOWN = """
 INSERT INTO "Lead" (id, "clientId", "updatedAt")
 SELECT 'zy-' || lpad(n::text, 6, '0'), (SELECT min(id) FROM "Client"), now() FROM generate_series(1, 12000) AS n;

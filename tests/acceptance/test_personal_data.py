@@ -1,4 +1,4 @@
-"""E-mail addresses in the host's rows: no output repeats them, except `retry --verbose`, which says so."""
+"""E-mail addresses in the host's rows: no output except `retry --verbose`, which says so, repeats them."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from psycopg import sql
 
 ADDRESS = "ada.lovelace@example.org"
 
-#: What a host's trigger does with an address, and what is reported of the resulting error.
+#: Statements of a host's trigger that put an address into an error, and the report of that error.
 ACCIDENTS = (
     ("RAISE EXCEPTION 'lead % is on hold', address", "the host's function fault.post_0() raised an error (P0001)"),
     (
@@ -55,7 +55,7 @@ WHEN (NEW."leadId" = {lead}) EXECUTE FUNCTION {function}()
 
 
 def let_happen(host: Host, *accidents: str) -> list[str]:
-    """Make triggers of the host do something with an address, each at one lead's job; return these leads."""
+    """Make the host's triggers run these statements, each on one lead's job; return the leads."""
     leads = host.leads_without_job()[: len(accidents)]
     with psycopg.connect(host.url, autocommit=True) as connection:
         connection.execute(_TABLES.encode())
@@ -92,7 +92,7 @@ def redis_texts(backfill: Backfill) -> Iterator[str]:
 
 
 def everywhere(backfill: Backfill, worker: Worker, host: Host, export: Export) -> list[str]:
-    """Return everything that the tool shows of its newest run, and everything it stores."""
+    """Return everything that the tool shows about its newest run, and everything that it stores."""
     shown = [
         done.stdout + done.stderr
         for arguments in (["status"], ["status", "--json"], ["events"], ["events", "--json"], ["runs"],

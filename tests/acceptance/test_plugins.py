@@ -1,4 +1,4 @@
-"""Backfills of other packages for an operator: listed, checked and run like our own; if they fail, they fail alone."""
+"""Backfills of other packages are listed, checked and run like ours; a broken one doesn't affect the others."""
 
 import os
 

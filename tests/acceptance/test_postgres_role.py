@@ -1,4 +1,4 @@
-"""The PostgreSQL role of docs/security.md can do everything that the tool needs, and no more."""
+"""The PostgreSQL role of docs/security.md has all privileges that the tool needs, and no others."""
 
 import re
 import secrets

@@ -1,4 +1,4 @@
-"""`backfill rate`, and `run --rate`: one rate for all workers together, shown, set and kept."""
+"""`backfill rate` and `run --rate`: show and set one rate for the whole fleet."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from harness import Backfill, Worker
 
 @pytest.fixture
 def unlimited(backfill: Backfill, worker: Worker) -> Iterator[Backfill]:
-    """The command, and a worker without a rate limit after the test."""
+    """The command, with a worker; the rate limit is removed after the test."""
     yield backfill
     backfill("rate", "none")
 

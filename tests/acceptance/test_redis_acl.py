@@ -1,4 +1,4 @@
-"""The Redis user of docs/security.md can do everything that the tool needs, and nothing else."""
+"""The Redis user of docs/security.md has all permissions that the tool needs, and no others."""
 
 import re
 import secrets
@@ -24,14 +24,14 @@ Admin = redis.Redis
 
 
 def documented() -> list[list[str]]:
-    """Return the arguments of the page's ACL commands, with a password of this test's."""
+    """Return the arguments of the documented ACL commands, with this test's password."""
     commands = re.findall(r"^\$ redis-cli (ACL SETUSER (?:.*\\\n)*.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     return [shlex.split(each.replace("\\\n", "").replace("PASSWORD", PASSWORD)) for each in commands]
 
 
 @pytest.fixture
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis of this test's own."""
+    """A Redis for this module alone."""
     with Redis(tmp_path_factory.mktemp("acl")) as started:
         yield started
 
@@ -43,7 +43,7 @@ def admin(guarded: Redis) -> Iterator[Admin]:
         for command in documented():
             client.execute_command(*command)
         if int(str(client.info("server")["redis_version"]).split(".")[0]) < 7:
-            # redis-py tries this and carries on without it. Later versions deny no subcommand that they lack.
+            # redis-py tries this and works without it. From 7 on, Redis doesn't log an unknown subcommand as denied.
             client.execute_command("ACL", "SETUSER", "backfill", "+client|maint_notifications")
         client.acl_log_reset()
         yield client
@@ -78,7 +78,7 @@ def fleet(confined: Backfill, admin: Admin) -> Iterator[list[Worker]]:
 
 
 def denied(admin: Admin) -> set[tuple[str, str, str]]:
-    """Return what Redis denied: the reason, the command, key or channel, and its origin."""
+    """Return Redis' denials: the reason, the command, key or channel, and its origin."""
     found: list[dict[str, str]] = admin.acl_log()
     return {(each["reason"], each["object"], each["context"]) for each in found}
 
@@ -106,7 +106,7 @@ def test_the_user_can_do_everything_the_tool_needs(
         must(confined, "rate", "none")
         inhabited.wait_until_somebody_waits()
         fleet[0].kill()
-        must(confined, "status", run)  # a lane is still, so it asks Redis why
+        must(confined, "status", run)  # the lane has not moved, so status asks Redis why
     # Pretend that the killed worker's messages outlived the visibility time-out: a starting worker restores them.
     assert admin.zrange("unacked_index", 0, -1)
     admin.zadd("unacked_index", dict.fromkeys(admin.zrange("unacked_index", 0, -1), 0), xx=True)

@@ -13,7 +13,7 @@ NO_RUN = "260101-000000-abcd"
 
 @pytest.fixture
 def run(alone: Backfill) -> str:
-    """A run that no worker starts on."""
+    """A run without a worker."""
     return str(alone.json("run", "--apply", "--detach")["run_id"])
 
 

@@ -1,4 +1,4 @@
-"""`backfill run --resume` resumes the newest unfinished run with that run's own parameters."""
+"""`backfill run --resume` resumes the newest unfinished run with the run's own parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -103,7 +103,7 @@ def test_cursor_overrides_resume_with_a_note(
 def unfinished(
     make_database: Callable[..., str], deserted_broker: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Backfill:
-    """The command with a run that waits to be resumed, on a host that no other test changes."""
+    """The command with a resumable run, on a host that no other test changes."""
     url = make_host(make_database(), 100).url
     command = backfill_against(tmp_path_factory.mktemp("unfinished"), url, deserted_broker.url)
     command.json("run", "--apply", "--detach", "--limit", "50")
@@ -137,7 +137,7 @@ def test_a_different_parameter_is_refused_by_name(unfinished: Backfill, differen
 
 
 def lanes(command: Backfill) -> list[dict[str, Any]]:
-    """Return the newest run's lanes as in the ledger, without the current reason why they don't move."""
+    """Return the newest run's lanes in the ledger, without their current reasons."""
     found: list[dict[str, Any]] = command.json("runs")["runs"][0]["lanes"]
     return [{name: each[name] for name in each.keys() - {"reason", "reason_kind"}} for each in found]
 

@@ -1,4 +1,4 @@
-"""Row-level security: no command says "complete" or "clean" of rows that its role can't see."""
+"""Row-level security: no command says "complete" or "clean" about rows hidden from its role."""
 
 import secrets
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def flat(text: str) -> str:
 
 @pytest.fixture
 def role(inhabited: Host) -> Iterator[str]:
-    """A role that may log in; afterwards none of the host's tables has row-level security."""
+    """A role that may log in. Row-level security is disabled on the host's tables after the test."""
     name = f"role_{secrets.token_hex(4)}"
     inhabited.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'Xq7kZw9p'")
     yield name

@@ -1,4 +1,4 @@
-"""`--state-file`: a checkpoint that is always readable, and from which a run resumes if all else is lost."""
+"""`--state-file`: a checkpoint that is always readable, and restores a run without ledger and Redis."""
 
 import json
 from datetime import timedelta

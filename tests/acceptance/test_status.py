@@ -1,4 +1,4 @@
-"""The commands besides `run` that show and steer runs: status, runs, watch, pause, cancel."""
+"""The commands that show and steer runs: status, runs, watch, pause, cancel."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from sandbox.servers import Redis
 def waiting(
     make_database: Callable[..., str], deserted_broker: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Backfill, list[str]]:
-    """The command, and the ids of two runs that no worker has started on, newest first; no test changes them."""
+    """The command, and the ids of two runs without a worker, newest first; no test changes them."""
     url = make_host(make_database(), 100).url
     command = backfill_against(tmp_path_factory.mktemp("waiting"), url, deserted_broker.url)
     older = command.json("run", "--apply", "--detach")["run_id"]
@@ -24,7 +24,7 @@ def waiting(
 
 @pytest.fixture
 def run(alone: Backfill) -> str:
-    """The id of a run that no worker has started on."""
+    """The id of a run without a worker."""
     started: str = alone.json("run", "--apply", "--detach")["run_id"]
     return started
 

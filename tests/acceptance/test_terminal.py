@@ -1,4 +1,4 @@
-"""The command on a terminal: the plan before `--apply` starts, the question, and the live progress."""
+"""The command on a terminal: the plan and question of `--apply`, and the live progress."""
 
 import pytest
 from acceptance.commands import OpenTerminal, redis_contents

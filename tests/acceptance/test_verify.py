@@ -1,4 +1,4 @@
-"""`backfill verify` checks a run against the database, and names leads and counts that are wrong."""
+"""`backfill verify` checks a run against the database, and names wrong leads and counts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from sandbox.servers import Redis
 def complete(
     shared_host: Host, broker: Redis, shared_worker: Worker, tmp_path_factory: pytest.TempPathFactory
 ) -> Backfill:
-    """The command after a complete run, which all tests here share."""
+    """The command after a complete run, shared by all tests in this module."""
     shared_host.restore()
     empty(broker)
     command = backfill_against(tmp_path_factory.mktemp("complete"), shared_host.url, broker.url)

@@ -1,4 +1,4 @@
-"""A run without a worker says so, and starts when one comes online."""
+"""A run without a worker says so, and starts as soon as a worker is online."""
 
 from collections.abc import Iterator
 from subprocess import CompletedProcess
@@ -14,7 +14,7 @@ from backfill_tasks.engine.model import MESSAGE_FORMAT
 
 @pytest.fixture
 def late_worker(alone: Backfill, inhabited: Host, follow: Follow) -> Iterator[str]:
-    """The standard error of a run that began without a worker and got one later."""
+    """The standard error of a run that started before its worker."""
     process = follow(alone, "run", "--apply")
     inhabited.wait_for_a_run()
     worker = Worker.start(alone)
@@ -38,7 +38,7 @@ def test_a_worker_of_another_environment_does_not_count(backfill: Backfill, work
 
 @pytest.fixture
 def cancelled_consumer(backfill: Backfill, worker: Worker) -> Iterator[None]:
-    """Makes the worker stop taking pages during the test; other tests share the worker."""
+    """Make the shared worker stop taking pages during the test."""
     queue = f"{backfill.environment.get('BACKFILL_QUEUE', 'backfill')}.v{MESSAGE_FORMAT}"
     assert celery(backfill, "control", "cancel_consumer", queue).returncode == 0
     yield
