@@ -8,7 +8,7 @@ from faults.stage import CLASSES, Stage
 REFUSED = "the host's function fault.refuse() raised an error (P0001)"
 
 
-def test_a_lead_whose_job_a_trigger_refuses_is_quarantined(stage: Stage) -> None:
+def test_a_lead_with_a_job_refused_by_a_trigger_is_quarantined(stage: Stage) -> None:
     bad = stage.owed("job")[70]
     refuse_jobs(stage, bad)
 
@@ -18,7 +18,7 @@ def test_a_lead_whose_job_a_trigger_refuses_is_quarantined(stage: Stage) -> None
 
 
 @pytest.mark.long
-def test_a_lead_whose_job_breaks_a_constraint_is_quarantined(stage: Stage) -> None:
+def test_a_lead_with_a_job_violating_a_constraint_is_quarantined(stage: Stage) -> None:
     bad = stage.owed("job")[70]
     with stage.database() as connection:
         connection.execute(
@@ -35,7 +35,7 @@ def test_a_lead_whose_job_breaks_a_constraint_is_quarantined(stage: Stage) -> No
 
 
 @pytest.mark.long
-def test_a_disqualified_lead_whose_score_a_trigger_refuses_is_quarantined(stage: Stage) -> None:
+def test_a_disqualified_lead_with_a_score_refused_by_a_trigger_is_quarantined(stage: Stage) -> None:
     bad = stage.owed("score")[7]
     refuse_scores(stage, bad)
 
@@ -57,7 +57,7 @@ def test_several_bad_leads_are_each_quarantined(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_a_page_of_nothing_but_bad_leads_is_passed(stage: Stage) -> None:
+def test_a_page_of_only_bad_leads_does_not_stop_the_lane(stage: Stage) -> None:
     bad = sorted(stage.owed("job") + stage.owed("score"))[:60]
     refuse_jobs(stage, *bad)
     refuse_scores(stage, *bad)

@@ -52,7 +52,7 @@ def lanes_put_off(stage: Stage, why: str) -> bool:
     return {number for number in (1, 2) for line in lines if f"lane={number} " in line} == {1, 2}
 
 
-def test_a_server_that_accepts_no_writes_is_waited_for(own_stage: MakeStage, own_postgres: Postgres) -> None:
+def test_pages_wait_for_a_read_only_server(own_stage: MakeStage, own_postgres: Postgres) -> None:
     stage = own_stage(database_url=own_postgres.url, BACKFILL_PAGE_RETRIES="0")
     slow_run(stage)
 
@@ -72,7 +72,7 @@ def test_a_server_that_accepts_no_writes_is_waited_for(own_stage: MakeStage, own
 
 
 @pytest.mark.long
-def test_connections_that_fall_silent_are_replaced(own_stage: MakeStage, own_postgres: Postgres) -> None:
+def test_silent_database_connections_are_replaced(own_stage: MakeStage, own_postgres: Postgres) -> None:
     with vanishing(own_postgres.url) as (proxy, url):
         stage = own_stage(database_url=url, BACKFILL_STATEMENT_TIMEOUT_MS="1000")
         slow_run(stage)
@@ -87,7 +87,7 @@ def test_connections_that_fall_silent_are_replaced(own_stage: MakeStage, own_pos
 @pytest.mark.parametrize(
     "arguments", long_except([["status"], ["doctor"], ["verify"], ["run"], ["pause", "--all"], ["events"]], 0)
 )
-def test_a_command_says_in_one_line_that_the_database_is_silent(
+def test_a_command_reports_a_silent_database_in_one_line(
     own_stage: MakeStage, own_postgres: Postgres, arguments: list[str]
 ) -> None:
     with vanishing(own_postgres.url) as (proxy, url):

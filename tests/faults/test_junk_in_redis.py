@@ -58,7 +58,7 @@ def misuse(stage: Stage) -> None:
         [["status"], ["status", "--json"], ["rate"], ["rate", "none"], ["doctor"], ["events"], ["dead-letters"]], 0, 4
     ),
 )
-def test_a_command_answers_all_the_same(stage: Stage, command: list[str], spoil: Any) -> None:
+def test_commands_still_work_amid_junk(stage: Stage, command: list[str], spoil: Any) -> None:
     spoil(stage)
 
     done = stage.backfill(*command)
@@ -68,7 +68,7 @@ def test_a_command_answers_all_the_same(stage: Stage, command: list[str], spoil:
 
 
 @pytest.mark.parametrize("spoil", long_except([litter, misuse], 1))
-def test_a_run_is_resumed_among_junk_and_does_every_lead_once(make_stage: MakeStage, spoil: Any) -> None:
+def test_a_run_resumes_amid_junk_and_does_every_lead_once(make_stage: MakeStage, spoil: Any) -> None:
     with Redis() as redis:
         stage = make_stage(redis_url=redis.url)
         stage.staff(1)
@@ -90,7 +90,7 @@ def test_a_run_is_resumed_among_junk_and_does_every_lead_once(make_stage: MakeSt
 
 
 @pytest.mark.parametrize("command", [["rate"], ["run", "--apply", "--force"]])
-def test_a_rate_of_a_wrong_type_is_refused_in_one_line(stage: Stage, command: list[str]) -> None:
+def test_a_rate_key_of_the_wrong_type_is_a_one_line_error(stage: Stage, command: list[str]) -> None:
     name = stage.backfill.environment["BACKFILL_QUEUE"]
     with stage.redis() as client:
         client.set(f"backfill:rate:{name}", "x")

@@ -46,7 +46,7 @@ def closed_database(two_runs: Stage, server: Servers) -> Iterator[None]:
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
 
 
-def test_a_change_through_celerys_control_is_one_event_of_each_running_run(two_runs: Stage) -> None:
+def test_a_rate_change_is_recorded_once_per_running_run(two_runs: Stage) -> None:
     set_through_celery(two_runs, "8/h")
     wait_for(lambda: len(two_runs.events("rate")) == 2, what="both runs to have an event")
     set_through_celery(two_runs, "8/h")
@@ -63,7 +63,7 @@ def test_a_change_through_celerys_control_is_one_event_of_each_running_run(two_r
 
 
 @pytest.mark.long
-def test_without_the_database_a_change_holds_and_a_worker_says_what_the_ledger_lacks(
+def test_a_rate_change_without_the_database_applies_and_logs_the_missing_event(
     two_runs: Stage, closed_database: None
 ) -> None:
     answers = set_through_celery(two_runs, "8/h")
@@ -74,7 +74,7 @@ def test_without_the_database_a_change_holds_and_a_worker_says_what_the_ledger_l
 
 
 @pytest.mark.long
-def test_a_database_that_is_back_has_the_event_of_a_change(two_runs: Stage) -> None:
+def test_a_rate_change_after_a_reconnect_is_recorded(two_runs: Stage) -> None:
     with two_runs.database() as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

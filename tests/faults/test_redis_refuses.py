@@ -53,7 +53,7 @@ def admin(own_redis: Redis) -> Iterator["redis.Redis"]:
 
 
 @pytest.mark.parametrize("name", long_except(REFUSALS, 0))
-def test_a_refusal_ends_no_worker_and_no_beat(
+def test_workers_and_beat_survive_every_refusal(
     stage: Stage, beat: Beat, admin: "redis.Redis", proxy: Refusing, name: str
 ) -> None:
     (worker,) = stage.workers
@@ -79,7 +79,7 @@ def test_a_refusal_ends_no_worker_and_no_beat(
 
 
 @pytest.mark.long
-def test_a_page_that_can_write_nothing_waits_and_no_lane_fails(stage: Stage, admin: "redis.Redis") -> None:
+def test_a_page_waits_for_a_full_redis_and_its_lane_does_not_fail(stage: Stage, admin: "redis.Redis") -> None:
     stage.sabotage.plan("taken up", "block", page=3)
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("taken up")
@@ -94,7 +94,7 @@ def test_a_page_that_can_write_nothing_waits_and_no_lane_fails(stage: Stage, adm
 
 
 @pytest.mark.long
-def test_a_committed_page_whose_next_cannot_be_sent_is_followed_later(stage: Stage, admin: "redis.Redis") -> None:
+def test_an_unsent_next_page_is_sent_later(stage: Stage, admin: "redis.Redis") -> None:
     stage.sabotage.plan("page committed", "block", page=3)
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("page committed")

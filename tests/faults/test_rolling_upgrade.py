@@ -60,7 +60,7 @@ def a_lane_in_the_newer_queue(stage: Stage) -> Iterator[str]:
     stage.sabotage.clear()
 
 
-def test_a_message_of_a_newer_format_is_put_into_its_queue_as_it_is(stage: Stage) -> None:
+def test_a_newer_message_moves_unchanged_to_its_formats_queue(stage: Stage) -> None:
     stage.deliver_newer(NEWER, "a-run:lane-01:000001:g1", **FIELDS)
 
     wait_for(lambda: waiting(stage, NEWER), what="the message to be left to a newer worker")
@@ -73,7 +73,7 @@ def test_a_message_of_a_newer_format_is_put_into_its_queue_as_it_is(stage: Stage
 
 
 @pytest.mark.long
-def test_a_run_goes_on_beside_messages_of_a_newer_format(stage: Stage) -> None:
+def test_newer_messages_do_not_disturb_a_run(stage: Stage) -> None:
     for number in range(5):
         stage.deliver_newer(NEWER, f"a-run:lane-01:00000{number}:g1", **FIELDS)
 
@@ -83,7 +83,7 @@ def test_a_run_goes_on_beside_messages_of_a_newer_format(stage: Stage) -> None:
     wait_for(lambda: len(waiting(stage, NEWER)) == 5, what="the messages to be left to newer workers")
 
 
-def test_a_message_that_waits_for_a_worker_of_another_version_is_not_lost(stage: Stage) -> None:
+def test_a_message_queued_for_another_version_is_not_lost(stage: Stage) -> None:
     with a_lane_in_the_newer_queue(stage) as message:
         with Celery(broker=stage.backfill.environment["REDIS_URL"], set_as_current=False) as app:
             app.conf.control_exchange = stage.backfill.environment["BACKFILL_QUEUE"]
@@ -93,6 +93,6 @@ def test_a_message_that_waits_for_a_worker_of_another_version_is_not_lost(stage:
 
 
 @pytest.mark.long
-def test_a_message_that_waits_where_nobody_listens_is_lost(stage: Stage) -> None:
+def test_a_message_in_a_queue_without_consumers_is_lost(stage: Stage) -> None:
     with a_lane_in_the_newer_queue(stage) as message:
         assert message not in on_their_way(stage)

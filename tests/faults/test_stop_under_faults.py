@@ -74,7 +74,7 @@ STOPS = [
 
 
 @pytest.mark.parametrize(("name", "number"), long_except(STOPS, 0))
-def test_a_stop_needs_no_answer(
+def test_a_worker_stops_in_time_during_a_fault(
     stage: Stage, own_redis: Redis, own_postgres: Postgres, name: str, number: signal.Signals
 ) -> None:
     (worker,) = stage.workers

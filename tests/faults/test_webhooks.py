@@ -73,7 +73,7 @@ CLAIM_JOB = """
 """
 
 
-def test_a_job_that_the_host_claims_under_a_waiting_page_is_left_alone(stage: Stage) -> None:
+def test_a_job_claimed_by_the_host_under_a_waiting_page_is_left_alone(stage: Stage) -> None:
     lead = next(lead for lead in stage.owed("job") if stage.has_job(lead))
     with psycopg.connect(stage.backfill.database_url) as host:
         host.execute(MAKE_RUNNING, [f"lead_scoring_backfill:{lead}"])
@@ -88,7 +88,7 @@ def test_a_job_that_the_host_claims_under_a_waiting_page_is_left_alone(stage: St
 
 
 @pytest.mark.long
-def test_a_lead_that_vanishes_under_a_waiting_page_is_no_error(stage: Stage) -> None:
+def test_a_lead_deleted_under_a_waiting_page_is_not_an_error(stage: Stage) -> None:
     lead = next(lead for lead in stage.owed("job") if not stage.has_job(lead))
     with psycopg.connect(stage.backfill.database_url) as host:
         host.execute('DELETE FROM "Lead" WHERE id = %s', [lead])
@@ -103,7 +103,7 @@ def test_a_lead_that_vanishes_under_a_waiting_page_is_no_error(stage: Stage) -> 
 
 
 @pytest.mark.long
-def test_webhooks_in_the_pages_at_work_cost_no_lead_its_due(own_stage: MakeStage) -> None:
+def test_webhooks_on_pages_in_flight_skip_no_lead(own_stage: MakeStage) -> None:
     stage = own_stage()
     stage.staff(2)
 
