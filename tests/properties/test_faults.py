@@ -458,7 +458,7 @@ class Faults(RuleBasedStateMachine):
         return dict(self.laboratory.host_connection.execute(statement).fetchall())
 
 
-def test_no_sequence_of_faults_enqueues_a_lead_twice_or_skips_one(laboratory: Laboratory) -> None:
+def test_no_sequence_of_faults_repeats_or_skips_a_lead(laboratory: Laboratory) -> None:
     class Here(Faults):
         pass
 

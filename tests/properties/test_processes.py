@@ -61,7 +61,7 @@ def arguments(order: Order) -> list[str]:
 @tried(5, much=10, shrinks=False)
 @given(case=cases(limits=4, lanes=3), pages=st.integers(0, 15))
 @pytest.mark.usefixtures("survivor")
-def test_a_killed_worker_changes_nothing_of_what_a_run_leaves(
+def test_a_killed_worker_does_not_change_a_runs_result(
     laboratory: Laboratory, backfill: Backfill, case: Case, pages: int
 ) -> None:
     order = replace(case.order, rows=5_000)

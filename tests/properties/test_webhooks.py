@@ -105,7 +105,7 @@ def observer(laboratory: Laboratory) -> Iterator["psycopg.Connection[Any]"]:
 
 @tried(20)
 @given(case=cases(most=20, limits=6, lanes=2), data=st.data())
-def test_a_page_goes_through_whatever_a_webhook_does_to_one_of_its_leads(
+def test_a_page_succeeds_despite_a_concurrent_webhook(
     laboratory: Laboratory, observer: "psycopg.Connection[Any]", case: Case, data: st.DataObject
 ) -> None:
     order = replace(case.order, rows=5_000)
