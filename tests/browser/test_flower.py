@@ -19,7 +19,7 @@ Picture = Callable[[str], None]
 REASON = "canceling statement due to lock timeout (55P03)"
 
 
-def test_the_list_tells_run_lane_page_and_outcome_of_each_task(page: "Page", site: Site, picture: Picture) -> None:
+def test_the_task_list_shows_run_lane_page_and_result(page: "Page", site: Site, picture: Picture) -> None:
     page.goto(f"{site.flower.url}/tasks")
     search(page, site.run["run_id"])
 
@@ -36,7 +36,7 @@ def test_the_list_tells_run_lane_page_and_outcome_of_each_task(page: "Page", sit
     picture("flower-tasks")
 
 
-def test_the_tasks_of_a_lane_or_a_page_are_found(page: "Page", site: Site) -> None:
+def test_search_finds_the_tasks_of_a_lane_and_page(page: "Page", site: Site) -> None:
     page.goto(f"{site.flower.url}/tasks")
 
     search(page, "kwargs:lane=1 kwargs:page=2")
@@ -45,7 +45,7 @@ def test_the_tasks_of_a_lane_or_a_page_are_found(page: "Page", site: Site) -> No
     assert ":lane-01:000002:" in listed(page)[0]["uuid"]
 
 
-def test_a_failed_page_shows_why_in_the_list_and_when_it_is_opened(page: "Page", site: Site, picture: Picture) -> None:
+def test_a_failed_pages_reason_is_shown_in_list_and_detail(page: "Page", site: Site, picture: Picture) -> None:
     page.goto(f"{site.flower.url}/tasks")
 
     page.get_by_role("button", name="Failed").click()
@@ -60,7 +60,7 @@ def test_a_failed_page_shows_why_in_the_list_and_when_it_is_opened(page: "Page",
     picture("flower-failed")
 
 
-def test_the_rate_limit_is_seen_and_changed(page: "Page", site: Site, picture: Picture) -> None:
+def test_the_rate_limit_can_be_viewed_and_changed(page: "Page", site: Site, picture: Picture) -> None:
     open_limits(page, site.flower.url)
     assert limit_of_a_page(page).startswith("backfill.page [rate_limit=20/s")
 
@@ -70,7 +70,7 @@ def test_the_rate_limit_is_seen_and_changed(page: "Page", site: Site, picture: P
     picture("flower-rate")
 
 
-def test_behind_a_prefix_all_of_it_works(page: "Page", site: Site) -> None:
+def test_flower_works_behind_a_url_prefix(page: "Page", site: Site) -> None:
     flower = Flower.start(site.backfill, "--url-prefix=ops/flower")
     broken: list[str] = []
     page.on("response", lambda answer: broken.append(answer.url) if answer.status >= 400 else None)
