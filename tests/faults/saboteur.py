@@ -1,4 +1,4 @@
-"""The Celery app with a saboteur, which kills or suspends a worker between two steps of a page.
+"""The Celery app with a saboteur that kills or suspends a worker between two steps of a page.
 
 For tests only: `celery -A saboteur worker`, with this folder on that worker's PYTHONPATH. The folder SABOTAGE has the
 plans, one file per step, written by `stage.Sabotage`. A process that carries out a plan first renames it, so that only

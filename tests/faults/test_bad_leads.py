@@ -1,4 +1,4 @@
-"""Leads whose rows the database refuses are quarantined with their error; all others go through."""
+"""Leads with refused rows are quarantined with their error; all others succeed."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def refuse_jobs(stage: Stage, *leads: str) -> None:
 
 
 def refuse_scores(stage: Stage, *leads: str) -> None:
-    """Make a trigger of the host refuse every change of these leads."""
+    """Make a trigger of the host refuse every change to these leads."""
     _refuse(stage, "Lead", "id", leads)
 
 
@@ -91,7 +91,7 @@ def _refuse(stage: Stage, table: str, column: str, leads: tuple[str, ...]) -> No
 
 
 def assert_quarantined(stage: Stage, run: dict[str, Any], errors: dict[str, str]) -> None:
-    """Assert that these leads are quarantined with these errors and untouched, and that all others were done once."""
+    """Assert that these leads are unchanged and quarantined with these errors, and that all others were done once."""
     kept = {row["item"]: row["error"] for row in stage.rows("SELECT item, error FROM backfill.quarantine")}
     assert kept == errors
     assert run["counts"]["quarantined"] == len(errors)

@@ -1,4 +1,4 @@
-"""Transient database errors: the page is retried with backoff; when the retries run out, its lane stops."""
+"""Transient database errors: the page is retried with backoff; its lane fails when the retries run out."""
 
 import re
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def test_a_permanently_locked_page_fails_its_lane_after_backoff(stage: Stage) ->
 
 @pytest.mark.long
 def test_a_page_that_loses_a_deadlock_is_retried(stage: Stage) -> None:
-    # The shared stage's database detects deadlocks at once; the host session doesn't look for them.
+    # The shared stage's database detects deadlocks at once; the host's session doesn't check for them.
     run = play_deadlock(stage, host_looks_after="10min")
 
     stage.assert_done_once(run.end())
@@ -124,7 +124,7 @@ def test_an_outage_longer_than_the_retry_budget_does_not_fail_the_run(
 
 
 def play_deadlock(stage: Stage, *, host_looks_after: str) -> Following:
-    """Make the host wait for a job locked by the page, and then the page for one locked by the host."""
+    """Make the host wait for a job locked by the page, then the page for a job locked by the host."""
     first, second, third = waiting_jobs(stage)[:3]
     with (
         psycopg.connect(stage.backfill.database_url) as gate,
@@ -144,7 +144,7 @@ def play_deadlock(stage: Stage, *, host_looks_after: str) -> Following:
 
 
 def waiting_jobs(stage: Stage) -> list[str]:
-    """Return the leads whose existing job will be renewed, in the order in which a page locks them."""
+    """Return the leads with an existing job to renew, in the order in which a page locks them."""
     rows = stage.rows(
         "SELECT owed.lead FROM audit.owed JOIN audit.job ON \"dedupeKey\" = 'lead_scoring_backfill:' || owed.lead"
         " WHERE owed.what = 'job' ORDER BY owed.lead"
@@ -153,7 +153,7 @@ def waiting_jobs(stage: Stage) -> list[str]:
 
 
 def lock_job(connection: psycopg.Connection[Any], lead: str) -> None:
-    """Lock a lead's job, as the host does while it works on it."""
+    """Lock a lead's job, like the host does while working on it."""
     connection.execute(
         'SELECT FROM "BackgroundJob" WHERE "dedupeKey" = %s FOR UPDATE', [f"lead_scoring_backfill:{lead}"]
     )

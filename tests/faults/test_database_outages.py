@@ -1,4 +1,4 @@
-"""Outages of the database: pages wait for the end, with a reason and without a traceback, and resume by themselves."""
+"""Database outages: pages wait with a reason and without a traceback, and continue after the outage."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ def own_postgres() -> Iterator[Postgres]:
 
 @contextmanager
 def read_only(postgres: Postgres) -> Iterator[None]:
-    """Make a server read-only, like a hosted one whose disk is full."""
+    """Make a server read-only, like a hosted one with a full disk."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         connection.execute("SELECT pg_reload_conf()")
@@ -35,19 +35,19 @@ def read_only(postgres: Postgres) -> Iterator[None]:
 
 
 def slow_run(stage: Stage) -> None:
-    """Start a run that lasts until `hurry`, and wait until it is in progress."""
+    """Start a run that lasts until `hurry`, and wait for its first pages."""
     stage.start_worker(beat=True)
     stage.follow("--detach", "--page-delay-ms", "3000", "--limit", "10").end()
     stage.wait_for_pages(4)
 
 
 def hurry(stage: Stage) -> None:
-    """Do the rest of the run without pauses."""
+    """Remove the run's page delay."""
     assert stage.backfill("tune", stage.the_run(), "--page-delay-ms", "0").returncode == 0
 
 
 def lanes_put_off(stage: Stage, why: str) -> bool:
-    """Return whether the workers' logs say that both lanes wait for this reason."""
+    """Return whether both lanes wait for this reason, according to the workers' logs."""
     lines = [line for line in stage.logs().splitlines() if "page put off for" in line and why in line]
     return {number for number in (1, 2) for line in lines if f"lane={number} " in line} == {1, 2}
 

@@ -1,4 +1,4 @@
-"""A poison page kills its worker every time: its lane stops after some attempts and says why, the others go on."""
+"""A poison page, which kills its worker every time: its lane fails with a reason, the others continue."""
 
 import pytest
 from faults.stage import Stage

@@ -1,4 +1,4 @@
-"""A lane that doesn't move has a true reason, whichever part is broken: in `status`, `watch` and the JSON."""
+"""A stalled lane has a true reason in `status`, `watch` and the JSON, whichever part is broken."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from sandbox.servers import Redis
 #: A lane's reason: its kind and its text.
 Described = tuple[str | None, str]
 
-#: So long that no watchdog interferes.
+#: Long, so that no watchdog interferes.
 PATIENT = {"BACKFILL_STANDING_SECONDS": "3600"}
 
 
@@ -57,7 +57,7 @@ def wait_for_kind(stage: Stage, kind: str, *, lane: int = 1) -> str:
 
 @contextmanager
 def group_stopped(worker: Worker) -> Iterator[None]:
-    """Suspend a worker and its children, as Ctrl-Z does."""
+    """Suspend a worker and its children, like Ctrl-Z."""
     os.killpg(worker.process.pid, signal.SIGSTOP)
     try:
         yield
@@ -95,7 +95,7 @@ def test_the_reason_is_a_frozen_worker_with_the_message(own_stage: MakeStage) ->
 
 @pytest.mark.long
 def test_a_worker_frozen_mid_page_is_found_by_its_transaction(own_stage: MakeStage) -> None:
-    # PostgreSQL ends an idle transaction after this time, which a status on a busy machine must not exceed.
+    # PostgreSQL ends an idle transaction after this time; a status on a busy machine must be faster.
     stage = own_stage(**PATIENT, BACKFILL_STATEMENT_TIMEOUT_MS="600000")
     worker = stage.start_worker()
     stage.sabotage.plan("lane locked", "block", page=3)
@@ -145,7 +145,7 @@ def lose_a_message(stage: Stage) -> RunId:
     stage.sabotage.plan("next sent", "block", page=2)
     stage.sabotage.release("page recorded")
     stage.sabotage.wait_until_reached("next sent")
-    # The third page's message is in the queue or with the other child, so it must be deleted everywhere.
+    # The third page's message is either in the queue or with the other child, so delete it in both places.
     worker.kill()
     with stage.redis() as client:
         client.delete(stage.queue, "unacked", "unacked_index")

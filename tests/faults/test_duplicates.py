@@ -1,4 +1,4 @@
-"""A page's message delivered again, at any time and any number of times, is a no-op."""
+"""A duplicate delivery of a page's message is a no-op, at any time and any number of times."""
 
 import itertools
 import threading
@@ -102,7 +102,7 @@ def test_messages_of_an_older_generation_are_no_ops(stage: Stage) -> None:
 
 @contextmanager
 def duplicates_of_all_pages(stage: Stage) -> Iterator[None]:
-    """Deliver messages of past, present and coming pages of the current run, as fast as possible."""
+    """Deliver messages of past, current and future pages of the current run, as fast as possible."""
     stopped = threading.Event()
 
     def storm() -> None:

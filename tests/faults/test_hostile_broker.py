@@ -1,4 +1,4 @@
-"""An attacker with write access to the broker runs no code, has no lead done twice, and learns no secret."""
+"""An attacker with write access to the broker can't run code, repeat a lead, or learn a secret."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ def stage(make_stage: MakeStage, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 class Touch:
-    """A pickle that creates a file when it is loaded."""
+    """A pickle that creates a file when loaded."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -42,7 +42,7 @@ class Touch:
 
 
 def envelope(stage: Stage, body: bytes, kind: str, **headers: Any) -> str:
-    """Return a message as kombu puts it into Redis."""
+    """Return a message in the form in which kombu stores it in Redis."""
     return json.dumps(
         {
             "body": base64.b64encode(body).decode(),

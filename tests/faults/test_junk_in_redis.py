@@ -1,4 +1,4 @@
-"""Junk under the keys that the commands and the watchdog read: they answer all the same, or refuse in one line."""
+"""Junk under the keys that commands and the watchdog read: they still work, or refuse in one line."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ JUNK = ["x", "", "[]", "{}", '{"headers": 7}', '{"headers": {"id": ["x"]}}', b"\
 
 @pytest.fixture(scope="module")
 def halted(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
-    """A run whose workers have ended, so that Redis doesn't change by itself."""
+    """A run without workers, so that Redis doesn't change by itself."""
     stage = make_stage(redis_url=own_redis.url)
     stage.staff(1)
     stage.sabotage.plan("taken up", "kill worker", page=3)
@@ -33,7 +33,7 @@ def stage(halted: Stage) -> Stage:
 
 
 def litter(stage: Stage) -> None:
-    """Put junk into the queue and among the messages that a worker has taken."""
+    """Put junk into the queue and among the unacknowledged messages."""
     with stage.redis() as client:
         client.lpush(stage.queue, *JUNK)
         client.hset("unacked", mapping={f"tag-{number}": junk for number, junk in enumerate(JUNK)})
@@ -41,7 +41,7 @@ def litter(stage: Stage) -> None:
 
 
 def misuse(stage: Stage) -> None:
-    """Put strings where lists, hashes and sorted sets belong."""
+    """Put strings in place of lists, hashes and sorted sets."""
     name = stage.backfill.environment["BACKFILL_QUEUE"]
     (run,) = stage.rows("SELECT id FROM backfill.run")
     with stage.redis() as client:

@@ -1,4 +1,4 @@
-"""A worker killed between any two steps of a page: the run completes by itself, as if nothing had happened."""
+"""A worker killed between any two steps of a page: the run completes without an operator, each page done once."""
 
 import os
 import signal

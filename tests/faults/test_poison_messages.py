@@ -1,4 +1,4 @@
-"""Whatever is written into the queue, it is parked with its reason, no worker ends, and the run goes on."""
+"""Poison messages are parked with their reason; workers survive, and the run continues."""
 
 import base64
 import copy
@@ -14,13 +14,13 @@ from long_forms import long_except
 from backfill_tasks.worker.dead_letters import DeadLetter, DeadLetters
 from sandbox.servers import Redis
 
-#: Removes a key in `broken`.
+#: Removes a key when passed to `broken`.
 GONE = object()
 
 
 @pytest.fixture(scope="module")
 def fleet(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
-    """One worker on a Redis of its own; only the test triggers the watchdog."""
+    """One worker on its own Redis; only the test triggers the watchdog."""
     stage = make_stage(redis_url=own_redis.url)
     yield stage
     stage.close()
@@ -28,7 +28,7 @@ def fleet(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
 
 @pytest.fixture
 def survivor(fleet: Stage) -> Iterator[Stage]:
-    """That worker, which must still be alive when the test ends."""
+    """That worker; it must be alive at the end of the test."""
     fleet.restore()
     fleet.staff(1)
     with fleet.redis() as client:
@@ -40,7 +40,7 @@ def survivor(fleet: Stage) -> Iterator[Stage]:
 
 @pytest.fixture
 def stage(survivor: Stage) -> Iterator[Stage]:
-    """That worker, which must not have logged a traceback either."""
+    """That worker; it must also have logged no traceback."""
     before = survivor.logs()
     yield survivor
     assert "Traceback" not in survivor.logs().removeprefix(before)
@@ -68,7 +68,7 @@ def push(stage: Stage, raw: bytes | str) -> None:
 
 
 def task(queue: str, *, body: Any = None, **headers: Any) -> dict[str, Any]:
-    """Return a valid message for a page, though no run has such a page."""
+    """Return a valid message for a page of no run."""
     page = {"run": "no-such-run", "lane": 1, "page": 1, "generation": 1}
     content = [[], page, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}] if body is None else body
     return {

@@ -1,4 +1,4 @@
-"""One rate for the whole fleet: set through Celery's own commands, for workers that join, and whatever Redis does."""
+"""One rate for the whole fleet: set through Celery's commands, for joining workers, and during Redis faults."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def halt(stage: Stage) -> None:
 
 
 class Pages:
-    """Pages of a run that doesn't exist: each starts, finds that out, and ends."""
+    """Pages of a run that doesn't exist: each starts, finds no run, and ends."""
 
     def __init__(self, stage: Stage, number: int, *, name: str = "none-such") -> None:
         self._stage = stage
@@ -114,7 +114,7 @@ def test_celerys_rate_limit_command_sets_the_rate(stage: Stage, given: str | flo
 def test_a_rate_sent_to_one_worker_applies_to_all(stage: Stage) -> None:
     one = next(iter(waiting(stage)))
 
-    ask(stage, "rate_limit", only=[one], task_name="backfill.page", rate_limit="5")  # as Flower's form does
+    ask(stage, "rate_limit", only=[one], task_name="backfill.page", rate_limit="5")  # like Flower's form
 
     wait_for(lambda: shown(stage) == {"5"}, what="both workers to show it")
 

@@ -1,4 +1,4 @@
-"""A change of the rate through Celery's control is an event of every running run, whichever worker records it."""
+"""A rate change through Celery's control is recorded once per running run, by any of the workers."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from sandbox.servers import Servers
 
 @pytest.fixture(scope="module")
 def shared(make_stage: MakeStage) -> Iterator[Stage]:
-    """A stage whose workers may have lost their connections to the database in the test before."""
+    """A shared stage; an earlier test may have cut its workers' database connections."""
     made = make_stage()
     yield made
     made.close()
@@ -23,7 +23,7 @@ def shared(make_stage: MakeStage) -> Iterator[Stage]:
 
 @pytest.fixture
 def two_runs(shared: Stage) -> Stage:
-    """A stage of two workers, with two running runs whose pages wait for a rate of 9/h."""
+    """A stage with two workers and two running runs; their pages wait for a rate of 9/h."""
     shared.restore()
     shared.staff(2)
     fleet(shared).set(Rate("9/h"))
@@ -35,7 +35,7 @@ def two_runs(shared: Stage) -> Stage:
 
 @pytest.fixture
 def closed_database(two_runs: Stage, server: Servers) -> Iterator[None]:
-    """A stage's database that accepts no connections and has lost its existing ones."""
+    """Make the stage's database refuse connections, and cut the existing ones."""
     name = sql.Identifier(two_runs.backfill.database_url.rsplit("/", 1)[1])
     with psycopg.connect(server.database_url, autocommit=True) as connection:
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))

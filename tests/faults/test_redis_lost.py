@@ -1,4 +1,4 @@
-"""A Redis that loses everything: the run goes on from the ledger, resumed by command or by the watchdog."""
+"""A Redis that loses all its data: a command or the watchdog restores the run from the ledger."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ def stage(own_shared_stage: Stage) -> Stage:
 
 @pytest.fixture
 def watchdog(stage: Stage) -> Iterator[Beat]:
-    """Beat, which sends the watchdog."""
+    """A beat that sends the watchdog."""
     beat = Beat.start(stage.backfill)
     yield beat
     beat.stop()

@@ -1,4 +1,4 @@
-"""A Redis that answers but refuses: pages wait with a reason in the ledger, no lane fails, and no process ends."""
+"""A Redis that refuses commands: pages wait with a reason in the ledger, lanes don't fail, and processes survive."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ def module_stage(make_stage: MakeStage, proxy: Refusing) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def beat(module_stage: Stage) -> Iterator[Beat]:
-    """Beat, which survives every refusal."""
+    """A beat that survives every refusal."""
     started = Beat.start(module_stage.backfill)
     yield started
     started.stop()
@@ -38,7 +38,7 @@ def beat(module_stage: Stage) -> Iterator[Beat]:
 
 @pytest.fixture
 def stage(module_stage: Stage, beat: Beat) -> Stage:
-    """That stage with one worker and beat, as if new; the worker has survived the refusals of other tests."""
+    """That stage, reset, with one worker and beat; the worker has survived the refusals of earlier tests."""
     assert beat.process.poll() is None
     module_stage.restore()
     module_stage.keep_workers(1)
@@ -62,7 +62,7 @@ def test_workers_and_beat_survive_every_refusal(
     stage.wait_for_pages(4)
 
     with REFUSALS[name].play(admin, proxy):
-        # They are refused from their start.
+        # These two start during the refusal.
         second, second_beat = stage.launch_worker(), Beat.start(stage.backfill)
         wait_for(lambda: REFUSALS[name].seen_in(second.output), what=f"a line in {second.log}")
         if REFUSALS[name].is_sure:

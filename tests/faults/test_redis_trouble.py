@@ -1,4 +1,4 @@
-"""Redis freezes, refuses or loses connections for a while: workers wait, recover, and take messages as before."""
+"""Redis freezes, refuses or drops connections for a while: workers wait, then consume messages again."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def test_a_timed_out_acknowledgement_frees_the_workers_slot(stage: Stage, own_re
 
 
 def test_a_frozen_redis_does_not_keep_the_lane_locked(own_stage: MakeStage, own_redis: Redis) -> None:
-    # The server's own time-outs would release the lock too, but not before the test gives up.
+    # A long timeout, so that PostgreSQL doesn't release the lock before the test gives up.
     stage = own_stage(redis_url=own_redis.url, BACKFILL_STATEMENT_TIMEOUT_MS="600000")
     worker = stage.start_worker(concurrency=1, beat=True)
     stage.sabotage.plan("lane locked", "block", page=3)
@@ -60,7 +60,7 @@ def test_a_frozen_redis_does_not_keep_the_lane_locked(own_stage: MakeStage, own_
     with suspended(own_redis.pid or 0):
         stage.sabotage.release("lane locked")
         wait_for(lambda: is_free(stage), what="the lane's lock to be released")
-        assert "page put off" not in worker.output  # the worker still waits for Redis, without the lock
+        assert "page put off" not in worker.output  # the worker still waits for Redis, but without the lock
 
     stage.assert_done_once(run.end())
 
@@ -127,7 +127,7 @@ def test_task_events_are_sent_promptly_after_broken_connections(stage: Stage) ->
 
 
 def heard(news: PubSub) -> str:
-    """Return the workers' next event, or several that were sent together; "" if none arrives within a second."""
+    """Return the workers' next event or batch of events; "" if none arrives within a second."""
     message = news.get_message(timeout=1.0)
     return b64decode(json.loads(message["data"])["body"]).decode() if message else ""
 
@@ -143,7 +143,7 @@ def test_workers_and_beat_survive_a_redis_that_refuses_writes(stage: Stage, own_
         with refusing(stage):
             # redis-py drops the code READONLY from a pipeline's error.
             wait_for(lambda: re.search("READONLY|read only replica", worker.output), what="the worker to be refused")
-            stage.backfill("doctor")  # a few seconds more
+            stage.backfill("doctor")  # takes a few more seconds
         stage.assert_done_once(run.end())
         assert (worker.process.poll(), beat.process.poll()) == (None, None)
     finally:
@@ -214,7 +214,7 @@ def test_a_channel_of_a_closed_connection_raises_a_connection_error(own_redis: R
         channel = connection.channel()
         transport = channel.connection
         connection.collect()
-        channel.connection = transport  # as where a reset opened the channel while its connection was closed
+        channel.connection = transport  # as if a reset had opened the channel while its connection was closed
 
         with pytest.raises(RedisConnectionError, match="closed with its connection"):
             _ = channel.subclient
@@ -227,7 +227,7 @@ def test_waiting_for_a_broadcast_times_out(own_redis: Redis) -> None:
         subscribed.psubscribe("nobody.speaks.*")
         assert subscribed.parse_response()
 
-        with pytest.raises(RedisTimeoutError):  # without a time-out it would hang, like a worker's loop
+        with pytest.raises(RedisTimeoutError):  # without a timeout, this call and a worker's loop would hang
             subscribed.parse_response()
 
 
@@ -249,7 +249,7 @@ def test_the_watchdog_needs_no_free_child_or_slot(stage: Stage) -> None:
 
 @contextmanager
 def refusing(stage: Stage) -> Iterator[None]:
-    """Make the stage's Redis a replica, as after a failover: it answers, but refuses every write."""
+    """Make the stage's Redis a replica, like after a failover: it answers, but refuses every write."""
     with stage.redis() as client:
         client.config_set("replica-serve-stale-data", "yes")
         with made_a_replica(client):

@@ -1,4 +1,4 @@
-"""Workers of two versions in one fleet: each leaves unknown messages to the other, and none is taken for lost."""
+"""Workers of two versions in one fleet: each leaves unknown messages to the other, and no message counts as lost."""
 
 import json
 import subprocess
@@ -19,21 +19,21 @@ FIELDS = {"run": "a-run", "lane": "a word, and no number", "stretch": [1, 2]}
 
 @pytest.fixture
 def stage(own_stage: MakeStage) -> Stage:
-    """A stage without beat, with a worker that takes one message at a time."""
+    """A stage without beat, with a worker that runs one task at a time."""
     made = own_stage()
     made.start_worker(concurrency=1)
     return made
 
 
 def waiting(stage: Stage, version: int) -> list[dict[str, Any]]:
-    """Return the messages in the queue of a format."""
+    """Return the messages in a format's queue."""
     with stage.redis() as client:
         found: Any = client.lrange(stage.queue_of_format(version), 0, -1)
     return [json.loads(message) for message in found]
 
 
 def on_their_way(stage: Stage) -> set[str]:
-    """Return the messages that the watchdog doesn't take for lost."""
+    """Return the messages that the watchdog considers in flight."""
     look = "from backfill_tasks.worker.fleet import messages_on_their_way; print(*messages_on_their_way())"
     done = subprocess.run(
         [sys.executable, "-c", look],
@@ -48,7 +48,7 @@ def on_their_way(stage: Stage) -> set[str]:
 
 @contextmanager
 def a_lane_in_the_newer_queue(stage: Stage) -> Iterator[str]:
-    """Yield the id of a run whose first lane keeps the worker busy; the second lane's message is in the newer queue."""
+    """Start a run; its first lane keeps the worker busy. Yield the second lane's message id, in the newer queue."""
     stage.sabotage.plan("page recorded", "block", page=1)
     stage.follow("--lanes", "2")
     stage.sabotage.wait_until_reached("page recorded")

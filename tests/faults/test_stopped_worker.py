@@ -1,4 +1,4 @@
-"""A worker asked to stop in mid-run stops in order, and another takes over its messages."""
+"""A worker asked to stop mid-run stops cleanly, and another takes over its messages."""
 
 import os
 import signal
@@ -54,6 +54,6 @@ def test_a_worker_stopped_right_after_dispatching_pages_exits_promptly(own_share
 
 
 def suspend_children(worker: Worker) -> None:
-    """Suspend a worker's children, but not its main process, which hands out pages."""
+    """Suspend a worker's children, but not its main process, which dispatches pages."""
     os.killpg(worker.process.pid, signal.SIGSTOP)
     worker.process.send_signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""The watchdog reseeds a lane whose task was lost, and leaves every other lane alone."""
+"""The watchdog reseeds a lane with a lost task, and leaves every other lane alone."""
 
 import subprocess
 import sys
@@ -73,7 +73,7 @@ def test_a_lane_that_moves_during_the_watchdogs_check_is_left_alone(stage: Stage
 def test_a_lane_with_a_held_but_unsent_page_is_reseeded(own_stage: MakeStage, action: Action) -> None:
     stage = own_stage(BACKFILL_MAX_TRANSACTION_AGE="1", BACKFILL_PRESSURE_SECONDS="1")
     stage.start_worker()
-    stage.sabotage.plan("page committed", action, page=1)  # the hold is committed before the next message
+    stage.sabotage.plan("page committed", action, page=1)  # the hold commits before the next message is sent
     with old_transaction(stage):
         run = stage.follow("--lanes", "1")
         stage.sabotage.wait_until_reached("page committed")
@@ -132,14 +132,14 @@ def test_lanes_with_lost_messages_are_reseeded_at_the_lowest_rate(own_stage: Mak
 
 
 def lose_what_is_queued(stage: Stage) -> None:
-    """Remove every message from Redis, as if it had been emptied."""
+    """Remove every message from Redis."""
     with stage.redis() as client:
         client.delete(stage.queue, "unacked", "unacked_index")
 
 
 @contextmanager
 def old_transaction(stage: Stage) -> Iterator[None]:
-    """Keep a transaction open that is old enough to stop pages from starting."""
+    """Hold pages back with an old open transaction."""
     with stage.database() as connection, connection.transaction():
         old = "SELECT WHERE clock_timestamp() - now() > interval '1 s'"
         wait_for(lambda: connection.execute(old).fetchall(), what="the transaction to be old")
@@ -147,7 +147,7 @@ def old_transaction(stage: Stage) -> Iterator[None]:
 
 
 def let_the_watchdog_find_a_lane_standing(stage: Stage) -> Following:
-    """Start a run whose worker dies at page 3, and stop the watchdog at the moment when it has found the lane."""
+    """Kill a run's worker at page 3, and stop the watchdog right after it has found the lane stalled."""
     stage.sabotage.plan("page recorded", "kill worker", page=3)
     run = stage.follow("--lanes", "1")
     stage.replace_the_killed_worker()
@@ -159,7 +159,7 @@ def let_the_watchdog_find_a_lane_standing(stage: Stage) -> Following:
 
 
 def take_rights(stage: Stage) -> None:
-    """Make the host refuse every job of the backfill as for a missing privilege, which no retry can fix."""
+    """Make the host refuse every job of the backfill with a missing privilege, which is never retried."""
     with stage.database() as connection:
         connection.execute(
             """
