@@ -1,4 +1,4 @@
-"""What is true of every run on every host database, in whatever order its messages arrive."""
+"""Properties of every run on every host database, in every order of its messages."""
 
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -22,7 +22,7 @@ from backfill_tasks.engine.runs import cut, lanes_of, new_id
 if TYPE_CHECKING:
     from backfill_tasks.engine.chain import Step
 
-#: The order in which waiting messages are delivered.
+#: The order of deliveries.
 deliveries = st.integers(0, 2**16).map(Random)
 
 
@@ -31,7 +31,7 @@ def counts(run: Run, *names: str) -> dict[str, int]:
 
 
 def walk(lane: Lane) -> tuple[object, ...]:
-    """Return everything that must be equal for a lane in a dry run and its run."""
+    """Return the parts of a lane that must be equal in a dry run and its run."""
     classes = {name: lane.counts.get(name, 0) for name in ("read", *READ)}
     return lane.number, lane.bounds, lane.cursor, lane.page, lane.state, classes
 
@@ -259,7 +259,7 @@ def test_a_run_resumed_batch_by_batch_does_one_page_each_time_and_pauses(
             laboratory.parts.runs.resume(run, single_batch=True)
             laboratory.drain(case.order, random)
             done = laboratory.parts.runs.read(run)
-            assert done.pages > pages  # empty pages are passed
+            assert done.pages > pages  # a batch also passes empty pages
         return done
 
     observed = laboratory.observe(case.order, batch_by_batch)
@@ -305,7 +305,7 @@ def test_a_single_batch_is_one_page_despite_waiting_messages_and_many_workers(
     assert laboratory.parts.runs.read(run).state in {"paused", "complete"}
 
 
-# ---------------------------------------------------------------- messages that come more than once
+# ---------------------------------------------------------------- duplicate messages
 
 
 @tried(15)
@@ -354,7 +354,7 @@ def test_concurrent_duplicate_deliveries_are_no_ops(
     assert observed.differences(case.order) == []
 
 
-# ---------------------------------------------------------------- leads that fail on their own
+# ---------------------------------------------------------------- failing leads
 
 
 @tried(15)
@@ -387,7 +387,7 @@ def test_only_failing_leads_are_quarantined(
     assert not laboratory.verify(observed.run, rows=case.order.rows).wrong
 
 
-# ---------------------------------------------------------------- what a run can be rebuilt from
+# ---------------------------------------------------------------- restoring a run
 
 
 @tried(15)
