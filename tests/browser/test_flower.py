@@ -1,4 +1,4 @@
-"""What an operator sees and does in Flower, in a real browser."""
+"""Flower in a real browser, like an operator uses it."""
 
 import re
 from collections.abc import Callable
@@ -91,11 +91,11 @@ def test_flower_works_behind_a_url_prefix(page: "Page", site: Site) -> None:
         flower.stop()
 
 
-# ---- what a run should have left in Flower
+# ---- a run's expected tasks
 
 
 def tasks_of(site: Site) -> int:
-    """Return how many tasks the run had: one per page, and the one that failed."""
+    """Return the run's number of tasks: one per page, plus the failed one."""
     pages: int = site.run["pages"]
     return pages + 1
 
@@ -106,12 +106,12 @@ def stopped_lane(site: Site) -> int:
 
 
 def generations(site: Site, lane: int, pages: int) -> list[tuple[int, int]]:
-    """Return a lane's pages with their generations: the pages left when it stopped have the second one."""
+    """Return a lane's pages with their generations: pages after its failure have the second one."""
     (before,) = (each["pages"] for each in site.failed["lanes"] if each["number"] == lane)
     return [(number, 1 if number <= before else 2) for number in range(1, pages + 1)]
 
 
-# ---- what there is to see and to do on Flower's pages
+# ---- Flower's pages
 
 
 def search(page: "Page", text: str) -> None:
@@ -119,7 +119,7 @@ def search(page: "Page", text: str) -> None:
 
 
 def listed(page: "Page") -> list[dict[str, str]]:
-    """Return the rows of the task list as shown, by column heading."""
+    """Return the displayed rows of the task list, by column heading."""
     names = page.locator("#tasks-table_wrapper thead").first.locator("th").all_inner_texts()
     rows = page.locator("#tasks-table tbody tr").all()
     cells = [row.locator("td").all_inner_texts() for row in rows]
@@ -133,7 +133,7 @@ def right_edge(element: "Locator") -> float:
 
 
 def of_task(page: "Page", name: str) -> str:
-    """Return what a task's page shows under a name."""
+    """Return a value from a task's page by its name."""
     return page.locator(".detail-row", has=page.get_by_text(name, exact=True)).locator("dd").inner_text().strip()
 
 

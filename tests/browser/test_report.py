@@ -18,9 +18,9 @@ Picture = Callable[[str], None]
 
 @pytest.fixture(scope="session")
 def report(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a run that was paused, and held back by jobs waiting in the host's queue."""
+    """The report of a run that was paused, and held because the host's queue was full."""
     backfill = site.backfill
-    # The delay keeps the run from ending before these commands have changed it, on a busy machine, too.
+    # The delay keeps the run going until these commands have changed it, even on a busy machine.
     options = ("--rescore-all", "--limit", "8", "--cost-per-job", "0.002", "--page-delay-ms", "500")
     run = backfill.json("run", "--apply", "--detach", *options)["run_id"]
     wait_for(lambda: backfill.json("status")["pages"] > 20, what="some pages")

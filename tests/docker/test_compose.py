@@ -1,4 +1,4 @@
-"""docker-compose.yml as operators use it: up, scale, a run by the command's service, a crash of everything, down."""
+"""docker-compose.yml in operation: up, scale, a run by the command service, a crash of every service, down."""
 
 import base64
 import subprocess
@@ -25,7 +25,7 @@ ELIGIBLE = 7_156
 
 @pytest.fixture(scope="module")
 def up(installation: Installation) -> Iterator[Installation]:
-    """The demo and the exporter, up, with two workers that answer."""
+    """The demo and the exporter, up, with two online workers."""
     installation.compose("up", "--detach", "--scale=worker=2")
     wait_for(lambda: installation.workers_online() == 2, what="two workers to answer")
     yield installation
@@ -33,7 +33,7 @@ def up(installation: Installation) -> Iterator[Installation]:
 
 
 def crash(installation: Installation, containers: list[dict[str, Any]]) -> None:
-    """Send SIGKILL to the first process of each container, and so end the container.
+    """End each container by a SIGKILL to its first process.
 
     After a `docker kill` the engine wouldn't restart them, and the first process can't be killed from inside, so this
     runs in the engine's process namespace.

@@ -1,4 +1,4 @@
-"""The worker's image, driven by pytest-celery: a run, a killed worker, a lost broker, a stop, a rolling upgrade."""
+"""The worker image under pytest-celery: a run, a killed worker, a lost broker, a stop, a rolling upgrade."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ SLOW = ("run", "--apply", "--detach", "--limit=25", "--page-delay-ms=300")
 
 
 def assert_done_once(host: HostDatabase, worker: BackfillWorker, run: str) -> None:
-    """Assert that the run is complete, read each lead once, and counted what is in the database."""
+    """Assert that the run is complete and read each lead once, and that its counts match the database."""
     host.wait_until_complete(run)
     assert worker.backfill("status", run)["counts"]["read"] == host.sample.eligible
     assert worker.backfill("verify", run)["clean"]
@@ -29,7 +29,7 @@ def assert_done_once(host: HostDatabase, worker: BackfillWorker, run: str) -> No
 
 @contextmanager
 def leads_locked(host: HostDatabase) -> Iterator[None]:
-    """Lock every lead while the block runs, so that a page must wait in the middle."""
+    """Lock every lead while the block runs, so that a page waits in mid-transaction."""
     with psycopg.connect(host.url) as connection:
         connection.execute('SELECT FROM "Lead" FOR UPDATE')
         yield
