@@ -1,4 +1,4 @@
-"""What is deployed alongside the tool: valid alert rules and a dashboard, on metrics that exist."""
+"""The files deployed alongside the tool: valid alert rules and a dashboard, based on existing metrics."""
 
 import json
 import re
@@ -19,7 +19,7 @@ _OF_HISTOGRAMS = re.compile(r"_(bucket|count|sum)$")
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    """The program with which Prometheus checks its rules."""
+    """Prometheus' program for checking rules."""
     found = shutil.which("promtool")
     if found is None:
         pytest.skip("there is no promtool (Debian: apt install prometheus)")

@@ -1,4 +1,4 @@
-"""The published wheel and sdist install and run outside a checkout, on every supported Python."""
+"""The wheel and the sdist install and run outside a checkout, on every supported Python."""
 
 import os
 import re
@@ -37,7 +37,7 @@ class Distributions:
 
 @dataclass(frozen=True)
 class Installed:
-    """A virtual environment with one of them and its dependencies, and nothing else."""
+    """A virtual environment with only one of them and its dependencies."""
 
     environment: Path
 
@@ -60,7 +60,7 @@ def called(command: list[str | Path], *, cwd: Path, **variables: str) -> str:
 
 
 def python(version: str) -> str | None:
-    """Return a Python of this version, from PATH or from pyenv, whose shims run only the versions they are set to."""
+    """Return a Python of this version, from PATH or from pyenv, whose shims run only the selected versions."""
     named = shutil.which(f"python{version}")
     pyenv = shutil.which("pyenv")
     root = os.environ.get("PYENV_ROOT") or (called([pyenv, "root"], cwd=ROOT).strip() if pyenv else "")
@@ -76,7 +76,7 @@ def is_version(program: str, version: str) -> bool:
 
 
 def sources() -> set[str]:
-    """Return the checkout's files that the command and the workers consist of; cli is a link in the package."""
+    """Return the checkout's runtime files of the command and the workers; cli is a link in the package."""
     folders = os.walk(ROOT / "backfill_tasks", followlinks=True)
     files = [Path(folder, name) for folder, _, names in folders for name in names]
     return {str(path.relative_to(ROOT)) for path in files if path.suffix != ".pyc"}
@@ -114,7 +114,7 @@ def installed(
 
 @pytest.fixture
 def alone(installed: Installed, tmp_path: Path) -> Backfill:
-    """The installed command, in an empty folder and without settings."""
+    """The installed command, in an empty folder without settings."""
     names = ("PATH", "HOME")
     return Backfill(tmp_path, {name: os.environ[name] for name in names if name in os.environ}, installed.programs)
 

@@ -96,7 +96,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 
 @pytest.fixture
 def command(backfill: Backfill, installed: Packages) -> Backfill:
-    """The installed command on a host whose leads have companies, with an index of their workspaces."""
+    """The installed command on a host with companies in its leads, and an index on their workspaces."""
     with psycopg.connect(backfill.database_url, autocommit=True) as connection:
         connection.execute("""UPDATE "Lead" SET "companyName" = 'Acme', "industry" = NULL""")
         connection.execute("""UPDATE "Lead" SET "companyName" = 'Initech' WHERE id = (SELECT min(id) FROM "Lead")""")

@@ -1,4 +1,4 @@
-"""What the sample host database guarantees to the demo, the tests and the benchmarks."""
+"""The guarantees of the sample host database to the demo, the tests and the benchmarks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def database(empty_database: str) -> Iterator[Connection[Any]]:
 
 @pytest.fixture
 def host(database: Connection[Any]) -> Connection[Any]:
-    """A database with the host's tables, still empty."""
+    """A database with the host's tables, all empty."""
     create_schema(database)
     return database
 
