@@ -13,7 +13,7 @@ from backfill_tasks.worker.dead_letters import DeadLetter, DeadLetters
 
 @pytest.fixture
 def backfill(alone: Backfill) -> Backfill:
-    """The command, on a Redis without a worker, which could add dead letters."""
+    """The command, on a Redis without a worker, so that only the test adds dead letters."""
     return alone
 
 

@@ -94,7 +94,7 @@ def drop_indexes(command: Backfill, table: str, like: str) -> None:
 
 @pytest.mark.usefixtures("worker")
 class TestHealthyInstallation:
-    def test_nothing_is_wrong(self, backfill: Backfill) -> None:
+    def test_reports_no_problems(self, backfill: Backfill) -> None:
         backfill("init")
 
         shown = said(backfill, status=0)

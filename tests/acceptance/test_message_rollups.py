@@ -27,7 +27,7 @@ SET
 WHERE hashtext(id) % 3 = 0;
 """
 
-#: Leads whose roll-ups are older than their messages.
+#: Leads with roll-ups older than their messages.
 LAGGING = """
 SELECT lead.id FROM "Lead" AS lead
 JOIN (

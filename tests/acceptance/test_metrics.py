@@ -243,7 +243,7 @@ def test_the_exporter_listens_on_this_machine_only(alone: Backfill, export: Expo
         socket.create_connection(("127.0.0.2", port), timeout=5)
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "::", ""])  # noqa: S104  what must not be
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", ""])  # noqa: S104  must be refused
 def test_a_public_address_without_a_token_is_refused(alone: Backfill, address: str) -> None:
     assert_refused(alone("metrics", "--address", address))
 
