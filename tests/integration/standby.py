@@ -1,4 +1,4 @@
-"""A streaming standby of a PostgreSQL that was started here."""
+"""A streaming standby of a PostgreSQL server that a test started."""
 
 from urllib.parse import urlsplit
 
