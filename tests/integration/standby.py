@@ -23,7 +23,7 @@ class Standby(Postgres):
         self._call("pg_wal_replay_pause")
 
     def resume_replay(self) -> None:
-        """Replay the WAL received meanwhile and from now on."""
+        """Replay the WAL received during the pause, and continue."""
         self._call("pg_wal_replay_resume")
 
     def _call(self, function: str) -> None:

@@ -97,7 +97,7 @@ class TestRowLockedByTheHost:
         return site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="100")
 
     @pytest.mark.parametrize(("statement", "row"), [(LIVE_LEAD, "b"), (STARTED_JOB, "job-c")], ids=["a lead", "a job"])
-    def test_page_fails_with_the_lock_timeout_a_transient_error(
+    def test_lock_timeout_is_transient_and_changes_nothing(
         self, site: Site, hasty: Site, statement: str, row: str
     ) -> None:
         message = started(site)

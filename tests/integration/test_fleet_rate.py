@@ -129,7 +129,7 @@ class TestOrder:
 
     def test_longest_waiting_worker_goes_first(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         def near_asks_when_it_is_due() -> list[bool] | None:
-            """Return what it is told; None if this machine stalled meanwhile and the slot was free for all."""
+            """Return the worker's answer, or None if this machine stalled and the slot became free for all workers."""
             take(slow, "far", waited=100)
             make_due(redis, queue)
             began = monotonic()

@@ -343,7 +343,7 @@ class TestMaxJobs:
         return site.start(limit=limit, lanes=lanes, pace=only(max_jobs=most))
 
     @pytest.mark.parametrize("lanes", [1, 3])
-    def test_budget_is_used_exactly_and_then_the_run_pauses_and_says_why(self, site: Site, lanes: int) -> None:
+    def test_run_pauses_at_exactly_its_budget_and_says_why(self, site: Site, lanes: int) -> None:
         run = self.start(site, most=10, lanes=lanes)
 
         site.deliver_all()

@@ -201,7 +201,7 @@ class TestSelection:
         assert done.counts == {"read": 2, "updated": 2}
         assert counted.cursor == done.cursor
 
-    def test_second_run_has_nothing_to_do(self, site: Site) -> None:
+    def test_second_run_reads_and_writes_nothing(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c")
         whole_run(site)
         before = site.host.versions()
