@@ -53,7 +53,7 @@ def test_a_lane_has_the_documented_fields(run: Mapping[str, Any]) -> None:
 
 
 def test_the_hosts_results_have_the_documented_fields(run: Mapping[str, Any]) -> None:
-    assert set(run["host"]) == documented("What the host has made of its jobs")
+    assert set(run["host"]) == documented("The host and the run's jobs")
 
 
 def test_a_listed_run_has_all_fields_except_the_marked_ones(run: Mapping[str, Any], backfill: Backfill) -> None:
