@@ -216,7 +216,7 @@ def _kill(processes: list[int]) -> None:
 
 
 def _import_libraries() -> None:
-    gc.disable()  # like the command during its imports
+    gc.disable()  # as the command does during its imports
     for name in _LIBRARIES:
         importlib.import_module(name)
     for package in map(importlib.import_module, _OURS):

@@ -1,4 +1,4 @@
-"""Flower in a real browser, like an operator uses it."""
+"""An operator's use of Flower, in a real browser."""
 
 import re
 from collections.abc import Callable

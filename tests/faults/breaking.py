@@ -23,7 +23,7 @@ def suspended(*processes: int) -> Iterator[None]:
 
 @contextmanager
 def made_a_replica(client: "redis.Redis") -> Iterator[None]:
-    """Make a Redis a replica, like after a failover: it answers, but refuses every write."""
+    """Make a Redis a replica, as in a failover: it answers, but refuses every write."""
     client.replicaof("127.0.0.1", "1")
     try:
         yield

@@ -227,7 +227,7 @@ class Stage:
         self._send("backfill.page", 1, kwargs=fields, task_id=task_id, headers={"backfill_format": version})
 
     def send_watchdog(self) -> None:
-        """Send the watchdog's message, like beat."""
+        """Send the watchdog's message, as beat does."""
         self._send("backfill.watchdog", 1)
 
     def _send(self, task: str, times: int, **message: Any) -> None:

@@ -153,7 +153,7 @@ def waiting_jobs(stage: Stage) -> list[str]:
 
 
 def lock_job(connection: psycopg.Connection[Any], lead: str) -> None:
-    """Lock a lead's job, like the host does while working on it."""
+    """Lock a lead's job, as the host does while working on it."""
     connection.execute(
         'SELECT FROM "BackgroundJob" WHERE "dedupeKey" = %s FOR UPDATE', [f"lead_scoring_backfill:{lead}"]
     )

@@ -249,7 +249,7 @@ def test_the_watchdog_needs_no_free_child_or_slot(stage: Stage) -> None:
 
 @contextmanager
 def refusing(stage: Stage) -> Iterator[None]:
-    """Make the stage's Redis a replica, like after a failover: it answers, but refuses every write."""
+    """Make the stage's Redis a replica, as in a failover: it answers, but refuses every write."""
     with stage.redis() as client:
         client.config_set("replica-serve-stale-data", "yes")
         with made_a_replica(client):

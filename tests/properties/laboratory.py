@@ -111,7 +111,7 @@ class Laboratory:
 
     @cached_property
     def parts(self) -> Parts:
-        """The engine, connected like in a worker, with this broker in place of Celery's."""
+        """The engine, connected as in a worker, with this broker in place of Celery's."""
         values = {**UNBOUNDED, "DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
         return assemble(settings.load(values), self.send)
 

@@ -1,4 +1,4 @@
-"""Processes that die at any step, like by SIGKILL: nothing after the step happens, and no handler runs.
+"""Processes that die at any step, as by SIGKILL: nothing after the step happens, and no handler runs.
 
 A step is an externally visible action: a statement to PostgreSQL, a commit, a command to Redis, a sent message. A
 process can die before or after each step, and so between any two.
