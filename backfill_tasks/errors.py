@@ -51,7 +51,7 @@ class SeedingError(BackfillError):
 
 
 class PluginError(UsageError, KeyError):
-    """A requested backfill isn't installed, or its package can't be used.
+    """A requested backfill or scorer isn't installed, or its package can't be used.
 
     It is also a KeyError, so that a mapping of backfills behaves like any other mapping.
     """

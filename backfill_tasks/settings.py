@@ -282,6 +282,11 @@ class Settings:
         """The name of the queue for the watchdog's tasks, which beat sends."""
         return f"{self.queue}.watchdog"
 
+    @property
+    def scoring_queue(self) -> str:
+        """The name of the queue for batches of `backfill work`: only workers started with `-Q` for it take them."""
+        return f"{self.queue}.scoring"
+
     def required_database_url(self) -> str:
         """Return the database's URL.
 

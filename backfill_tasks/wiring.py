@@ -15,6 +15,9 @@ from backfill_tasks.engine.page.transaction import Pages
 from backfill_tasks.engine.quarantine import Retrier
 from backfill_tasks.engine.runs import Runs
 from backfill_tasks.registry import Backfills, on_host
+from backfill_tasks.scoring import scorers
+from backfill_tasks.scoring.message import Send as SendBatch
+from backfill_tasks.scoring.work import Work
 from backfill_tasks.settings import Settings
 
 #: The maximum age of a reading of the indicators, in seconds.
@@ -64,6 +67,22 @@ def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
     chain = Chain(engine, cursors, pages, send, most_retries=settings.page_retries)
     retrier = Retrier(engine, known, gate, lock_ms=lock_ms, statement_ms=statement_ms)
     return Parts(address, engine, known, pressure, retrier, chain, Runs(engine, chain, known))
+
+
+def assemble_work(settings: Settings, send: SendBatch, *, engine: Engine | None = None) -> Work:
+    """Assemble what scores leads here.
+
+    Args:
+        settings: the settings.
+        send: sends a batch's message.
+        engine: the connection to the database; default: a new one.
+
+    Raises:
+        ConfigurationError: the database's URL is missing or can't be read.
+    """
+    address = parse_url(settings.required_database_url())
+    engine = engine or connect(address, statement_ms=settings.statement_timeout_ms)
+    return Work(engine, address.schema, scorers.installed(), send, settings.lock_timeout_ms)
 
 
 def _indicators(settings: Settings) -> list[indicators.Indicator]:

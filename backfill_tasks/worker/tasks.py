@@ -22,6 +22,7 @@ from backfill_tasks.wiring import Parts, assemble
 from backfill_tasks.worker.app import app
 from backfill_tasks.worker.consumer import FORMAT
 from backfill_tasks.worker.fleet import messages_on_their_way
+from backfill_tasks.worker.scoring import look_after_slots
 
 logger = get_task_logger(__name__)
 
@@ -153,7 +154,7 @@ def watchdog() -> dict[str, Any]:
 
 
 def look_after_lanes() -> list[str]:
-    """Reseed stalled lanes and return them. Before the first run there are none.
+    """Reseed stalled lanes and scoring slots, and return them. Before the first run there are none.
 
     If PostgreSQL or Redis can't be used, log that and return nothing.
     """
@@ -173,7 +174,10 @@ def _watch_over() -> list[str]:
     config, parts = settings.load(), _parts()
     heartbeat.beat(config.redis_url, config.queue)
     with parts.engine.begin() as connection:
-        if not schema.version(connection):
+        version = schema.version(connection)
+        if not version:
             return []
     seeded = parts.runs.watch_over(stalled_seconds=config.standing_seconds, held=messages_on_their_way)
-    return [f"{lane.run} lane {lane.lane}" for lane in seeded]
+    lanes = [f"{lane.run} lane {lane.lane}" for lane in seeded]
+    # A ledger that is still to be migrated has no sessions.
+    return lanes if version < schema.latest() else [*lanes, *look_after_slots()]

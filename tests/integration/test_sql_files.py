@@ -14,6 +14,7 @@ from backfill_tasks.engine.database import load_sql
 FOLDERS = {
     "backfill_tasks.engine": ("sql",),
     "backfill_tasks.diagnosis": ("sql",),
+    "backfill_tasks.scoring": ("sql",),
     "backfill_tasks.backfills": ("host", "lead_scoring", "message_rollups"),
 }
 

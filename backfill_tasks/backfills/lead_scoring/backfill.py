@@ -16,12 +16,7 @@ from backfill_tasks.engine.contract import Host, PageClaim, PageContext, RowChan
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
 from backfill_tasks.options import Flag, Option, Pace, Values, Whole
-
-#: The prefix of our jobs' dedupeKey: one job per lead, whichever run wrote it.
-KEY_PREFIX = "lead_scoring_backfill:"
-
-#: The values of Lead."sentimentTag", compared exactly, that disqualify a lead.
-DISQUALIFYING = ("Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscribed", "Bounced", "Bounce")
+from backfill_tasks.scoring.jobs import DISQUALIFYING, HOLDER_PREFIX, KEY_PREFIX
 
 RESCORE_ALL = Option("rescore_all", Flag(), "Scored leads too (default: unscored ones only).", default=False)
 
@@ -193,6 +188,7 @@ class LeadScoring(Leads):
         due_at = context and _next_due_at(context)
         values = {
             "key_prefix": KEY_PREFIX,
+            "holder_prefix": HOLDER_PREFIX,
             "most": most,
             "due_at": due_at and naive(due_at),
             "drain_seconds": self.drain.seconds or _USUAL_DRAIN_SECONDS,
