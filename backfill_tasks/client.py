@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Self, TypeVar
 
@@ -29,10 +30,13 @@ from backfill_tasks.engine.states import RunState
 from backfill_tasks.engine.verification import Verification, Verifier
 from backfill_tasks.errors import LedgerError, SeedingError, UsageError
 from backfill_tasks.options import TUNABLE, OptionError, Pace, Parameters, resolve
-from backfill_tasks.registry import KINDS
+from backfill_tasks.registry import DEFAULT, KINDS
 from backfill_tasks.replica import standby
+from backfill_tasks.scoring import sessions, spend
+from backfill_tasks.scoring.message import ScoreMessage
+from backfill_tasks.scoring.work import Work
 from backfill_tasks.snapshot import Following, Observer, Snapshot
-from backfill_tasks.wiring import Parts, assemble
+from backfill_tasks.wiring import Parts, assemble, assemble_work
 
 T = TypeVar("T")
 
@@ -44,6 +48,14 @@ _LOOK_SECONDS, _COUNT_SECONDS = 0.25, 0.02
 
 #: The assumed speed of a run, in items per second, where none has been measured, for estimating its duration.
 _USUAL_RATE = 10_000
+
+#: The scorer used if no name is given.
+DEFAULT_SCORER = "rules"
+
+#: The limits of a session's options.
+_MOST_IN_A_BATCH = 5_000
+_MOST_PARALLEL = 64
+_MOST_MONEY = 1_000_000
 
 #: How long `verify` waits for a standby that lags behind, in seconds.
 _CATCH_UP_SECONDS = 30.0
@@ -317,6 +329,74 @@ class Client:
         self.require_host(found)
         yield from self.parts.retrier.retry(found.id)
 
+    # ---- scoring here
+
+    def work(
+        self,
+        scorer: str = DEFAULT_SCORER,
+        *,
+        batch: int = sessions.Parameters.batch,
+        concurrency: int = sessions.Parameters.concurrency,
+        parallel: int = sessions.Parameters.parallel,
+        max_spend: Decimal | int | None = None,
+        until_done: bool = False,
+    ) -> sessions.Session:
+        """Start to score leads here, for the host's runner, and return the session; the scoring workers do the rest.
+
+        Args:
+            scorer: the scorer's name: an entry point of the group `backfill.scorers`.
+            batch: how many jobs a batch claims.
+            concurrency: how many requests of a batch are in flight at once.
+            parallel: how many batches are in progress at once, over all workers.
+            max_spend: the budget, in the price list's currency; required by a scorer that costs money.
+            until_done: end the session once every job of ours has ended and no run is running.
+
+        Raises:
+            UsageError: there is no such scorer, it needs a budget, or scoring is running already.
+            ConfigurationError: the scorer's model has no price.
+            HostError: the host's tables are missing, or this role lacks a right on them.
+            BatchSendError: the session is in the ledger, but Redis failed; the watchdog starts it once Redis is back.
+        """
+        for name, value, most in (
+            ("batch", batch, _MOST_IN_A_BATCH),
+            ("concurrency", concurrency, _MOST_IN_A_BATCH),
+            ("parallel", parallel, _MOST_PARALLEL),
+        ):
+            if type(value) is not int or not 1 <= value <= most:
+                raise UsageError(f"{name}: {value!r} is not a whole number from 1 to {most}")
+        if max_spend is not None and (not isinstance(max_spend, Decimal | int) or not 0 < max_spend < _MOST_MONEY):
+            raise UsageError(f"max_spend: {max_spend!r} is not an amount between 0 and {_MOST_MONEY:,}")
+        budget = None if max_spend is None else spend.micros(Decimal(max_spend))
+        self.require_redis()
+        with self.parts.engine.begin() as connection:
+            self.parts.backfills[DEFAULT].check_host(connection, apply=True)
+        self.migrate()
+        self.require_ledger(to_write=True)
+        parameters = sessions.Parameters(scorer, batch, concurrency, parallel, budget, until_done)
+        return self._scoring.read(self._scoring.start(parameters))
+
+    def stop_work(self) -> tuple[sessions.Session, bool]:
+        """Stop scoring here; return the session, and whether it was running. Batches in progress send no more requests.
+
+        Raises:
+            UsageError: nothing has been scored here yet.
+        """
+        self.require_ledger()
+        return self._scoring.stop()
+
+    def work_status(self, session: str | None = None) -> sessions.Session:
+        """Return a scoring session; by default the one that is running, or else the newest.
+
+        Raises:
+            UsageError: there is none.
+        """
+        self.require_ledger()
+        return self._scoring.read(session)
+
+    @cached_property
+    def _scoring(self) -> Work:
+        return assemble_work(self.settings, _send_batch, engine=self.parts.engine)
+
     # ---- inspecting runs
 
     def run(self, run: str | None = None) -> Run:
@@ -580,6 +660,12 @@ def ride_out(
 
 def _send(message: PageMessage, delay: float) -> None:
     from backfill_tasks.worker.tasks import send  # noqa: PLC0415  Celery takes half a second to import; most methods don't need it
+
+    send(message, delay)
+
+
+def _send_batch(message: ScoreMessage, delay: float) -> None:
+    from backfill_tasks.worker.scoring import send  # noqa: PLC0415  see _send
 
     send(message, delay)
 

@@ -19,7 +19,7 @@ from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.scoring.jobs import DISQUALIFYING, KEY_PREFIX
 from benchmarks.walk import Walk
 
-_OPTIONS = {"client_ids": None, "rescore_all": False, "delay_ms": 0}
+_OPTIONS = LeadScoring().with_defaults({})
 _TOGETHER_SECONDS = 60.0
 
 # ---------------------------------------------------------------- the bare page statement

@@ -22,7 +22,7 @@ from backfill_tasks.errors import UsageError
 _IN_ORDER = (
     "doctor", "init", "config",
     "run", "watch", "status", "runs", "events", "verify", "report",
-    "pause", "resume", "tune", "rate", "retry", "cancel", "dead-letters", "pressure", "metrics",
+    "work", "pause", "resume", "tune", "rate", "retry", "cancel", "dead-letters", "pressure", "metrics",
 )  # fmt: skip
 
 

@@ -163,14 +163,17 @@ class Worker:
         concurrency: int = 2,
         beat: bool = False,
         app: str = "backfill_tasks",
+        queue: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> "Worker":
-        """Start a worker without waiting until it takes messages."""
+        """Start a worker without waiting until it takes messages. `queue`: the only one that it consumes."""
         number = len(list(backfill.directory.glob("worker-*.log"))) + 1
         log = backfill.directory / f"worker-{number}.log"
         variables = {**backfill.environment, **(environment or {})}
         command = [str(backfill.programs / "celery"), "-A", app, "worker", "--loglevel=info"]
         command += [f"--concurrency={concurrency}", f"--hostname=worker-{number}-{os.getpid()}@%h"]
+        if queue is not None:
+            command += ["-Q", queue]
         if beat:
             command += ["--beat", "--schedule", str(backfill.directory / f"beat-{number}")]
         with log.open("wb") as output:

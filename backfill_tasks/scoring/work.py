@@ -11,13 +11,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine.chain import SendError
 from backfill_tasks.engine.database import is_transient, reason
 from backfill_tasks.engine.runs import new_id
-from backfill_tasks.errors import BackfillError, UsageError
+from backfill_tasks.errors import BackfillError, BatchSendError, UsageError
 from backfill_tasks.escaping import one_line, shown
 from backfill_tasks.scoring import claims, prices, reading, sessions, spend
 from backfill_tasks.scoring.batch import Answer, Batch, Pulse
@@ -88,14 +89,18 @@ class Work:
 
         Raises:
             UsageError: there is no such scorer, its model has no price, or another session is running.
-            SendError: the session is in the ledger, but Redis failed; the watchdog sends the messages once it is back.
+            BatchSendError: the session is in the ledger, but Redis failed; the watchdog goes on once it is back.
         """
         self._require_usable(parameters)
         session = str(new_id())
         with self.engine.begin() as connection:
+            reading.read(connection, self.schema, [])  # refused here, and not by every worker, without the rights
             first = sessions.create(connection, session, parameters)
-        for message in first:
-            self.send(message, 0.0)
+        try:
+            for message in first:
+                self.send(message, 0.0)
+        except (RedisError, SendError) as error:
+            raise BatchSendError(session, str(error)) from error
         return session
 
     def stop(self) -> tuple[Session, bool]:
