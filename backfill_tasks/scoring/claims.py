@@ -5,16 +5,15 @@ holder renews "lockedAt", and only the holder ends the job. Only jobs with the b
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 from sqlalchemy import Connection
 
-from backfill_tasks.engine.database import statement
 from backfill_tasks.escaping import one_line
 from backfill_tasks.scoring.contract import REASONING_CHARACTERS, Score
 from backfill_tasks.scoring.jobs import HOLDER_PREFIX, KEY_PREFIX
-from backfill_tasks.scoring.statements import file
+from backfill_tasks.scoring.statements import LOCK_MS, file, prepare
 
 #: How many of our claimable jobs are read to share a batch out between workspaces: a few milliseconds by index.
 _POOL = 2_000
@@ -98,10 +97,11 @@ class Claims:
 
     schema: str
     holder: str
-    lock_ms: int = field(default=500)
+    lock_ms: int = LOCK_MS
 
     def claim(self, connection: Connection, most: int) -> list[Job]:
         """Claim up to this many jobs, fair between workspaces; due jobs first, and reserved ones at once."""
+        prepare(connection, self.lock_ms)
         values = {
             "key_prefix": KEY_PREFIX,
             "holder": self.holder,
@@ -115,13 +115,13 @@ class Claims:
 
     def renew(self, connection: Connection, jobs: Iterable[str]) -> set[str]:
         """Renew the locks of these jobs, and return those that are still held."""
-        self._bound_locks(connection)
+        prepare(connection, self.lock_ms)
         values = {"jobs": list(jobs), "holder": self.holder}
         return set(connection.execute(file("keep", self.schema), values).scalars())
 
     def finish(self, connection: Connection, results: Sequence[Result]) -> Written:
         """End these jobs and score their leads, except for jobs that aren't held any more."""
-        self._bound_locks(connection)
+        prepare(connection, self.lock_ms)
         scores = [result.score for result in results]
         values = {
             "holder": self.holder,
@@ -138,12 +138,10 @@ class Claims:
         row = connection.execute(file("finish", self.schema), values).one()
         return Written(row.scored, row.unchanged, row.retried, row.failed, row.given_back, row.lost)
 
-    def _bound_locks(self, connection: Connection) -> None:
-        connection.execute(statement("SELECT set_config('lock_timeout', :limit, true)"), {"limit": f"{self.lock_ms}ms"})
-
 
 def release(connection: Connection, schema: str) -> list[str]:
     """Release our jobs whose holder is gone, and return their ids. A job without attempts left fails."""
+    prepare(connection)
     values = {
         "key_prefix": KEY_PREFIX,
         "holder_prefix": HOLDER_PREFIX,
@@ -157,6 +155,7 @@ def release(connection: Connection, schema: str) -> list[str]:
 
 def any_left(connection: Connection, schema: str) -> bool:
     """Return whether a job of ours has not ended, or a run may still enqueue one."""
+    prepare(connection)
     return bool(connection.execute(file("left", schema), {"key_prefix": KEY_PREFIX}).scalar_one())
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row
 from backfill_tasks.scoring.claims import Job
 from backfill_tasks.scoring.contract import Conversation, Line, Workspace
 from backfill_tasks.scoring.jobs import DISQUALIFYING
-from backfill_tasks.scoring.statements import file
+from backfill_tasks.scoring.statements import file, prepare
 
 #: The host's limits: how many messages it reads, and how many characters of the transcript it uses.
 _MESSAGES = 60
@@ -30,6 +30,7 @@ def read(connection: Connection, schema: str, jobs: Sequence[Job]) -> Mapping[st
     A job is missing if its lead is gone, belongs to another workspace than the job, or never wrote: such a job succeeds
     and changes nothing.
     """
+    prepare(connection)
     values = {
         "jobs": [job.id for job in jobs],
         "leads": [job.lead for job in jobs],

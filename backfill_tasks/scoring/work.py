@@ -8,7 +8,7 @@ reseeded.
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from redis.exceptions import RedisError
@@ -28,6 +28,7 @@ from backfill_tasks.scoring.message import ScoreMessage, Send
 from backfill_tasks.scoring.reading import Disqualified
 from backfill_tasks.scoring.sessions import Begun, Parameters, Session
 from backfill_tasks.scoring.spend import Bill
+from backfill_tasks.scoring.statements import LOCK_MS
 from backfill_tasks.scoring.states import SessionState
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Work:
     schema: str
     scorers: Mapping[str, Scorer]
     send: Send
-    lock_ms: int = field(default=500)
+    lock_ms: int = LOCK_MS
 
     # ---- the commands
 
