@@ -16,9 +16,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine.chain import SendError
-from backfill_tasks.engine.database import is_transient, reason
+from backfill_tasks.engine.database import is_transient, quoted, reason
 from backfill_tasks.engine.runs import new_id
-from backfill_tasks.errors import BackfillError, BatchSendError, UsageError
+from backfill_tasks.errors import BackfillError, BatchSendError, HostError, UsageError
 from backfill_tasks.escaping import one_line, shown
 from backfill_tasks.scoring import claims, prices, reading, sessions, spend
 from backfill_tasks.scoring.batch import Answer, Batch, Pulse
@@ -89,13 +89,15 @@ class Work:
         """Start a session and send each slot's first message; return its id.
 
         Raises:
-            UsageError: there is no such scorer, its model has no price, or another session is running.
+            UsageError: there is no such scorer, or another session is running.
+            ConfigurationError: its model has no price.
+            HostError: this role may not read the host's tables.
             BatchSendError: the session is in the ledger, but Redis failed; the watchdog goes on once it is back.
         """
         self._require_usable(parameters)
         session = str(new_id())
+        self._require_rights()
         with self.engine.begin() as connection:
-            reading.read(connection, self.schema, [])  # refused here, and not by every worker, without the rights
             first = sessions.create(connection, session, parameters)
         try:
             for message in first:
@@ -157,6 +159,19 @@ class Work:
             self.send(message, 0.0)
             logger.warning("scoring slot seeded again: session=%s slot=%d", message.session, message.slot)
         return message
+
+    def _require_rights(self) -> None:
+        """Refuse, before anything is written, a role that may not read what a scorer is given."""
+        try:
+            with self.engine.begin() as connection:
+                reading.read(connection, self.schema, [])
+        except DBAPIError as error:
+            if is_transient(error):
+                raise
+            raise HostError(
+                f"the conversations can't be read: {reason(error)}; scoring needs GRANT SELECT ON"
+                f' "Lead", "Message", "WorkspaceSettings" in schema {quoted(self.schema)}'
+            ) from None
 
     def _require_usable(self, parameters: Parameters) -> None:
         """Refuse a scorer that isn't there or has no price, and one that costs money without a budget."""

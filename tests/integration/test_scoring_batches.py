@@ -8,7 +8,7 @@ import pytest
 from integration.scoring import BOUND_COST, PAID, Desk, Obedient
 from integration.site import NOON, Site
 
-from backfill_tasks.errors import ConfigurationError, PluginError, UsageError
+from backfill_tasks.errors import ConfigurationError, HostError, PluginError, UsageError
 from backfill_tasks.scoring import sessions
 from backfill_tasks.scoring.contract import Line, Usage
 from backfill_tasks.scoring.reading import questions
@@ -263,6 +263,14 @@ class TestFailures:
             work.start(sessions.Parameters("nobody"))
 
         assert desk.site.host.rows("SELECT FROM backfill.scoring") == []
+
+    def test_a_role_that_may_not_read_the_workspaces_is_refused(self, own_site: Site) -> None:
+        own_site.host.do('DROP TABLE "WorkspaceSettings"')
+
+        with pytest.raises(HostError, match='GRANT SELECT ON "Lead", "Message", "WorkspaceSettings"'):
+            Desk(own_site, Obedient()).start()
+
+        assert own_site.host.rows("SELECT FROM backfill.scoring") == []
 
     def test_a_model_without_a_price_is_refused(self, site: Site) -> None:
         desk = Desk(site, Obedient(model="unheard-of"))
