@@ -1,7 +1,8 @@
 """`python -m benchmarks.scoring`: how fast jobs are scored by a scorer that only waits, and with how much memory.
 
 One worker with so many requests in flight could at best score all jobs in jobs / in flight x latency. The rest is what
-claiming, reading and writing take.
+claiming, reading and writing take. A worker has two processes, so one claims and writes while the other one's requests
+are in flight.
 """
 
 import argparse
@@ -23,6 +24,9 @@ from benchmarks import memory
 from benchmarks.tool import FULL_SPEED, worker
 from sandbox.host.sample import create_schema
 from sandbox.servers import create_database, drop_database, servers
+
+#: The processes of a worker, which share its requests in flight.
+_PROCESSES = 2
 
 #: The scorer, in a package of its own, as anybody's. Its model costs money, so every batch keeps to a budget, too.
 _SCORER = """
@@ -115,7 +119,7 @@ def _measure(url: str, redis_url: str, folder: Path, workers: int, arguments: ar
                     url,
                     redis_url,
                     queue,
-                    children=1,
+                    children=_PROCESSES,
                     name=f"scorer-{number}",
                     settings=settings,
                     consumes=f"{queue.name}.scoring",
@@ -143,8 +147,8 @@ def _scored(client: Client, arguments: argparse.Namespace, workers: int) -> Sess
     client.work(
         "slow",
         batch=arguments.batch,
-        concurrency=arguments.in_flight,
-        parallel=workers,
+        concurrency=arguments.in_flight // _PROCESSES,
+        parallel=workers * _PROCESSES,
         max_spend=100,
         until_done=True,
     )
