@@ -327,7 +327,7 @@ class Settings:
         _one_of("none", "minimal", "low", "medium", "high"),
     )
     openai_timeout: float = _variable(
-        "BACKFILL_OPENAI_TIMEOUT", "20", "the longest that one request may take, in seconds", Number(0.1, 600).parse
+        "BACKFILL_OPENAI_TIMEOUT", "20", "the longest that one request may take, in seconds", Number(0.1, 60).parse
     )
     openai_max_output_tokens: int = _variable(
         "BACKFILL_OPENAI_MAX_OUTPUT_TOKENS",

@@ -127,6 +127,13 @@ class RetryableError(ScorerError):
         self.after = after
 
 
+class PostponedError(RetryableError):
+    """No request was sent, for a passing reason, such as a rate limit without room.
+
+    The job wasn't tried, so its attempt doesn't count.
+    """
+
+
 class RefusedError(ScorerError):
     """Every further request would fail too (a wrong key, an unknown model, no quota): scoring stops.
 
@@ -155,6 +162,7 @@ class Scorer(ABC):
 
         Raises:
             RetryableError: it may succeed later.
+            PostponedError: the same, and no request was sent.
             RefusedError: no request will succeed until an operator acts.
         """
 

@@ -17,6 +17,7 @@ from scoring.samples import conversation
 
 from backfill_tasks import settings
 from backfill_tasks.engine import redis_client
+from backfill_tasks.scoring.contract import PostponedError, Usage
 from backfill_tasks.scoring.openai import limits
 from sandbox.servers import Servers
 
@@ -192,6 +193,24 @@ def test_no_request_is_sent_while_redis_doesn_t_answer(
                 await call
 
         asyncio.run(check())
+
+    assert len(provider.requests) == 1
+
+
+def test_a_call_without_room_ends_untried(
+    make_openai: MakeOpenAI, provider: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backfill_tasks.scoring.openai.scorer._LATEST_START", 1.0)
+    openai = make_openai(BACKFILL_OPENAI_REQUESTS_PER_MINUTE="1")
+
+    async def check() -> None:
+        async with openai.opened() as scorer:
+            await scorer.score(LEAD)
+            with pytest.raises(PostponedError, match="had no room for a request within 1 s") as postponed:
+                await scorer.score(LEAD)
+            assert postponed.value.usage == Usage()
+
+    asyncio.run(check())
 
     assert len(provider.requests) == 1
 

@@ -40,7 +40,7 @@ REAL_RANGES = {
     "BACKFILL_MAX_ACTIVE_PERCENT": ("0", "100"),
     "BACKFILL_MAX_TRANSACTION_AGE": ("0", "604800"),
     "BACKFILL_MAX_PAGE_MS": ("1", "600000"),
-    "BACKFILL_OPENAI_TIMEOUT": ("0.1", "600"),
+    "BACKFILL_OPENAI_TIMEOUT": ("0.1", "60"),
 }
 
 #: Settings that `none` switches off. The others can't be switched off, or only by a number.

@@ -15,6 +15,7 @@ from backfill_tasks.errors import ConfigurationError
 from backfill_tasks.scoring import prompt
 from backfill_tasks.scoring.contract import (
     Conversation,
+    PostponedError,
     RefusedError,
     RetryableError,
     Score,
@@ -31,6 +32,15 @@ ATTEMPTS = 3
 
 #: A retry waits at most this many seconds within a call; if the server asks for more, the job goes back to the queue.
 _PATIENCE = 30.0
+
+#: No request of a call starts later than this many seconds after the call: a caller doesn't wait for ever.
+_LATEST_START = 200.0
+
+_NO_ROOM = "the fleet's limits had no room for a request"
+_MAKE_ROOM = (
+    "raise BACKFILL_OPENAI_REQUESTS_PER_MINUTE or BACKFILL_OPENAI_TOKENS_PER_MINUTE, or have fewer requests in flight;"
+    " without Redis, nothing is sent"
+)
 
 #: Loggers that write whole requests at level DEBUG, which a worker started with `--loglevel debug` would switch on.
 _TALKATIVE = ("openai", "httpx2", "httpcore2", "httpx", "httpcore")
@@ -120,11 +130,16 @@ class _Opened(Scorer):
 
         Raises:
             RetryableError: all failed for a passing reason, or the server asks for a long wait.
+            PostponedError: the fleet's limits had no room, and no request was sent.
             RefusedError: every further request would fail, too.
         """
         body = self.whole.body(conversation)
         used = Usage()
+        latest = asyncio.get_running_loop().time() + _LATEST_START
         for attempt in range(1, ATTEMPTS + 1):
+            if not await self._has_room(body, latest):
+                kind = PostponedError if attempt == 1 else RetryableError
+                raise kind(f"{_NO_ROOM} within {_LATEST_START:.0f} s: {_MAKE_ROOM}", usage=used)
             reply = await self._request(body)
             used = Usage(used.input_tokens + reply.usage.input_tokens, used.output_tokens + reply.usage.output_tokens)
             if not isinstance(reply.outcome, Failure):
@@ -139,11 +154,19 @@ class _Opened(Scorer):
             await asyncio.sleep(_pause(attempt) if failure.after is None else failure.after)
         raise RetryableError(failure.text, after=failure.after, usage=used)
 
+    async def _has_room(self, body: requests.Body, latest: float) -> bool:
+        """Wait until the fleet's limits have room for a request; return whether they had it in time."""
+        try:
+            async with asyncio.timeout_at(latest):
+                await self.limits.take(requests.estimate(body, self.settings.openai_max_output_tokens))
+        except TimeoutError:
+            return False
+        return True
+
     async def _request(self, body: requests.Body) -> _Reply:
-        """Send one request when the fleet's limits have room for it, and correct them by the answer."""
+        """Send one request that has got room, and correct the limits by its answer."""
         most = self.settings.openai_max_output_tokens
         estimate, bound = requests.estimate(body, most), requests.upper_bound(body, most)
-        await self.limits.take(estimate)
         try:
             response = await self._sent(body)
             found = answer.read(response.text)
