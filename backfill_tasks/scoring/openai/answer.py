@@ -31,7 +31,11 @@ def read(text: str) -> Answer:
     Raises:
         BrokenAnswerError: it is neither, or it reports a failure.
     """
-    envelope = _loaded(text)
+    return of(_loaded(text))
+
+
+def of(envelope: object) -> Answer:
+    """Read a decoded answer, as `read` does."""
     if not isinstance(envelope, dict) or envelope.get("error"):
         raise BrokenAnswerError("the answer is no JSON object, or reports an error")
     if isinstance(envelope.get("output"), list):
