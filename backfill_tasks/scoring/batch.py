@@ -15,6 +15,7 @@ from backfill_tasks.scoring.contract import (
     HIGHEST,
     LOWEST,
     Conversation,
+    PostponedError,
     RefusedError,
     RetryableError,
     Score,
@@ -60,7 +61,7 @@ class Batch:
     """Scores conversations, `concurrency` at a time.
 
     A conversation whose job is no longer held is dropped: its request is cancelled. No further request is sent once the
-    scorer refuses, fails time after time, or the session has ended; the conversations left are given back.
+    scorer refuses, has no room, fails time after time, or the session has ended; the conversations left are given back.
 
     Attributes:
         refusal: why the scorer refuses every request; None: it doesn't.
@@ -123,6 +124,9 @@ class Batch:
         if isinstance(error, RefusedError):
             self.refusal, self._stopping = str(error), True
             return Answer(Result(job, "back"), sent=True, usage=usage)
+        if isinstance(error, PostponedError):
+            self._stopping = True
+            return Answer(Result(job, "back", wait=error.after), sent=False)
         self.failure = _words(error)
         self._failures += 1
         self.tripped = self.tripped or self._failures >= _FAILURES_IN_A_ROW

@@ -19,14 +19,34 @@ REASONING_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
+class PromptOverride:
+    """A text of the host's that replaces one message of its prompt.
+
+    Attributes:
+        role, index: which message: `index` counts the messages of that role from 0.
+        base_hash: the hash of the text that it was made to replace.
+        content: the text.
+    """
+
+    role: str
+    index: int
+    base_hash: str
+    content: str
+
+
+@dataclass(frozen=True)
 class Workspace:
-    """A client of the host: whom it sells to, and what. An unknown field is empty."""
+    """A client of the host: whom it sells to, and what. An unknown field is empty.
+
+    `prompt_overrides`: the overrides for this workspace, then those for all, as `prompt_overrides.read` returns them.
+    """
 
     id: str
     company_name: str = ""
     ideal_customer_profile: str = ""
     service_description: str = ""
     qualification_questions: tuple[str, ...] = ()
+    prompt_overrides: tuple[PromptOverride, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +127,13 @@ class RetryableError(ScorerError):
         self.after = after
 
 
+class PostponedError(RetryableError):
+    """No request was sent, for a passing reason, such as a rate limit without room.
+
+    The job wasn't tried, so its attempt doesn't count.
+    """
+
+
 class RefusedError(ScorerError):
     """Every further request would fail too (a wrong key, an unknown model, no quota): scoring stops.
 
@@ -135,6 +162,7 @@ class Scorer(ABC):
 
         Raises:
             RetryableError: it may succeed later.
+            PostponedError: the same, and no request was sent.
             RefusedError: no request will succeed until an operator acts.
         """
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from backfill_tasks.scoring import prompt_overrides
 from backfill_tasks.scoring.claims import Job
-from backfill_tasks.scoring.contract import Conversation, Line, Workspace
+from backfill_tasks.scoring.contract import Conversation, Line, PromptOverride, Workspace
 from backfill_tasks.scoring.jobs import DISQUALIFYING
 from backfill_tasks.scoring.statements import file, prepare
 
@@ -39,12 +40,13 @@ def read(connection: Connection, schema: str, jobs: Sequence[Job]) -> Mapping[st
         "messages": _MESSAGES,
         "characters": _CHARACTERS,
     }
+    overrides = prompt_overrides.read(connection, schema, sorted({job.client for job in jobs}))
     found: dict[str, Conversation | Disqualified] = {}
     for row in connection.execute(file("conversations", schema), values):
         if row.disqualified:
             found[row.job] = Disqualified(row.tag)
         elif row.has_inbound:
-            found[row.job] = _conversation(row)
+            found[row.job] = _conversation(row, overrides[row.client])
     return found
 
 
@@ -70,7 +72,7 @@ def _question(entry: Any) -> str:
     return "" if entry is None else str(entry).strip()
 
 
-def _conversation(row: Row[Any]) -> Conversation:
+def _conversation(row: Row[Any], overrides: tuple[PromptOverride, ...]) -> Conversation:
     lines = tuple(Line(inbound, text) for inbound, text in zip(row.inbound or (), row.texts or (), strict=True))
     return Conversation(
         job=row.job,
@@ -80,6 +82,7 @@ def _conversation(row: Row[Any]) -> Conversation:
             ideal_customer_profile=row.profile or "",
             service_description=row.service or "",
             qualification_questions=questions(row.questions),
+            prompt_overrides=overrides,
         ),
         lines=lines,
         transcript=transcript(lines),

@@ -12,6 +12,7 @@ from backfill_tasks.scoring import claims
 from backfill_tasks.scoring.claims import Claims
 from backfill_tasks.scoring.contract import (
     Conversation,
+    PostponedError,
     RefusedError,
     RetryableError,
     Score,
@@ -70,6 +71,8 @@ class Obedient(Scorer):
                 raise RetryableError("503 Service Unavailable")
             case ["retry", "after", seconds]:
                 raise RetryableError("429 Too Many Requests", after=float(seconds), usage=self._usage)
+            case ["postpone", seconds]:
+                raise PostponedError("no room for another request", after=float(seconds))
             case ["refuse"]:
                 raise RefusedError("401 Unauthorized", usage=Usage())
             case ["crash"]:

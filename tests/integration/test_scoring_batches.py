@@ -135,6 +135,19 @@ class TestConversations:
         assert seen.workspace.qualification_questions == ("How many?",)
         assert (seen.workspace.company_name, seen.company_name, seen.industry) == ("Acme", "Rohr AG", "Trade")
 
+    def test_a_scorer_gets_the_host_s_overrides_of_its_prompt(self, own_site: Site) -> None:
+        desk = Desk(own_site, Obedient())
+        desk.add("lead-1")
+        columns = '"promptKey" text, role text, index integer, "baseContentHash" text, content text'
+        own_site.host.do(f'CREATE TABLE public."PromptOverride" ("clientId" text, {columns})')
+        own_site.host.do(
+            "INSERT INTO public.\"PromptOverride\" VALUES ('client-1', 'lead_scoring.score.v1', 'system', 0, 'hash', 'Ours')"
+        )
+
+        desk.until_done()
+
+        assert [each.content for each in desk.scorer.seen[0].workspace.prompt_overrides] == ["Ours"]
+
     def test_only_the_oldest_60_messages_are_read(self, desk: Desk) -> None:
         desk.add("lead-1", says="first")
         for number in range(70):
@@ -256,6 +269,16 @@ class TestFailures:
 
         assert [delay for _, delay in desk.waiting] == [7.0]
 
+    def test_a_scorer_without_room_uses_up_no_attempt_and_delays_the_next_batch(self, desk: Desk) -> None:
+        desk.add(*(f"lead-{number}" for number in range(9)), says="postpone 3")
+        desk.start(concurrency=2)
+
+        step = desk.deliver()
+
+        assert (step.written.given_back, step.written.retried) == (9, 0)
+        assert {row["attempts"] for row in desk.site.host.rows('SELECT attempts FROM "BackgroundJob"')} == {0}
+        assert [delay for _, delay in desk.waiting] == [3.0]
+
     def test_an_unknown_scorer_is_refused_before_anything_is_written(self, desk: Desk) -> None:
         work = desk.work.__class__(desk.site.engine, "public", {}, desk._send)  # noqa: SLF001
 
@@ -275,7 +298,7 @@ class TestFailures:
     def test_a_model_without_a_price_is_refused(self, site: Site) -> None:
         desk = Desk(site, Obedient(model="unheard-of"))
 
-        with pytest.raises(ConfigurationError, match="unheard-of has no price"):
+        with pytest.raises(ConfigurationError, match="'unheard-of' has no price"):
             desk.start(max_spend=1_000_000)
 
     def test_a_scorer_that_costs_money_needs_a_budget(self, site: Site) -> None:
