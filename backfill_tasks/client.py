@@ -33,6 +33,7 @@ from backfill_tasks.options import TUNABLE, OptionError, Pace, Parameters, resol
 from backfill_tasks.registry import DEFAULT, KINDS
 from backfill_tasks.replica import standby
 from backfill_tasks.scoring import sessions, spend
+from backfill_tasks.scoring.comparison import Comparison
 from backfill_tasks.scoring.message import ScoreMessage
 from backfill_tasks.scoring.work import Work
 from backfill_tasks.snapshot import Following, Observer, Snapshot
@@ -357,16 +358,10 @@ class Client:
             HostError: the host's tables are missing, or this role lacks a right on them.
             BatchSendError: the session is in the ledger, but Redis failed; the watchdog starts it once Redis is back.
         """
-        for name, value, most in (
-            ("batch", batch, _MOST_IN_A_BATCH),
-            ("concurrency", concurrency, _MOST_IN_A_BATCH),
-            ("parallel", parallel, _MOST_PARALLEL),
-        ):
-            if type(value) is not int or not 1 <= value <= most:
-                raise UsageError(f"{name}: {value!r} is not a whole number from 1 to {most}")
-        if max_spend is not None and (not isinstance(max_spend, Decimal | int) or not 0 < max_spend < _MOST_MONEY):
-            raise UsageError(f"max_spend: {max_spend!r} is not an amount between 0 and {_MOST_MONEY:,}")
-        budget = None if max_spend is None else spend.micros(Decimal(max_spend))
+        _require_whole("batch", batch, _MOST_IN_A_BATCH)
+        _require_whole("concurrency", concurrency, _MOST_IN_A_BATCH)
+        _require_whole("parallel", parallel, _MOST_PARALLEL)
+        budget = _budget(max_spend)
         self.require_redis()
         with self.parts.engine.begin() as connection:
             self.parts.backfills[DEFAULT].check_host(connection, apply=True)
@@ -374,6 +369,32 @@ class Client:
         self.require_ledger(to_write=True)
         parameters = sessions.Parameters(scorer, batch, concurrency, parallel, budget, until_done)
         return self._scoring.read(self._scoring.start(parameters))
+
+    def compare(
+        self,
+        scorer: str = DEFAULT_SCORER,
+        *,
+        sample: int = 25,
+        concurrency: int = sessions.Parameters.concurrency,
+        max_spend: Decimal | int | None = None,
+    ) -> Comparison:
+        """Compare a scorer with the scores that leads already have, in this process. Writes nothing.
+
+        Args:
+            scorer: the scorer's name.
+            sample: the most leads of one workspace and one score.
+            concurrency: how many requests are in flight at once.
+            max_spend: the budget, in the price list's currency; required by a scorer that costs money.
+
+        Raises:
+            UsageError: there is no such scorer, or it needs a budget.
+            ConfigurationError: the scorer's model has no price.
+            HostError: this role may not read the host's tables.
+        """
+        _require_whole("sample", sample, _MOST_IN_A_BATCH)
+        _require_whole("concurrency", concurrency, _MOST_IN_A_BATCH)
+        parameters = sessions.Parameters(scorer, concurrency=concurrency, max_spend=_budget(max_spend))
+        return self._scoring.compare(parameters, sample)
 
     def stop_work(self) -> tuple[sessions.Session, bool]:
         """Stop scoring here; return the session, and whether it was running. Batches in progress send no more requests.
@@ -668,6 +689,20 @@ def _send_batch(message: ScoreMessage, delay: float) -> None:
     from backfill_tasks.worker.scoring import send  # noqa: PLC0415  see _send
 
     send(message, delay)
+
+
+def _require_whole(name: str, value: object, most: int) -> None:
+    if type(value) is not int or not 1 <= value <= most:
+        raise UsageError(f"{name}: {value!r} is not a whole number from 1 to {most}")
+
+
+def _budget(amount: Decimal | int | None) -> int | None:
+    """Return a budget in millionths; None: there is none. A float is refused: it may not be what was typed."""
+    if amount is None:
+        return None
+    if isinstance(amount, bool) or not isinstance(amount, Decimal | int) or not 0 < amount < _MOST_MONEY:
+        raise UsageError(f"max_spend: {amount!r} is not an amount between 0 and {_MOST_MONEY:,}")
+    return spend.micros(Decimal(amount))
 
 
 def _sleep(seconds: float) -> bool:

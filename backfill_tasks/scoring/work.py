@@ -23,6 +23,7 @@ from backfill_tasks.escaping import one_line, shown
 from backfill_tasks.scoring import claims, prices, reading, sessions, spend
 from backfill_tasks.scoring.batch import Answer, Batch, Pulse
 from backfill_tasks.scoring.claims import NOTHING, Claims, Job, Result, Written
+from backfill_tasks.scoring.comparison import Comparer, Comparison
 from backfill_tasks.scoring.contract import LOWEST, Conversation, Score, Scorer, Usage
 from backfill_tasks.scoring.message import ScoreMessage, Send
 from backfill_tasks.scoring.reading import Disqualified
@@ -105,6 +106,19 @@ class Work:
         except (RedisError, SendError) as error:
             raise BatchSendError(session, str(error)) from error
         return session
+
+    def compare(self, parameters: Parameters, sample: int) -> Comparison:
+        """Compare a scorer with existing scores, of at most `sample` leads of each workspace and score.
+
+        Raises:
+            UsageError: there is no such scorer.
+            ConfigurationError: its model has no price.
+            HostError: this role may not read the host's tables.
+        """
+        self._require_usable(parameters)
+        self._require_rights()
+        scorer, most = self.scorers[parameters.scorer], parameters.max_spend
+        return Comparer(self.engine, self.schema, scorer, sample, parameters.concurrency, most).compare()
 
     def stop(self) -> tuple[Session, bool]:
         """Stop the newest session: batches in progress send no further request. Return it, and whether it ran.

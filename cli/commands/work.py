@@ -60,6 +60,14 @@ class _Money(click.ParamType[Decimal]):
 @click.option("--max-spend", type=_Money(), metavar="AMOUNT", help="The budget, which is never exceeded: 25.00.")
 @click.option("--until-done", is_flag=True, help="End once every job of ours has ended and no run is running.")
 @click.option("--detach", is_flag=True, help="Return as soon as scoring has started.")
+@click.option("--compare", is_flag=True, help="Compare the scorer with scores that leads already have; writes nothing.")
+@click.option(
+    "--sample",
+    type=int,
+    metavar="N",
+    default=25,
+    help="With --compare: leads of each workspace and score (default: 25).",
+)
 @click.option("--stop", is_flag=True, help="Stop scoring: batches in progress send no further request.")
 @click.option("--status", is_flag=True, help="Show the session that is running, or else the newest.")
 @as_json
@@ -81,12 +89,17 @@ def work(context: click.Context, /, **options: Any) -> None:
     Examples:
       backfill work --scorer rules --until-done
       backfill work --scorer openai --max-spend 25.00
+      backfill work --scorer rules --compare
       backfill work --status
       backfill work --stop
     """
     session: Session = context.obj
-    if options["stop"] and options["status"]:
-        raise UsageError("--stop and --status contradict each other")
+    modes = [name for name in ("stop", "status", "compare") if options[name]]
+    if len(modes) > 1:
+        raise UsageError(f"--{modes[0]} and --{modes[1]} contradict each other")
+    if options["compare"]:
+        _compare(session, options)
+        return
     if options["stop"]:
         found, stopped = session.client.stop_work()
         _show(found, as_json=options["as_json"])
@@ -97,6 +110,15 @@ def work(context: click.Context, /, **options: Any) -> None:
         _show(session.client.work_status(), as_json=options["as_json"])
         return
     context.exit(_start(session, options))
+
+
+def _compare(session: Session, options: dict[str, Any]) -> None:
+    names = ("sample", "concurrency", "max_spend")
+    found = session.client.compare(options["scorer"], **{name: options[name] for name in names})
+    if options["as_json"]:
+        click.echo(json.dumps(render.comparison_as_json(found), ensure_ascii=False))
+        return
+    click.echo(render.comparison(found))
 
 
 def _start(session: Session, options: dict[str, Any]) -> int:

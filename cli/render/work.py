@@ -1,9 +1,11 @@
 """A scoring session, as `backfill work` shows it."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from backfill_tasks.cli import render
+from backfill_tasks.scoring.comparison import Agreement, Comparison
 from backfill_tasks.scoring.sessions import Session
 from backfill_tasks.scoring.spend import shown
 
@@ -74,3 +76,35 @@ def as_json(session: Session) -> dict[str, Any]:
         "input_tokens": session.input_tokens,
         "output_tokens": session.output_tokens,
     }
+
+
+def comparison(found: Comparison) -> str:
+    """Return how far a scorer agrees with existing scores, one line for each workspace and one for all."""
+    heads = ("workspace", "compared", "exact", "within one", "no score")
+    rows = [
+        (
+            each.client or "all",
+            f"{each.compared:,}",
+            _share(each.exact, each),
+            _share(each.within_one, each),
+            f"{each.unscored:,}",
+        )
+        for each in found.agreements
+    ]
+    lines = [render.table(heads, rows)]
+    if found.spent:
+        lines.append(f"spent {shown(found.spent)}")
+    if found.stopped:
+        lines.append(render.wrapped(f"the rest of the sample is left out: {found.stopped}", indent=0))
+    return "\n".join(lines)
+
+
+def _share(number: int, of: Agreement) -> str:
+    scored = of.compared - of.unscored
+    return f"{100 * number / scored:.0f} %" if scored else "-"
+
+
+def comparison_as_json(found: Comparison) -> dict[str, Any]:
+    """Return a comparison as a JSON object. Money is in millionths."""
+    *workspaces, every = [asdict(each) for each in found.agreements]
+    return {"workspaces": workspaces, "all": every, "spent_micros": found.spent, "stopped": found.stopped}

@@ -129,6 +129,14 @@ def test_a_killed_worker_s_jobs_are_scored_by_another(
     wait_for(lambda: scoring.json("work", "--status")["batches"] > 50, what="batches to go on")
 
 
+def test_a_scorer_is_compared_with_existing_scores(scoring: Backfill) -> None:
+    found = scoring.json("work", "--scorer", "three", "--compare")
+
+    assert found["all"]["compared"] > 0
+    assert found["all"]["exact"] < found["all"]["within_one"] <= found["all"]["compared"]
+    assert "within one" in scoring("work", "--scorer", "rules", "--compare").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

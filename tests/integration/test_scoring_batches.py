@@ -141,7 +141,8 @@ class TestConversations:
         columns = '"promptKey" text, role text, index integer, "baseContentHash" text, content text'
         own_site.host.do(f'CREATE TABLE public."PromptOverride" ("clientId" text, {columns})')
         own_site.host.do(
-            "INSERT INTO public.\"PromptOverride\" VALUES ('client-1', 'lead_scoring.score.v1', 'system', 0, 'hash', 'Ours')"
+            'INSERT INTO public."PromptOverride" VALUES (%s, %s, %s, 0, %s, %s)',
+            *("client-1", "lead_scoring.score.v1", "system", "hash", "Ours"),
         )
 
         desk.until_done()
