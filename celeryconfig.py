@@ -90,6 +90,9 @@ control_exchange = _settings.queue
 # worker that gets one anyway forwards it there (backfill_tasks.worker.tasks).
 task_default_queue = _settings.queue_of_format(MESSAGE_FORMAT)
 
+# Batches of `backfill work` have workers of their own, so that pages and scoring never wait for each other.
+task_routes = {"backfill.score": {"queue": _settings.scoring_queue}}
+
 # Outcomes are in the ledger and in the events below; results are never read.
 task_ignore_result = True
 

@@ -1,8 +1,9 @@
 """The client: the operations on backfills that the command line, the exporter and Python programs share."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
@@ -25,15 +26,31 @@ from backfill_tasks.errors import UsageError
 from backfill_tasks.observer import Following, Observer
 from backfill_tasks.outages import ride_out, seeding, sleep
 from backfill_tasks.planning import Order, Plan, Planner
+from backfill_tasks.registry import DEFAULT
 from backfill_tasks.replica import standby
+from backfill_tasks.scoring import parameters as scoring
 from backfill_tasks.snapshot import Snapshot
 from backfill_tasks.wiring import Parts, assemble
+
+if TYPE_CHECKING:
+    from backfill_tasks.scoring.comparison import Comparison
+    from backfill_tasks.scoring.message import ScoreMessage
+    from backfill_tasks.scoring.sessions import Session
+    from backfill_tasks.scoring.work import Work
 
 #: How often a call to Redis is tried before it fails, with growing waits: a few seconds in all.
 _PATIENCE = 5
 
 #: The polling interval of `watch`, in seconds.
 _LOOK_SECONDS = 0.25
+
+#: The scorer used if no name is given.
+DEFAULT_SCORER = "rules"
+
+#: The limits of a session's options.
+_MOST_IN_A_BATCH = 5_000
+_MOST_PARALLEL = 64
+_MOST_MONEY = 1_000_000
 
 #: How long `verify` waits for a standby that lags behind, in seconds.
 _CATCH_UP_SECONDS = 30.0
@@ -192,6 +209,94 @@ class Client:
         states.require(found.id, found.state, "retry")
         self.require_host(found)
         yield from self.parts.retrier.retry(found.id)
+
+    # ---- scoring here
+
+    def work(
+        self,
+        scorer: str = scoring.DEFAULT_SCORER,
+        *,
+        batch: int = scoring.Parameters.batch,
+        concurrency: int = scoring.Parameters.concurrency,
+        parallel: int = scoring.Parameters.parallel,
+        max_spend: Decimal | int | None = None,
+        until_done: bool = False,
+    ) -> "Session":
+        """Start to score leads here, for the host's runner, and return the session; the scoring workers do the rest.
+
+        Args:
+            scorer: the scorer's name: an entry point of the group `backfill.scorers`.
+            batch: how many jobs a batch claims.
+            concurrency: how many requests of a batch are in flight at once.
+            parallel: how many batches are in progress at once, over all workers.
+            max_spend: the budget, in the price list's currency; required by a scorer that costs money.
+            until_done: end the session once every job of ours has ended and no run is running.
+
+        Raises:
+            UsageError: there is no such scorer, it needs a budget, or scoring is running already.
+            ConfigurationError: the scorer's model has no price.
+            HostError: the host's tables are missing, or this role lacks a right on them.
+            BatchSendError: the session is in the ledger, but Redis failed; the watchdog starts it once Redis is back.
+        """
+        budget = scoring.budget(max_spend)
+        parameters = scoring.Parameters(scorer, batch, concurrency, parallel, budget, until_done)
+        parameters.require_valid()
+        self.require_redis()
+        with self.parts.engine.begin() as connection:
+            self.parts.backfills[DEFAULT].check_host(connection, apply=True)
+        self.migrate()
+        self.require_ledger(to_write=True)
+        return self._scoring.read(self._scoring.start(parameters))
+
+    def compare(
+        self,
+        scorer: str = scoring.DEFAULT_SCORER,
+        *,
+        sample: int = 25,
+        concurrency: int = scoring.Parameters.concurrency,
+        max_spend: Decimal | int | None = None,
+    ) -> "Comparison":
+        """Compare a scorer with the scores that leads already have, in this process. Writes nothing.
+
+        Args:
+            scorer: the scorer's name.
+            sample: the most leads of one workspace and one score.
+            concurrency: how many requests are in flight at once.
+            max_spend: the budget, in the price list's currency; required by a scorer that costs money.
+
+        Raises:
+            UsageError: there is no such scorer, or it needs a budget.
+            ConfigurationError: the scorer's model has no price.
+            HostError: this role may not read the host's tables.
+        """
+        scoring.require_whole("sample", sample, scoring.MOST_IN_A_BATCH)
+        parameters = scoring.Parameters(scorer, concurrency=concurrency, max_spend=scoring.budget(max_spend))
+        parameters.require_valid()
+        return self._scoring.compare(parameters, sample)
+
+    def stop_work(self) -> "tuple[Session, bool]":
+        """Stop scoring here; return the session, and whether it was running. Batches in progress send no more requests.
+
+        Raises:
+            UsageError: nothing has been scored here yet.
+        """
+        self.require_ledger()
+        return self._scoring.stop()
+
+    def work_status(self, session: str | None = None) -> "Session":
+        """Return a scoring session; by default the one that is running, or else the newest.
+
+        Raises:
+            UsageError: there is none.
+        """
+        self.require_ledger()
+        return self._scoring.read(session)
+
+    @cached_property
+    def _scoring(self) -> "Work":
+        from backfill_tasks.scoring import assembly  # noqa: PLC0415  no other command needs asyncio
+
+        return assembly.assemble(self.settings, _send_batch, engine=self.parts.engine)
 
     # ---- inspecting runs
 
@@ -451,5 +556,11 @@ class Client:
 
 def _send(message: PageMessage, delay: float) -> None:
     from backfill_tasks.worker.tasks import send  # noqa: PLC0415  Celery takes half a second to import; most methods don't need it
+
+    send(message, delay)
+
+
+def _send_batch(message: "ScoreMessage", delay: float) -> None:
+    from backfill_tasks.worker.scoring import send  # noqa: PLC0415  see _send
 
     send(message, delay)

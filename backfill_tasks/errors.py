@@ -50,8 +50,18 @@ class SeedingError(BackfillError):
         self.run = run
 
 
+class BatchSendError(BackfillError):
+    """A scoring session is in the ledger, but Redis failed while its first batches were sent. `session`: its id."""
+
+    def __init__(self, session: str, why: str) -> None:
+        super().__init__(
+            f"Redis failed while scoring {session} was started: {why}; the watchdog goes on with it once Redis is back"
+        )
+        self.session = session
+
+
 class PluginError(UsageError, KeyError):
-    """A requested backfill isn't installed, or its package can't be used.
+    """A requested backfill or scorer isn't installed, or its package can't be used.
 
     It is also a KeyError, so that a mapping of backfills behaves like any other mapping.
     """

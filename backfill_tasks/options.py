@@ -218,6 +218,7 @@ class Option:
         tunable: whether it may change while a run is in progress. The next page gets the new value.
         needs_jobs: whether it has no meaning for a backfill that enqueues no jobs.
         excludes: the alternative option: a run has at most one of the two.
+        implies: the defaults of other options in a run that has this one on, by name.
         flag: the flag, if it is not the name in kebab-case.
     """
 
@@ -231,6 +232,7 @@ class Option:
     tunable: bool = False
     needs_jobs: bool = False
     excludes: str | None = None
+    implies: Mapping[str, Any] = field(default_factory=dict)
     flag: str = ""
 
     @property
@@ -499,13 +501,16 @@ def resolve(backfill: str, own: Iterable[Option], *, has_jobs: bool, asked: Valu
             chosen[each.name] = each.off
     for each in known.values():
         other = known.get(each.excludes or "")
-        if other is not None and each.name in chosen:
+        if other is not None and each.name in asked:
             if chosen.get(other.name) is not None:
                 raise OptionError(each, f"it contradicts {other.name}: remove one")
             chosen[other.name] = other.off
+    on = [each for each in known.values() if each.is_on(chosen.get(each.name))]
+    implied = {name: value for each in on for name, value in each.implies.items()}
+    fallen_back = {**defaults, **implied}
     return Parameters.from_json(
         {
             "backfill": backfill,
-            **{name: chosen.get(name, defaults.get(name, each.default)) for name, each in known.items()},
+            **{name: chosen.get(name, fallen_back.get(name, each.default)) for name, each in known.items()},
         }
     )

@@ -48,6 +48,31 @@ def _name(value: str) -> str:
     return value
 
 
+def _model(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:/@+-]{1,200}", value):
+        raise ValueError(f"{quoted(value)} is not a model's name")
+    return value
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"{quoted(value)} is none of {', '.join(words)}")
+        return value
+
+    return parse
+
+
+def _http_url(value: str) -> str:
+    """Parse the URL of an HTTP API; errors repeat no part of it, because it may contain a password."""
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("it must look like https://host/v1")
+    if parts.username is not None or parts.query or parts.fragment or not value.isprintable() or " " in value:
+        raise ValueError("it must have no user, password, query or fragment: the key belongs in OPENAI_API_KEY")
+    return value
+
+
 def _redis_url(value: str) -> str:
     """Parse a Redis URL; errors repeat no part of it, because any part may belong to a password."""
     redis_address.parse(value)
@@ -297,6 +322,62 @@ class Settings:
         Whole(1, 3600).parse,
     )
 
+    openai_api_key: str | None = _variable(
+        "OPENAI_API_KEY",
+        "",
+        "the key of the scorer `openai`; a server that asks for none takes any text",
+        _optional,
+        secret=True,
+        opaque=True,
+    )
+    openai_base_url: str = _variable(
+        "OPENAI_BASE_URL",
+        "https://api.openai.com/v1",
+        "the API of the scorer `openai`: OpenAI's, or a compatible server's",
+        _http_url,
+    )
+    openai_api: str = _variable(
+        "BACKFILL_OPENAI_API",
+        "responses",
+        "the API that the scorer `openai` calls there: responses, or chat (Chat Completions, which most compatible"
+        " servers have)",
+        _one_of("responses", "chat"),
+    )
+    openai_model: str = _variable("BACKFILL_OPENAI_MODEL", "gpt-5-nano", "the model of the scorer `openai`", _model)
+    openai_effort: str = _variable(
+        "BACKFILL_OPENAI_EFFORT",
+        "low",
+        "the model's reasoning effort: minimal, low, medium, high; none: not sent, for models that don't reason",
+        _one_of("none", "minimal", "low", "medium", "high"),
+    )
+    openai_timeout: float = _variable(
+        "BACKFILL_OPENAI_TIMEOUT", "20", "the longest that one request may take, in seconds", Number(0.1, 60).parse
+    )
+    openai_max_output_tokens: int = _variable(
+        "BACKFILL_OPENAI_MAX_OUTPUT_TOKENS",
+        "1000",
+        "the most tokens of one answer, reasoning included",
+        Whole(16, 100_000).parse,
+    )
+    openai_requests_per_minute: int | None = _variable(
+        "BACKFILL_OPENAI_REQUESTS_PER_MINUTE",
+        "500",
+        "requests of the whole fleet per minute; set your account's limit, or less; none: no limit",
+        Whole(1, 1_000_000, off=True).parse,
+    )
+    openai_tokens_per_minute: int | None = _variable(
+        "BACKFILL_OPENAI_TOKENS_PER_MINUTE",
+        "200000",
+        "tokens of the whole fleet per minute, in and out; none: no limit",
+        Whole(1_000, 1_000_000_000, off=True).parse,
+    )
+    prompt_file: str | None = _variable(
+        "BACKFILL_PROMPT_FILE", "", "a file that replaces the prompt of the scorer `openai`", _optional
+    )
+    prices_file: str | None = _variable(
+        "BACKFILL_PRICES_FILE", "", "a file that replaces the price list of the models", _optional
+    )
+
     def queue_of_format(self, version: int) -> str:
         """Return the name of the queue for messages of one format; messages of other formats have their own."""
         return f"{self.queue}.v{version}"
@@ -305,6 +386,11 @@ class Settings:
     def watchdog_queue(self) -> str:
         """The name of the queue for the watchdog's tasks, which beat sends."""
         return f"{self.queue}.watchdog"
+
+    @property
+    def scoring_queue(self) -> str:
+        """The name of the queue for batches of `backfill work`: only workers started with `-Q` for it take them."""
+        return f"{self.queue}.scoring"
 
     @property
     def drain_queue(self) -> str:

@@ -11,14 +11,15 @@ from multiprocessing.synchronize import Barrier
 import psycopg
 from sqlalchemy import Engine, text
 
-from backfill_tasks.backfills.lead_scoring.backfill import DISQUALIFYING, KEY_PREFIX, LeadScoring
+from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.engine.contract import PageContext
 from backfill_tasks.engine.database import connect, parse_url
 from backfill_tasks.engine.model import Bounds, Window
 from backfill_tasks.engine.page.statement import PAGE_ROWS
+from backfill_tasks.scoring.jobs import DISQUALIFYING, KEY_PREFIX
 from benchmarks.walk import Walk
 
-_OPTIONS = {"client_ids": None, "rescore_all": False, "delay_ms": 0}
+_OPTIONS = LeadScoring().with_defaults({})
 _TOGETHER_SECONDS = 60.0
 
 # ---------------------------------------------------------------- the bare page statement

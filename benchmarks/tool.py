@@ -124,8 +124,12 @@ def worker(
     children: int,
     name: str = "worker",
     settings: Mapping[str, str] = FULL_SPEED,
+    consumes: str | None = None,
 ) -> Iterator[int]:
-    """Run a worker on the queue of a directory while the block runs; yield its process id once it is ready."""
+    """Run a worker on the queue of a directory while the block runs; yield its process id once it is ready.
+
+    `consumes`: the only queue that it takes messages from; None: the pages'.
+    """
     log = directory / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 (our own command)
@@ -134,6 +138,7 @@ def worker(
                 "worker",
                 f"--concurrency={children}",
                 f"--hostname={name}@%h",
+                *([] if consumes is None else [f"--queues={consumes}"]),
             ],
             cwd=directory,
             env=_environment(database_url, redis_url, directory, settings),

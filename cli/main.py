@@ -23,7 +23,8 @@ from backfill_tasks.errors import UsageError
 _IN_ORDER = (
     "doctor", "init", "config",
     "run", "watch", "status", "runs", "events", "verify", "report",
-    "pause", "resume", "tune", "rate", "drain", "retry", "cancel", "dead-letters", "pressure", "metrics",
+    "drain", "work",
+    "pause", "resume", "tune", "rate", "retry", "cancel", "dead-letters", "pressure", "metrics",
     "worker", "beat",
 )  # fmt: skip
 

@@ -343,6 +343,16 @@ def statement(sql: str) -> TextClause:
     return text(sql)
 
 
+def quoted(schema: str) -> str:
+    """Quote a schema's name for a statement."""
+    return '"' + schema.replace('"', '""') + '"'
+
+
+def host_statement(sql: str, schema: str) -> TextClause:
+    """Return a statement with `{host}` replaced by the schema of the host's tables."""
+    return text(sql.replace("{host}", quoted(schema).replace(":", "\\:")))
+
+
 def begin_read_only(connection: Connection, *, statement_ms: int) -> None:
     """Make the current transaction read-only and set its time-outs and its planner settings, the same as a page's.
 

@@ -41,6 +41,7 @@ def _one_line_errors() -> Iterator[None]:
 
 _PARTS = (
     "worker.tasks",
+    "worker.scoring",
     "worker.fleet",
     "worker.remote_control",
     "worker.watchdog",

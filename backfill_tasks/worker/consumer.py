@@ -31,12 +31,14 @@ from backfill_tasks.engine.model import MESSAGE_FORMAT, PageMessage
 from backfill_tasks.engine.rate import FleetRate, Known, Rate
 from backfill_tasks.errors import BackfillError
 from backfill_tasks.escaping import shown
+from backfill_tasks.scoring.message import ScoreMessage
 from backfill_tasks.worker.envelope import require_task
 from backfill_tasks.worker.impatience import disconnect
 
 logger = get_logger(__name__)
 
 PAGE = "backfill.page"
+SCORE = "backfill.score"
 
 #: The header that carries a message's format version.
 FORMAT = "backfill_format"
@@ -265,6 +267,8 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
                 name, arguments = require_task(message, signatures)
                 if name == PAGE and (message.headers.get(FORMAT) or MESSAGE_FORMAT) <= MESSAGE_FORMAT:
                     PageMessage.parse(arguments)
+                if name == SCORE:
+                    ScoreMessage.parse(arguments)
                 handle(message)
             except (RedisError, OSError):
                 raise

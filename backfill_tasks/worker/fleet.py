@@ -33,6 +33,17 @@ def is_any_online(*, patience: float = _PATIENCE) -> bool:
     return bool(_takers(patience, limit=1) or _takers(patience))
 
 
+def is_any_scoring() -> bool:
+    """Return whether any online worker takes this environment's batches of `backfill work`.
+
+    Raises:
+        UnreachableError: the broker does not answer.
+    """
+    wanted = settings.load().scoring_queue
+    answers = _ask("active_queues", _PATIENCE).values()
+    return any(queue.get("name") == wanted for queues in answers if isinstance(queues, list) for queue in queues)
+
+
 def workers() -> dict[str, str | None]:
     """Return the workers that take this environment's pages, each with its version, or None if it reports none.
 
@@ -79,7 +90,7 @@ def messages_on_their_way() -> set[str]:
 
 
 def _queued() -> set[str]:
-    queues = {app.conf.task_default_queue, *_listened_to()}
+    queues = {app.conf.task_default_queue, settings.load().scoring_queue, *_listened_to()}
     with app.connection_for_read() as connection, connection.channel() as channel:
         messages = [each for queue in queues for each in _asked(channel.client.lrange, queue, 0, -1, otherwise=[])]
     return {found for found in map(task_id, messages) if found is not None}

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import settings
 from backfill_tasks.drain.session import look_after
-from backfill_tasks.engine import heartbeat
+from backfill_tasks.engine import heartbeat, schema
 from backfill_tasks.engine.chain import SendError, Step, Tries
 from backfill_tasks.engine.database import reason
 from backfill_tasks.engine.model import MESSAGE_FORMAT, PageMessage
@@ -24,6 +24,7 @@ from backfill_tasks.wiring import Parts, assemble
 from backfill_tasks.worker.app import app
 from backfill_tasks.worker.consumer import FORMAT
 from backfill_tasks.worker.fleet import messages_on_their_way
+from backfill_tasks.worker.scoring import look_after_slots
 
 logger = get_task_logger(__name__)
 
@@ -161,7 +162,7 @@ def watchdog() -> dict[str, Any]:
 
 
 def look_after_lanes() -> list[str]:
-    """Reseed stalled lanes and return them. Before the first run there are none.
+    """Reseed stalled lanes and scoring slots, and return them. Before the first run there are none.
 
     If PostgreSQL or Redis can't be used, log that and return nothing.
     """
@@ -181,7 +182,11 @@ def _watch_over() -> list[str]:
     config, parts = settings.load(), _parts()
     heartbeat.beat(config.redis_url, config.queue)
     seeded = parts.watchdog.look(stalled_seconds=config.standing_seconds, on_their_way=messages_on_their_way)
-    return [f"{lane.run} lane {lane.lane}" for lane in seeded]
+    lanes = [f"{lane.run} lane {lane.lane}" for lane in seeded]
+    with parts.engine.begin() as connection:
+        is_current = schema.version(connection) == schema.latest()
+    # A ledger that is still to be migrated has no sessions.
+    return [*lanes, *look_after_slots()] if is_current else lanes
 
 
 def look_after_drain() -> None:

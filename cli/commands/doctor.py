@@ -5,7 +5,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.cli.context import COMPLETE, FAILED, CommandContext
-from backfill_tasks.cli.doctor import clocks, database, fleet, letters, plans, room, surroundings
+from backfill_tasks.cli.doctor import clocks, database, fleet, letters, plans, room, scoring, surroundings
 from backfill_tasks.cli.doctor.finding import Check, Finding
 from backfill_tasks.cli.render.text import wrapped
 from backfill_tasks.engine.database import reason
@@ -25,6 +25,7 @@ _CHECKS: tuple[Check, ...] = (
     plans.page,
     database.sight,
     room.room,
+    scoring.prompts,
     clocks.postgresql,
     surroundings.redis,
     clocks.redis,

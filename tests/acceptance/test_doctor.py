@@ -413,3 +413,22 @@ class TestLeftovers:
         inhabited.execute(AN_HOUR_AGO)
 
         assert "fine   no run is stalled or forgotten" in said(alone, status=1)
+
+
+class TestPrompts:
+    TABLES = """
+    CREATE TABLE public."PromptOverride" (
+      "clientId" text, "promptKey" text, role text, index integer, "baseContentHash" text, content text
+    );
+    INSERT INTO public."PromptOverride" VALUES
+      ('client-7', 'lead_scoring.score.v1', 'system', 0, 'stale', 'Score kindly.')
+    """
+
+    def test_a_workspace_whose_prompt_can_t_be_used_here_is_named(self, backfill: Backfill, inhabited: Host) -> None:
+        inhabited.execute(self.TABLES)
+
+        shown = backfill("doctor").stdout.replace("\n       ", " ")
+
+        assert "look   scoring here would not apply 1 of the host's prompt overrides: workspace client-7" in shown
+        assert "BACKFILL_PROMPT_FILE" in shown
+        assert "Score kindly" not in shown

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from integration.scoring import Desk, Obedient
 from integration.site import Site
 
 from sandbox.servers import Servers
@@ -81,3 +82,9 @@ def aside() -> Iterator[ThreadPoolExecutor]:
     """Yield a thread pool that runs something alongside the test."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         yield pool
+
+
+@pytest.fixture
+def desk(site: Site) -> Desk:
+    """Scoring on `site`, with a scorer that does what messages say."""
+    return Desk(site, Obedient())

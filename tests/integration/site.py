@@ -253,7 +253,7 @@ class Site:
     def restore(self) -> None:
         """Empty the host, except for one workspace, and the ledger."""
         self.waiting.clear()
-        for table in ("backfill.run", *(f'"{name}"' for name in reversed(TABLES))):
+        for table in ("backfill.run", "backfill.scoring", *(f'"{name}"' for name in reversed(TABLES))):
             self.host.do(f"DELETE FROM {table}")
         self.host.add_client("client-1")
 
@@ -362,10 +362,10 @@ def read_only(url: str) -> Iterator[None]:
             connection.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
 
 
-def own_options(*, client_ids: Iterable[str] | None = None, rescore_all: bool = False, delay_ms: int = 0) -> Row:
+def own_options(*, client_ids: Iterable[str] | None = None, **options: Any) -> Row:
     """Return all options that lead scoring declares."""
     ids = None if client_ids is None else list(client_ids)
-    return {"client_ids": ids, "rescore_all": rescore_all, "delay_ms": delay_ms}
+    return {**LeadScoring().with_defaults(options), "client_ids": ids}
 
 
 def classes(result: PageResult) -> dict[str, int]:

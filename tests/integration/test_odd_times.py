@@ -5,13 +5,13 @@ import json
 import pytest
 from integration.site import STATEMENT_MS, Site
 
-from backfill_tasks.backfills.lead_scoring.backfill import KEY_PREFIX
 from backfill_tasks.backfills.lead_scoring.queue import LiveQueueAge
 from backfill_tasks.cli.render.outcome import outcome_lines
 from backfill_tasks.engine.admission.indicators import Reading
 from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.engine.verification import Verifier
+from backfill_tasks.scoring.jobs import KEY_PREFIX
 
 PAST, FUTURE = ("-infinity", "4713-01-01 BC"), ("infinity", "294276-12-31")
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from integration.site import NOON, STARTED, Site, classes
+from integration.site import NOON, STARTED, Site, classes, own_options
 from sqlalchemy import text
 
 from backfill_tasks.backfills.lead_scoring import LeadScoring
@@ -236,7 +236,7 @@ class TestJobs:
         with site.engine.begin() as connection:
             connection.execute(text("SELECT set_config('TimeZone', :zone, true)"), {"zone": zone})
             window = Window(Bounds(None, "a"), 1, 1)
-            options = {"client_ids": None, "rescore_all": False, "delay_ms": 0}
+            options = own_options()
             LeadScoring().page(connection, window, PageContext(options, STARTED, 0))
 
         job = site.host.job("a")
@@ -474,7 +474,7 @@ class TestSchema:
         own_site.host.add_client("client-1")
         own_site.host.add_leads("a")
         backfill = LeadScoring(name)
-        context = PageContext({"client_ids": None, "rescore_all": False, "delay_ms": 0}, STARTED, 0)
+        context = PageContext(own_options(), STARTED, 0)
 
         with own_site.engine.begin() as connection:
             uppers = backfill.split(connection, context.options, after=None, lanes=1, smallest=1)

@@ -13,7 +13,6 @@ from psycopg import sql
 from sqlalchemy import Connection
 
 from backfill_tasks.backfills.lead_scoring import LeadScoring
-from backfill_tasks.backfills.lead_scoring.backfill import KEY_PREFIX
 from backfill_tasks.backfills.lead_scoring.queue import LiveQueueAge
 from backfill_tasks.backfills.message_rollups import MessageRollups
 from backfill_tasks.engine import ledger
@@ -25,6 +24,7 @@ from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.runs import cut, new_id
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.options import Parameters
+from backfill_tasks.scoring.jobs import KEY_PREFIX
 from sandbox.host.sample import TABLES, create_schema, fill
 from sandbox.servers import Servers
 

@@ -18,7 +18,7 @@ from backfill_tasks.engine.runs import cut
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.errors import HostError, LedgerError
 
-LEDGER = ("event", "hold", "lane", "migration", "page", "quarantine", "run")
+LEDGER = ("batch", "batch_request", "event", "hold", "lane", "migration", "page", "quarantine", "run")
 
 GRANTS = """
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};

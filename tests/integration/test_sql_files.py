@@ -15,6 +15,7 @@ FOLDERS = {
     "backfill_tasks.engine": ("sql",),
     "backfill_tasks.diagnosis": ("sql",),
     "backfill_tasks.drain": ("sql",),
+    "backfill_tasks.scoring": ("sql",),
     "backfill_tasks.backfills": ("host", "lead_scoring", "message_rollups"),
 }
 

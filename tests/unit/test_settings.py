@@ -24,6 +24,9 @@ RANGES = {
     "BACKFILL_TARGET_PAGE_MS": (0, 60_000),
     "BACKFILL_BUSY_LIMIT": (1, 10_000),
     "BACKFILL_CRON_CALL_SECONDS": (1, 3_600),
+    "BACKFILL_OPENAI_MAX_OUTPUT_TOKENS": (16, 100_000),
+    "BACKFILL_OPENAI_REQUESTS_PER_MINUTE": (1, 1_000_000),
+    "BACKFILL_OPENAI_TOKENS_PER_MINUTE": (1_000, 1_000_000_000),
 }
 
 #: Settings that may be fractions.
@@ -38,6 +41,7 @@ REAL_RANGES = {
     "BACKFILL_MAX_ACTIVE_PERCENT": ("0", "100"),
     "BACKFILL_MAX_TRANSACTION_AGE": ("0", "604800"),
     "BACKFILL_MAX_PAGE_MS": ("1", "600000"),
+    "BACKFILL_OPENAI_TIMEOUT": ("0.1", "60"),
 }
 
 #: Settings that accept `none`. The others can't be switched off, or only by a number.
@@ -51,6 +55,8 @@ MAY_BE_OFF = {
     "BACKFILL_MAX_TRANSACTION_AGE",
     "BACKFILL_MAX_PAGE_MS",
     "BACKFILL_BUSY_LIMIT",
+    "BACKFILL_OPENAI_REQUESTS_PER_MINUTE",
+    "BACKFILL_OPENAI_TOKENS_PER_MINUTE",
 }
 
 
@@ -113,6 +119,7 @@ class TestReading:
             "REDIS_URL",
             "BACKFILL_METRICS_TOKEN",
             "BACKFILL_CRON_SECRET",
+            "OPENAI_API_KEY",
         }
 
     @pytest.mark.parametrize("name", ["BACKFILL_METRICS_TOKEN", "BACKFILL_CRON_SECRET"])

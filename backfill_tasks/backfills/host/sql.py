@@ -2,19 +2,12 @@
 
 from functools import cache
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause
 
-from backfill_tasks.engine.database import load_sql
+from backfill_tasks.engine.database import host_statement as statement
+from backfill_tasks.engine.database import load_sql, quoted
 
-
-def quoted(schema: str) -> str:
-    """Quote a schema's name for a statement."""
-    return '"' + schema.replace('"', '""') + '"'
-
-
-def statement(sql: str, schema: str) -> TextClause:
-    """Return a statement with `{host}` replaced by the schema of the host's tables."""
-    return text(sql.replace("{host}", quoted(schema).replace(":", "\\:")))
+__all__ = ["file", "quoted", "statement"]
 
 
 @cache

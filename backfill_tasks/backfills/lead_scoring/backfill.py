@@ -16,12 +16,7 @@ from backfill_tasks.engine.contract import Backlog, Host, PageClaim, PageContext
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
 from backfill_tasks.options import Flag, Option, Pace, Values, Whole
-
-#: The prefix of our jobs' dedupeKey: one job per lead, whichever run wrote it.
-KEY_PREFIX = "lead_scoring_backfill:"
-
-#: The values of Lead."sentimentTag", compared exactly, that disqualify a lead.
-DISQUALIFYING = ("Blacklist", "Opt Out", "Opted Out", "Unsubscribe", "Unsubscribed", "Bounced", "Bounce")
+from backfill_tasks.scoring.jobs import DISQUALIFYING, HOLDER_PREFIX, KEY_PREFIX
 
 RESCORE_ALL = Option("rescore_all", Flag(), "Scored leads too (default: unscored ones only).", default=False)
 
@@ -32,6 +27,25 @@ DELAY_MS = Option(
     default=0,
     group="compatibility",
     excludes="jobs_per_minute",
+)
+
+SCORE_HERE = Option(
+    "score_here",
+    Flag(),
+    "Reserve the jobs for `backfill work`: the host's runner doesn't see them before --reserve-hours.",
+    default=False,
+    excludes="delay_ms",
+    # Reserved jobs don't stand in the host's queue, so its length and its live jobs' wait bound nothing. Should our
+    # workers vanish, the host takes over at the pace of its older revision, 10 jobs a minute.
+    implies=MappingProxyType({"max_pending": None, "max_live_wait": 0.0, "jobs_per_minute": 10.0}),
+)
+
+RESERVE_HOURS = Option(
+    "reserve_hours",
+    Whole(1, 720),
+    "With --score-here: let the host's runner take over after N hours, spread by --jobs-per-minute.",
+    default=24,
+    group="pace",
 )
 
 _DISQUALIFIED_REASONING = "Automatically disqualified: "
@@ -66,7 +80,7 @@ class LeadScoring(Leads):
         }
     )
     passed_over = MappingProxyType({"already_scored": "have a score", "no_inbound": "never wrote to us"})
-    options = (CLIENT_IDS, RESCORE_ALL, DELAY_MS)
+    options = (CLIENT_IDS, RESCORE_ALL, SCORE_HERE, RESERVE_HOURS, DELAY_MS)
     jobs = ("inserted", "requeued")
     result = "score"
     unresolved = MappingProxyType(
@@ -111,6 +125,7 @@ class LeadScoring(Leads):
             "ordinal": context.ordinal,
             "spacing_ms": context.spacing_ms or 0.0,
             "due_at": context.due_at and naive(context.due_at),
+            "reserve_seconds": _reserve_seconds(context.options),
             "drain_seconds": self.drain.seconds,
             "drain_lead_seconds": self.drain.lead_seconds,
         }
@@ -192,11 +207,15 @@ class LeadScoring(Leads):
     def pending(self, connection: Connection, most: int, context: PageContext | None = None) -> int:
         """Count our RUNNING jobs, our jobs due no later than one drain after the next one, and due live jobs.
 
-        A RUNNING job counts because it goes back into the queue if it fails.
+        A RUNNING job counts because it goes back into the queue if it fails, but not one that our own scorers hold. A
+        run whose jobs are reserved for those adds none to the queue.
         """
+        if context and context.options["score_here"]:
+            return 0
         due_at = context and _next_due_at(context)
         values = {
             "key_prefix": KEY_PREFIX,
+            "holder_prefix": HOLDER_PREFIX,
             "most": most,
             "due_at": due_at and naive(due_at),
             "drain_seconds": self.drain.seconds or _USUAL_DRAIN_SECONDS,
@@ -256,6 +275,11 @@ def _next_due_at(context: PageContext) -> datetime | None:
     if context.spacing_ms and context.due_at:
         return context.due_at + timedelta(milliseconds=context.spacing_ms)
     return None
+
+
+def _reserve_seconds(options: Values) -> float:
+    """Return how long a run's jobs are reserved for our own workers, in seconds; 0: they aren't."""
+    return options["reserve_hours"] * 3600.0 if options["score_here"] else 0.0
 
 
 def _filters(options: Values) -> dict[str, Any]:

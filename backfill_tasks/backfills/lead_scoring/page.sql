@@ -12,8 +12,8 @@ page_end AS (
 ),
 -- The jobs to enqueue, and when they are due. With a delay: the n-th job of the run is due n delays after the run's
 -- start. Spaced: one after another behind the run's last job, and none in the past, so that delayed jobs don't all
--- become due at once. Otherwise: just before the host's next drain, so that any live job that has arrived by then goes
--- first.
+-- become due at once. Reserved for our own workers: not before :reserve_seconds have passed. Otherwise: just before the
+-- host's next drain, so that any live job that has arrived by then goes first.
 due AS MATERIALIZED (
   SELECT
     picked.*,
@@ -23,8 +23,12 @@ due AS MATERIALIZED (
         + (:ordinal + row_number() OVER (ORDER BY picked.id)) * :delay_ms * interval '1 millisecond'
       WHEN :spacing_ms > 0 THEN
         -- Not now(): the transaction may have waited long for its turn.
-        greatest(CAST(:due_at AS timestamp), statement_timestamp() AT TIME ZONE 'UTC')
+        greatest(
+          CAST(:due_at AS timestamp),
+          statement_timestamp() AT TIME ZONE 'UTC' + CAST(:reserve_seconds AS double precision) * interval '1 second'
+        )
         + row_number() OVER (ORDER BY picked.id) * CAST(:spacing_ms AS double precision) * interval '1 millisecond'
+      WHEN :reserve_seconds > 0 THEN statement_timestamp() AT TIME ZONE 'UTC' + :reserve_seconds * interval '1 second'
       WHEN :drain_seconds > 0 THEN
         CAST(to_timestamp(
           ceil((extract(epoch FROM statement_timestamp()) + :drain_lead_seconds) / :drain_seconds) * :drain_seconds - :drain_lead_seconds

@@ -6,7 +6,11 @@ SELECT count(*)
 FROM (
   SELECT 1
   FROM {host}."BackgroundJob"
-  WHERE status = 'RUNNING' AND starts_with("dedupeKey", :key_prefix)
+  WHERE
+    status = 'RUNNING'
+    AND starts_with("dedupeKey", :key_prefix)
+    -- Those that our own scorers hold don't take up the host's runner.
+    AND NOT coalesce(starts_with("lockedBy", :holder_prefix), false)
   UNION ALL
   SELECT 1
   FROM {host}."BackgroundJob"

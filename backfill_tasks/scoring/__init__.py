@@ -1,0 +1,1 @@
+"""Scoring: claim the host's scoring jobs, score their leads, and write the results by the host's protocol."""

@@ -1,0 +1,392 @@
+"""The chain of a slot: do a batch, write its results, send the next.
+
+A process may die between any two steps, and any message may be delivered twice. A batch begins once, by a
+compare-and-set in the ledger. A claimed job that its batch never ends is released, and a slot whose chain is lost is
+reseeded.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks.engine import redis_client
+from backfill_tasks.engine.chain import SendError
+from backfill_tasks.engine.database import is_transient, quoted, reason
+from backfill_tasks.engine.runs import new_id
+from backfill_tasks.errors import BackfillError, BatchSendError, HostError, UsageError
+from backfill_tasks.escaping import one_line, shown
+from backfill_tasks.scoring import claims, prices, reading, sessions, spend
+from backfill_tasks.scoring.batch import Answer, Batch, Pulse
+from backfill_tasks.scoring.claims import NOTHING, Claims, Job, Result, Written
+from backfill_tasks.scoring.comparison import Comparer, Comparison
+from backfill_tasks.scoring.contract import LOWEST, Conversation, Score, Scorer, Usage
+from backfill_tasks.scoring.message import ScoreMessage, Send
+from backfill_tasks.scoring.parameters import Parameters
+from backfill_tasks.scoring.reading import Disqualified
+from backfill_tasks.scoring.sessions import Begun, Session
+from backfill_tasks.scoring.spend import Bill
+from backfill_tasks.scoring.statements import LOCK_MS
+from backfill_tasks.scoring.states import SessionState
+
+logger = logging.getLogger(__name__)
+
+#: How long a slot waits for claimable jobs, for another batch's money, and for the database, in seconds.
+_IDLE_SECONDS = 2.0
+_DATABASE_SECONDS = 5.0
+
+#: The longest backoff of a slot whose requests all fail, in seconds; the waits double.
+_LONGEST_BACKOFF = 60.0
+
+#: How many jobs a batch claims after one in which every request failed: enough to see whether the provider is back.
+_PROBE = 1
+
+#: How long the results of paid requests are tried to be written, in seconds.
+_WRITE_SECONDS = 300.0
+
+#: The most characters of a reason in the ledger.
+_MOST_REASON = 300
+
+Outcome = Literal["done", "waits", "duplicate", "ended", "put off"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The result of handling a message. `delay`: the caller sends the same message again, after so many seconds."""
+
+    outcome: Outcome
+    written: Written = NOTHING
+    reason: str | None = None
+    delay: float | None = None
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How a batch ends: what was written, and how the slot goes on; `state`: the session ends with it."""
+
+    written: Written = NOTHING
+    delay: float = 0.0
+    reason: str | None = None
+    failing: int = 0
+    state: SessionState | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """Starts and stops sessions, does their batches, and looks after their slots."""
+
+    engine: Engine
+    schema: str
+    scorers: Mapping[str, Scorer]
+    send: Send
+    lock_ms: int = LOCK_MS
+
+    # ---- the commands
+
+    def start(self, parameters: Parameters) -> str:
+        """Start a session and send each slot's first message; return its id.
+
+        Raises:
+            UsageError: there is no such scorer, or another session is running.
+            ConfigurationError: its model has no price.
+            HostError: this role may not read the host's tables.
+            BatchSendError: the session is in the ledger, but Redis failed; the watchdog goes on once it is back.
+        """
+        self._require_usable(parameters)
+        session = str(new_id())
+        self._require_rights()
+        with self.engine.begin() as connection:
+            first = sessions.create(connection, session, parameters)
+        try:
+            for message in first:
+                self.send(message, 0.0)
+        except (redis_client.RedisError, SendError) as error:
+            raise BatchSendError(session, str(error)) from error
+        return session
+
+    def compare(self, parameters: Parameters, sample: int) -> Comparison:
+        """Compare a scorer with existing scores, of at most `sample` leads of each workspace and score.
+
+        Raises:
+            UsageError: there is no such scorer.
+            ConfigurationError: its model has no price.
+            HostError: this role may not read the host's tables.
+        """
+        self._require_usable(parameters)
+        self._require_rights()
+        scorer, most = self.scorers[parameters.scorer], parameters.max_spend
+        return Comparer(self.engine, self.schema, scorer, sample, parameters.concurrency, most).compare()
+
+    def stop(self) -> tuple[Session, bool]:
+        """Stop the newest session: batches in progress send no further request. Return it, and whether it ran.
+
+        Raises:
+            UsageError: there is no session.
+        """
+        session = self.read().id
+        with self.engine.begin() as connection:
+            stopped = sessions.move(connection, session, "stopped", by="operator", reason="stopped by command")
+        return self.read(session), stopped
+
+    def read(self, session: str | None = None) -> Session:
+        """Return a session; by default the running one, or else the newest.
+
+        Raises:
+            UsageError: there is none.
+        """
+        with self.engine.begin() as connection:
+            wanted = session or sessions.newest(connection)
+            found = None if wanted is None else sessions.read(connection, wanted)
+        if found is None:
+            raise UsageError("nothing has been scored here yet: `backfill work` starts it")
+        return found
+
+    def watch_over(self, held: Callable[[], Collection[str]]) -> list[ScoreMessage]:
+        """Release the jobs of batches that are gone, reseed slots that lost their chain, and return their messages.
+
+        Args:
+            held: returns the task ids of the messages that wait in a queue or are owned by a living worker. Called only
+                if a slot shows no life.
+        """
+        with self.engine.begin() as connection:
+            if sessions.newest(connection) is None:
+                return []
+            released = claims.release(connection, self.schema)
+            quiet = sessions.stalled(connection)
+        if released:
+            logger.warning("jobs released, because their holder is gone: %d", len(released))
+        on_their_way = held() if quiet else ()
+        lost = [
+            last
+            for last in quiet
+            if not {last.task_id, replace(last, batch=last.batch + 1).task_id} & set(on_their_way)
+        ]
+        return [message for last in lost if (message := self._reseed(last)) is not None]
+
+    def _reseed(self, last: ScoreMessage) -> ScoreMessage | None:
+        with self.engine.begin() as connection:
+            message = sessions.reseed(connection, last)
+        if message is not None:
+            self.send(message, 0.0)
+            logger.warning("scoring slot seeded again: session=%s slot=%d", message.session, message.slot)
+        return message
+
+    def _require_rights(self) -> None:
+        """Refuse, before anything is written, a role that may not read what a scorer is given."""
+        try:
+            with self.engine.begin() as connection:
+                reading.read(connection, self.schema, [])
+        except DBAPIError as error:
+            if is_transient(error):
+                raise
+            raise HostError(
+                f"the conversations can't be read: {reason(error)}; scoring needs GRANT SELECT ON"
+                f' "Lead", "Message", "WorkspaceSettings" in schema {quoted(self.schema)}'
+            ) from None
+
+    def _require_usable(self, parameters: Parameters) -> None:
+        """Refuse a scorer that isn't there or has no price, and one that costs money without a budget."""
+        scorer = self.scorers[parameters.scorer]
+        prices.cost(scorer.model, Usage())
+        if scorer.model is not None and parameters.max_spend is None:
+            raise UsageError(f"the scorer {scorer.name} costs money: set a budget with --max-spend, for example 25.00")
+
+    # ---- a batch
+
+    def step(self, message: ScoreMessage) -> Step:
+        """Handle one message: do its batch if it is the slot's next, and send the following one.
+
+        A database fault postpones the batch; one that no retry can cure stops the session, and the ledger says why.
+        """
+        try:
+            with self.engine.begin() as connection:
+                begun = sessions.begin(connection, message)
+        except DBAPIError as error:
+            return Step("put off", reason=reason(error), delay=_DATABASE_SECONDS)
+        if begun is None:
+            return Step("duplicate")
+        ending = self._ending(message, begun)
+        self._record(message, ending)
+        if ending.state is not None:
+            return Step("ended", ending.written, ending.reason)
+        following = replace(message, batch=message.batch + 1)
+        try:
+            self.send(following, ending.delay)
+        except SendError as error:
+            logger.warning("batch not sent, the watchdog will: %s: %s", following.task_id, shown(str(error)))
+        return Step("waits" if ending.reason else "done", ending.written, ending.reason)
+
+    def _ending(self, message: ScoreMessage, begun: Begun) -> _Ending:
+        try:
+            scorer = self.scorers[begun.scorer]
+            prices.cost(scorer.model, Usage())
+            return self._do(message, begun, scorer)
+        except BackfillError as error:
+            return _Ending(reason=str(error), state="stopped")
+        except DBAPIError as error:
+            if is_transient(error):
+                return _Ending(delay=_DATABASE_SECONDS, reason=reason(error), failing=begun.failing)
+            return _Ending(reason=reason(error), state="stopped")
+
+    def _record(self, message: ScoreMessage, ending: _Ending) -> None:
+        """Record a batch's end. If the database is away, the counts of this batch are lost, and nothing else."""
+        why = ending.reason and one_line(ending.reason, most=_MOST_REASON)
+        try:
+            with self.engine.begin() as connection:
+                sessions.end(
+                    connection, message, ending.written, delay=ending.delay, reason=why, failing=ending.failing
+                )
+                if ending.state is not None:
+                    sessions.move(connection, message.session, ending.state, by="batch", reason=why or ending.state)
+        except DBAPIError as error:
+            logger.warning("the ledger doesn't know how a batch ended: %s: %s", message.task_id, reason(error))
+
+    def _do(self, message: ScoreMessage, begun: Begun, scorer: Scorer) -> _Ending:
+        """Claim jobs, score them, and write the results."""
+        held = Claims(self.schema, message.holder, self.lock_ms)
+        with self.engine.begin() as connection:
+            jobs = held.claim(connection, _PROBE if begun.failing else begun.batch)
+        if not jobs:
+            return self._idle(begun)
+        try:
+            return self._score(message, begun, scorer, held, jobs)
+        except DBAPIError:
+            self._give_back(held, jobs)
+            raise
+
+    def _idle(self, begun: Begun) -> _Ending:
+        with self.engine.begin() as connection:
+            left = not begun.until_done or claims.any_left(connection, self.schema)
+        if left:
+            return _Ending(delay=_IDLE_SECONDS, reason="no job of ours can be claimed now", failing=begun.failing)
+        return _Ending(reason="every job of ours has ended", state="complete")
+
+    def _score(self, message: ScoreMessage, begun: Begun, scorer: Scorer, held: Claims, jobs: Sequence[Job]) -> _Ending:
+        with self.engine.begin() as connection:
+            found = reading.read(connection, self.schema, jobs)
+        at_once = [_without_scorer(job, found.get(job.id)) for job in jobs]
+        wanted = [each for each in found.values() if isinstance(each, Conversation)]
+        bounds = [prices.cost(scorer.model, scorer.upper_bound(each)) for each in wanted]
+        fitting = self._reserve(message, scorer.model, bounds)
+        batch = Batch(scorer, wanted[:fitting], concurrency=begun.concurrency, beat=self._beat(message, held, jobs))
+        answers = batch.run() if fitting else []
+        results = [
+            *(result for result in at_once if result is not None),
+            *(answer.result for answer in answers),
+            *(Result(each.job, "back") for each in wanted[fitting:]),
+        ]
+        reserved = {each.job: bound for each, bound in zip(wanted[:fitting], bounds, strict=False)}
+        bill = _bill(scorer.model, answers, reserved)
+        written = self._write(held, results, bill if scorer.model is not None else None)
+        return self._judge(message, begun, batch, answers, written, broke=bool(wanted) and not fitting)
+
+    def _reserve(self, message: ScoreMessage, model: str | None, bounds: Sequence[int]) -> int:
+        """Reserve the upper bounds of as many requests as the budget covers, and return their number."""
+        if model is None or not bounds:
+            return len(bounds)
+        with self.engine.begin() as connection:
+            return spend.reserve(connection, message, model, bounds)
+
+    def _judge(
+        self,
+        message: ScoreMessage,
+        begun: Begun,
+        batch: Batch,
+        answers: Sequence[Answer],
+        written: Written,
+        *,
+        broke: bool,
+    ) -> _Ending:
+        """Return how the slot goes on after a batch."""
+        if batch.refusal is not None:
+            return _Ending(written, reason=f"the scorer refuses every request: {batch.refusal}", state="stopped")
+        if broke:
+            return replace(self._without_money(message.session), written=written)
+        kinds = {answer.result.kind for answer in answers}
+        if batch.failure is not None and (batch.tripped or not kinds & {"scored", "unchanged"}):
+            failing = begun.failing + 1
+            delay = min(_LONGEST_BACKOFF, 2.0 ** min(failing, 10))
+            return _Ending(written, delay, f"requests fail one after another: {batch.failure}", failing)
+        waits = [answer.result.wait for answer in answers if answer.result.wait]
+        return _Ending(written, min(_LONGEST_BACKOFF, max(waits, default=0.0)))
+
+    def _without_money(self, session: str) -> _Ending:
+        with self.engine.begin() as connection:
+            waits = spend.any_in_flight(connection, session, stale_seconds=sessions.STALE_SECONDS)
+        if waits:
+            return _Ending(delay=_IDLE_SECONDS, reason="the budget is reserved for requests in flight")
+        return _Ending(reason="the budget doesn't cover another request", state="exhausted")
+
+    def _beat(self, message: ScoreMessage, held: Claims, jobs: Sequence[Job]) -> Callable[[bool], Pulse]:
+        def beat(renew: bool) -> Pulse:  # noqa: FBT001  the heartbeat's only argument
+            with self.engine.begin() as connection:
+                going_on = sessions.beat(connection, message)
+                return Pulse(going_on, held.renew(connection, [job.id for job in jobs]) if renew else None)
+
+        return beat
+
+    def _write(self, held: Claims, results: Sequence[Result], bill: Bill | None) -> Written:
+        """Write a batch's results and settle its reservation, in one transaction.
+
+        A passing fault is ridden out: the requests are paid for. A row that the host refuses fails its own job only.
+        """
+        deadline, wait = time.monotonic() + _WRITE_SECONDS, 0.1
+        while True:
+            try:
+                with self.engine.begin() as connection:
+                    written = held.finish(connection, results)
+                    if bill is not None:
+                        spend.settle(connection, held.holder, bill)
+                    return written
+            except DBAPIError as error:
+                if not is_transient(error):
+                    return self._write_apart(held, results, bill, reason(error))
+                if time.monotonic() > deadline:
+                    raise
+                logger.warning("a batch's results wait for the database: %s", reason(error))
+            time.sleep(wait)
+            wait = min(_DATABASE_SECONDS, 2 * wait)
+
+    def _write_apart(self, held: Claims, results: Sequence[Result], bill: Bill | None, why: str) -> Written:
+        """Write results of which the database refuses one: bisect, until only that job fails, with the reason."""
+        if len(results) == 1:
+            if results[0].kind == "failed":
+                raise BackfillError(f"the host's database refuses the end of a job: {why}")
+            return self._write(held, [replace(results[0], kind="failed", score=None, error=why)], bill)
+        middle = len(results) // 2
+        first = self._write(held, results[:middle], bill)
+        return first + self._write(held, results[middle:], None)
+
+    def _give_back(self, held: Claims, jobs: Sequence[Job]) -> None:
+        """Return claimed jobs untried; if that fails, they are released later."""
+        try:
+            with self.engine.begin() as connection:
+                held.finish(connection, [Result(job.id, "back") for job in jobs])
+        except DBAPIError as error:
+            logger.warning("claimed jobs can't be given back, and will be released: %s", reason(error))
+
+
+def _without_scorer(job: Job, found: Conversation | Disqualified | None) -> Result | None:
+    """Return the result of a job for which no scorer is asked; None if one is."""
+    match found:
+        case None:
+            return Result(job.id, "unchanged")
+        case Disqualified(tag):
+            return Result(job.id, "scored", Score(LOWEST, LOWEST, LOWEST, f"Disqualified: {tag}"))
+    return None
+
+
+def _bill(model: str | None, answers: Sequence[Answer], bounds: Mapping[str, int]) -> Bill:
+    """Add up what requests cost: by their usage, or by their upper bound where the usage is unknown.
+
+    A request of a dropped conversation has no answer, so its upper bound counts, too.
+    """
+    known = [answer.usage for answer in answers if answer.usage is not None]
+    certain = {answer.result.job for answer in answers if answer.usage is not None or not answer.sent}
+    unknown = sum(bound for job, bound in bounds.items() if job not in certain)
+    usage = Usage(sum(each.input_tokens for each in known), sum(each.output_tokens for each in known))
+    return Bill(sum(prices.cost(model, each) for each in known) + unknown, unknown, usage)
