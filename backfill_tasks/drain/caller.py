@@ -51,19 +51,19 @@ class Caller:
 
         Raises:
             TimeoutError: it wasn't complete in time.
-            httpx.HTTPError: there is none.
+            httpx2.HTTPError: there is none.
         """
         # Slow to import, and a worker without a drain never needs it.
-        import httpx  # noqa: PLC0415
+        import httpx2  # noqa: PLC0415
 
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each request
-        limits = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs each request
+        limits = httpx2.Timeout(None, connect=_CONNECT_SECONDS)
         headers = {**self.secret.header(), "Accept": "application/json", "Accept-Encoding": "identity"}
         # A proxy from the environment would get the secret in clear if the URL is http://.
         trusts_proxies = url.startswith("https://")
         async with (
             asyncio.timeout(self.seconds),
-            httpx.AsyncClient(timeout=limits, headers=headers, trust_env=trusts_proxies) as client,
+            httpx2.AsyncClient(timeout=limits, headers=headers, trust_env=trusts_proxies) as client,
             client.stream("GET", url) as response,
         ):
             body = bytearray()
