@@ -9,6 +9,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.diagnosis import Diagnoser, Key, Reason, explained, needs_reason
+from backfill_tasks.engine import ledger
+from backfill_tasks.engine.admission import sizing
+from backfill_tasks.engine.admission.bound import Bound
 from backfill_tasks.engine.admission.indicators import Reading
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.database import begin_read_only, connect
@@ -46,6 +49,25 @@ def listed(run: Run, backfill: Backfill | None) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class BoundInForce:
+    """The bound of a run that is sized to the host's drain, and why it is what it is, in words."""
+
+    bound: Bound
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the bound as `status --json` prints it (docs/reference/json.md)."""
+        return {
+            "jobs": self.bound.offer,
+            "per_call": round(self.bound.capacity),
+            "live_per_call": round(self.bound.live_per_call, 1),
+            "call_seconds": round(self.bound.rhythm.seconds, 3),
+            "starved_seconds": round(self.bound.starved_seconds),
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A run at one moment.
 
@@ -55,12 +77,14 @@ class Snapshot:
         host: what the host has done with the run's jobs; None: the backfill has no jobs, or they can't be counted just
             now.
         small_pages: why pages are smaller than the run's options allow, in words; None: they aren't.
+        bound: the bound on jobs in the host's queue, if it is sized to the host's drain.
     """
 
     run: Run
     backfill: Backfill
     host: Outcome | None = None
     small_pages: str | None = None
+    bound: BoundInForce | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the run as `run --json` and `status --json` print it (docs/reference/json.md)."""
@@ -68,6 +92,7 @@ class Snapshot:
             **listed(self.run, self.backfill),
             "host": self.host and self.host.as_json(self.run.jobs_to_come(self.backfill.jobs)),
             "small_pages": self.small_pages,
+            "bound": self.bound.as_json() if self.bound else None,
         }
 
 
@@ -92,7 +117,11 @@ class Observer:
             small = self.small(self.parts.engine) if run.state == "running" else None
         except DBAPIError:
             small = None
-        return Snapshot(diagnosed, backfill, host, _why_small(run, backfill, small))
+        try:
+            bound = self.bound(self.parts.engine, run)
+        except DBAPIError:
+            bound = None
+        return Snapshot(diagnosed, backfill, host, _why_small(run, backfill, small), bound)
 
     def diagnosed(self, runs: Sequence[Run]) -> list[Run]:
         """Return the runs with a reason in each lane that doesn't move right now.
@@ -116,6 +145,18 @@ class Observer:
         with engine.begin() as connection:
             begin_read_only(connection, statement_ms=self.settings.statement_timeout_ms)
             return self.parts.pressure.ask(connection).small
+
+    def bound(self, engine: Engine, run: Run) -> BoundInForce | None:
+        """Return the bound in force; None if it is a constant, the run isn't running, or no page has asked yet."""
+        pace, backfill = run.parameters.pace, self.parts.backfills[run.parameters.backfill]
+        if run.state != "running" or pace.max_pending != "auto" or backfill.queue is None:
+            return None
+        with engine.begin() as connection:
+            begin_read_only(connection, statement_ms=self.settings.statement_timeout_ms)
+            now, found = ledger.read_bound(connection, backfill.name)
+        if found is None:
+            return None
+        return BoundInForce(found, sizing.summary(found, now, min_share=pace.min_share / 100))
 
 
 @dataclass(frozen=True)
@@ -143,6 +184,9 @@ class Following:
         self._small = Poll(
             "page size", lambda: observer.small(engine), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
         )
+        self._bound = Poll(
+            "bound", lambda: observer.bound(engine, self._seen), every=_HOST_SECONDS, lasts=_LASTS_SECONDS
+        )
         self._diagnosis: Poll[_Diagnosis | None] = Poll(
             "diagnosis",
             lambda: _Diagnosis(self._seen, diagnoser.diagnose([self._seen])),
@@ -157,7 +201,8 @@ class Following:
         small = _why_small(run, self._backfill, _last(self._small, None))
         if found is not None:
             run = explained(run, found.seen, found.reasons)
-        return Snapshot(run, self._backfill, _last(self._host, None), small)
+        bound = _last(self._bound, None) if run.state == "running" else None
+        return Snapshot(run, self._backfill, _last(self._host, None), small, bound)
 
 
 def _last(poll: Poll[T], otherwise: T) -> T:
@@ -172,4 +217,5 @@ def _why_small(run: Run, backfill: Backfill, limited: Reading | None) -> str | N
     if limited is None or limited.limit is None or run.state != "running":
         return None
     room = run.parameters.pace.max_pending if backfill.jobs else None
-    return limited.reason if limited.limit < min(run.parameters.limit, room or inf) else None
+    most = room if isinstance(room, int) else inf
+    return limited.reason if limited.limit < min(run.parameters.limit, most) else None

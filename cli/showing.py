@@ -35,7 +35,14 @@ def show(session: Session, seen: Snapshot, *, as_json: bool) -> None:
     if seen.run.counts.get("quarantined"):
         quarantined = session.client.quarantined(seen.run.id, most=_MOST_QUARANTINED)
     click.echo(
-        render.summary(seen.backfill, seen.run, quarantined=quarantined, found=seen.host, small=seen.small_pages)
+        render.summary(
+            seen.backfill,
+            seen.run,
+            quarantined=quarantined,
+            found=seen.host,
+            small=seen.small_pages,
+            bound=seen.bound.reason if seen.bound else None,
+        )
     )
 
 

@@ -68,7 +68,7 @@ def display() -> Iterator[Callable[[Snapshot], None]]:
             seconds = _NEW_REASON_SECONDS
         if time.monotonic() - said_at >= seconds and run.state == "running":
             said_at, pages, kinds = time.monotonic(), run.pages, _kinds(run)
-            lines = [render.progress(seen.backfill, run), *render.troubles(run), *_small(seen)]
+            lines = [render.progress(seen.backfill, run), *render.troubles(run), *_limits(seen)]
             if seen.host is not None:
                 lines.append(render.outcome_in_a_line(seen.backfill, run, seen.host))
             say("\n".join(lines))
@@ -78,7 +78,7 @@ def display() -> Iterator[Callable[[Snapshot], None]]:
 
 def _screen(seen: Snapshot, speed: "_Speed") -> list[str]:
     backfill, run = seen.backfill, seen.run
-    lines = [*_bar(backfill, run, speed), *_small(seen), *render.counts(backfill, run)]
+    lines = [*_bar(backfill, run, speed), *_limits(seen), *render.counts(backfill, run)]
     if seen.host is not None:
         lines += render.outcome(backfill, run, seen.host)
     return lines + render.lanes(run)
@@ -91,8 +91,10 @@ def _kinds(run: Run | None) -> set[tuple[int, str]]:
     return {(lane.number, lane.reason_kind) for lane in run.lanes if lane.reason_kind and render.is_still(run, lane)}
 
 
-def _small(seen: Snapshot) -> list[str]:
-    return [render.wrapped(seen.small_pages, indent=2)] if seen.small_pages else []
+def _limits(seen: Snapshot) -> list[str]:
+    """Return what limits the run just now: its pages' size, and the bound on jobs in the host's queue."""
+    limits = (seen.small_pages, seen.bound.reason if seen.bound else None)
+    return [render.wrapped(each, indent=2) for each in limits if each]
 
 
 def _bar(backfill: Backfill, run: Run, speed: "_Speed") -> list[str]:

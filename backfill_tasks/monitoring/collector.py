@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from redis import Redis
 
-from backfill_tasks.engine import redis_client, schema
+from backfill_tasks.engine import ledger, redis_client, schema
 from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.engine.rate import FleetRate, Rate
 from backfill_tasks.monitoring.exposition import Readings, Source, families
@@ -158,6 +158,9 @@ class Exporter(Collector):
             readings = self.parts.pressure.readings(connection, indicators)
             found.pressure = [(each, by.unit) for each, by in zip(readings, indicators, strict=True)]
             found.ahead = {each.name: each.pending(connection, _MOST_AHEAD) for each in backfills if each.jobs}
+            if schema.version(connection) == schema.latest():
+                bounds = {each.name: ledger.read_bound(connection, each.name)[1] for each in backfills if each.queue}
+                found.bounds = {name: each for name, each in bounds.items() if each is not None}
 
     def _read_redis(self, found: Readings) -> None:
         found.queued = int(str(self.redis.llen(self.queue)))

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from backfill_tasks.engine.admission.bound import Bound
 from backfill_tasks.engine.admission.indicators import Answer, Reading, Unit
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.engine.states import LaneState, RunState
@@ -39,6 +40,10 @@ MEANINGS: Mapping[str, str] = {
     "backfill_pressure_sessions": "What the indicator measured",
     "backfill_pressure_ratio": "What the indicator measured",
     "backfill_jobs_ahead": "Jobs in the host's queue before one that this backfill would add",
+    "backfill_bound_jobs": "Jobs that may be due at the host's next call, where the bound is sized to the drain",
+    "backfill_drain_jobs": "Jobs that a call of the host takes, as measured for that bound",
+    "backfill_drain_period_seconds": "The time between two calls of the host, as measured for that bound",
+    "backfill_starved_seconds": "How long live jobs have left no room for ours, as measured for that bound",
     "backfill_queue_messages": "Messages in the queue that no worker has taken",
     "backfill_dead_letters": "Messages that no worker could do, kept until an operator clears them",
     "backfill_rate_limit_pages_per_second": "The rate of all workers together, where there is a limit",
@@ -57,6 +62,7 @@ class Readings:
     page_times: Mapping[str, tuple[Sequence[int], float]] = field(default_factory=dict)
     pressure: Sequence[tuple[Reading, Unit]] = ()
     ahead: Mapping[str, int] = field(default_factory=dict)
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
     stalls: Sequence[Stall] = ()
     queued: int | None = None
     dead_letters: int | None = None
@@ -77,6 +83,7 @@ def families(found: Readings) -> Iterator[Metric]:
     yield _page_durations(found.page_times)
     yield from _pressure(found.pressure)
     yield _gauge("backfill_jobs_ahead", ["backfill"], (((name,), jobs) for name, jobs in found.ahead.items()))
+    yield from _bounds(found.bounds)
     if found.queued is not None:
         yield _gauge("backfill_queue_messages", [], [([], found.queued)])
     if found.dead_letters is not None:
@@ -162,6 +169,16 @@ def _pressure(readings: Sequence[tuple[Reading, Unit]]) -> Iterator[Metric]:
             if its_unit == unit and each.measured is not None
         ]
         yield _gauge(f"backfill_pressure_{unit}", ["indicator"], measured)
+
+
+def _bounds(bounds: Mapping[str, Bound]) -> Iterator[Metric]:
+    """Yield what is known of the host's drain, by backfill."""
+    yield _gauge("backfill_bound_jobs", ["backfill"], (((name,), each.offer) for name, each in bounds.items()))
+    yield _gauge("backfill_drain_jobs", ["backfill"], (((name,), each.capacity) for name, each in bounds.items()))
+    periods = (((name,), each.rhythm.seconds) for name, each in bounds.items())
+    yield _gauge("backfill_drain_period_seconds", ["backfill"], periods)
+    starved = (((name,), each.starved_seconds) for name, each in bounds.items())
+    yield _gauge("backfill_starved_seconds", ["backfill"], starved)
 
 
 def _gauge(name: str, labels: Sequence[str], samples: _Samples) -> Metric:

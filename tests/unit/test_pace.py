@@ -92,7 +92,7 @@ class TestBounds:
 
 class TestPace:
     def test_the_default_is_the_safe_pace_of_the_command_line(self) -> None:
-        assert Pace() == Pace(None, 12, None, 180.0, 200)
+        assert Pace() == Pace(None, "auto", 5.0, None, 180.0, 200)
 
     def test_unbounded_bounds_no_jobs(self) -> None:
         assert not UNBOUNDED.bounds_jobs

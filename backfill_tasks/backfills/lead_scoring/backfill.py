@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from backfill_tasks.backfills.host import Leads
 from backfill_tasks.backfills.host.leads import CLIENT_IDS, naive, stretch_values, window_values
-from backfill_tasks.backfills.lead_scoring.queue import Drain, LiveQueueAge
+from backfill_tasks.backfills.lead_scoring.queue import USUAL_DRAIN_SECONDS, Drain, JobQueue, LiveQueueAge
 from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.contract import Host, PageClaim, PageContext, RowChanged, Stretch
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
@@ -36,9 +36,6 @@ DELAY_MS = Option(
 
 _DISQUALIFIED_REASONING = "Automatically disqualified: "
 _MAX_ATTEMPTS = 3
-
-#: How often the host drains its queue if no setting says so: its cron job runs once a minute.
-_USUAL_DRAIN_SECONDS = 60.0
 
 #: The job statuses that are always shown, even with a count of 0.
 _STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
@@ -107,7 +104,7 @@ class LeadScoring(Leads):
             "ordinal": context.ordinal,
             "spacing_ms": context.spacing_ms or 0.0,
             "due_at": context.due_at and naive(context.due_at),
-            "drain_seconds": self.drain.seconds,
+            "drain_seconds": 0.0 if context.at_once else self.drain.seconds,
             "drain_lead_seconds": self.drain.lead_seconds,
         }
         row = connection.execute(self.file("lead_scoring/page.sql"), values).one()
@@ -195,7 +192,7 @@ class LeadScoring(Leads):
             "key_prefix": KEY_PREFIX,
             "most": most,
             "due_at": due_at and naive(due_at),
-            "drain_seconds": self.drain.seconds or _USUAL_DRAIN_SECONDS,
+            "drain_seconds": self.drain.seconds or USUAL_DRAIN_SECONDS,
         }
         return int(connection.execute(self.file("lead_scoring/pending.sql"), values).scalar_one())
 
@@ -228,6 +225,11 @@ class LeadScoring(Leads):
             per_minute=60 * row.ended / lately if lately >= ENOUGH_SECONDS else None,
             seen_at=row.seen_at,
         )
+
+    @property
+    def queue(self) -> JobQueue:
+        """The host's queue of jobs."""
+        return JobQueue(self.schema, KEY_PREFIX, self.drain)
 
     def indicators(self, pace: Pace) -> Sequence[Indicator]:
         """Return the indicator of how long the host's own jobs wait."""
