@@ -1,11 +1,7 @@
 """How well the self-sizing bound follows a host's drain: days of the host's time in seconds, without a database.
 
 `python -m benchmarks.drains` prints the table of docs/beside-a-live-host.md. The tool's own code sizes the bound
-(engine/admission/bound.py); the host is a model of its runner, in both revisions:
-
-- *older*: each minute the oldest due jobs, of all types together, up to its limit;
-- *newer*: of the oldest due jobs, four times the limit but 200 at most, no more than the limit from one workspace, then
-  round-robin over the workspaces, up to the limit.
+(engine/admission/bound.py); the host is a model of its runner, in both revisions (simulator.py), called once a minute.
 
 Live jobs arrive at random (a Poisson process) from workspaces of very different sizes, and so do our leads. A call
 comes up to 2 s late, a page up to 2 s after its moment. Not modelled: jobs that take time or fail, and a run that lacks
@@ -15,17 +11,14 @@ leads. A job waits until the call that takes it.
 import argparse
 import random
 import sys
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
 
 from backfill_tasks.engine.admission.bound import Bound, Measurement, observe
 from backfill_tasks.engine.admission.rhythm import Rhythm, Wait
-from benchmarks.simulator import arrivals, quantile
-
-Runner = Literal["older", "newer"]
+from benchmarks.simulator import Runner, arrivals, chosen, quantile
 
 _MINUTES = 1_440
 _PERIOD, _LEAD_SECONDS, _MIN_SHARE = 60.0, 5.0, 0.05
@@ -33,7 +26,6 @@ _LATE_CALL, _LATE_PAGE = 2.0, 2.0
 #: What a measurement returns: as backfills/lead_scoring/drain.sql.
 _MARGIN_SECONDS, _ROWS, _WAITS, _RECENT_SECONDS = 1.0, 1_000, 200, 1_800.0
 
-_POOL, _LARGEST_POOL = 4, 200
 #: The n-th workspace has 1/n of the first one's jobs.
 _WORKSPACES = [1 / (1 + each) for each in range(12)]
 
@@ -75,9 +67,9 @@ class Host:
     def call(self, at: float, limit: int) -> None:
         """Take due jobs, up to the limit."""
         due = sorted((each for each in self.waiting if each.due <= at), key=lambda each: each.due)
-        self.taken = due[:limit] if self.runner == "older" else _fair(due, limit)
-        chosen = set(self.taken)
-        self.waiting = [each for each in self.waiting if each not in chosen]
+        self.taken = chosen(due, limit, self.runner, lambda each: each.workspace)
+        taken = set(self.taken)
+        self.waiting = [each for each in self.waiting if each not in taken]
         self.started.extend((each.due, at) for each in self.taken)
 
     def measure(self, at: float, *, since: float, until: float) -> Measurement:
@@ -95,15 +87,6 @@ class Host:
             left=sum(each.due <= since - _MARGIN_SECONDS for each in due),
             waits=recent[:: 1 + len(recent) // _WAITS],
         )
-
-
-def _fair(due: Sequence[Job], limit: int) -> list[Job]:
-    """Return what the newer runner takes of the due jobs, which are sorted by their due times."""
-    pools: dict[int, list[Job]] = defaultdict(list)
-    for each in due[: min(_LARGEST_POOL, _POOL * limit)]:
-        pools[each.workspace].append(each)
-    turns = ((turn, job) for pool in pools.values() for turn, job in enumerate(pool[:limit]))
-    return [job for _, job in sorted(turns, key=lambda each: each[0])][:limit]
 
 
 class Run:

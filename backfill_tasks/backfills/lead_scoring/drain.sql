@@ -7,6 +7,10 @@
 --
 -- A job that failed and is tried again is PENDING, and counts as one that waits, once it is due.
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now),
+-- The call may have come slightly before the moment at which it was expected.
+call AS MATERIALIZED (
+  SELECT CAST(:since AS timestamp) - CAST(:margin_seconds AS double precision) * interval '1 second' AS around
+),
 started AS MATERIALIZED (
   SELECT "runAt" AS due_at, "startedAt" AS started_at, starts_with("dedupeKey", :key_prefix) AS ours
   FROM (
@@ -65,12 +69,8 @@ SELECT
   (SELECT extract(epoch FROM now)::float8 FROM clock) AS at,
   (SELECT count(*) FROM waiting WHERE NOT ours) AS live,
   (SELECT count(*) FROM waiting WHERE ours) AS ours,
-  (
-    SELECT count(*)
-    FROM waiting
-    WHERE due_at <= CAST(:since AS timestamp) - CAST(:margin_seconds AS double precision) * interval '1 second'
-  ) AS left,
-  (SELECT count(*) FROM started WHERE started_at >= CAST(:since AS timestamp)) AS taken,
-  (SELECT count(*) FROM started WHERE started_at >= CAST(:since AS timestamp) AND ours) AS taken_ours,
+  (SELECT count(*) FROM waiting WHERE due_at <= (SELECT around FROM call)) AS left,
+  (SELECT count(*) FROM started WHERE started_at >= (SELECT around FROM call)) AS taken,
+  (SELECT count(*) FROM started WHERE started_at >= (SELECT around FROM call) AND ours) AS taken_ours,
   sample.due, sample.started
 FROM sample

@@ -21,8 +21,8 @@ USUAL_DRAIN_SECONDS = 60.0
 
 #: How far back starts of jobs are read, in multiples of the usual drain, and how many show the drain's rhythm.
 _PERIODS, _WAITS = 30, 200
-#: A job that came due so shortly before a call may have missed it, because the host's clock or its cron differs from
-#: ours by that much; as a share of the drain. One second of a minute.
+#: How much earlier than expected a call may come, because the host's clock or its cron differs from ours; as a share of
+#: the drain. One second of a minute. A job that came due within that time may have missed the call.
 _MARGIN = 1 / 60
 
 
