@@ -15,17 +15,19 @@ import termios
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import fork_server
 
 T = TypeVar("T")
 
 _PROGRAMS = Path(sys.executable).parent
 
-#: Everything that could hold a run back is off unless a test is about it: in a test no runner drains the host's queue,
-#: and a busy machine should not make pages smaller.
+#: No bounds or pressure checks unless a test is about them: in a test no runner drains the host's queue, and a busy
+#: machine must not make pages smaller.
 UNBOUNDED = {
     "BACKFILL_JOBS_PER_MINUTE": "none",
     "BACKFILL_MAX_PENDING": "none",
@@ -41,7 +43,7 @@ UNBOUNDED = {
 }
 
 
-#: How long a test waits, in seconds. It only ends tests that hang: on a loaded machine, 15 seconds can become twenty.
+#: The timeout of a test's waits, in seconds. It only ends tests that hang, so it is generous for a loaded machine.
 PATIENCE = 300.0
 
 
@@ -67,8 +69,8 @@ def wait_while_moving(
 ) -> T:
     """Wait until a condition is true and return its value.
 
-    A busy machine only makes the wait longer: it fails if `progress` hasn't changed for `stalled_seconds`, or after
-    `seconds` in all.
+    A busy machine only makes the wait longer: it fails if `progress` hasn't changed for `stalled_seconds`, or after a
+    total of `seconds`.
     """
     seen, changed, began = progress(), time.monotonic(), time.monotonic()
     while True:
@@ -87,7 +89,7 @@ def wait_while_moving(
 
 @dataclass(frozen=True)
 class Backfill:
-    """The command, run outside the checkout in its own environment."""
+    """The command, outside the checkout and in its own environment."""
 
     directory: Path
     environment: Mapping[str, str]
@@ -103,15 +105,12 @@ class Backfill:
 
     def __call__(self, *arguments: str, timeout: float = PATIENCE) -> "subprocess.CompletedProcess[str]":
         """Run the command to its end, without a terminal."""
-        return subprocess.run(
+        return fork_server.run(
             [self.programs / "backfill", *arguments],
             cwd=self.directory,
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
             timeout=timeout,
-            check=False,
         )
 
     def json(self, *arguments: str, status: int = 0, timeout: float = PATIENCE) -> dict[str, Any]:
@@ -125,7 +124,7 @@ class Backfill:
 
     def popen(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start the command and leave it running."""
-        return subprocess.Popen(
+        return fork_server.Process(
             [self.programs / "backfill", *arguments],
             cwd=self.directory,
             env=dict(self.environment),
@@ -138,7 +137,7 @@ class Backfill:
 
 @dataclass
 class Worker:
-    """A `celery -A backfill_tasks worker` in its own process group."""
+    """A `backfill worker` in its own process group."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
@@ -150,7 +149,7 @@ class Worker:
         backfill: Backfill,
         **options: Any,
     ) -> "Worker":
-        """Start a worker, with the options of `launch`, and wait until it takes messages."""
+        """Start a worker with the options of `launch`, and wait until it takes messages."""
         started = cls.launch(backfill, **options)
         started.wait_until_ready()
         return started
@@ -162,19 +161,22 @@ class Worker:
         *,
         concurrency: int = 2,
         beat: bool = False,
-        app: str = "backfill_tasks",
+        app: str | None = None,
+        options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> "Worker":
-        """Start a worker without waiting until it takes messages."""
+        """Start a worker without waiting until it takes messages. With an `app`, Celery's command line starts it."""
         number = len(list(backfill.directory.glob("worker-*.log"))) + 1
         log = backfill.directory / f"worker-{number}.log"
         variables = {**backfill.environment, **(environment or {})}
-        command = [str(backfill.programs / "celery"), "-A", app, "worker", "--loglevel=info"]
-        command += [f"--concurrency={concurrency}", f"--hostname=worker-{number}-{os.getpid()}@%h"]
+        command = [str(backfill.programs / "backfill"), "worker"]
+        if app is not None:
+            command = [str(backfill.programs / "celery"), "-A", app, "worker", "--loglevel=info"]
+        command += [f"--concurrency={concurrency}", f"--hostname=worker-{number}-{os.getpid()}@%h", *options]
         if beat:
             command += ["--beat", "--schedule", str(backfill.directory / f"beat-{number}")]
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = fork_server.Process(
                 command, cwd=backfill.directory, env=variables, stdout=output, stderr=output, start_new_session=True
             )
         return cls(process, log, variables)
@@ -247,7 +249,7 @@ class Flower:
         if login is not None:
             variables["FLOWER_BASIC_AUTH"] = login
         with log.open("wb") as output:
-            process = subprocess.Popen(command, cwd=backfill.directory, env=variables, stdout=output, stderr=output)
+            process = fork_server.Process(command, cwd=backfill.directory, env=variables, stdout=output, stderr=output)
         started = cls(process, log, login)
         wait_for(started._listens, what=f"Flower to listen: {log}")
         return started
@@ -289,7 +291,7 @@ _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """The command on a terminal of 100 columns: what it shows, and the keys that an operator presses."""
+    """The command on a terminal of 100 columns: its output, and an operator's key presses."""
 
     def __init__(self, backfill: Backfill, *arguments: str) -> None:
         self._master, slave = pty.openpty()
@@ -330,12 +332,12 @@ class Terminal:
         os.close(self._master)
 
     def _read(self) -> bool:
-        """Read what is available; return False at the end."""
+        """Read the available output; return False at the end."""
         if not select.select([self._master], [], [], 0.1)[0]:
             return True
         try:
             read = os.read(self._master, 65_536)
-        except OSError:  # Linux reports this once no process has the terminal open
+        except OSError:  # Linux raises this error once no process has the terminal open
             return False
         self._seen += read
         return bool(read)

@@ -34,8 +34,7 @@ import hashlib
 
 from sqlalchemy import text
 
-from backfill_tasks import Option, SqlBackfill
-from backfill_tasks.options import Flag, Texts
+from backfill_tasks import Flag, Option, SqlBackfill, Texts
 
 shout_companies = SqlBackfill(
     name="shout-companies",
@@ -63,7 +62,7 @@ digest_leads = SqlBackfill(
     where='"industry" IS NULL',
     process=digest,
     items="leads",
-    options=(Option("long", Flag(), "Write all of the digest.", default=False),),
+    options=(Option("long", Flag(), "Write all of the digest.", default=False, variable="ACME_LONG", tunable=True),),
 )
 '''
 
@@ -97,7 +96,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 
 @pytest.fixture
 def command(backfill: Backfill, installed: Packages) -> Backfill:
-    """The installed command on a host whose leads have companies, with an index of their workspaces."""
+    """The installed command on a host with companies in its leads, and an index on their workspaces."""
     with psycopg.connect(backfill.database_url, autocommit=True) as connection:
         connection.execute("""UPDATE "Lead" SET "companyName" = 'Acme', "industry" = NULL""")
         connection.execute("""UPDATE "Lead" SET "companyName" = 'Initech' WHERE id = (SELECT min(id) FROM "Lead")""")
@@ -110,16 +109,16 @@ def column(backfill: Backfill, query: str) -> list[object]:
         return [row[0] for row in connection.execute(query.encode())]
 
 
-def test_its_backfills_are_listed_with_their_options(command: Backfill) -> None:
+def test_the_packages_backfills_are_listed_with_their_options(command: Backfill) -> None:
     shown = " ".join(command("run", "--help").stdout.split())
 
     assert "shout-companies write the names of companies in capitals" in shown
     assert "digest-leads put a digest of the company's name in its industry" in shown
     assert "--company ID Only this company; repeatable." in shown
-    assert "--long Write all of the digest." in shown
+    assert "--long / --no-long Write all of the digest (default: off, or ACME_LONG)." in shown
 
 
-def test_each_has_its_own_options_only(command: Backfill) -> None:
+def test_each_backfill_has_only_its_own_options(command: Backfill) -> None:
     refused = command("run", "digest-leads", "--company", "Acme")
 
     assert refused.returncode == 2
@@ -127,7 +126,14 @@ def test_each_has_its_own_options_only(command: Backfill) -> None:
     assert command.json("run", "shout-companies", "--company", "Initech")["counts"]["read"] == 1
 
 
-def test_a_key_without_an_index_is_refused_with_the_one_that_helps(command: Backfill) -> None:
+def test_an_environment_variable_sets_an_options_default(command: Backfill) -> None:
+    counted = command.set(ACME_LONG="true").json("run", "digest-leads")
+
+    assert counted["parameters"]["long"] is True
+    assert "ACME_LONG = true   (environment)" in command.set(ACME_LONG="true")("config").stdout
+
+
+def test_a_key_without_an_index_is_refused_with_the_index_to_create(command: Backfill) -> None:
     with psycopg.connect(command.database_url, autocommit=True) as connection:
         connection.execute('DROP INDEX "Lead_clientId_id_idx"')
 
@@ -137,7 +143,7 @@ def test_a_key_without_an_index_is_refused_with_the_one_that_helps(command: Back
     assert 'CREATE INDEX CONCURRENTLY ON "public"."Lead" ("clientId", "id")' in refused.stderr
 
 
-def test_workers_do_them_and_doctor_and_metrics_know_them(command: Backfill) -> None:
+def test_workers_doctor_and_metrics_support_the_packages_backfills(command: Backfill) -> None:
     leads = len(column(command, 'SELECT id FROM "Lead"'))
     worker = Worker.start(command, concurrency=2)
     try:
@@ -153,8 +159,8 @@ def test_workers_do_them_and_doctor_and_metrics_know_them(command: Backfill) -> 
         worker.stop()
 
     for name in ("shout-companies", "digest-leads"):
-        assert f"{name}: its tables are there, with the rights that it takes" in checked
-        assert f"{name}: its pages read by index" in checked
+        assert f"{name}: this role has all rights on the host's tables" in checked
+        assert f"{name}: pages read by index" in checked
         assert scrape("backfill_items_read_total", backfill=name) == leads
     assert (shouted["state"], shouted["counts"]["updated"]) == ("complete", leads)
     assert (digested["state"], digested["counts"]["processed"]) == ("complete", leads)

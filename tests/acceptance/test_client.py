@@ -1,4 +1,4 @@
-"""The Python API does what the command line does, from a program."""
+"""The Python API does the same as the command line."""
 
 import json
 import subprocess
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from acceptance.host import Host
 from harness import PATIENCE, UNBOUNDED, Backfill, Worker
+from long_forms import long_except
 
 from sandbox.host.sample import Sample
 
@@ -30,7 +31,7 @@ def program(backfill: Backfill, text: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_a_plan_counts_what_the_dry_run_counts(backfill: Backfill, sample: Sample) -> None:
+def test_a_plan_has_the_dry_runs_counts(backfill: Backfill, sample: Sample) -> None:
     read, jobs, cost = program(
         backfill,
         """
@@ -43,7 +44,7 @@ def test_a_plan_counts_what_the_dry_run_counts(backfill: Backfill, sample: Sampl
     assert cost == jobs / 2
 
 
-def test_a_run_is_started_followed_and_verified(backfill: Backfill, worker: Worker, sample: Sample) -> None:
+def test_a_run_can_be_started_followed_and_verified(backfill: Backfill, worker: Worker, sample: Sample) -> None:
     states, counts, clean = program(
         backfill,
         """
@@ -58,7 +59,7 @@ def test_a_run_is_started_followed_and_verified(backfill: Backfill, worker: Work
     assert clean
 
 
-def test_a_run_without_options_has_the_bounds_of_the_command_line(alone: Backfill) -> None:
+def test_a_run_without_options_has_the_command_lines_bounds(alone: Backfill) -> None:
     plain = replace(
         alone, environment={name: each for name, each in alone.environment.items() if name not in UNBOUNDED}
     )
@@ -74,7 +75,7 @@ def test_a_run_without_options_has_the_bounds_of_the_command_line(alone: Backfil
     )
 
 
-def test_a_run_is_paused_tuned_resumed_and_cancelled(alone: Backfill) -> None:
+def test_a_run_can_be_paused_tuned_resumed_and_cancelled(alone: Backfill) -> None:
     states, tuned = program(
         alone,
         """
@@ -90,7 +91,7 @@ def test_a_run_is_paused_tuned_resumed_and_cancelled(alone: Backfill) -> None:
     assert tuned == {"max_pending": [None, 18]}
 
 
-def test_why_says_what_status_says(alone: Backfill) -> None:
+def test_why_gives_the_same_reasons_as_status(alone: Backfill) -> None:
     why = program(alone, 'client.pause(client.start("lead-scoring", lanes=1).id)\nanswer = client.why()')
 
     (lane,) = alone.json("status")["lanes"]
@@ -101,19 +102,26 @@ def test_why_says_what_status_says(alone: Backfill) -> None:
 
 @pytest.mark.parametrize(
     ("call", "said"),
-    [
-        ('client.plan("lead-scoring", limit=0)', "limit: 0 is not a whole number from 1 to 10000"),
-        ('client.plan("lead-scoring", limit="5")', "limit: '5' is not a whole number"),
-        ('client.plan("lead-scoring", limits=5)', "lead-scoring has no option 'limits'"),
-        ('client.plan("message-rollups", max_jobs=5)', "max_jobs: message-rollups enqueues no jobs"),
-        ('client.plan("lead-scoring", delay_ms=5, jobs_per_minute=5)', "delay_ms: it contradicts jobs_per_minute"),
-        ('client.plan("lead-scoring", client_ids=["none-such"])', "there is no workspace 'none-such'"),
-        ('client.plan("lead-scorin")', "lead-scorin"),
-        ('client.status("none-such")', "there is no run none-such"),
-        ('client.tune("none-such", lanes=3)', "lanes can't be changed"),
-    ],
+    long_except(
+        [
+            ('client.plan("lead-scoring", limit=0)', "limit: 0 is not a whole number from 1 to 10000"),
+            ('client.plan("lead-scoring", limit="5")', "limit: '5' is not a whole number"),
+            ('client.plan("lead-scoring", limits=5)', "lead-scoring has no option 'limits'"),
+            ('client.plan("message-rollups", max_jobs=5)', "max_jobs: message-rollups enqueues no jobs"),
+            ('client.plan("lead-scoring", delay_ms=5, jobs_per_minute=5)', "delay_ms: it contradicts jobs_per_minute"),
+            ('client.plan("lead-scoring", client_ids=["none-such"])', "there is no workspace 'none-such'"),
+            ('client.plan("lead-scorin")', "lead-scorin"),
+            ('client.status("none-such")', "there is no run none-such"),
+            ('client.tune("none-such", limit=3)', "there is no run none-such"),
+            ('client.tune(client.start("lead-scoring").id, lanes=3)', "lanes can't be changed"),
+            ('client.tune(client.start("lead-scoring").id, limit=0)', "limit: 0 is not a whole number from 1 to 10000"),
+        ],
+        0,
+        5,
+        8,
+    ),
 )
-def test_what_makes_no_sense_is_refused_in_one_line(inhabited: Host, alone: Backfill, call: str, said: str) -> None:
+def test_invalid_arguments_are_refused_in_one_line(inhabited: Host, alone: Backfill, call: str, said: str) -> None:
     assert alone("init").returncode == 0
 
     answer = program(
@@ -131,7 +139,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(inhabited: Host, alone: Back
     assert "\n" not in answer
 
 
-def test_importing_the_package_imports_no_library(alone: Backfill) -> None:
+def test_importing_the_package_imports_no_libraries(alone: Backfill) -> None:
     heavy = program(
         alone,
         """

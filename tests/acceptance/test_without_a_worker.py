@@ -1,8 +1,9 @@
-"""A run without a worker says so, and starts when one comes online."""
+"""A run without a worker says so, and starts as soon as a worker is online."""
 
-import subprocess
 from collections.abc import Iterator
+from subprocess import CompletedProcess
 
+import fork_server
 import pytest
 from acceptance.commands import Follow
 from acceptance.host import Host
@@ -13,7 +14,7 @@ from backfill_tasks.engine.model import MESSAGE_FORMAT
 
 @pytest.fixture
 def late_worker(alone: Backfill, inhabited: Host, follow: Follow) -> Iterator[str]:
-    """The standard error of a run that began without a worker and got one later."""
+    """The standard error of a run that started before its worker."""
     process = follow(alone, "run", "--apply")
     inhabited.wait_for_a_run()
     worker = Worker.start(alone)
@@ -23,9 +24,9 @@ def late_worker(alone: Backfill, inhabited: Host, follow: Follow) -> Iterator[st
     worker.stop()
 
 
-def test_it_says_so_and_starts_when_one_comes(late_worker: str, inhabited: Host) -> None:
-    assert "No worker is online. Start one: celery -A backfill_tasks worker" in late_worker
-    assert "The run starts when one comes." in late_worker
+def test_a_run_without_a_worker_says_so_and_starts_with_the_first(late_worker: str, inhabited: Host) -> None:
+    assert "No worker is online. Start one: backfill worker" in late_worker
+    assert "The run starts as soon as a worker is online." in late_worker
     assert inhabited.changed() == inhabited.due()
 
 
@@ -37,7 +38,7 @@ def test_a_worker_of_another_environment_does_not_count(backfill: Backfill, work
 
 @pytest.fixture
 def cancelled_consumer(backfill: Backfill, worker: Worker) -> Iterator[None]:
-    """Makes the worker stop taking pages during the test; other tests share the worker."""
+    """Make the shared worker stop taking pages during the test."""
     queue = f"{backfill.environment.get('BACKFILL_QUEUE', 'backfill')}.v{MESSAGE_FORMAT}"
     assert celery(backfill, "control", "cancel_consumer", queue).returncode == 0
     yield
@@ -45,7 +46,7 @@ def cancelled_consumer(backfill: Backfill, worker: Worker) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("cancelled_consumer")
-def test_a_worker_whose_consumer_was_cancelled_does_not_count(backfill: Backfill) -> None:
+def test_a_worker_with_a_cancelled_consumer_does_not_count(backfill: Backfill) -> None:
     done = backfill("run", "--apply", "--detach")
     shown = backfill("doctor").stdout
 
@@ -54,7 +55,7 @@ def test_a_worker_whose_consumer_was_cancelled_does_not_count(backfill: Backfill
 
 
 @pytest.mark.parametrize("url", ["", "mysql://host/db"])
-def test_a_worker_that_can_do_no_page_refuses_to_start_in_one_line(backfill: Backfill, url: str) -> None:
+def test_a_worker_without_a_usable_database_url_refuses_to_start_in_one_line(backfill: Backfill, url: str) -> None:
     refused = celery(backfill.set(DATABASE_URL=url), "worker")
 
     assert refused.returncode == 1
@@ -62,20 +63,17 @@ def test_a_worker_that_can_do_no_page_refuses_to_start_in_one_line(backfill: Bac
     assert refused.stderr.count("\n") == 1
 
 
-def celery(backfill: Backfill, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def celery(backfill: Backfill, *arguments: str) -> CompletedProcess[str]:
     """Run one of Celery's own commands to its end."""
-    return subprocess.run(
+    return fork_server.run(
         [backfill.programs / "celery", "-A", "backfill_tasks", *arguments],
         cwd=backfill.directory,
         env=dict(backfill.environment),
-        capture_output=True,
-        text=True,
         timeout=120,
-        check=False,
     )
 
 
-def test_with_a_worker_nothing_is_said_of_it(backfill: Backfill, worker: Worker) -> None:
+def test_a_run_with_a_worker_does_not_mention_workers(backfill: Backfill, worker: Worker) -> None:
     done = backfill("run", "--apply")
 
     assert "worker" not in done.stderr

@@ -1,4 +1,4 @@
-"""The watchdog reseeds a lane whose task was lost, and leaves every other lane alone."""
+"""The watchdog reseeds a lane with a lost task, and leaves every other lane alone."""
 
 import subprocess
 import sys
@@ -20,9 +20,9 @@ def stage(own_stage: MakeStage) -> Stage:
     return made
 
 
-def test_a_lane_whose_page_takes_long_is_not_seeded_again(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "hold", page=3)
-    stage.sabotage.plan("watchdog done", "hold")
+def test_a_lane_with_a_slow_page_is_not_reseeded(stage: Stage) -> None:
+    stage.sabotage.plan("page recorded", "block", page=3)
+    stage.sabotage.plan("watchdog done", "block")
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("page recorded")
     stage.wait_until_standing(1)
@@ -36,13 +36,14 @@ def test_a_lane_whose_page_takes_long_is_not_seeded_again(stage: Stage) -> None:
     stage.assert_done_once(run.end())
 
 
-def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stage) -> None:
+@pytest.mark.long
+def test_a_lane_that_fails_during_the_watchdogs_check_stays_failed(stage: Stage) -> None:
     run = let_the_watchdog_find_a_lane_standing(stage)
     take_rights(stage)
     stage.send_watchdog()
     run.end(status=1)
 
-    stage.sabotage.plan("watchdog done", "hold")
+    stage.sabotage.plan("watchdog done", "block")
     stage.sabotage.release("lane found standing")
     stage.sabotage.wait_until_reached("watchdog done")
 
@@ -50,13 +51,14 @@ def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stag
     assert stage.lane()["reason"] == "page 3: the host's function fault.refuse() raised an error (42501)"
 
 
-def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stage) -> None:
+@pytest.mark.long
+def test_a_lane_that_moves_during_the_watchdogs_check_is_left_alone(stage: Stage) -> None:
     run = let_the_watchdog_find_a_lane_standing(stage)
-    stage.sabotage.plan("page recorded", "hold", page=5)
+    stage.sabotage.plan("page recorded", "block", page=5)
     stage.send_watchdog()
     stage.sabotage.wait_until_reached("page recorded")
 
-    stage.sabotage.plan("watchdog done", "hold")
+    stage.sabotage.plan("watchdog done", "block")
     stage.sabotage.release("lane found standing")
     stage.sabotage.release("page recorded")
     ended = run.end()
@@ -66,11 +68,12 @@ def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stag
     assert not stage.queued(RunId(ended["run_id"]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("action", ["kill child", "kill worker"])
-def test_a_lane_whose_page_was_put_off_and_not_sent_anew_is_seeded_again(own_stage: MakeStage, action: Action) -> None:
+def test_a_lane_with_a_held_but_unsent_page_is_reseeded(own_stage: MakeStage, action: Action) -> None:
     stage = own_stage(BACKFILL_MAX_TRANSACTION_AGE="1", BACKFILL_PRESSURE_SECONDS="1")
     stage.start_worker()
-    stage.sabotage.plan("page committed", action, page=1)  # the hold is committed before the next message
+    stage.sabotage.plan("page committed", action, page=1)  # the hold commits before the next message is sent
     with old_transaction(stage):
         run = stage.follow("--lanes", "1")
         stage.sabotage.wait_until_reached("page committed")
@@ -88,10 +91,11 @@ def test_a_lane_whose_page_was_put_off_and_not_sent_anew_is_seeded_again(own_sta
     assert stage.events("lane seeded again") == [{"lane": 1, "page": 0, "reason": "its task was lost"}]
 
 
-def test_a_lane_is_seeded_again_while_every_worker_process_is_busy(own_stage: MakeStage) -> None:
+@pytest.mark.long
+def test_a_lane_is_reseeded_while_all_worker_processes_are_busy(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="600")
     stage.start_worker(concurrency=1)
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=2)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=2)
     run = stage.follow("--lanes", "2")
     stage.sabotage.wait_until_reached("page recorded")
     wait_for(lambda: stage.queued(stage.the_run()), what="the other lane's page in the queue")
@@ -107,7 +111,8 @@ def test_a_lane_is_seeded_again_while_every_worker_process_is_busy(own_stage: Ma
     beat.stop()
 
 
-def test_lanes_that_lost_their_messages_are_seeded_again_at_the_lowest_rate(own_stage: MakeStage) -> None:
+@pytest.mark.long
+def test_lanes_with_lost_messages_are_reseeded_at_the_lowest_rate(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="604800")
     worker = stage.start_worker()
     stage.backfill("rate", "1/h")
@@ -127,14 +132,14 @@ def test_lanes_that_lost_their_messages_are_seeded_again_at_the_lowest_rate(own_
 
 
 def lose_what_is_queued(stage: Stage) -> None:
-    """Remove every message from Redis, as if it had been emptied."""
+    """Remove every message from Redis."""
     with stage.redis() as client:
         client.delete(stage.queue, "unacked", "unacked_index")
 
 
 @contextmanager
 def old_transaction(stage: Stage) -> Iterator[None]:
-    """Keep a transaction open that is old enough to stop pages from starting."""
+    """Hold pages back with an old open transaction."""
     with stage.database() as connection, connection.transaction():
         old = "SELECT WHERE clock_timestamp() - now() > interval '1 s'"
         wait_for(lambda: connection.execute(old).fetchall(), what="the transaction to be old")
@@ -142,19 +147,19 @@ def old_transaction(stage: Stage) -> Iterator[None]:
 
 
 def let_the_watchdog_find_a_lane_standing(stage: Stage) -> Following:
-    """Start a run whose worker dies at page 3, and stop the watchdog at the moment when it has found the lane."""
+    """Kill a run's worker at page 3, and stop the watchdog right after it has found the lane stalled."""
     stage.sabotage.plan("page recorded", "kill worker", page=3)
     run = stage.follow("--lanes", "1")
     stage.replace_the_killed_worker()
     stage.wait_until_standing(1)
-    stage.sabotage.plan("lane found standing", "hold")
+    stage.sabotage.plan("lane found standing", "block")
     stage.send_watchdog()
     stage.sabotage.wait_until_reached("lane found standing")
     return run
 
 
 def take_rights(stage: Stage) -> None:
-    """Make the host refuse every job of the backfill as for a missing privilege, which no retry can fix."""
+    """Make the host refuse every job of the backfill with a missing privilege, which is never retried."""
     with stage.database() as connection:
         connection.execute(
             """
@@ -167,7 +172,7 @@ def take_rights(stage: Stage) -> None:
         )
 
 
-def test_before_the_first_run_there_is_nothing_to_watch_over(backfill: Backfill) -> None:
+def test_the_watchdog_is_a_no_op_before_the_first_run(backfill: Backfill) -> None:
     look = "from backfill_tasks.worker.tasks import watchdog; print(watchdog())"
 
     looked = subprocess.run(

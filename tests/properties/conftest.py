@@ -1,9 +1,12 @@
-"""Servers of the property tests: databases with two collations, and a Redis that the tests may empty at any time."""
+"""Servers of the property tests: databases with two collations, and a Redis that tests can empty at any time."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
+from long_forms import long_except
+from properties.effort import SHORT
 from properties.laboratory import Laboratory
 
 from backfill_tasks.engine import chain
@@ -14,14 +17,22 @@ DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone TO %L', current_datab
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all property tests as long, unless HYPOTHESIS_PROFILE asks for few examples."""
+    if not SHORT:
+        for item in items:
+            if item.path.is_relative_to(Path(__file__).parent):
+                item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="session")
 def emptied_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis that no other test uses."""
+    """A Redis for these tests alone."""
     with Redis(tmp_path_factory.mktemp("redis")) as redis:
         yield redis
 
 
-@pytest.fixture(scope="session", params=["C.UTF-8", "en_US.UTF-8"])
+@pytest.fixture(scope="session", params=long_except(["C.UTF-8", "en_US.UTF-8"], 1))
 def laboratory(
     request: pytest.FixtureRequest, make_database: Callable[..., str], emptied_redis: Redis
 ) -> Iterator[Laboratory]:
@@ -39,7 +50,7 @@ def laboratory(
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_grace() -> Iterator[None]:
-    """Give a duplicate no grace period: only the test itself sends the next page."""
+    """Give duplicates no grace period, so that only the test sends the next page."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chain, "_GRACE_SECONDS", 0.0)
         patch.setattr(chain, "_LOOK_SECONDS", 0.0)

@@ -8,12 +8,12 @@ from typing import Literal
 class Denied:
     """The page may not start now, and why.
 
-    `wait`: ask again later. `budget`: the run's budget is used up. `held`: the run is no longer running. `kind` names
-    the cause in one or two constant words; `reason` includes the measured values. `seconds`: when to ask again, at the
-    latest; None: whenever.
+    `wait`: ask again later. `budget`: the run's budget is used up. `inactive`: the run is no longer running. `kind`
+    names the cause in one or two constant words; `reason` includes the measured values. `seconds`: when to ask again,
+    at the latest; None: whenever.
     """
 
-    why: Literal["wait", "budget", "held"]
+    why: Literal["wait", "budget", "inactive"]
     reason: str = ""
     kind: str = ""
     seconds: float | None = None

@@ -86,7 +86,7 @@ class Gate:
             connection, backfill.name, run, backfill.jobs, lock_ms=self.lock_ms, patience_ms=self.statement_ms
         )
         if tally.state != "running" and not ended:
-            return Denied("held")
+            return Denied("inactive")
         context = PageContext(options, fence.started_at, tally.ordinal, pace.spacing_ms, tally.due_at)
         if not (backfill.jobs and pace.bounds_jobs):
             return Admitted(size, context)

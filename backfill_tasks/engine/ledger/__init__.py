@@ -16,8 +16,8 @@ from backfill_tasks.engine.ledger.pages import Fence, Tally, fail_lane, fence, h
 from backfill_tasks.engine.ledger.quarantine import (
     Place,
     count_quarantined,
-    hold_quarantined,
     keep,
+    lock_quarantined,
     quarantined,
     release,
 )
@@ -39,7 +39,7 @@ from backfill_tasks.engine.ledger.runs import (
     StalledLane,
     create,
     finish,
-    hold_starts,
+    lock_starts,
     reseed,
     resume,
     revive,
@@ -48,7 +48,8 @@ from backfill_tasks.engine.ledger.runs import (
     tune,
     unended,
 )
-from backfill_tasks.engine.ledger.transitions import hold_lanes, hold_run, move_run
+from backfill_tasks.engine.ledger.transitions import lock_lanes, lock_run, move_run
+from backfill_tasks.engine.ledger.watched import TimedPage, Watched, WatchedLane, WatchedRun, pages_after, watched_runs
 
 __all__ = [
     "Bucket",
@@ -62,7 +63,11 @@ __all__ = [
     "Span",
     "StalledLane",
     "Tally",
+    "TimedPage",
     "Unfinished",
+    "Watched",
+    "WatchedLane",
+    "WatchedRun",
     "claims",
     "count_quarantined",
     "create",
@@ -72,16 +77,17 @@ __all__ = [
     "finish",
     "forgotten",
     "hold_back",
-    "hold_lanes",
-    "hold_quarantined",
-    "hold_run",
-    "hold_starts",
     "holds",
     "keep",
+    "lock_lanes",
+    "lock_quarantined",
+    "lock_run",
+    "lock_starts",
     "move_run",
     "newest_run",
     "newest_runs",
     "note",
+    "pages_after",
     "pauses",
     "put_off",
     "quarantined",
@@ -101,6 +107,7 @@ __all__ = [
     "tune",
     "unended",
     "unfinished",
+    "watched_runs",
     "who",
     "write_bound",
 ]
