@@ -12,6 +12,8 @@ from backfill_tasks import diagnosis
 from backfill_tasks.diagnosis import explained, needs_reason
 from backfill_tasks.drain.overview import Overview, overview
 from backfill_tasks.engine import ledger, schema
+from backfill_tasks.engine.admission import sizing
+from backfill_tasks.engine.admission.bound import Bound
 from backfill_tasks.engine.admission.indicators import Indicator, PageDuration, Reading
 from backfill_tasks.engine.database import begin_read_only, connect, statement
 from backfill_tasks.engine.ledger import TimedPage, Watched
@@ -22,7 +24,7 @@ from backfill_tasks.errors import BackfillError, LedgerError
 from backfill_tasks.options import Pace
 from backfill_tasks.poll import Poll
 from backfill_tasks.settings import Settings
-from backfill_tasks.snapshot import Snapshot, why_small
+from backfill_tasks.snapshot import BoundInForce, Snapshot, why_small
 from backfill_tasks.wiring import Parts
 
 T = TypeVar("T")
@@ -65,7 +67,11 @@ class Observer:
             small = self.small(self.parts.engine) if run.state == "running" else None
         except DBAPIError:
             small = None
-        return Snapshot(diagnosed, backfill, host, why_small(run, backfill, small))
+        try:
+            bound = self.bound(self.parts.engine, run)
+        except DBAPIError:
+            bound = None
+        return Snapshot(diagnosed, backfill, host, why_small(run, backfill, small), bound)
 
     def diagnosed(self, runs: Sequence[Run]) -> list[Run]:
         """Return the runs with a reason in each lane that doesn't move right now.
@@ -116,6 +122,26 @@ class Observer:
         """Return the reading that keeps pages small just now, or None."""
         with self._reading(engine) as connection:
             return self.parts.pressure.ask(connection).small
+
+    def bound(self, engine: Engine, run: Run) -> BoundInForce | None:
+        """Return the bound in force; None if it is a constant or doesn't apply, or before a page has asked for it."""
+        pace, backfill = run.parameters.pace, self.parts.backfills[run.parameters.backfill]
+        applies = pace.max_pending == "auto" and backfill.fills_queue(backfill.with_defaults(run.parameters.options))
+        if run.state != "running" or not applies or backfill.queue is None:
+            return None
+        with self._reading(engine) as connection:
+            now, found = ledger.read_bound(connection, backfill.name)
+        if found is None:
+            return None
+        return BoundInForce(found, sizing.summary(found, now, min_share=pace.min_share / 100))
+
+    def bounds(self) -> dict[str, Bound]:
+        """Return what is known of the host's drain, by backfill; nothing before a page has asked."""
+        with self._reading(self.parts.engine) as connection:
+            if not _has_ledger(connection) or schema.version(connection) != schema.latest():
+                return {}
+            known = {each.name: ledger.read_bound(connection, each.name)[1] for each in self.parts.backfills.usable()}
+        return {name: bound for name, bound in known.items() if bound is not None}
 
     def pressure(self) -> list[tuple[Indicator, Reading]]:
         """Measure every indicator, whether pages use it or not, including those of every backfill's queue."""
@@ -192,6 +218,9 @@ class Following:
         self._small = Poll(
             "page size", lambda: observer.small(engine), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
         )
+        self._bound = Poll(
+            "bound", lambda: observer.bound(engine, self._seen), every=_HOST_SECONDS, lasts=_LASTS_SECONDS
+        )
         self._diagnosis: Poll[_Diagnosis | None] = Poll(
             "diagnosis",
             lambda: _Diagnosis(self._seen, diagnoser.diagnose([self._seen])),
@@ -206,7 +235,8 @@ class Following:
         small = why_small(run, self._backfill, _last(self._small, None))
         if found is not None:
             run = explained(run, found.seen, found.reasons)
-        return Snapshot(run, self._backfill, _last(self._host, None), small)
+        bound = _last(self._bound, None) if run.state == "running" else None
+        return Snapshot(run, self._backfill, _last(self._host, None), small, bound)
 
 
 def _last(poll: Poll[T], otherwise: T) -> T:

@@ -55,39 +55,51 @@ class Kind(ABC):
 
 @dataclass(frozen=True)
 class Whole(Kind):
-    """A whole number within a range; with `off`, also `none` (None). `because`: the reason for the maximum."""
+    """A whole number within a range; with `off`, also `none` (None); with `auto`, also `auto` (the text itself).
+
+    `because`: the reason for the maximum.
+    """
 
     least: int
     most: int
     off: bool = False
+    auto: bool = False
     because: str = ""
     metavar: ClassVar[str] = "N"
 
     @property
     def values(self) -> str:
         """The range."""
-        return f"whole, {self.least:,} to {self.most:,}{', or none' if self.off else ''}"
+        return f"whole, {self.least:,} to {self.most:,}{self._words}"
 
-    def parse(self, text: str) -> int | None:
+    def parse(self, text: str) -> int | str | None:
         """Parse a number in decimal digits."""
         if self.off and text == "none":
             return None
+        if self.auto and text == "auto":
+            return "auto"
         if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
             raise self._refusal(text)
         return self.check(int(text), given=text)
 
-    def check(self, value: Any, *, given: object = None) -> int | None:
+    def check(self, value: Any, *, given: object = None) -> int | str | None:
         """Return the value if it is an int within the range."""
         if self.off and value is None:
             return None
+        if self.auto and value == "auto":
+            return "auto"
         if type(value) is not int or not self.least <= value <= self.most:
             raise self._refusal(value if given is None else given)
         return value
 
     def _refusal(self, value: object) -> ValueError:
         why = f": {self.because}" if self.because else ""
-        or_none = ", or none" if self.off else ""
-        return ValueError(f"{quoted(value)} is not a whole number from {self.least} to {self.most}{or_none}{why}")
+        return ValueError(f"{quoted(value)} is not a whole number from {self.least} to {self.most}{self._words}{why}")
+
+    @property
+    def _words(self) -> str:
+        """The values that are no numbers, in words."""
+        return f"{', auto' if self.auto else ''}{', or none' if self.off else ''}"
 
 
 @dataclass(frozen=True)
@@ -300,15 +312,33 @@ class Pace:
             needs_jobs=True,
         ),
     )
-    max_pending: int | None = field(
-        default=12,
+    max_pending: int | Literal["auto"] | None = field(
+        default="auto",
         metadata=_option(
-            Whole(1, 100_000_000, off=True),
-            "Keep at most N jobs in the host's queue, ours and due live ones; none: no limit.",
+            Whole(1, 100_000_000, off=True, auto=True),
+            "Keep at most N jobs in the host's queue, ours and due live ones; auto: what the host's next call takes;"
+            " none: no limit.",
             group="pace",
             variable="BACKFILL_MAX_PENDING",
             setting=(
-                "default of --max-pending: the most jobs in the host's queue, ours and due live ones; none: no limit"
+                "default of --max-pending: the most jobs in the host's queue, ours and due live ones; auto: what the"
+                " host's next call takes; none: no limit"
+            ),
+            tunable=True,
+            needs_jobs=True,
+        ),
+    )
+    min_share: float = field(
+        default=5.0,
+        metadata=_option(
+            Number(0, 100),
+            "With --max-pending auto: let N percent of the host's drain be ours once live jobs have left no room for"
+            " two hours; 0: wait for room.",
+            group="pace",
+            variable="BACKFILL_MIN_SHARE",
+            setting=(
+                "default of --min-share: percent of the host's drain that is ours once live jobs have left no room for"
+                " two hours; 0: none"
             ),
             tunable=True,
             needs_jobs=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from backfill_tasks.engine import schema
+from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.connection import driver
 from backfill_tasks.engine.dry_run import DryRun
 from backfill_tasks.engine.encoding import unstorable
@@ -26,6 +26,9 @@ _COUNT_SECONDS = 0.02
 
 #: The assumed speed of a run, in items per second, where none has been measured, for estimating its duration.
 _USUAL_RATE = 10_000
+
+#: How many jobs of a run fit into one drain of a host that takes 20 and has 8 of its own, until it has been measured.
+_USUAL_ROOM = 12.0
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,17 @@ class Planner:
         with counting.walking():
             yield counting
 
+    def _per_drain(self, parameters: Parameters) -> float:
+        """Return how many of a run's jobs the host takes in one drain: the bound, or what the last runs have seen."""
+        most = parameters.pace.max_pending
+        if isinstance(most, int):
+            return most
+        with self.parts.engine.begin() as connection:
+            if schema.version(connection) != schema.latest():
+                return _USUAL_ROOM
+            _, bound = ledger.read_bound(connection, parameters.backfill)
+        return max(1.0, bound.capacity - bound.live_per_call) if bound else _USUAL_ROOM
+
     def _expected_seconds(self, counted: Run, jobs: int) -> float:
         """Estimate a run's duration from the last complete run's speed, the run's pauses and the host's queue."""
         parameters, pace = counted.parameters, counted.parameters.pace
@@ -184,7 +198,7 @@ class Planner:
         # With max_pending, a run takes at least as long as the host takes for its jobs: at most that many per drain.
         due = 0.0
         if pace.max_pending is not None:
-            due = (self.settings.drain_seconds or 0.0) * jobs / pace.max_pending
+            due = (self.settings.drain_seconds or 0.0) * jobs / self._per_drain(parameters)
             if pace.jobs_per_minute is not None:
                 due = max(due, 60 * jobs / pace.jobs_per_minute)
         return max(working + pausing, due)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from backfill_tasks.engine.admission.bound import Bound
 from backfill_tasks.engine.admission.indicators import Reading
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Run
@@ -24,6 +25,25 @@ def listed(run: Run, backfill: Backfill | None) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class BoundInForce:
+    """The bound of a run that is sized to the host's drain, and why it is what it is, in words."""
+
+    bound: Bound
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the bound as `status --json` prints it (docs/reference/json.md)."""
+        return {
+            "jobs": self.bound.offer,
+            "per_call": round(self.bound.capacity),
+            "live_per_call": round(self.bound.live_per_call, 1),
+            "call_seconds": round(self.bound.rhythm.seconds, 3),
+            "starved_seconds": round(self.bound.starved_seconds),
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A run at one moment.
 
@@ -33,12 +53,14 @@ class Snapshot:
         host: what the host has done with the run's jobs; None: the backfill has no jobs, or they can't be counted just
             now.
         small_pages: why pages are smaller than the run's options allow, in words; None: they aren't.
+        bound: the bound on jobs in the host's queue, if it is sized to the host's drain.
     """
 
     run: Run
     backfill: Backfill
     host: Outcome | None = None
     small_pages: str | None = None
+    bound: BoundInForce | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the run as `run --json` and `status --json` print it (docs/reference/json.md)."""
@@ -46,6 +68,7 @@ class Snapshot:
             **listed(self.run, self.backfill),
             "host": self.host and self.host.as_json(self.run.jobs_to_come(self.backfill.jobs)),
             "small_pages": self.small_pages,
+            "bound": self.bound.as_json() if self.bound else None,
         }
 
 
@@ -54,4 +77,5 @@ def why_small(run: Run, backfill: Backfill, limited: Reading | None) -> str | No
     if limited is None or limited.limit is None or run.state != "running":
         return None
     room = run.parameters.pace.max_pending if backfill.jobs else None
-    return limited.reason if limited.limit < min(run.parameters.limit, room or inf) else None
+    most = room if isinstance(room, int) else inf
+    return limited.reason if limited.limit < min(run.parameters.limit, most) else None

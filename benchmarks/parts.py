@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import latency, loops, memory, pressure, queue, rate, tool, webhooks
+from benchmarks import latency, loops, memory, pressure, queue, rate, sizing, tool, webhooks
 from benchmarks.host import Host, filled
 from benchmarks.report import Line
 from benchmarks.walk import BenchmarkError, Walk
@@ -198,6 +198,12 @@ def paced(bench: Bench) -> list[Line]:
     return rate.measure(bench.database_url, bench.redis_url, bench.seconds)
 
 
+def sizes(bench: Bench) -> list[Line]:
+    """Measure how the self-sizing bound follows several hosts' drains."""
+    with bench.host(leads=sizing.LEADS) as host:
+        return sizing.measure(host, bench.redis_url)
+
+
 def waits(bench: Bench) -> list[Line]:
     """Measure live jobs' waits in the host's queue: without a backfill, with this one, and with an unthrottled one."""
     with bench.host(leads=queue.LEADS) as host:
@@ -237,6 +243,7 @@ PARTS = {
     "rate": Part("The fleet's rate, 100 pages waiting", paced, large=True),
     "sparse": Part("2,000,000 leads, 100 eligible", sparse, large=True),
     "queue": Part("Live jobs' wait in the host's queue, eight hours", waits, large=True),
+    "sizing": Part("The bound that sizes itself, half an hour for each host", sizes, large=True),
     "webhooks": Part(
         "Webhooks' transactions beside a backfill, with cores to spare",
         partial(beside_webhooks, spare_cores=True),

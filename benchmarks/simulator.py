@@ -1,24 +1,39 @@
 """The host's job queue in compressed time: the cron that drains it, and webhooks that enqueue live jobs.
 
 Both are real clients of a real database; only time runs faster. The model follows the host's rules: once a minute, on
-the minute, the cron releases stale jobs, takes the 20 oldest due jobs of all types, claims them one by one and
-finishes each. Not modelled: jobs that take time or fail (each succeeds at once), and more than one cron.
+the minute, the cron releases stale jobs, chooses due jobs of all types, claims them one by one and finishes each. Which
+it chooses depends on its revision:
+
+- *older*: the oldest, up to its limit;
+- *newer*: of the oldest, four times the limit but 200 at most, no more than the limit from one workspace, then
+  round-robin over the workspaces, up to the limit.
+
+Not modelled: jobs that take time or fail (each succeeds at once), and more than one cron.
 """
 
 import math
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import psycopg
 
 from benchmarks.walk import BenchmarkError
 
-#: How many jobs the cron takes per minute.
+T = TypeVar("T")
+
+Runner = Literal["older", "newer"]
+
+#: How many jobs the cron takes per minute, unless a simulation says otherwise.
 DRAIN = 20
+
+#: The pool from which the newer runner chooses, in multiples of its limit, and the largest.
+_POOL, _LARGEST_POOL = 4, 200
 
 _STALE_MINUTES = 10
 #: How long live jobs may keep waiting after the last one has arrived, in minutes.
@@ -45,7 +60,7 @@ SET status = 'PENDING', "runAt" = now() AT TIME ZONE 'UTC', "lockedAt" = NULL, "
 WHERE status = 'RUNNING' AND "lockedAt" < now() AT TIME ZONE 'UTC' - %s * interval '1 second'
 """
 _DUE = """
-SELECT id FROM "BackgroundJob"
+SELECT id, "clientId" FROM "BackgroundJob"
 WHERE status = 'PENDING' AND "runAt" <= now() AT TIME ZONE 'UTC'
 ORDER BY "runAt" LIMIT %s
 """
@@ -139,8 +154,29 @@ def quantile(values: Sequence[float], share: float) -> float:
     return values[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def simulate(database_url: str, arrivals: Sequence[float], *, minutes: int, factor: float) -> Day:
+def chosen(due: Sequence[T], limit: int, runner: Runner, workspace: Callable[[T], object]) -> Sequence[T]:
+    """Return the jobs that a runner chooses of the due ones, which are sorted oldest first."""
+    if runner == "older":
+        return due[:limit]
+    pools: dict[object, list[T]] = defaultdict(list)
+    for each in due[: min(_LARGEST_POOL, _POOL * limit)]:
+        pools[workspace(each)].append(each)
+    turns = ((turn, job) for pool in pools.values() for turn, job in enumerate(pool[:limit]))
+    return [job for _, job in sorted(turns, key=lambda each: each[0])][:limit]
+
+
+def simulate(
+    database_url: str,
+    arrivals: Sequence[float],
+    *,
+    minutes: int,
+    factor: float,
+    limit: Callable[[int], int] = lambda _minute: DRAIN,
+    runner: Runner = "older",
+) -> Day:
     """Let live jobs arrive and the cron drain the queue for `minutes`, and until no live job waits.
+
+    `limit`: how many jobs a call takes, by minute.
 
     Raises:
         BenchmarkError: live jobs still wait hours after the last one has arrived.
@@ -149,7 +185,7 @@ def simulate(database_url: str, arrivals: Sequence[float], *, minutes: int, fact
     all_came = threading.Event()
     with ThreadPoolExecutor(2) as pool:
         webhooks = pool.submit(_webhooks, database_url, clock, arrivals, all_came)
-        cron = pool.submit(_cron, database_url, clock, minutes, all_came)
+        cron = pool.submit(_cron, database_url, clock, minutes, all_came, limit, runner)
         late = max(webhooks.result(), cron.result())
     with psycopg.connect(database_url) as connection:
         rows = connection.execute(_STARTED, [clock.real(60 * minutes + 30)]).fetchall()
@@ -157,7 +193,7 @@ def simulate(database_url: str, arrivals: Sequence[float], *, minutes: int, fact
     ours = [in_time for ours, _, in_time in rows if ours]
     return Day(
         waits=sorted(factor * wait for ours, wait, _ in rows if not ours),
-        used=sum(ours) / (DRAIN * minutes - sum(live)),
+        used=sum(ours) / (sum(limit(minute) for minute in range(1, minutes + 1)) - sum(live)),
         late=late,
     )
 
@@ -178,20 +214,28 @@ def _webhooks(database_url: str, clock: Clock, arrivals: Sequence[float], all_ca
     return late
 
 
-def _cron(database_url: str, clock: Clock, minutes: int, all_came: threading.Event) -> float:
+def _cron(
+    database_url: str,
+    clock: Clock,
+    minutes: int,
+    all_came: threading.Event,
+    limit: Callable[[int], int],
+    runner: Runner,
+) -> float:
     """Drain the queue each minute. Return the largest delay, in the host's seconds."""
     late = 0.0
     with psycopg.connect(database_url, autocommit=True) as connection:
         for minute in range(1, minutes + _PATIENCE_MINUTES):
             late = max(late, clock.wait_for(60 * minute))
-            _drain(connection, 60 * _STALE_MINUTES / clock.factor)
+            connection.execute(_RELEASE, [60 * _STALE_MINUTES / clock.factor])
+            _drain(connection, limit(minute), runner)
             if minute >= minutes and all_came.is_set() and connection.execute(_LIVE_LEFT).fetchone() == (False,):
                 return late
     raise BenchmarkError(f"live jobs still wait {_PATIENCE_MINUTES} minutes after the last has come")
 
 
-def _drain(connection: "psycopg.Connection[tuple[object, ...]]", stale_seconds: float) -> None:
-    connection.execute(_RELEASE, [stale_seconds])
-    for job in connection.execute(_DUE, [DRAIN]).fetchall():
-        if connection.execute(_CLAIM, job).rowcount:
-            connection.execute(_FINISH, job)
+def _drain(connection: "psycopg.Connection[tuple[object, ...]]", limit: int, runner: Runner) -> None:
+    due = connection.execute(_DUE, [max(_LARGEST_POOL, limit)]).fetchall()
+    for job, _ in chosen(due, limit, runner, lambda each: each[1]):
+        if connection.execute(_CLAIM, [job]).rowcount:
+            connection.execute(_FINISH, [job])

@@ -36,7 +36,10 @@ def show(context: CommandContext, seen: Snapshot, *, as_json: bool) -> None:
     quarantined = []
     if seen.run.counts.get("quarantined"):
         quarantined = context.client.quarantined(seen.run.id, most=_MOST_QUARANTINED)
-    click.echo(summary(seen.backfill, seen.run, quarantined=quarantined, found=seen.host, small=seen.small_pages))
+    bound = seen.bound.reason if seen.bound else None
+    click.echo(
+        summary(seen.backfill, seen.run, quarantined=quarantined, found=seen.host, small=seen.small_pages, bound=bound)
+    )
 
 
 def follow_to_the_end(

@@ -10,7 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from backfill_tasks.engine.admission.bound import Measurement
 from backfill_tasks.engine.admission.indicators import Indicator
+from backfill_tasks.engine.admission.rhythm import Rhythm
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.errors import HostError
@@ -37,6 +39,8 @@ class PageContext:
         ordinal: the number of ordinals used before this page.
         spacing_ms: the time between the due times of two items, in milliseconds; None: items are not spread.
         due_at: the due time of the last spread item; this page's items come due after it, and never before now.
+        at_once: whether items that are not spread come due at once, because the page was admitted for the host's next
+            call.
     """
 
     options: Values
@@ -44,6 +48,35 @@ class PageContext:
     ordinal: int = 0
     spacing_ms: float | None = None
     due_at: datetime | None = None
+    at_once: bool = False
+
+
+class Queue(ABC):
+    """The host's queue, as a bound that sizes itself needs it (`admission/sizing.py`). Times are Unix times."""
+
+    @property
+    @abstractmethod
+    def usual(self) -> Rhythm:
+        """The rhythm in which the host takes jobs, as the settings have it; measurements correct it."""
+
+    @property
+    @abstractmethod
+    def lead_seconds(self) -> float:
+        """How long before the host's next call jobs are added."""
+
+    @abstractmethod
+    def measure(self, connection: Connection, *, since: float, until: float) -> Measurement:
+        """Measure the queue, in a few milliseconds, by existing indexes of the host.
+
+        Args:
+            connection: in the page's transaction, which has its turn.
+            since: the host's last call.
+            until: the host's next call.
+        """
+
+    @abstractmethod
+    def set_back(self, connection: Connection, *, jobs: int, until: float, due: float) -> None:
+        """Make our last jobs that are due by `until`, up to this many, due later. Running jobs aren't touched."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +191,11 @@ class Backfill(ABC):
     unresolved: Mapping[str, str] = MappingProxyType({})
     #: Why another run would leave missing items as they are.
     left_alone: str = ""
+
+    @property
+    def queue(self) -> Queue | None:
+        """The host's queue, for a bound that sizes itself; None: it can't be measured, so the bound is a constant."""
+        return None
 
     def on(self, host: Host) -> "Backfill":  # noqa: ARG002  a backfill without host settings stays as it is
         """Return this backfill for one host, configured with its schema and the settings this backfill uses.
@@ -277,6 +315,10 @@ class Backfill(ABC):
         The cost grows with the run, so it is read from time to time, never by pages.
         """
         return None
+
+    def fills_queue(self, options: Values) -> bool:  # noqa: ARG002  most fill it or not, whatever the options
+        """Return whether a run's jobs wait in the host's queue, so that the bounds on waiting jobs apply to the run."""
+        return bool(self.jobs)
 
     def indicators(self, pace: Pace) -> Sequence[Indicator]:  # noqa: ARG002  without a queue, there is none to ask
         """Return the indicators of the host's queue, asked before a page in addition to PostgreSQL's own."""

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine import ledger, states
-from backfill_tasks.engine.admission.gate import Denied, Gate
+from backfill_tasks.engine.admission.answers import Denied
+from backfill_tasks.engine.admission.gate import Gate
 from backfill_tasks.engine.contract import Backfill, ItemsFailed, PageContext, RowChanged
 from backfill_tasks.engine.database import is_transient, reason, whole_reason
 from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Quarantined, RunId, Window

@@ -145,6 +145,7 @@ class Exporter(Collector):
     def _read_host(self, found: Readings) -> None:
         found.pressure = [(reading, indicator.unit) for indicator, reading in self.observer.pressure()]
         found.ahead = self.observer.jobs_ahead(_MOST_AHEAD)
+        found.bounds = self.observer.bounds()
 
     def _read_redis(self, found: Readings) -> None:
         found.queued = int(str(self.redis.llen(self.queue)))

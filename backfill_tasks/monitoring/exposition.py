@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 
 from backfill_tasks.drain.ledger import State
 from backfill_tasks.drain.overview import Overview
+from backfill_tasks.engine.admission.bound import Bound
 from backfill_tasks.engine.admission.indicators import Answer, Reading, Unit
 from backfill_tasks.engine.ledger import WatchedRun
 from backfill_tasks.engine.rate import Rate
@@ -45,6 +46,10 @@ MEANINGS: Mapping[str, str] = {
     "backfill_drain_calls_total": "Calls of the host's runner by result",
     "backfill_drain_jobs_total": "Jobs that the host reported for these calls, by what became of them",
     "backfill_jobs_ahead": "Jobs in the host's queue ahead of a job that this backfill would add now",
+    "backfill_bound_jobs": "Most jobs that may be due at the host's next call, if the bound is sized to the drain",
+    "backfill_host_call_jobs": "Jobs that one call of the host takes, as measured for the bound",
+    "backfill_host_call_period_seconds": "Time between two calls of the host, as measured for the bound",
+    "backfill_starved_seconds": "Time for which live jobs have left no room for ours, as measured for the bound",
     "backfill_queue_messages": "Messages waiting in the queue",
     "backfill_dead_letters": "Messages that no worker could process, kept until an operator clears them",
     "backfill_rate_limit_pages_per_second": "Rate limit of all workers together; absent without a limit",
@@ -64,6 +69,7 @@ class Readings:
     pressure: Sequence[tuple[Reading, Unit]] = ()
     drain: Overview | None = None
     ahead: Mapping[str, int] = field(default_factory=dict)
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
     stalls: Sequence[Stall] = ()
     queued: int | None = None
     dead_letters: int | None = None
@@ -85,6 +91,7 @@ def families(found: Readings) -> Iterator[Metric]:
     yield from _pressure(found.pressure)
     yield from _of_the_drain(found.drain)
     yield _gauge("backfill_jobs_ahead", ["backfill"], (((name,), jobs) for name, jobs in found.ahead.items()))
+    yield from _bounds(found.bounds)
     if found.queued is not None:
         yield _gauge("backfill_queue_messages", [], [([], found.queued)])
     if found.dead_letters is not None:
@@ -182,6 +189,16 @@ def _of_the_drain(found: Overview | None) -> Iterator[Metric]:
     yield _counter("backfill_drain_calls_total", ["result"], calls)
     jobs = [((name,), count) for name, count in found.jobs.items()]
     yield _counter("backfill_drain_jobs_total", ["outcome"], jobs)
+
+
+def _bounds(bounds: Mapping[str, Bound]) -> Iterator[Metric]:
+    """Yield what is known of the host's drain, by backfill."""
+    yield _gauge("backfill_bound_jobs", ["backfill"], (((name,), each.offer) for name, each in bounds.items()))
+    yield _gauge("backfill_host_call_jobs", ["backfill"], (((name,), each.capacity) for name, each in bounds.items()))
+    periods = (((name,), each.rhythm.seconds) for name, each in bounds.items())
+    yield _gauge("backfill_host_call_period_seconds", ["backfill"], periods)
+    starved = (((name,), each.starved_seconds) for name, each in bounds.items())
+    yield _gauge("backfill_starved_seconds", ["backfill"], starved)
 
 
 def _gauge(name: str, labels: Sequence[str], samples: _Samples) -> Metric:

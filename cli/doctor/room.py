@@ -13,6 +13,9 @@ from backfill_tasks.engine.contract import Backfill
 #: Jobs are counted up to this number.
 _MOST = 10_000
 
+#: The bound of "auto" before the host's drain has been measured.
+_UNMEASURED = 12
+
 #: The host isn't draining a queue whose oldest job has been due for this many seconds. A full queue alone is healthy.
 _STALLED_SECONDS = 300.0
 
@@ -39,12 +42,17 @@ def room(context: CommandContext) -> Iterator[Finding]:
 def _bounds(context: CommandContext, connection: Connection, backfill: Backfill) -> dict[str, int]:
     """Return the bounds in force, keyed by the command that changes each."""
     found = {"backfill run --max-pending": context.settings.defaults["max_pending"]}
+    measured = None
     if schema.version(connection) == schema.latest():
+        _, measured = ledger.read_bound(connection, backfill.name)
         for run in ledger.running(connection):
             parameters = context.parts.runs.read(run).parameters
-            if parameters.backfill == backfill.name:
+            if parameters.backfill == backfill.name and backfill.fills_queue(
+                backfill.with_defaults(parameters.options)
+            ):
                 found[f"backfill tune {run} --max-pending"] = parameters.pace.max_pending
-    return {tune: most for tune, most in found.items() if most is not None}
+    auto = measured.offer if measured else _UNMEASURED
+    return {tune: auto if most == "auto" else most for tune, most in found.items() if most is not None}
 
 
 def _full(waiting: int, most: int, oldest: float | None, tune: str) -> Finding:

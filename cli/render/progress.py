@@ -49,7 +49,7 @@ def speed_line(backfill: Backfill, run: Run, rate: float | None) -> str:
 def screen_lines(seen: Snapshot, rate: float | None) -> list[str]:
     """Return all that a terminal shows of a run below its progress bar."""
     backfill, run = seen.backfill, seen.run
-    lines = [speed_line(backfill, run, rate), *_small(seen), *count_lines(backfill, run)]
+    lines = [speed_line(backfill, run, rate), *_limits(seen), *count_lines(backfill, run)]
     if seen.host is not None:
         lines += outcome_lines(backfill, run, seen.host)
     return lines + lane_lines(run)
@@ -57,7 +57,7 @@ def screen_lines(seen: Snapshot, rate: float | None) -> list[str]:
 
 def progress_lines(seen: Snapshot) -> list[str]:
     """Return a run's progress in a few lines, for output that isn't a terminal."""
-    lines = [progress_line(seen.backfill, seen.run), *trouble_lines(seen.run), *_small(seen)]
+    lines = [progress_line(seen.backfill, seen.run), *trouble_lines(seen.run), *_limits(seen)]
     if seen.host is not None:
         lines.append(outcome_line(seen.backfill, seen.run, seen.host))
     return lines
@@ -72,5 +72,7 @@ def progress_line(backfill: Backfill, run: Run) -> str:
     return f"{run.state}: {read:,}{of} · {run.pages:,} pages · {rate} · {done}/{len(run.lanes)} lanes"
 
 
-def _small(seen: Snapshot) -> list[str]:
-    return [wrapped(seen.small_pages, indent=2)] if seen.small_pages else []
+def _limits(seen: Snapshot) -> list[str]:
+    """Return what limits the run just now: its pages' size, and the bound on jobs in the host's queue."""
+    limits = (seen.small_pages, seen.bound.reason if seen.bound else None)
+    return [wrapped(each, indent=2) for each in limits if each]

@@ -20,10 +20,11 @@ def summary(
     quarantined: Sequence[Quarantined] = (),
     found: Outcome | None = None,
     small: str | None = None,
+    bound: str | None = None,
 ) -> str:
     """Return the summary of a run: its state, counts, pace, outcome, lanes, quarantine and next steps.
 
-    `small`: why its pages are smaller than the limit.
+    `small`: why its pages are smaller than the limit. `bound`: the bound on jobs in the host's queue, and why.
     """
     lines = [f"Run {run.id} · {run.parameters.backfill} · {run.mode} · {run.state}"]
     if run.reason:
@@ -34,6 +35,8 @@ def summary(
         lines.append(wrapped(small, indent=32))
     lines.append(f"  {'duration':<16}{duration(run.seconds):>11}   {run.items_per_second:,.0f} {backfill.items}/s")
     lines += job_lines(backfill, run)
+    if bound:
+        lines.append(wrapped(bound, indent=32))
     if found is not None:
         lines += ["", *outcome_lines(backfill, run, found)]
     if run.lanes:

@@ -68,7 +68,11 @@ def test_a_run_without_options_has_the_command_lines_bounds(alone: Backfill) -> 
     from_the_command_line = plain.json("run", "--apply", "--detach", "--force")["parameters"]
 
     assert from_python == from_the_command_line
-    assert (from_python["max_pending"], from_python["max_live_wait"], from_python["target_page_ms"]) == (12, 180, 200)
+    assert (from_python["max_pending"], from_python["max_live_wait"], from_python["target_page_ms"]) == (
+        "auto",
+        180,
+        200,
+    )
 
 
 def test_a_run_can_be_paused_tuned_resumed_and_cancelled(alone: Backfill) -> None:

@@ -185,6 +185,13 @@ def test_a_scrape_writes_nothing(alone: Backfill, inhabited: Host, export: Expor
     assert inhabited.contents() == before
 
 
+#: The bound after a page has asked for it: a host that takes 20 jobs a minute.
+BOUND = """
+INSERT INTO backfill.bound (backfill, state)
+VALUES ('lead-scoring', '{"rhythm": {"seconds": 60, "phase": 0}, "capacity": 20, "growing": false, "rest": 2}')
+"""
+
+
 def test_the_reference_lists_every_metric_with_type_and_labels(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export
 ) -> None:
@@ -194,7 +201,9 @@ def test_the_reference_lists_every_metric_with_type_and_labels(
     backfill.json("run", "--apply", "--limit", "50")
     backfill.json("run", "--apply", "--detach", "--limit", "1", "--page-delay-ms", "600000")
     inhabited.execute("UPDATE backfill.run SET expected = 2000")  # as if counted before the run
+    inhabited.execute(BOUND)
     exporter.wait_for_sample("backfill_run_expected_items", 4000)
+    exporter.wait_for("backfill_bound_jobs", backfill="lead-scoring")
     exporter.wait_for("backfill_lane_stalled_seconds", reason="page_delay")
     found = exporter.wait_for_sample("backfill_workers", 1)
 

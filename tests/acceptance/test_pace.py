@@ -35,9 +35,11 @@ def run(by_default: Backfill, worker: Worker, inhabited: Host) -> Iterator[str]:
 
 @pytest.mark.usefixtures("run")
 class TestDefaults:
-    def test_keep_at_most_12_jobs_pending_and_say_so(self, by_default: Backfill, inhabited: Host) -> None:
-        assert inhabited.column(f'SELECT count(*) FROM "BackgroundJob" WHERE {OURS}') == [12]
-        assert "no room in the host's queue: 12 jobs wait, ours and due live ones" in " ".join(
+    def test_keep_few_jobs_pending_until_the_drain_has_been_measured_and_say_so(
+        self, by_default: Backfill, inhabited: Host
+    ) -> None:
+        assert inhabited.column(f'SELECT count(*) FROM "BackgroundJob" WHERE {OURS}') == [5]
+        assert "no room at the host's next call: 0 live jobs and 5 of ours are due; at most 5 jobs are due" in " ".join(
             by_default("status").stdout.split()
         )
 
@@ -45,14 +47,14 @@ class TestDefaults:
         inhabited.execute(
             """
             UPDATE "BackgroundJob" SET status = 'SUCCEEDED'
-            WHERE id IN (SELECT id FROM "BackgroundJob" ORDER BY "runAt" LIMIT 8)
+            WHERE id IN (SELECT id FROM "BackgroundJob" ORDER BY "runAt" LIMIT 3)
             """
         )
 
         wait_for(
-            lambda: inhabited.column(f'SELECT count(*) FROM "BackgroundJob" WHERE {OURS}') == [20], what="8 more jobs"
+            lambda: inhabited.column(f'SELECT count(*) FROM "BackgroundJob" WHERE {OURS}') == [8], what="3 more jobs"
         )
-        assert inhabited.column("""SELECT count(*) FROM "BackgroundJob" WHERE status = 'PENDING'""") == [12]
+        assert inhabited.column("""SELECT count(*) FROM "BackgroundJob" WHERE status = 'PENDING'""") == [5]
 
 
 #: A workspace behind 12,000 leads of another one; only its last two leads ever wrote.

@@ -253,7 +253,12 @@ class Site:
     def restore(self) -> None:
         """Empty the host, except for one workspace, and the ledger."""
         self.waiting.clear()
-        for table in ("backfill.run", "backfill.scoring", *(f'"{name}"' for name in reversed(TABLES))):
+        for table in (
+            "backfill.run",
+            "backfill.bound",
+            "backfill.scoring",
+            *(f'"{name}"' for name in reversed(TABLES)),
+        ):
             self.host.do(f"DELETE FROM {table}")
         self.host.add_client("client-1")
 

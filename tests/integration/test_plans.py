@@ -1,5 +1,6 @@
 """Every statement of a page reads about one page's rows, on a large table and with any statistics."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -285,6 +286,28 @@ class TestAdmission:
 
         assert plan.whole == []
         assert plan.rows("BackgroundJob") <= before + 50
+
+    def test_measures_the_drain_by_index_and_a_bounded_number_of_jobs(self, large_site: Site) -> None:
+        with page_of(large_site) as connection:
+            connection.exec_driver_sql(DUE_JOBS, {"key": KEY_PREFIX, "number": 12_000})
+            with explained(large_site.engine) as plans:
+                now = time.time()
+                LeadScoring().queue.measure(connection, since=now - 60, until=now)
+            (plan, *_) = plans
+
+        assert plan.whole == []
+        assert plan.rows("BackgroundJob") <= 3_100
+
+    def test_sets_jobs_back_by_index_and_looks_at_a_bounded_number(self, large_site: Site) -> None:
+        with page_of(large_site) as connection:
+            connection.exec_driver_sql(DUE_JOBS, {"key": KEY_PREFIX, "number": 12_000})
+            with explained(large_site.engine) as plans:
+                now = time.time()
+                LeadScoring().queue.set_back(connection, jobs=20, until=now, due=now + 60)
+            (plan, *_) = plans
+
+        assert plan.whole == []
+        assert plan.rows("BackgroundJob") <= 1_100
 
     def test_live_job_is_found_by_index_among_a_bounded_number(self, large_site: Site) -> None:
         with page_of(large_site) as connection:

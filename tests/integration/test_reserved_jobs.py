@@ -56,7 +56,16 @@ class TestBounds:
         assert parameters(score_here=True, jobs_per_minute=3.0).pace.jobs_per_minute == 3.0
 
     def test_another_run_keeps_its_bounds(self) -> None:
-        assert parameters().pace.max_pending == 12
+        assert parameters().pace.max_pending == "auto"
+
+    @pytest.mark.parametrize("most", ["auto", 1])
+    def test_max_pending_bounds_no_page_of_a_reserved_run(self, site: Site, most: object) -> None:
+        reserve(site, max_pending=most)
+
+        assert len(site.host.due_times()) == 6
+        assert (
+            site.host.rows("SELECT FROM backfill.page WHERE NOT coalesce((counts ->> 'read')::int, 0) IN (0, 2)") == []
+        )
 
     def test_a_due_time_of_its_own_contradicts_it(self) -> None:
         with pytest.raises(OptionError, match="contradicts"):

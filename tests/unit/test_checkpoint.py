@@ -15,6 +15,8 @@ from backfill_tasks.errors import CheckpointError
 from backfill_tasks.options import Parameters
 
 PARAMETERS = Parameters("lead-scoring", 500, 3, None, 0, {"client_ids": None, "rescore_all": False, "delay_ms": 0})
+#: The backfill's own options, and an option that is newer than the format.
+MAY_BE_MISSING = {*PARAMETERS.options, "min_share"}
 LANES = (
     Lane(1, Bounds(None, "k"), "é_1", 2, 1, "running", None, {"read": 1_000}, START),
     Lane(2, Bounds("k", "p"), "p", 4, 1, "done", None, {"read": 1_700}, START),
@@ -142,6 +144,15 @@ class TestReading:
 
         assert isinstance(found, Checkpoint)
         assert found.left == (Bounds("é_1", "k"), Bounds("q", "z"))
+
+    def test_an_option_that_is_newer_than_the_file_has_its_default(self, path: Path, content: Content) -> None:
+        without("parameters", "min_share")(content)
+        path.write_text(json.dumps(content))
+
+        found = checkpoint.read(path)
+
+        assert isinstance(found, Checkpoint)
+        assert found.parameters.pace.min_share == 5.0
 
     def test_failed_lane_resumes_after_its_cursor(self, path: Path, content: Content) -> None:
         content["lanes"][0]["state"] = "failed"
@@ -292,7 +303,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         "damage",
         [
-            *(without("parameters", name) for name in PARAMETERS.as_json() if name not in PARAMETERS.options),
+            *(without("parameters", name) for name in PARAMETERS.as_json() if name not in MAY_BE_MISSING),
             set_to("parameters", "backfill", value=1),
             set_to("parameters", "limit", value="500"),
             set_to("parameters", "limit", value=0),

@@ -90,7 +90,7 @@ class TestBounds:
 
 class TestPace:
     def test_default_is_the_command_lines_safe_pace(self) -> None:
-        assert Pace() == Pace(None, 12, None, 180.0, 200)
+        assert Pace() == Pace(None, "auto", 5.0, None, 180.0, 200)
 
     def test_unbounded_pace_limits_no_jobs(self) -> None:
         assert not UNBOUNDED.bounds_jobs

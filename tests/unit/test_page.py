@@ -110,7 +110,7 @@ class TestHtmlReport:
             "inserted 1,200,000 job created",
             "quarantined 7 failed on their own",
             "client ids client-1",
-            "max pending 12",
+            "max pending auto",
             "lead-77",
         ],
     )

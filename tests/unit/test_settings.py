@@ -32,6 +32,7 @@ RANGES = {
 #: Settings that may be fractions.
 REAL_RANGES = {
     "BACKFILL_JOBS_PER_MINUTE": ("0.001", "1000000"),
+    "BACKFILL_MIN_SHARE": ("0", "100"),
     "BACKFILL_MAX_LIVE_WAIT": ("0", "604800"),
     "BACKFILL_DRAIN_SECONDS": ("0.01", "86400"),
     "BACKFILL_DRAIN_LEAD_SECONDS": ("0", "3600"),

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from backfill_tasks.backfills.host import Leads
 from backfill_tasks.backfills.host.leads import CLIENT_IDS, naive, stretch_values, window_values
-from backfill_tasks.backfills.lead_scoring.queue import Drain, LiveQueueAge
+from backfill_tasks.backfills.lead_scoring.queue import USUAL_DRAIN_SECONDS, Drain, JobQueue, LiveQueueAge
 from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.contract import Backlog, Host, PageClaim, PageContext, RowChanged, Stretch
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
@@ -50,9 +50,6 @@ RESERVE_HOURS = Option(
 
 _DISQUALIFIED_REASONING = "Automatically disqualified: "
 _MAX_ATTEMPTS = 3
-
-#: How often the host drains its queue if no setting says so: its cron job runs once a minute.
-_USUAL_DRAIN_SECONDS = 60.0
 
 #: How many due jobs are read to find a live one while the drain is on: some 10 ms by index.
 _MOST_DUE = 20_000
@@ -126,7 +123,7 @@ class LeadScoring(Leads):
             "spacing_ms": context.spacing_ms or 0.0,
             "due_at": context.due_at and naive(context.due_at),
             "reserve_seconds": _reserve_seconds(context.options),
-            "drain_seconds": self.drain.seconds,
+            "drain_seconds": 0.0 if context.at_once else self.drain.seconds,
             "drain_lead_seconds": self.drain.lead_seconds,
         }
         row = connection.execute(self.file("lead_scoring/page.sql"), values).one()
@@ -207,18 +204,16 @@ class LeadScoring(Leads):
     def pending(self, connection: Connection, most: int, context: PageContext | None = None) -> int:
         """Count our RUNNING jobs, our jobs due no later than one drain after the next one, and due live jobs.
 
-        A RUNNING job counts because it goes back into the queue if it fails, but not one that our own scorers hold. A
-        run whose jobs are reserved for those adds none to the queue.
+        A RUNNING job counts because it goes back into the queue if it fails, but not one that our own scorers hold.
+        Reserved jobs don't count until they are due that soon.
         """
-        if context and context.options["score_here"]:
-            return 0
         due_at = context and _next_due_at(context)
         values = {
             "key_prefix": KEY_PREFIX,
             "holder_prefix": HOLDER_PREFIX,
             "most": most,
             "due_at": due_at and naive(due_at),
-            "drain_seconds": self.drain.seconds or _USUAL_DRAIN_SECONDS,
+            "drain_seconds": self.drain.seconds or USUAL_DRAIN_SECONDS,
         }
         return int(connection.execute(self.file("lead_scoring/pending.sql"), values).scalar_one())
 
@@ -258,9 +253,18 @@ class LeadScoring(Leads):
             seen_at=row.seen_at,
         )
 
+    @property
+    def queue(self) -> JobQueue:
+        """The host's queue of jobs."""
+        return JobQueue(self.schema, KEY_PREFIX, self.drain)
+
     def indicators(self, pace: Pace) -> Sequence[Indicator]:
         """Return the indicator of how long the host's own jobs wait."""
         return (LiveQueueAge(self.schema, KEY_PREFIX, pace.max_live_wait),)
+
+    def fills_queue(self, options: Values) -> bool:
+        """Return whether the run's jobs are the host's: reserved ones don't wait in its queue."""
+        return not options["score_here"]
 
     def needs_ordinals(self, options: Values) -> bool:
         """Return whether each job has its own due time after the run's start, for which jobs are numbered."""

@@ -33,7 +33,8 @@ due AS MATERIALIZED (
         CAST(to_timestamp(
           ceil((extract(epoch FROM statement_timestamp()) + :drain_lead_seconds) / :drain_seconds) * :drain_seconds - :drain_lead_seconds
         ) AT TIME ZONE 'UTC' AS timestamp)
-      ELSE now() AT TIME ZONE 'UTC'
+      -- Behind every live job that has arrived while the page waited for its turn.
+      ELSE statement_timestamp() AT TIME ZONE 'UTC'
     END AS run_at
   FROM picked
   WHERE picked.class NOT IN ('in_flight', 'disqualified')

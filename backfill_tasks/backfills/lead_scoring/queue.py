@@ -1,14 +1,30 @@
-"""The host's job queue: when it is drained, and an indicator of how long live jobs wait in it."""
+"""The host's job queue: when and how fast it is drained, and an indicator of how long live jobs wait in it."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import ClassVar
 
+from sqlalchemy import Connection
+
 from backfill_tasks.backfills.host import sql
+from backfill_tasks.engine.admission.bound import MOST, Measurement
 from backfill_tasks.engine.admission.indicators import Indicator, Query, Reading, Row
+from backfill_tasks.engine.admission.rhythm import Rhythm
+from backfill_tasks.engine.contract import Queue
+from backfill_tasks.scoring.jobs import HOLDER_PREFIX
 
 #: How many due jobs are read to find a live one: a millisecond or two by index, and 50 times what the host's runner
 #: takes at a time.
 _ROWS = 1_000
+
+#: How often the host drains its queue if no setting says so: its cron job runs once a minute.
+USUAL_DRAIN_SECONDS = 60.0
+
+#: How far back starts of jobs are read, in multiples of the usual drain, and how many show the drain's rhythm.
+_PERIODS, _WAITS = 30, 200
+#: How much earlier than expected a call may come, because the host's clock or its cron differs from ours; as a share of
+#: the drain. One second of a minute. A job that came due within that time may have missed the call.
+_MARGIN = 1 / 60
 
 
 @dataclass(frozen=True)
@@ -21,6 +37,54 @@ class Drain:
 
     seconds: float = 0.0
     lead_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class JobQueue(Queue):
+    """The host's job queue."""
+
+    schema: str
+    key_prefix: str
+    drain: Drain
+
+    @property
+    def usual(self) -> Rhythm:
+        """The drain of the settings; without one, the host's usual one, at no known moments."""
+        if self.drain.seconds:
+            return Rhythm(self.drain.seconds, 0.0)
+        return Rhythm(USUAL_DRAIN_SECONDS, None)
+
+    @property
+    def lead_seconds(self) -> float:
+        """How long before the drain our jobs come due."""
+        return self.drain.lead_seconds
+
+    def measure(self, connection: Connection, *, since: float, until: float) -> Measurement:
+        """Measure the queue by the index on status and runAt, which serves the newest ended jobs, too."""
+        usual = self.usual.seconds
+        values = {
+            "key_prefix": self.key_prefix,
+            "holder_prefix": HOLDER_PREFIX,
+            "since": _naive(since),
+            "until": _naive(until),
+            "margin_seconds": _MARGIN * usual,
+            "rows": MOST,
+            "recent_seconds": _PERIODS * usual,
+            "waits": _WAITS,
+        }
+        row = connection.execute(sql.file(self.schema, "lead_scoring/drain.sql"), values).one()
+        waits = tuple(zip(row.due or (), row.started or (), strict=True))
+        return Measurement(row.at, since, row.live, row.ours, row.taken, row.taken_ours, row.left, waits)
+
+    def set_back(self, connection: Connection, *, jobs: int, until: float, due: float) -> None:
+        """Set back our newest jobs; a job that the host locks meanwhile is passed over."""
+        values = {"key_prefix": self.key_prefix, "jobs": jobs, "until": _naive(until), "due": _naive(due), "rows": MOST}
+        connection.execute(sql.file(self.schema, "lead_scoring/set_back.sql"), values)
+
+
+def _naive(moment: float) -> datetime:
+    """Convert a Unix time to the form of the host's TIMESTAMP(3) columns: UTC, without a zone."""
+    return datetime.fromtimestamp(moment, UTC).replace(tzinfo=None)
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,17 @@ class Verdict:
     """The combined answer of all indicators.
 
     Attributes:
-        wait: the first reading that denies a page, with its reason in words; None if a page may start.
+        waits: the readings that deny a page, each with its reason in words; none if a page may start.
         small: the reading with the lowest page limit, with its reason in words; None if there is no limit.
     """
 
-    wait: Reading | None
+    waits: Sequence[Reading]
     small: Reading | None
+
+    @property
+    def wait(self) -> Reading | None:
+        """The first reading that denies a page."""
+        return next(iter(self.waits), None)
 
     @property
     def limit(self) -> int | None:
@@ -70,7 +75,7 @@ class Pressure:
             readings = self.readings(connection, wanted)
             self._last = (wanted, time.monotonic() + self.fresh_seconds, readings)
         return Verdict(
-            wait=next((each for each in readings if each.answer == "wait"), None),
+            waits=[each for each in readings if each.answer == "wait"],
             small=min((each for each in readings if each.limit), key=lambda each: each.limit or inf, default=None),
         )
 

@@ -1,5 +1,6 @@
 """The ledger in PostgreSQL: runs, lanes, pages, quarantine, events. Each function is one step of a transaction."""
 
+from backfill_tasks.engine.ledger.bound import read_bound, write_bound
 from backfill_tasks.engine.ledger.history import (
     Bucket,
     History,
@@ -92,6 +93,7 @@ __all__ = [
     "pauses",
     "put_off",
     "quarantined",
+    "read_bound",
     "read_history",
     "read_run",
     "record",
@@ -109,4 +111,5 @@ __all__ = [
     "unfinished",
     "watched_runs",
     "who",
+    "write_bound",
 ]

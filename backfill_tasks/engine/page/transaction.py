@@ -8,7 +8,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine import batch, ledger, redis_client, schema
-from backfill_tasks.engine.admission.gate import Admitted, Denied, Gate
+from backfill_tasks.engine.admission.answers import Denied
+from backfill_tasks.engine.admission.gate import Admitted, Gate
 from backfill_tasks.engine.admission.page_size import next_size
 from backfill_tasks.engine.contract import Backfill, ItemsFailed, RowChanged
 from backfill_tasks.engine.cursors import LiveCursors
@@ -170,8 +171,9 @@ class Pages:
     ) -> Refused | PutOff:
         match denied.why:
             case "wait":
-                again = ledger.put_off(connection, message, self.wait_seconds, denied.kind, denied.reason)
-                return PutOff(again, self.wait_seconds, denied.reason)
+                seconds = min(self.wait_seconds, denied.seconds or self.wait_seconds)
+                again = ledger.put_off(connection, message, seconds, denied.kind, denied.reason)
+                return PutOff(again, seconds, denied.reason)
             case "budget":
                 ledger.move_run(connection, message.run, "paused", by="page", reason=denied.reason)
         return Refused("inactive", fence.lane)
