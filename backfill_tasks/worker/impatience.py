@@ -80,4 +80,4 @@ def _require_patience() -> None:
         RedisTimeoutError: Redis was silent, and the worker stops or disconnects.
     """
     if _Silence.lasts and (_Silence.disconnecting or _stopping()):
-        raise RedisTimeoutError("Redis is silent: not asked again before the next connection")
+        raise RedisTimeoutError("Redis doesn't answer: this worker asks again over its next connection")

@@ -277,15 +277,15 @@ class TestPressure:
 
         (active,) = [each for each in measured if each["indicator"] == "active sessions"]
         assert active["answer"] == "wait"
-        assert active["reason"].endswith("connections are at work, over 0 %")
+        assert active["reason"].endswith("connections are active, over 0 %")
 
     def test_says_why_pages_are_small(self, alone: Backfill, inhabited: Host) -> None:
         with inhabited.at_work():
             lines = alone.set(BACKFILL_BUSY_LIMIT="50")("pressure").stdout.splitlines()
 
         assert lines[-2:] == [
-            "  others at work: pages of 50 at the most, one at a time: 1 session of others is",
-            "  at work",
+            "  others at work: one page at a time, of at most 50 items: 1 other session is",
+            "  active",
         ]
 
     def test_needs_no_ledger_and_changes_nothing(self, alone: Backfill, inhabited: Host) -> None:

@@ -126,4 +126,4 @@ def test_a_whole_run_goes_through_a_connection_that_prismas_url_says_is_strict(
 
     assert done["state"] == "complete"
     assert "look   DATABASE_URL" not in checked
-    assert "certificate verify failed; no CA that is trusted here signed" in " ".join(unknown.split())
+    assert "certificate verify failed. No CA trusted here has signed" in " ".join(unknown.split())

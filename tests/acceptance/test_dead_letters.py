@@ -78,4 +78,4 @@ def test_what_is_no_letter_is_shown_all_the_same(backfill: Backfill, letters: De
     done = backfill("dead-letters")
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("this is no letter of ours") == 3
+    assert done.stdout.count("this entry is not a dead letter") == 3

@@ -38,7 +38,7 @@ def test_a_run_that_is_paused_is_gone_on_with_or_ended(alone: Backfill, run: str
 
     assert_refused(done)
     assert f"run {run} is paused" in done.stderr
-    assert f"`backfill resume {run}` goes on with it, `backfill cancel {run}` ends it" in done.stderr
+    assert f"`backfill resume {run}` continues it, `backfill cancel {run}` ends it" in done.stderr
 
 
 def test_a_run_that_has_failed_is_gone_on_with_or_ended(backfill: Backfill, worker: Worker, inhabited: Host) -> None:

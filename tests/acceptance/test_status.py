@@ -94,7 +94,7 @@ def test_without_a_ledger_it_says_how_to_make_one(alone: Backfill, command: str)
     done = alone(command)
 
     assert_refused(done, status=1)
-    assert "call `backfill init`" in done.stderr
+    assert "run `backfill init`" in done.stderr
 
 
 def test_runs_without_any_says_how_to_start_one(alone: Backfill) -> None:
@@ -142,14 +142,14 @@ def test_status_says_why_pages_are_small(alone: Backfill, inhabited: Host, run: 
     with inhabited.at_work():
         done = alone.set(BACKFILL_BUSY_LIMIT="50")("status", run)
 
-    assert "pages of 50 at the most, one at a time: 1 session of others is at work" in " ".join(done.stdout.split())
+    assert "one page at a time, of at most 50 items: 1 other session is active" in " ".join(done.stdout.split())
 
 
 def test_a_script_reads_why_pages_are_small(alone: Backfill, inhabited: Host, run: str) -> None:
     with inhabited.at_work():
         said = alone.set(BACKFILL_BUSY_LIMIT="50").json("status", run)["small_pages"]
 
-    assert said == "pages of 50 at the most, one at a time: 1 session of others is at work"
+    assert said == "one page at a time, of at most 50 items: 1 other session is active"
 
 
 def test_status_says_nothing_of_it_where_the_run_s_own_bounds_keep_pages_as_small(
@@ -161,7 +161,7 @@ def test_status_says_nothing_of_it_where_the_run_s_own_bounds_keep_pages_as_smal
         done = alone.set(BACKFILL_BUSY_LIMIT="50")("status", run)
 
     assert f"Run {run} · lead-scoring · apply · running" in done.stdout
-    assert "at the most" not in done.stdout
+    assert "one page at a time" not in done.stdout
 
 
 def test_status_answers_where_redis_is_away_and_says_so(alone: Backfill, inhabited: Host, run: str) -> None:

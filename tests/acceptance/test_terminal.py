@@ -117,7 +117,7 @@ def test_small_pages_are_explained_on_the_screen(alone: Backfill, inhabited: Hos
     with inhabited.at_work():
         terminal = open_terminal(alone.set(BACKFILL_BUSY_LIMIT="50"), "watch")
 
-        terminal.wait_for("pages of 50 at the most, one at a time: 1 session of others is at work")
+        terminal.wait_for("one page at a time, of at most 50 items: 1 other session is active")
 
 
 def test_an_escape_sequence_in_a_word_never_reaches_the_terminal(backfill: Backfill) -> None:

@@ -41,7 +41,7 @@ def test_a_page_that_is_locked_for_good_stops_its_lane_after_growing_waits_until
         ("failed", f"page 1: given up after 2 retries: {LOCK_TIMEOUT}"),
         ("done", None),
     ]
-    waits = re.findall(rf"put off for (\d+) s: run={run['run_id']} lane=1 ", stage.logs())
+    waits = re.findall(rf"postponed for (\d+) s: run={run['run_id']} lane=1 ", stage.logs())
     assert sorted(waits) == ["1", "2"]
     stage.assert_done_once(stage.resume())
 
@@ -118,7 +118,9 @@ def test_a_server_that_is_away_for_longer_than_all_retries_is_waited_for(
     stage.wait_for_pages(4)
 
     own_postgres.kill()
-    wait_for(lambda: stage.logs().count("page put off for 4 s") >= 2, what="both lanes to be tried for the third time")
+    wait_for(
+        lambda: stage.logs().count("page postponed for 4 s") >= 2, what="both lanes to be tried for the third time"
+    )
     own_postgres.start()
 
     stage.assert_done_once(stage.watch())

@@ -3,7 +3,7 @@
 import pytest
 from faults.stage import Stage
 
-REASON = "page 3 ended its worker 5 times: see the workers' logs"
+REASON = "page 3 killed its worker 5 times: see the workers' logs"
 
 
 def test_a_page_that_kills_its_child_every_time_stops_its_lane_alone_until_it_is_mended(stage: Stage) -> None:

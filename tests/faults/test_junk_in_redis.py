@@ -99,4 +99,4 @@ def test_a_rate_of_a_wrong_type_is_refused_in_one_line(stage: Stage, command: li
 
     assert done.returncode != 0
     assert "Traceback" not in done.stderr + done.stdout
-    assert "set it again: backfill rate none" in " ".join((done.stderr + done.stdout).split())
+    assert "Set it again: backfill rate none" in " ".join((done.stderr + done.stdout).split())

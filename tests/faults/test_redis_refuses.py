@@ -101,7 +101,7 @@ def test_a_committed_page_whose_next_cannot_be_sent_is_followed_later(stage: Sta
 
     admin.config_set("maxmemory", "1")
     stage.sabotage.release("page committed")
-    wait_for(lambda: "page not sent, the watchdog will" in stage.logs(), what="the page to be left")
+    wait_for(lambda: "page not sent, so the watchdog will" in stage.logs(), what="the page to be left")
     admin.config_set("maxmemory", "0")
 
     stage.assert_done_once(run.end())

@@ -268,7 +268,7 @@ class TestNonsense:
     def test_reading_it_says_how_to_mend_it(self, fleet: FleetRate, redis: Redis, queue: str) -> None:
         redis.set(f"backfill:rate:{queue}", "20/s")
 
-        with pytest.raises(UsageError, match=r"set it again: backfill rate none$"):
+        with pytest.raises(UsageError, match=r"Set it again: backfill rate none$"):
             fleet.read()
 
     def test_setting_a_rate_mends_it(self, fleet: FleetRate, redis: Redis, queue: str) -> None:

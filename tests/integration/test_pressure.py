@@ -72,7 +72,7 @@ class TestOldestTransaction:
             reading = read(site, OldestTransaction(0))
 
         assert reading.answer == "wait"
-        assert reading.reason == f"a transaction is open for {reading.value}, over 0 s"
+        assert reading.reason == f"a transaction has been open for {reading.value}, over 0 s"
 
     def test_goes_when_it_has_ended(self, site: Site) -> None:
         with site.host.session() as other:
@@ -134,7 +134,7 @@ class TestActiveSessions:
         reading = read(site, ActiveSessions(0))
 
         assert reading.answer == "wait"
-        assert reading.reason == f"{reading.value} connections are at work, over 0 %"
+        assert reading.reason == f"{reading.value} connections are active, over 0 %"
 
     def test_counts_sessions_of_all_databases_against_max_connections(self, site: Site) -> None:
         reading = read(site, ActiveSessions(100))
@@ -194,9 +194,9 @@ class TestOthersAtWork:
 
             reading = read(quiet_site, OthersAtWork(50))
 
-        assert (reading.answer, reading.value, reading.threshold) == ("go", "1", "any: 50 a page")
+        assert (reading.answer, reading.value, reading.threshold) == ("go", "1", "any: 50 per page")
         assert reading.limit == 50
-        assert reading.reason == "pages of 50 at the most, one at a time: 1 session of others is at work"
+        assert reading.reason == "one page at a time, of at most 50 items: 1 other session is active"
 
     def test_lets_pages_be_as_large_as_they_would_beside_our_own(self, quiet_site: Site) -> None:
         reading = read(quiet_site, OthersAtWork(50))
@@ -432,7 +432,7 @@ class TestLiveQueueAge:
 class TestALiveQueueThatCantBeMeasured:
     """The guard fails closed: a page doesn't start unless it knows whether live jobs wait."""
 
-    GO_ON = "to go on without it: backfill tune RUN --max-live-wait 0"
+    GO_ON = "To continue without it: backfill tune RUN --max-live-wait 0"
 
     @pytest.fixture
     def weak_role(self, own_site: Site) -> Iterator[str]:

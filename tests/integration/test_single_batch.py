@@ -52,7 +52,7 @@ def test_it_looks_no_further_than_it_may_and_says_that_nothing_was_read(
 
     ended = far_down.read(run.id)
     assert (ended.state, ended.pages) == ("paused", 1)
-    assert ended.reason == "single batch ended, but no page of it read anything"
+    assert ended.reason == "single batch ended without reading an item"
 
 
 def test_it_goes_on_in_the_next_lanes_until_one_reads_something(site: Site) -> None:
@@ -161,4 +161,4 @@ def test_a_dry_run_of_one_batch_says_that_it_read_nothing(far_down: Site, monkey
         ended = wait_for(lambda: dry.read() if dry.read().state != "running" else None, what="the dry run to end")
 
     assert ended is not None
-    assert (ended.state, ended.reason) == ("paused", "single batch ended, but no page of it read anything")
+    assert (ended.state, ended.reason) == ("paused", "single batch ended without reading an item")

@@ -175,7 +175,7 @@ class TestKeys:
     def test_a_cursor_that_is_no_key_is_refused(self, site: Site, cursor: str) -> None:
         make_table(site, "a text, id bigint, done boolean NOT NULL DEFAULT false, PRIMARY KEY (a, id)", [["a", 1]])
 
-        with pytest.raises(UsageError, match="is no key of"):
+        with pytest.raises(UsageError, match="is not a key of"):
             Walk.of(site, marking(key=("a", "id"))).start(cursor=cursor)
 
     def test_an_operator_may_write_a_number_without_quotes(self, site: Site) -> None:
@@ -439,7 +439,7 @@ class TestProcess:
 
         run = walk.whole_run()
 
-        assert walk.quarantined(run)["1"].startswith("it was given 1 rows and counted ")
+        assert walk.quarantined(run)["1"].startswith("it got 1 rows, but counted ")
 
     def test_it_may_say_itself_why_a_row_fails(self, site: Site) -> None:
         things(site, 1)
@@ -545,8 +545,8 @@ class TestTunableOptions:
         [
             ({"most": 0}, "most: 0 is not a whole number from 1 to 100"),
             ({"most": "4"}, "most: '4' is not a whole number from 1 to 100"),
-            ({"kind": "a"}, "kind can't be changed; limit, "),
-            ({"none_such": 1}, "none_such can't be changed; limit, "),
+            ({"kind": "a"}, "kind can't be tuned. Tunable: limit, "),
+            ({"none_such": 1}, "none_such can't be tuned. Tunable: limit, "),
             ({"max_jobs": 5}, "max_jobs: mark enqueues no jobs"),
         ],
     )
@@ -673,11 +673,11 @@ class TestDeclarations:
     @pytest.mark.parametrize(
         ("changes", "why"),
         [
-            ({"set": ""}, "give it one of set, apply, process"),
-            ({"set": "done = true", "apply": "SELECT"}, "give it one of"),
+            ({"set": ""}, "give it exactly one of set, apply, process"),
+            ({"set": "done = true", "apply": "SELECT"}, "give it exactly one of"),
             ({"key": ""}, "it needs a key and a where"),
             ({"where": " "}, "it needs a key and a where"),
-            ({"classes": {"a": "a", "b": "b"}}, "doesn't tell classes apart"),
+            ({"classes": {"a": "a", "b": "b"}}, "it can have only one class"),
         ],
     )
     def test_one_that_makes_no_sense_is_refused_where_it_is_made(self, changes: dict[str, Any], why: str) -> None:

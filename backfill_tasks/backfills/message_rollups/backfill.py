@@ -23,11 +23,11 @@ class MessageRollups(Leads):
 
     name = "message-rollups"
     summary = (
-        "bring each lead's lastInboundAt, lastOutboundAt, lastZrgOutboundAt, lastMessageAt and lastMessageDirection up"
-        " to its messages"
+        "recompute each lead's lastInboundAt, lastOutboundAt, lastZrgOutboundAt, lastMessageAt and lastMessageDirection"
+        " from its messages"
     )
     classes = MappingProxyType({"updated": "roll-ups set"})
-    passed_over = MappingProxyType({"up_to_date": "as new as their messages", "no_message": "no message"})
+    passed_over = MappingProxyType({"up_to_date": "agree with their messages", "no_message": "no message"})
     options = (CLIENT_IDS,)
     left_alone = "newer than their messages, or without any"
     rights: ClassVar[Mapping[str, str]] = {"Client": "SELECT", "Message": "SELECT", "Lead": "SELECT, UPDATE"}

@@ -119,13 +119,13 @@ class SqlBackfill(Backfill):
     def __post_init__(self) -> None:
         forms = [each for each in _CLASSES if getattr(self, each)]
         if len(forms) != 1:
-            raise ValueError(f"{self.name}: give it one of {', '.join(_CLASSES)}")
+            raise ValueError(f"{self.name}: give it exactly one of {', '.join(_CLASSES)}")
         if not self.key or not self.where.strip():
             raise ValueError(f"{self.name}: it needs a key and a where")
         if not self.classes:
             object.__setattr__(self, "classes", MappingProxyType(_CLASSES[forms[0]]))
         if self.process is None and len(self.classes) > 1:
-            raise ValueError(f"{self.name}: a statement doesn't tell classes apart")
+            raise ValueError(f"{self.name}: with `set` or `apply`, it can have only one class")
 
     def on(self, host: Host) -> Self:
         """Take the schema of the host's tables, if it names none."""
@@ -157,7 +157,7 @@ class SqlBackfill(Backfill):
         except DBAPIError as error:
             if (getattr(error.orig, "sqlstate", None) or "")[:2] != _DATA_EXCEPTION:
                 raise
-            raise UsageError(f"{after!r} is no key of {self.table}") from None
+            raise UsageError(f"{after!r} is not a key of {self.table}") from None
         if last is None or lanes == 1:
             return [] if last is None else [last]
         size = statement(self._text("size.sql"))
@@ -376,7 +376,7 @@ def _processed(
     if counts is None:
         return {next(iter(classes)): len(rows)}
     if not counts.keys() <= classes.keys() or sum(counts.values()) != len(rows):
-        raise ItemsFailed(f"it was given {len(rows)} rows and counted {dict(counts)}")
+        raise ItemsFailed(f"it got {len(rows)} rows, but counted {dict(counts)}")
     return counts
 
 

@@ -52,7 +52,7 @@ class Key:
             or not all(type(each) in (str, int) for each in parts)
         ):
             shape = json.dumps([f"<{each}>" for each in self.columns], ensure_ascii=False)
-            raise UsageError(f"{text!r} is no key of {', '.join(self.columns)}: write it as JSON, {shape}")
+            raise UsageError(f"{text!r} is not a key of {', '.join(self.columns)}: write it as JSON, {shape}")
         return [str(each) for each in parts]
 
     def values(self, name: str, text: str) -> dict[str, str]:
