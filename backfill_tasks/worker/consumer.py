@@ -175,7 +175,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         # Mingle asks the other workers for revoked tasks, which nobody uses here, each time that a worker connects. It
-        # repeats its question until Redis accepts it: a worker whose Redis froze just then stood without a log line.
+        # repeats its question until Redis accepts it: a worker whose Redis froze just then stalled without a log line.
         super().__init__(*arguments, **options, without_mingle=True)
 
     def on_close(self) -> None:

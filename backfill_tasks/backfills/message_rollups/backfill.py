@@ -19,7 +19,7 @@ _COUNTS = "InboxCountsDirty"
 
 @dataclass(frozen=True)
 class MessageRollups(Leads):
-    """Brings the five roll-ups of every lead up to date with its messages, together: the inbox compares them."""
+    """Recomputes the five roll-ups of every lead from its messages, all at once: the inbox compares them."""
 
     name = "message-rollups"
     summary = (

@@ -1,4 +1,4 @@
-"""What a table needs to be walked by a key: columns that are never NULL, an order, and no two rows with one key."""
+"""The requirements for walking a table by a key: no NULLs, an index in the key's order, and unique keys."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from backfill_tasks.engine.database import load_sql, statement
 
 
 def missing(connection: Connection, table: str, columns: Sequence[str]) -> Iterator[Missing]:
-    """Yield what is in the way of walking a table, which exists, by these columns. `table`: quoted, with its schema."""
+    """Yield what keeps an existing table from being walked by these columns. `table`: quoted, with its schema."""
     query = statement(load_sql("backfill_tasks.backfills", "sql_backfill/key.sql").format())
     found = connection.execute(query, {"table": table, "columns": list(columns)}).one()
     key = ", ".join(map(sql.quoted, columns))
