@@ -80,7 +80,7 @@ def messages_on_their_way() -> set[str]:
     Workers of another version have a queue of their own. A message there counts as long as one of those workers is
     online; once the last is gone, it is lost.
     """
-    return _queued() | _held()
+    return _queued() | _owned()
 
 
 def _queued() -> set[str]:
@@ -105,7 +105,7 @@ def _listened_to() -> set[str]:
     return {queue["name"] for queues in answers.values() for queue in queues}
 
 
-def _held() -> set[str]:
+def _owned() -> set[str]:
     answers = app.control.broadcast("backfill_holds", reply=True, timeout=_PATIENCE) or ()
     return {task_id for answer in answers for owned in answer.values() for task_id in owned}
 

@@ -147,7 +147,7 @@ class Pages:
         return _committed(message, fence, result, len(quarantined), next_lane)
 
     def _put_off_for_rights(self, message: PageMessage) -> Refused | PutOff | None:
-        """Put off a refused page and record what this role lacks; None if it lacks nothing.
+        """Postpone a refused page and record the rights that this role lacks; return None if it has them all.
 
         Raises:
             LedgerError: the ledger is missing, has another version, or this role lacks a right to it.
