@@ -104,7 +104,7 @@ class TestPause:
 
         assert_refused(done)
         assert done.stderr == (
-            f"backfill: run {run} has failed: nothing to pause;"
+            f"backfill: run {run} has failed: nothing to pause."
             f" `backfill resume {run}` continues it, `backfill cancel {run}` ends it\n"
         )
         assert inhabited.column("SELECT run FROM backfill.run") == before
@@ -115,7 +115,7 @@ class TestPause:
         done = alone("pause", run)
 
         assert_refused(done)
-        assert f"run {run} is complete: nothing to pause; `backfill verify {run}` checks it" in done.stderr
+        assert f"run {run} is complete: nothing to pause. `backfill verify {run}` checks it" in done.stderr
 
 
 class TestCancel:
@@ -125,7 +125,7 @@ class TestCancel:
         done = alone("cancel", run)
 
         assert_refused(done)
-        assert f"run {run} is complete: nothing to cancel; `backfill verify {run}` checks it" in done.stderr
+        assert f"run {run} is complete: nothing to cancel. `backfill verify {run}` checks it" in done.stderr
 
     def test_takes_what_its_run_has_in_quarantine_out_of_reach(self, alone: Backfill, run: str) -> None:
         alone("cancel", run)
@@ -133,7 +133,7 @@ class TestCancel:
         done = alone("retry", run)
 
         assert_refused(done)
-        assert f"run {run} is cancelled: nothing to retry; `backfill run` starts another" in done.stderr
+        assert f"run {run} is cancelled: nothing to retry. `backfill run` starts another" in done.stderr
 
 
 class TestPauseAll:

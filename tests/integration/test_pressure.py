@@ -470,7 +470,7 @@ class TestALiveQueueThatCantBeMeasured:
 
         assert (reading.answer, reading.value, reading.measured) == ("wait", "-", None)
         assert reading.reason.startswith("the live queue can't be measured: canceling statement due to")
-        assert f"the session with process id {pid} has locked" in reading.reason
+        assert f"The session with process id {pid} has locked" in reading.reason
         assert self.GO_ON in reading.reason
         assert read(own_site, live_queue(180)).answer == "go"
 
@@ -654,7 +654,7 @@ class TestAnIndicatorThatBreaks:
         with caplog.at_level(logging.WARNING):
             read(site.with_settings(), Guard())
 
-        assert "can't answer and pages wait until it can: breaking: ZeroDivisionError" in caplog.text
+        assert "the indicator breaking can't be measured, and pages wait until it can: ZeroDivisionError" in caplog.text
 
     def test_stops_no_page(self, broken_site: Site) -> None:
         broken_site.deliver_all()
@@ -665,7 +665,7 @@ class TestAnIndicatorThatBreaks:
         with caplog.at_level(logging.WARNING):
             broken_site.deliver_all()
 
-        assert len([record for record in caplog.records if "can't answer" in record.message]) == 1
+        assert len([record for record in caplog.records if "can't be measured" in record.message]) == 1
 
     def test_that_loses_the_connection_lets_the_page_be_tried_again(self, broken_site: Site) -> None:
         broken_site.parts.pressure.indicators = (LOST, LockWaits(0))

@@ -649,7 +649,7 @@ class TestTables:
         make_table(site, "id int PRIMARY KEY, done bool", [])
         site.host.do("CREATE TABLE public.heir () INHERITS (thing)")
         try:
-            assert lacking(site, marking()) == "walk them one by one"
+            assert lacking(site, marking()) == "walk each table on its own"
         finally:
             site.host.do("DROP TABLE heir")
 
