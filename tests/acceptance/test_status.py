@@ -100,7 +100,7 @@ def test_without_a_ledger_it_says_how_to_make_one(alone: Backfill, command: str)
 def test_runs_without_any_says_how_to_start_one(alone: Backfill) -> None:
     alone("init")
 
-    assert "`backfill run --apply` starts one" in alone("runs").stdout
+    assert "To start one: backfill run --apply" in alone("runs").stdout
 
 
 def test_watch_of_a_run_that_has_ended_shows_its_summary(alone: Backfill, run: str) -> None:
