@@ -187,7 +187,7 @@ def _cron(database_url: str, clock: Clock, minutes: int, all_came: threading.Eve
             _drain(connection, 60 * _STALE_MINUTES / clock.factor)
             if minute >= minutes and all_came.is_set() and connection.execute(_LIVE_LEFT).fetchone() == (False,):
                 return late
-    raise BenchmarkError(f"live jobs still wait {_PATIENCE_MINUTES} minutes after the last has come")
+    raise BenchmarkError(f"live jobs still wait {_PATIENCE_MINUTES} minutes after the last one arrived")
 
 
 def _drain(connection: "psycopg.Connection[tuple[object, ...]]", stale_seconds: float) -> None:

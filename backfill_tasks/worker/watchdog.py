@@ -53,7 +53,7 @@ class Watchdog(bootsteps.ConsumerStep):  # type: ignore[misc]  # Celery has no t
         try:
             look_after_lanes()
         except Exception as error:  # noqa: BLE001  any failure is retried on beat's next message
-            logger.warning("the watchdog could not look after the lanes: %s", str(error).partition("\n")[0])
+            logger.warning("the watchdog's pass failed. The next one tries again: %s", str(error).partition("\n")[0])
         finally:
             self._at_it.release()
 

@@ -109,7 +109,7 @@ class TestPlugin:
         done = alone("status", run)
 
         assert done.returncode == 2
-        assert "no package brings a backfill 'mark-leads'" in done.stderr
+        assert "no package provides a backfill 'mark-leads'" in done.stderr
         assert done.stderr.count("\n") == 1
         assert [each["run_id"] for each in alone.json("runs")["runs"]] == [run]
         assert alone("cancel", run).returncode == 0

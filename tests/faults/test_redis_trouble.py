@@ -43,7 +43,7 @@ def test_a_timed_out_acknowledgement_frees_the_workers_slot(stage: Stage, own_re
 
     with suspended(own_redis.pid or 0):
         stage.sabotage.release("cursor moved")
-        wait_for(lambda: "took no ack" in worker.output, what="the acknowledgement to time out")
+        wait_for(lambda: "didn't accept 1 ack" in worker.output, what="the acknowledgement to time out")
 
     stage.assert_done_once(run.end())
 
