@@ -26,13 +26,13 @@ _COLLECTED = pytest.StashKey[list[pytest.Item]]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Remember what was collected, before the markers deselect most of it."""
+    """Remember the collected tests, before the markers deselect most of them."""
     config.stash[_COLLECTED] = list(items)
 
 
 @pytest.fixture
 def collected(pytestconfig: pytest.Config) -> list[pytest.Item]:
-    """Every test in the files that this pytest was given, selected or not."""
+    """Every test in the given files, selected or not."""
     return pytestconfig.stash[_COLLECTED]
 
 
@@ -45,7 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 @pytest.fixture(scope="session")
 def make_database(server: Servers) -> Iterator[Callable[..., str]]:
-    """Creates databases that are dropped after the session, and returns their URLs."""
+    """Create databases that are dropped after the session, and return their URLs."""
     made: list[str] = []
 
     def make(*, template: str | None = None, locale: str | None = None) -> str:
@@ -125,7 +125,7 @@ def backfill(server: Servers, host: str, tmp_path: Path) -> Backfill:
 
 @pytest.fixture
 def start_worker(backfill: Backfill) -> Iterator[Callable[..., Worker]]:
-    """Starts real worker processes, which end with the test."""
+    """Start real worker processes that end with the test."""
     started: list[Worker] = []
 
     def start(*, concurrency: int = 2, beat: bool = False, **environment: str) -> Worker:

@@ -1,4 +1,4 @@
-"""What the Docker tests run on: a host database, and pytest-celery's containers for our image."""
+"""The containers of the Docker tests: a host database, and pytest-celery's containers for our image."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from pytest_docker_tools import wrappers
 
 from sandbox.host.sample import Sample
 
-#: The tool's settings in all containers of these tests: a lane that lost its task is detected within seconds.
+#: The tool's settings in all containers: a lane with a lost task is detected within seconds.
 SETTINGS: Mapping[str, str] = {**UNBOUNDED, "BACKFILL_STANDING_SECONDS": "2", "BACKFILL_WATCHDOG_SECONDS": "1"}
 
 
@@ -39,7 +39,7 @@ class HostDatabase:
 
 
 class Published:
-    """Mixed into a container so that tests use its published port, even if they run in a container themselves.
+    """A mixin: tests use the container's published port, even if they run in a container themselves.
 
     In that case pytest-docker-tools would use the port of the container's network, and pytest-celery would combine it
     with localhost.
@@ -83,7 +83,7 @@ class BackfillWorkerContainer(CeleryWorkerContainer):
         return "celery"
 
     def stop(self) -> int:
-        """Stop it as `docker stop` does, with the grace period of docker-compose.yml; return its exit status."""
+        """Stop it like `docker stop`, with the grace period of docker-compose.yml; return its exit status."""
         self._container.stop(timeout=30)
         status: int = self._container.wait()["StatusCode"]
         return status
@@ -101,5 +101,5 @@ class BackfillWorker(CeleryTestWorker):  # type: ignore[misc]
         return found
 
     def pages(self) -> int:
-        """Return how many pages it has done."""
+        """Return the number of pages it has done."""
         return int(self.logs().count("page committed: "))

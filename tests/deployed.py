@@ -1,4 +1,4 @@
-"""Reads what is deployed alongside the tool: alert rules, a dashboard, and their expressions."""
+"""The files deployed alongside the tool: alert rules, a dashboard, and their expressions."""
 
 import json
 from collections.abc import Iterator
@@ -27,5 +27,5 @@ def expressions(node: Any) -> Iterator[str]:
 
 
 def readable(expression: str) -> str:
-    """Return an expression as Grafana sends it with all runs selected."""
+    """Return an expression in the form in which Grafana sends it with all runs selected."""
     return expression.replace("$__rate_interval", "1m").replace("$run", ".*")

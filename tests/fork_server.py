@@ -34,7 +34,7 @@ from typing import Any, NamedTuple, NoReturn, TextIO
 #: The programs that the server starts, with the entry points that their scripts in .venv/bin call.
 PROGRAMS = {"backfill": ("backfill_tasks.cli.entry", "main"), "celery": ("celery.__main__", "main")}
 
-#: What the programs import sooner or later.
+#: The libraries that the programs import.
 _LIBRARIES = (
     "celery.app.amqp",
     "celery.app.control",
@@ -63,12 +63,12 @@ _STATUS = struct.Struct("i")
 
 
 class Process(subprocess.Popen[Any]):
-    """A `subprocess.Popen` whose program the fork server starts, where it can."""
+    """A `subprocess.Popen` that starts its program through the fork server if possible."""
 
     _end = -1
 
     def _execute_child(self, args: Any, *rest: Any) -> None:
-        """Let the server fork the program. `rest` is what `subprocess` passes, and so are the methods' names."""
+        """Let the server fork the program. `subprocess` determines `rest` and the methods' names."""
         _, _, _, _, cwd, env, _, _, _, stdin, _, _, stdout, _, stderr, *_, start_new_session, _ = rest
         files = [own if given == -1 else given for own, given in enumerate((stdin, stdout, stderr))]
         program, *arguments = map(os.fspath, args)
@@ -202,7 +202,7 @@ def _started(connection: socket.socket, request: Mapping[str, Any], files: list[
 
 def _report(handle: int, pid: int, pipe: int) -> None:
     _, status = os.waitpid(pid, 0)
-    with suppress(BrokenPipeError):  # nobody waits for it any more
+    with suppress(BrokenPipeError):  # the client no longer waits for it
         os.write(pipe, _STATUS.pack(status))
     os.close(pipe)
     os.close(handle)
@@ -216,7 +216,7 @@ def _kill(processes: list[int]) -> None:
 
 
 def _import_libraries() -> None:
-    gc.disable()  # as the command does while it imports
+    gc.disable()  # as the command does during its imports
     for name in _LIBRARIES:
         importlib.import_module(name)
     for package in map(importlib.import_module, _OURS):
@@ -229,7 +229,7 @@ def _import_libraries() -> None:
 
 
 def become(request: Mapping[str, Any], files: list[int]) -> NoReturn:
-    """Run a program in this forked process, in which nothing of the server is left but its imports."""
+    """Run a program in this forked process; only the server's imports are left in it."""
     for number, file in enumerate(files[:3]):
         os.dup2(file, number)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
@@ -253,7 +253,7 @@ def become(request: Mapping[str, Any], files: list[int]) -> NoReturn:
 
 
 def _needs_an_interpreter(environment: Mapping[str, str], added: list[Path]) -> bool:
-    """Return whether a program in this environment behaves otherwise than a fork of this process."""
+    """Return whether a program in this environment behaves differently from a fork of this process."""
     ours, theirs = (
         {name: value for name, value in each.items() if name.startswith(_LOADING) and name != "PYTHONPATH"}
         for each in (os.environ, environment)
@@ -273,7 +273,7 @@ def _folders(environment: Mapping[str, str]) -> list[str]:
 
 
 def _open_standard_streams() -> None:
-    """Buffer the standard streams as the interpreter does for the files that are behind them now."""
+    """Buffer the standard streams like an interpreter that starts with their current files."""
     sys.stdin = sys.__stdin__ = _reader(0, sys.stdin)
     sys.stdout = sys.__stdout__ = _writer(1, sys.stdout, line_buffering=os.isatty(1))
     sys.stderr = sys.__stderr__ = _writer(2, sys.stderr, line_buffering=True)

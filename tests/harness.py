@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 _PROGRAMS = Path(sys.executable).parent
 
-#: Everything that could hold a run back is off unless a test is about it: in a test no runner drains the host's queue,
-#: and a busy machine should not make pages smaller.
+#: No bounds or pressure checks unless a test is about them: in a test no runner drains the host's queue, and a busy
+#: machine must not make pages smaller.
 UNBOUNDED = {
     "BACKFILL_JOBS_PER_MINUTE": "none",
     "BACKFILL_MAX_PENDING": "none",
@@ -43,7 +43,7 @@ UNBOUNDED = {
 }
 
 
-#: How long a test waits, in seconds. It only ends tests that hang: on a loaded machine, 15 seconds can become twenty.
+#: The timeout of a test's waits, in seconds. It only ends tests that hang, so it is generous for a loaded machine.
 PATIENCE = 300.0
 
 
@@ -69,8 +69,8 @@ def wait_while_moving(
 ) -> T:
     """Wait until a condition is true and return its value.
 
-    A busy machine only makes the wait longer: it fails if `progress` hasn't changed for `stalled_seconds`, or after
-    `seconds` in all.
+    A busy machine only makes the wait longer: it fails if `progress` hasn't changed for `stalled_seconds`, or after a
+    total of `seconds`.
     """
     seen, changed, began = progress(), time.monotonic(), time.monotonic()
     while True:
@@ -89,7 +89,7 @@ def wait_while_moving(
 
 @dataclass(frozen=True)
 class Backfill:
-    """The command, run outside the checkout in its own environment."""
+    """The command, outside the checkout and in its own environment."""
 
     directory: Path
     environment: Mapping[str, str]
@@ -149,7 +149,7 @@ class Worker:
         backfill: Backfill,
         **options: Any,
     ) -> "Worker":
-        """Start a worker, with the options of `launch`, and wait until it takes messages."""
+        """Start a worker with the options of `launch`, and wait until it takes messages."""
         started = cls.launch(backfill, **options)
         started.wait_until_ready()
         return started
@@ -291,7 +291,7 @@ _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """The command on a terminal of 100 columns: what it shows, and the keys that an operator presses."""
+    """The command on a terminal of 100 columns: its output, and an operator's key presses."""
 
     def __init__(self, backfill: Backfill, *arguments: str) -> None:
         self._master, slave = pty.openpty()
@@ -332,12 +332,12 @@ class Terminal:
         os.close(self._master)
 
     def _read(self) -> bool:
-        """Read what is available; return False at the end."""
+        """Read the available output; return False at the end."""
         if not select.select([self._master], [], [], 0.1)[0]:
             return True
         try:
             read = os.read(self._master, 65_536)
-        except OSError:  # Linux reports this once no process has the terminal open
+        except OSError:  # Linux raises this error once no process has the terminal open
             return False
         self._seen += read
         return bool(read)

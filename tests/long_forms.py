@@ -1,4 +1,4 @@
-"""Which cases of a test `make test` leaves to `make test-long`."""
+"""Parametrized cases that run only in `make test-long`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,9 +7,9 @@ import pytest
 
 
 def long_except(cases: Iterable[Any], *places: int) -> list[Any]:
-    """Return the cases of a `parametrize`, marked as long except for those at the given places.
+    """Return the cases of a `parametrize`, marked as long except those at the given positions.
 
-    A tuple has one value for each of several arguments; the case of a single argument is anything else.
+    A tuple holds the values of several arguments; any other object is the value of a single argument.
     """
     return [case if place in places else _long(case) for place, case in enumerate(cases)]
 

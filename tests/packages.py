@@ -1,4 +1,4 @@
-"""Packages that provide backfills, laid out in a folder as pip does: a module and its distribution's metadata."""
+"""Packages that provide backfills, in a folder with pip's layout: a module and its distribution's metadata."""
 
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, distributions

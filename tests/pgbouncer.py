@@ -1,4 +1,4 @@
-"""A real PgBouncer in front of a database, in a pool mode of the test's choice."""
+"""A real PgBouncer in front of a database, in a given pool mode."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def pgbouncer(url: str, directory: Path, *, mode: str, size: int = 5) -> Iterato
             database=database, host=parts.hostname, port=parts.port, own_port=port, users=users, mode=mode, size=size
         )
     )
-    # PgBouncer refuses to run as root, and reads its files as nobody. They contain the password of a test server.
+    # PgBouncer refuses to run as root, so it runs and reads its files as nobody. They hold a test server's password.
     as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
     own = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}").geturl()
     with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Redis that can answer every command with an error, as a Redis does while loading."""
+"""A TCP proxy in front of Redis that can answer every command with an error, like a Redis that is loading."""
 
 import socket
 import threading
@@ -27,7 +27,7 @@ class Refusing:
 
     @contextmanager
     def refusing(self, error: str) -> Iterator[None]:
-        """Answer all commands with this error while the block runs, and cut open connections, as a restart does."""
+        """Answer all commands with this error while the block runs, and cut open connections, like a restart."""
         self.error = error
         self.cut()
         try:
@@ -67,7 +67,7 @@ class Refusing:
 
 
 def _read_command(commands: BinaryIO) -> bytes:
-    """Return the next command as received, `*2 $4 PING …`; empty at the end of the stream."""
+    """Return the next command in its wire format, `*2 $4 PING …`; empty at the end of the stream."""
     read = commands.readline()
     for _ in range(int(read[1:]) if read else 0):
         size = commands.readline()

@@ -27,7 +27,7 @@ def clone_to(folder: Path) -> Path:
     return folder
 
 
-def test_an_index_that_does_not_answer_is_one_line_with_the_place_of_the_log(tmp_path: Path) -> None:
+def test_an_unreachable_index_is_a_one_line_error_with_the_log_path(tmp_path: Path) -> None:
     clone = clone_to(tmp_path / "clone")
 
     result = set_up(clone)
@@ -38,7 +38,7 @@ def test_an_index_that_does_not_answer_is_one_line_with_the_place_of_the_log(tmp
     assert result.stderr.count("\n") == 1
 
 
-def test_a_venv_that_is_as_it_should_be_is_left_alone(tmp_path: Path) -> None:
+def test_an_up_to_date_venv_is_left_alone(tmp_path: Path) -> None:
     clone = clone_to(tmp_path / "clone")
     recorded = subprocess.run(
         [sys.executable, "-c", RECORD], cwd=clone / "sandbox", check=True, capture_output=True, text=True
@@ -57,7 +57,7 @@ bootstrap.STAMP.write_text(json.dumps(dataclasses.asdict(bootstrap.wanted(["test
 """
 
 
-def test_a_change_of_the_constraints_installs_again(tmp_path: Path) -> None:
+def test_changed_constraints_trigger_a_reinstall(tmp_path: Path) -> None:
     clone = clone_to(tmp_path / "clone")
     subprocess.run([sys.executable, "-c", RECORD], cwd=clone / "sandbox", check=True)
     with (clone / "constraints.txt").open("a") as constraints:

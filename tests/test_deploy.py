@@ -1,4 +1,4 @@
-"""What is deployed alongside the tool: valid alert rules and a dashboard, on metrics that exist."""
+"""The files deployed alongside the tool: valid alert rules and a dashboard, based on existing metrics."""
 
 import json
 import re
@@ -19,7 +19,7 @@ _OF_HISTOGRAMS = re.compile(r"_(bucket|count|sum)$")
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    """The program with which Prometheus checks its rules."""
+    """Prometheus' program for checking rules."""
     found = shutil.which("promtool")
     if found is None:
         pytest.skip("there is no promtool (Debian: apt install prometheus)")
@@ -31,19 +31,19 @@ def metrics_in(text: str) -> set[str]:
     return {name if name in MEANINGS else _OF_HISTOGRAMS.sub("", name) for name in _METRIC.findall(text)}
 
 
-def test_prometheus_takes_the_rules(promtool: str) -> None:
+def test_promtool_accepts_the_rules(promtool: str) -> None:
     done = subprocess.run([promtool, "check", "rules", RULES], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_alert_fires_when_it_should_and_not_when_all_is_well(promtool: str) -> None:
+def test_the_alert_rule_tests_pass(promtool: str) -> None:
     done = subprocess.run([promtool, "test", "rules", RULES_TEST], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_prometheus_can_read_every_expression_of_the_dashboard(promtool: str, tmp_path: Path) -> None:
+def test_promtool_parses_every_dashboard_expression(promtool: str, tmp_path: Path) -> None:
     rules = [
         {"record": f"panel:{number}", "expr": readable(each)} for number, each in enumerate(expressions(dashboard()))
     ]
@@ -56,7 +56,7 @@ def test_prometheus_can_read_every_expression_of_the_dashboard(promtool: str, tm
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_alert_has_a_test_and_is_shown_to_be_silent() -> None:
+def test_each_alert_has_a_firing_and_a_silent_test() -> None:
     alerts = set(re.findall(r"- alert: (\w+)", RULES.read_text(encoding="utf-8")))
     tested = re.findall(r"alertname: (\w+),? *\n? *exp_alerts: *(\[\])?", RULES_TEST.read_text(encoding="utf-8"))
 
@@ -64,7 +64,7 @@ def test_each_alert_has_a_test_and_is_shown_to_be_silent() -> None:
     assert {name for name, none in tested if not none} == alerts
 
 
-def test_alerts_and_dashboard_name_metrics_that_there_are() -> None:
+def test_alerts_and_dashboard_use_existing_metrics() -> None:
     named = metrics_in(" ".join(expressions(dashboard())))
     alerted = metrics_in("".join(re.findall(r"expr: ([^#]*?)\n *(?:for|labels):", RULES.read_text(encoding="utf-8"))))
 
@@ -77,7 +77,7 @@ def test_the_dashboard_shows_every_metric() -> None:
     assert metrics_in(DASHBOARD.read_text(encoding="utf-8")) >= MEANINGS.keys()
 
 
-def test_the_dashboard_s_panels_have_ids_and_places_of_their_own() -> None:
+def test_dashboard_panels_have_unique_ids_and_do_not_overlap() -> None:
     panels = dashboard()["panels"]
     cells = [
         (x, y)

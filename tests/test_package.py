@@ -1,4 +1,4 @@
-"""The published wheel and sdist install and run outside a checkout, on every supported Python."""
+"""The wheel and the sdist install and run outside a checkout, on every supported Python."""
 
 import os
 import re
@@ -37,7 +37,7 @@ class Distributions:
 
 @dataclass(frozen=True)
 class Installed:
-    """A virtual environment with one of them and its dependencies, and nothing else."""
+    """A virtual environment with only one of them and its dependencies."""
 
     environment: Path
 
@@ -60,7 +60,7 @@ def called(command: list[str | Path], *, cwd: Path, **variables: str) -> str:
 
 
 def python(version: str) -> str | None:
-    """Return a Python of this version, from PATH or from pyenv, whose shims run only the versions they are set to."""
+    """Return a Python of this version, from PATH or from pyenv, whose shims run only the selected versions."""
     named = shutil.which(f"python{version}")
     pyenv = shutil.which("pyenv")
     root = os.environ.get("PYENV_ROOT") or (called([pyenv, "root"], cwd=ROOT).strip() if pyenv else "")
@@ -76,7 +76,7 @@ def is_version(program: str, version: str) -> bool:
 
 
 def sources() -> set[str]:
-    """Return the checkout's files that the command and the workers consist of; cli is a link in the package."""
+    """Return the checkout's runtime files of the command and the workers; cli is a link in the package."""
     folders = os.walk(ROOT / "backfill_tasks", followlinks=True)
     files = [Path(folder, name) for folder, _, names in folders for name in names]
     return {str(path.relative_to(ROOT)) for path in files if path.suffix != ".pyc"}
@@ -114,7 +114,7 @@ def installed(
 
 @pytest.fixture
 def alone(installed: Installed, tmp_path: Path) -> Backfill:
-    """The installed command, in an empty folder and without settings."""
+    """The installed command, in an empty folder without settings."""
     names = ("PATH", "HOME")
     return Backfill(tmp_path, {name: os.environ[name] for name in names if name in os.environ}, installed.programs)
 
@@ -125,14 +125,14 @@ def completed(alone: Backfill, words: str) -> list[str]:
     return [line.removeprefix("plain,") for line in alone.set(**asked)().stdout.splitlines()]
 
 
-def test_the_wheel_has_every_file_that_runs_and_no_other(distributions: Distributions) -> None:
+def test_the_wheel_has_exactly_the_runtime_files(distributions: Distributions) -> None:
     with ZipFile(distributions.wheel) as wheel:
         files = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
     assert files == sources()
 
 
-def test_the_sdist_has_all_that_its_tests_and_its_image_need(distributions: Distributions) -> None:
+def test_the_sdist_has_the_files_for_tests_and_image(distributions: Distributions) -> None:
     with tarfile.open(distributions.sdist) as sdist:
         files = {name.partition("/")[2] for name in sdist.getnames()}
 
@@ -150,33 +150,33 @@ def test_the_sdist_has_all_that_its_tests_and_its_image_need(distributions: Dist
     assert not [name for name in files if "__pycache__" in name or name.startswith((".venv", ".env/"))]
 
 
-def test_it_runs_from_where_it_was_installed(installed: Installed, tmp_path: Path) -> None:
+def test_the_package_is_imported_from_its_environment(installed: Installed, tmp_path: Path) -> None:
     place = installed.python("import backfill_tasks; print(backfill_tasks.__file__)", tmp_path)
 
     assert str(installed.environment) in place
 
 
-def test_it_installs_no_other_name_at_the_top_level(distributions: Distributions) -> None:
+def test_the_wheel_has_one_top_level_package(distributions: Distributions) -> None:
     with ZipFile(distributions.wheel) as wheel:
         names = {name.partition("/")[0] for name in wheel.namelist()}
 
     assert names == {"backfill_tasks", f"backfill-{__version__}.dist-info"}
 
 
-def test_what_it_depends_on_fits_together(installed: Installed, tmp_path: Path) -> None:
+def test_the_dependencies_are_consistent(installed: Installed, tmp_path: Path) -> None:
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", installed.programs / "python"]
 
     assert "No broken requirements" in called([*pip, "check"], cwd=tmp_path)
 
 
-def test_the_command_says_its_version_and_its_help(alone: Backfill) -> None:
+def test_the_command_shows_its_version_and_help(alone: Backfill) -> None:
     listed = alone("--help").stdout
 
     assert alone("--version").stdout == f"backfill, version {__version__}\n"
     assert [name for name in commands.list_commands(click.Context(commands)) if f"\n  {name} " not in listed] == []
 
 
-def test_it_lists_its_settings(alone: Backfill) -> None:
+def test_config_lists_the_settings(alone: Backfill) -> None:
     done = alone("config")
 
     assert "BACKFILL_RATE_LIMIT" in done.stdout
@@ -184,14 +184,14 @@ def test_it_lists_its_settings(alone: Backfill) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_learns_to_complete_it(alone: Backfill, shell: str) -> None:
+def test_each_shell_gets_a_completion_script(alone: Backfill, shell: str) -> None:
     done = alone.set(_BACKFILL_COMPLETE=f"{shell}_source")()
 
     assert done.returncode == 0
     assert f"_BACKFILL_COMPLETE={shell}_complete" in done.stdout
 
 
-def test_a_command_and_an_option_are_completed(alone: Backfill) -> None:
+def test_commands_and_options_are_completed(alone: Backfill) -> None:
     assert completed(alone, "backfill ver") == ["verify"]
     assert completed(alone, "backfill run --rescore") == ["--rescore-all"]
 
@@ -204,7 +204,7 @@ def test_celery_finds_the_app_and_its_tasks(alone: Backfill) -> None:
     assert "celery:5.6" in said
 
 
-def test_a_whole_run_is_done(installed: Installed, backfill: Backfill, sample: Sample) -> None:
+def test_the_installed_package_completes_a_run(installed: Installed, backfill: Backfill, sample: Sample) -> None:
     here = replace(backfill, programs=installed.programs)
     worker = Worker.start(here, concurrency=1)
     try:

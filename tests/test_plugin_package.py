@@ -96,7 +96,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 
 @pytest.fixture
 def command(backfill: Backfill, installed: Packages) -> Backfill:
-    """The installed command on a host whose leads have companies, with an index of their workspaces."""
+    """The installed command on a host with companies in its leads, and an index on their workspaces."""
     with psycopg.connect(backfill.database_url, autocommit=True) as connection:
         connection.execute("""UPDATE "Lead" SET "companyName" = 'Acme', "industry" = NULL""")
         connection.execute("""UPDATE "Lead" SET "companyName" = 'Initech' WHERE id = (SELECT min(id) FROM "Lead")""")
@@ -109,7 +109,7 @@ def column(backfill: Backfill, query: str) -> list[object]:
         return [row[0] for row in connection.execute(query.encode())]
 
 
-def test_its_backfills_are_listed_with_their_options(command: Backfill) -> None:
+def test_the_packages_backfills_are_listed_with_their_options(command: Backfill) -> None:
     shown = " ".join(command("run", "--help").stdout.split())
 
     assert "shout-companies write the names of companies in capitals" in shown
@@ -118,7 +118,7 @@ def test_its_backfills_are_listed_with_their_options(command: Backfill) -> None:
     assert "--long / --no-long Write all of the digest (default: off, or ACME_LONG)." in shown
 
 
-def test_each_has_its_own_options_only(command: Backfill) -> None:
+def test_each_backfill_has_only_its_own_options(command: Backfill) -> None:
     refused = command("run", "digest-leads", "--company", "Acme")
 
     assert refused.returncode == 2
@@ -126,14 +126,14 @@ def test_each_has_its_own_options_only(command: Backfill) -> None:
     assert command.json("run", "shout-companies", "--company", "Initech")["counts"]["read"] == 1
 
 
-def test_a_variable_changes_the_default_of_an_option(command: Backfill) -> None:
+def test_an_environment_variable_sets_an_options_default(command: Backfill) -> None:
     counted = command.set(ACME_LONG="true").json("run", "digest-leads")
 
     assert counted["parameters"]["long"] is True
     assert "ACME_LONG = true   (environment)" in command.set(ACME_LONG="true")("config").stdout
 
 
-def test_a_key_without_an_index_is_refused_with_the_one_that_helps(command: Backfill) -> None:
+def test_a_key_without_an_index_is_refused_with_the_index_to_create(command: Backfill) -> None:
     with psycopg.connect(command.database_url, autocommit=True) as connection:
         connection.execute('DROP INDEX "Lead_clientId_id_idx"')
 
@@ -143,7 +143,7 @@ def test_a_key_without_an_index_is_refused_with_the_one_that_helps(command: Back
     assert 'CREATE INDEX CONCURRENTLY ON "public"."Lead" ("clientId", "id")' in refused.stderr
 
 
-def test_workers_do_them_and_doctor_and_metrics_know_them(command: Backfill) -> None:
+def test_workers_doctor_and_metrics_support_the_packages_backfills(command: Backfill) -> None:
     leads = len(column(command, 'SELECT id FROM "Lead"'))
     worker = Worker.start(command, concurrency=2)
     try:

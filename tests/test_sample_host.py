@@ -1,4 +1,4 @@
-"""What the sample host database guarantees to the demo, the tests and the benchmarks."""
+"""The guarantees of the sample host database to the demo, the tests and the benchmarks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def database(empty_database: str) -> Iterator[Connection[Any]]:
 
 @pytest.fixture
 def host(database: Connection[Any]) -> Connection[Any]:
-    """A database with the host's tables, still empty."""
+    """A database with the host's tables, all empty."""
     create_schema(database)
     return database
 
@@ -93,13 +93,13 @@ def structure(connection: Connection[Any], schema: str) -> tuple[set[str], set[s
 
 
 class TestSchema:
-    def test_is_made_in_the_schema_that_the_url_of_the_host_names(self, database: Connection[Any]) -> None:
+    def test_is_created_in_the_named_schema(self, database: Connection[Any]) -> None:
         create_schema(database, schema="Host app")
 
         assert set(column(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'Host app'")) == set(TABLES)
         assert column(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
 
-    def test_is_all_made_or_not_at_all(self, database: Connection[Any], tmp_path: Path) -> None:
+    def test_is_created_atomically(self, database: Connection[Any], tmp_path: Path) -> None:
         broken = tmp_path / "broken.sql"
         broken.write_text(f"{SCHEMA.read_text()}; CREATE TABLE broken (")
 
@@ -109,14 +109,14 @@ class TestSchema:
         assert column(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
 
     @needs_host_schema
-    def test_has_nothing_that_the_host_has_not(self, host: Connection[Any]) -> None:
+    def test_has_only_structures_of_the_host(self, host: Connection[Any]) -> None:
         create_schema(host, schema="real", definition=HOST_SCHEMA)
 
         for ours, theirs in zip(structure(host, "public"), structure(host, "real"), strict=True):
             assert ours - theirs == set()
 
     @needs_host_schema
-    def test_has_all_that_the_host_has_of_jobs(self, host: Connection[Any]) -> None:
+    def test_has_every_structure_of_the_hosts_job_table(self, host: Connection[Any]) -> None:
         create_schema(host, schema="real", definition=HOST_SCHEMA)
 
         for ours, theirs in zip(structure(host, "public"), structure(host, "real"), strict=True):
@@ -124,7 +124,7 @@ class TestSchema:
 
 
 class TestLeads:
-    def test_workspaces_are_of_very_unequal_size(self, host: Connection[Any]) -> None:
+    def test_workspace_sizes_differ_widely(self, host: Connection[Any]) -> None:
         fill(host, 5_000)
 
         leads = column(
@@ -136,13 +136,13 @@ class TestLeads:
         assert sum(count > 50 for count in leads) == 7
         assert min(leads) == 0
 
-    def test_questions_are_a_json_array_or_plain_text_or_missing(self, host: Connection[Any]) -> None:
+    def test_questions_are_a_json_array_plain_text_or_missing(self, host: Connection[Any]) -> None:
         fill(host, 0)
 
         questions = set(column(host, 'SELECT left("qualificationQuestions", 1) FROM "WorkspaceSettings"'))
         assert {"[", "H", "", None} <= questions
 
-    def test_every_disqualifying_tag_is_there_and_the_near_misses_too(self, host: Connection[Any]) -> None:
+    def test_every_disqualifying_tag_and_near_misses_occur(self, host: Connection[Any]) -> None:
         fill(host, CASES)
 
         tags = set(column(host, 'SELECT "sentimentTag" FROM "Lead"'))
@@ -150,13 +150,13 @@ class TestLeads:
         assert tags >= {"blacklist", "Bounced ", "Opt-Out", "UNSUBSCRIBED", ""}
         assert tags >= {"Interested", "Meeting Requested", "Not Interested", "Information Requested", None}
 
-    def test_every_score_is_there(self, host: Connection[Any]) -> None:
+    def test_every_score_occurs(self, host: Connection[Any]) -> None:
         fill(host, CASES)
 
         assert set(column(host, 'SELECT "overallScore" FROM "Lead"')) == {None, 1, 2, 3, 4}
         assert scalar(host, 'SELECT count(*) FROM "Lead" WHERE num_nulls("overallScore", "scoredAt") = 1') == 0
 
-    def test_each_lead_is_scored_or_eligible_or_never_answered(self, host: Connection[Any]) -> None:
+    def test_each_lead_is_scored_eligible_or_without_an_inbound_message(self, host: Connection[Any]) -> None:
         sample = fill(host, 1_000)
 
         assert sample.leads == 1_000
@@ -172,20 +172,20 @@ class TestLeads:
         assert min(sample.disqualified, sample.inserted, sample.requeued, sample.refreshed, sample.in_flight) > 0
 
     @pytest.mark.parametrize("share", [0, 0.35, 1])
-    def test_as_many_are_scored_as_asked_for(self, host: Connection[Any], share: float) -> None:
+    def test_the_share_of_scored_leads_is_configurable(self, host: Connection[Any], share: float) -> None:
         sample = fill(host, 3_000, scored_share=share)
 
         assert sample.scored == pytest.approx(3_000 * share, abs=100)
 
     @pytest.mark.parametrize("eligible", [0, 7, 500])
-    def test_exactly_as_many_are_eligible_as_asked_for(self, host: Connection[Any], eligible: int) -> None:
+    def test_the_number_of_eligible_leads_is_exact(self, host: Connection[Any], eligible: int) -> None:
         sample = fill(host, 500, eligible=eligible)
 
         assert sample.eligible == eligible
 
 
 class TestMessages:
-    def test_some_leads_have_none_and_some_were_only_written_to(self, host: Connection[Any]) -> None:
+    def test_some_leads_have_no_message_and_some_only_outbound_ones(self, host: Connection[Any]) -> None:
         fill(host, CASES)
 
         directions = column(
@@ -195,7 +195,7 @@ class TestMessages:
         )
         assert set(directions) == {None, "outbound", "inbound outbound"}
 
-    def test_some_newest_inbound_messages_have_the_very_same_time(self, host: Connection[Any]) -> None:
+    def test_some_newest_inbound_messages_are_simultaneous(self, host: Connection[Any]) -> None:
         fill(host, CASES)
 
         ties = rows(
@@ -212,7 +212,7 @@ class TestMessages:
         assert {channel for channel, _ in ways} == {"email", "sms", "linkedin"}
         assert len(ways) == 7
 
-    def test_agree_with_what_their_lead_says_of_them(self, host: Connection[Any]) -> None:
+    def test_match_the_timestamps_on_their_lead(self, host: Connection[Any]) -> None:
         fill(host, 1_000)
 
         newest = """
@@ -231,7 +231,7 @@ class TestMessages:
 
 
 class TestJobs:
-    def test_earlier_backfills_left_some_in_every_status(self, host: Connection[Any]) -> None:
+    def test_earlier_backfills_left_jobs_in_every_status(self, host: Connection[Any]) -> None:
         fill(host, CASES)
 
         left_over = set(
@@ -244,7 +244,7 @@ class TestJobs:
         statuses = {"PENDING", "RUNNING", "SUCCEEDED", "FAILED"}
         assert left_over == {(status, "LEAD_SCORING_POST_PROCESS", 3) for status in statuses}
 
-    def test_fields_are_as_the_status_has_them(self, host: Connection[Any]) -> None:
+    def test_fields_match_the_status(self, host: Connection[Any]) -> None:
         fill(host, 3_000)
 
         fields = """
@@ -270,7 +270,7 @@ class TestJobs:
         """
         assert scalar(host, stale) > 0
 
-    def test_the_host_has_its_own(self, host: Connection[Any]) -> None:
+    def test_the_host_has_its_own_jobs(self, host: Connection[Any]) -> None:
         fill(host, 3_000)
 
         assert len(column(host, 'SELECT DISTINCT "type" FROM "BackgroundJob"')) == 8
@@ -280,7 +280,7 @@ class TestJobs:
         """
         assert scalar(host, live) > 100
 
-    def test_messages_and_workspaces_are_those_of_the_lead(self, host: Connection[Any]) -> None:
+    def test_messages_and_workspaces_belong_to_the_jobs_lead(self, host: Connection[Any]) -> None:
         fill(host, 1_000)
 
         strangers = """
@@ -305,14 +305,14 @@ class TestTimes:
             ("BackgroundJob", "finishedAt"),
         ],
     )
-    def test_are_in_the_two_years_before_the_end(self, host: Connection[Any], table: str, name: str) -> None:
+    def test_are_within_two_years_before_the_end(self, host: Connection[Any], table: str, name: str) -> None:
         fill(host, 1_000, until=UNTIL)
 
         ((first, last),) = rows(host, f'SELECT min("{name}"), max("{name}") FROM "{table}"')
         assert first >= datetime(2024, 3, 1, 12, 0)  # noqa: DTZ001 - the columns hold UTC without a zone
         assert last <= datetime(2026, 3, 1, 12, 0)  # noqa: DTZ001
 
-    def test_do_not_depend_on_the_time_zone_of_the_session(self, host: Connection[Any]) -> None:
+    def test_do_not_depend_on_the_sessions_time_zone(self, host: Connection[Any]) -> None:
         fill(host, 50, until=UNTIL)
         before = fingerprint(host)
         truncate(host)
@@ -325,12 +325,12 @@ class TestTimes:
 
 class TestIds:
     @pytest.mark.parametrize("table", TABLES)
-    def test_are_uuids(self, host: Connection[Any], table: str) -> None:
+    def test_are_uuids_by_default(self, host: Connection[Any], table: str) -> None:
         fill(host, 200)
 
         assert scalar(host, f'SELECT bool_and("id" = "id"::uuid::text) FROM "{table}"')
 
-    def test_are_cuids_in_the_order_of_their_creation(self, host: Connection[Any]) -> None:
+    def test_cuids_sort_by_creation_time(self, host: Connection[Any]) -> None:
         fill(host, 200, ids="cuid")
 
         assert scalar(host, """SELECT bool_and("id" ~ '^c[a-z0-9]{24}$') FROM "Lead" """)
@@ -338,7 +338,7 @@ class TestIds:
         assert by_id == column(host, 'SELECT "id" FROM "Lead" ORDER BY "createdAt"')
 
     @pytest.mark.parametrize("pattern", ["^[0-9a-f]", "^[0-9A-F]+-", "^cm", "^lead_", "^LEAD_", "^_", "^[é线Ωжñ]"])
-    def test_are_of_every_kind(self, host: Connection[Any], pattern: str) -> None:
+    def test_mixed_ids_are_of_every_kind(self, host: Connection[Any], pattern: str) -> None:
         fill(host, 1_000, ids="mixed")
 
         assert scalar(host, f"""SELECT count(*) FROM "Lead" WHERE "id" ~ '{pattern}'""") > 10
@@ -362,21 +362,21 @@ class TestFill:
 
         assert one.isdisjoint(column(host, 'SELECT "id" FROM "Lead"'))
 
-    def test_leaves_keys_and_indexes_as_they_were(self, host: Connection[Any]) -> None:
+    def test_restores_keys_and_indexes(self, host: Connection[Any]) -> None:
         before = structure(host, "public")
 
         fill(host, 50)
 
         assert structure(host, "public") == before
 
-    def test_leaves_statistics_and_a_visibility_map_behind(self, host: Connection[Any]) -> None:
+    def test_leaves_statistics_and_a_visibility_map(self, host: Connection[Any]) -> None:
         fill(host, 300)
 
         pages = "SELECT relallvisible, relpages, reltuples FROM pg_class WHERE oid = '\"Lead\"'::regclass"
         ((visible, read, tuples),) = rows(host, pages)
         assert (visible, tuples) == (read, 300)
 
-    def test_vacuums_on_a_connection_without_autocommit_too(self, host: Connection[Any]) -> None:
+    def test_vacuums_even_without_autocommit(self, host: Connection[Any]) -> None:
         host.autocommit = False
 
         fill(host, 300)
@@ -384,7 +384,7 @@ class TestFill:
         assert not host.autocommit
         assert scalar(host, "SELECT relallvisible > 0 FROM pg_class WHERE oid = '\"Lead\"'::regclass")
 
-    def test_fills_another_schema_than_public(self, host: Connection[Any]) -> None:
+    def test_fills_a_schema_other_than_public(self, host: Connection[Any]) -> None:
         create_schema(host, schema="Host app")
 
         sample = fill(host, 50, schema="Host app")
@@ -393,7 +393,7 @@ class TestFill:
         assert scalar(host, 'SELECT count(*) FROM "Host app"."Lead"') == 50
         assert empty(host)
 
-    def test_is_undone_with_the_transaction_of_the_caller(self, host: Connection[Any]) -> None:
+    def test_rolls_back_with_the_callers_transaction(self, host: Connection[Any]) -> None:
         with host.transaction(force_rollback=True):
             search_path = scalar(host, "SHOW search_path")
             fill(host, 50)
@@ -401,13 +401,13 @@ class TestFill:
 
         assert empty(host)
 
-    def test_leaves_nothing_of_its_own_in_the_session(self, host: Connection[Any]) -> None:
+    def test_leaves_no_temporary_objects(self, host: Connection[Any]) -> None:
         fill(host, 50)
 
         assert scalar(host, "SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()") == 0
         assert scalar(host, "SELECT count(*) FROM pg_proc WHERE pronamespace = pg_my_temp_schema()") == 0
 
-    def test_refuses_a_database_that_has_something_in_it(self, host: Connection[Any]) -> None:
+    def test_refuses_a_non_empty_database(self, host: Connection[Any]) -> None:
         fill(host, 50)
         before = fingerprint(host)
 
@@ -428,14 +428,14 @@ class TestFill:
         ],
         ids=str,
     )
-    def test_refuses_arguments_that_make_no_sense(self, host: Connection[Any], arguments: dict[str, Any]) -> None:
+    def test_refuses_invalid_arguments(self, host: Connection[Any], arguments: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match="give"):
             fill(host, **arguments)
 
         assert empty(host)
 
     @needs_host_schema
-    def test_fills_the_schema_of_the_host_with_the_very_same_sample(self, host: Connection[Any]) -> None:
+    def test_fills_the_real_host_schema_with_the_same_sample(self, host: Connection[Any]) -> None:
         create_schema(host, schema="real", definition=HOST_SCHEMA)
 
         ours = fill(host, 500, until=UNTIL)

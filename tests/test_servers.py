@@ -55,7 +55,7 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
-def test_servers_answer_while_they_are_up_and_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servers_answer_while_up_and_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.delenv("REDIS_URL", raising=False)
 
@@ -77,7 +77,7 @@ def test_servers_answer_while_they_are_up_and_leave_nothing(monkeypatch: pytest.
     assert not any(accepts(port) for port in ports)
 
 
-def test_postgres_comes_back_from_a_crash_with_its_port_and_all_that_was_committed(postgres: Postgres) -> None:
+def test_postgres_keeps_its_port_and_committed_data_through_a_crash(postgres: Postgres) -> None:
     url, pid = postgres.url, postgres.pid
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
@@ -96,7 +96,7 @@ def test_postgres_comes_back_from_a_crash_with_its_port_and_all_that_was_committ
     assert not alive(pid)
 
 
-def test_redis_keeps_its_keys_through_a_crash_only_if_it_is_told_to() -> None:
+def test_redis_keeps_its_keys_through_a_crash_only_with_append_only() -> None:
     awkward = "pass word/@"
     with Redis(append_only=True, password=awkward) as durable, Redis() as forgetful:
         clients = [redis.Redis.from_url(server.url) for server in (durable, forgetful)]
@@ -110,7 +110,7 @@ def test_redis_keeps_its_keys_through_a_crash_only_if_it_is_told_to() -> None:
         assert [client.get("cursor") for client in clients] == [b"lead-7", None]
 
 
-def test_a_folder_of_the_callers_keeps_the_data(tmp_path: Path) -> None:
+def test_a_callers_folder_keeps_the_data(tmp_path: Path) -> None:
     with Redis(tmp_path, append_only=True) as first, redis.Redis.from_url(first.url) as client:
         client.set("cursor", "lead-7")
 
@@ -119,7 +119,7 @@ def test_a_folder_of_the_callers_keeps_the_data(tmp_path: Path) -> None:
 
 
 @AS_ROOT
-def test_a_folder_that_postgres_cannot_reach_is_not_used(tmp_path: Path) -> None:
+def test_a_folder_inaccessible_to_postgres_is_not_used(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
 
@@ -156,7 +156,7 @@ def test_a_database_sorts_by_code_point_or_by_its_locale(
     assert [word for (word,) in rows] == expected
 
 
-def test_the_likeness_of_a_locale_sorts_latin_as_the_real_one(tmp_path: Path) -> None:
+def test_the_substitute_locale_sorts_latin_like_the_real_one(tmp_path: Path) -> None:
     real, likeness = tmp_path / "real", tmp_path / "likeness"
     likeness.mkdir()
     make_likeness(likeness)
@@ -192,7 +192,7 @@ def test_a_taken_port_is_named_in_one_line(kind: type[Postgres | Redis]) -> None
     assert "\n" not in str(error.value)
 
 
-def test_a_setting_that_postgres_refuses_is_named_in_one_line() -> None:
+def test_a_setting_refused_by_postgres_is_named_in_one_line() -> None:
     with pytest.raises(ServerError) as error:
         Postgres(settings={"max_connections": "many"}).start()
 
@@ -200,7 +200,7 @@ def test_a_setting_that_postgres_refuses_is_named_in_one_line() -> None:
     assert "\n" not in str(error.value)
 
 
-def test_servers_of_the_environment_win_over_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servers_of_the_environment_override_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://somebody@db.example/app")
     monkeypatch.setenv("REDIS_URL", "redis://broker.example/1")
 
@@ -213,7 +213,7 @@ def test_servers_of_the_environment_win_over_ours(monkeypatch: pytest.MonkeyPatc
         assert given.redis is None
 
 
-def test_one_server_of_the_environment_is_not_mixed_with_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://somebody@db.example/app")
     monkeypatch.delenv("REDIS_URL", raising=False)
 
@@ -222,7 +222,7 @@ def test_one_server_of_the_environment_is_not_mixed_with_one_of_ours(monkeypatch
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_servers_do_not_outlive_the_process_that_started_them(how: signal.Signals) -> None:
+def test_servers_end_with_the_process_that_started_them(how: signal.Signals) -> None:
     program = """
 import signal, sys
 from sandbox.servers import Postgres, Redis

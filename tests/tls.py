@@ -36,7 +36,7 @@ class Certificate:
 
 @dataclass
 class TlsProxy:
-    """Where the proxy listens, and the bytes that clients sent through it."""
+    """The proxy's port, and the bytes that clients sent through it."""
 
     port: int
     received: bytearray = field(default_factory=bytearray)

@@ -1,4 +1,4 @@
-"""A pace for tests without bounds, except those that a test is about."""
+"""A pace without bounds, except those that a test is about."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,5 +7,5 @@ from backfill_tasks.options import UNBOUNDED, Pace
 
 
 def only(**bounds: Any) -> Pace:
-    """Return a pace with these bounds and no other."""
+    """Return a pace with only these bounds."""
     return replace(UNBOUNDED, **bounds)

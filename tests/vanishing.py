@@ -1,4 +1,4 @@
-"""A TCP proxy whose open connections can fall silent: their sockets stay open, but no byte passes."""
+"""A TCP proxy that can silence its open connections: the sockets stay open, but no bytes pass."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""The command on a host database and a Redis, and what several tests assert of its output."""
+"""The command on a host database and a Redis, and assertions shared by several tests."""
 
 import os
 from collections.abc import Callable
@@ -35,12 +35,12 @@ def redis_contents(backfill: Backfill) -> dict[bytes, bytes]:
 
 
 def start_of(run: dict[str, Any]) -> datetime:
-    """Return a run's start as the host's columns have it: UTC, without a zone."""
+    """Return a run's start in the host's format: UTC, without a zone."""
     return datetime.fromisoformat(run["started_at"]).replace(tzinfo=None)
 
 
 def enqueued(run: dict[str, Any]) -> int:
-    """Return how many jobs a run has enqueued."""
+    """Return the number of jobs that a run has enqueued."""
     return sum(run["counts"][name] for name in ("inserted", "requeued", "refreshed"))
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the acceptance tests: one host database, one Redis and one worker for all, as if new for each test."""
+"""Fixtures of the acceptance tests: one shared host database, Redis and worker, reset for each test."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,14 +16,14 @@ from sandbox.servers import Redis
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """The Redis of these tests, on which their worker listens."""
+    """The tests' Redis, with their worker on it."""
     with Redis(tmp_path_factory.mktemp("broker")) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def deserted_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis on which no worker listens."""
+    """A Redis without workers."""
     with Redis(tmp_path_factory.mktemp("deserted-broker")) as started:
         yield started
 
@@ -38,7 +38,7 @@ def shared_host(make_database: Callable[..., str]) -> Host:
 
 @pytest.fixture(scope="session")
 def shared_worker(shared_host: Host, broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """One worker with two processes, shared by all tests that need one."""
+    """One worker with two processes, shared by all tests."""
     started = Worker.start(backfill_against(tmp_path_factory.mktemp("worker"), shared_host.url, broker.url))
     yield started
     started.stop()
@@ -80,7 +80,7 @@ def alone(inhabited: Host, deserted_broker: Redis, tmp_path: Path) -> Backfill:
 
 @pytest.fixture
 def follow() -> Iterator[Follow]:
-    """Starts commands that run no longer than the test."""
+    """Start commands that end with the test."""
     started: list[Popen[str]] = []
 
     def start(backfill: Backfill, *arguments: str) -> Popen[str]:
@@ -96,7 +96,7 @@ def follow() -> Iterator[Follow]:
 
 @pytest.fixture
 def open_terminal() -> Iterator[OpenTerminal]:
-    """Starts commands on terminals of their own, which are closed with the test."""
+    """Start commands on their own terminals, which close with the test."""
     opened: list[Terminal] = []
 
     def start(backfill: Backfill, *arguments: str) -> Terminal:
@@ -110,7 +110,7 @@ def open_terminal() -> Iterator[OpenTerminal]:
 
 @pytest.fixture
 def export() -> Iterator[Export]:
-    """Starts exporters that end with the test."""
+    """Start exporters that end with the test."""
     started: list[Exporter] = []
 
     def start(backfill: Backfill, *options: str) -> Exporter:

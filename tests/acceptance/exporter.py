@@ -1,4 +1,4 @@
-"""The exporter as a process, and its answers."""
+"""The exporter as a process, and its scrapes."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A host database as a test uses it: acting as the host, and checking the contents."""
+"""A host database for tests: act as the host, and check the contents."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -119,14 +119,14 @@ class Host:
             connection.execute(script.encode())
 
     def refuse_job_of(self, lead: str, *, sqlstate: str) -> None:
-        """Make the database refuse one lead's job, as a host's trigger may."""
+        """Make a trigger of the host refuse one lead's job."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(_REFUSE.encode())
             literals = {"lead": sql.Literal(lead), "sqlstate": sql.Literal(sqlstate)}
             connection.execute(sql.SQL(_REFUSE_LEAD).format(**literals))
 
     def refuse_rollups_of(self, lead: str) -> None:
-        """Make the database refuse one lead's roll-ups, as a host's trigger may."""
+        """Make a trigger of the host refuse one lead's roll-ups."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(_REFUSE.encode())
             connection.execute(sql.SQL(_REFUSE_ROLLUPS).format(lead=sql.Literal(lead)))
@@ -166,7 +166,7 @@ class Host:
         wait_for(lambda: self.rows(waiting), what="a statement to wait for a lock")
 
     def cut_connections(self) -> None:
-        """End all of the tool's connections, as a server's restart does."""
+        """End all of the tool's connections, like a server restart."""
         self.rows(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name = 'backfill'"
@@ -174,7 +174,7 @@ class Host:
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """Refuse new connections and end the tool's while the block runs, as during a server's restart."""
+        """Refuse new connections and end the tool's while the block runs, like a server restart."""
         server, _, name = self.url.rpartition("/")
         with psycopg.connect(f"{server}/postgres", autocommit=True) as elsewhere:
             elsewhere.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
@@ -194,7 +194,7 @@ class Host:
         wait_for(self.has_ledger, what="the ledger")
         wait_for(lambda: self.rows("SELECT FROM backfill.run"), what="a run in the ledger")
 
-    # ---- looking
+    # ---- checking
 
     def rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
         with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
@@ -271,7 +271,7 @@ class Host:
         )
 
     def changed(self) -> set[str]:
-        """Return the leads that differ from the kept copy, or whose job does."""
+        """Return the leads that differ from the kept copy in their row or their job."""
         return set(
             self.column(
                 """
@@ -283,7 +283,7 @@ class Host:
         )
 
     def due_times(self, *, since: datetime) -> list[datetime]:
-        """Return when the jobs enqueued since a moment (UTC, without a zone) come due, in order."""
+        """Return the due times of the jobs enqueued since a moment (UTC, without a zone), in order."""
         return self.column(
             """
             SELECT "runAt" FROM "BackgroundJob"

@@ -16,14 +16,14 @@ from harness import end, wait_for
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A Prometheus that scrapes its target every second and has the deployed alerts."""
+    """A Prometheus with the deployed alerts that scrapes its target every second."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
 
     @classmethod
     def start(cls, program: str, directory: Path, target: str) -> "Prometheus":
-        """Start it on this machine only, and wait until it answers.
+        """Start it on the loopback interface, and wait until it answers.
 
         Args:
             program: its path.
@@ -62,7 +62,7 @@ class Prometheus:
         return found
 
     def names(self) -> set[str]:
-        """Return the names of all metrics it has scraped or recorded."""
+        """Return the names of all scraped and recorded metrics."""
         return set(self.ask("label/__name__/values"))
 
     def alerts(self) -> list[dict[str, Any]]:

@@ -19,13 +19,13 @@ from sandbox.servers import Redis
 
 FILE = "checkpoint.json"
 
-#: No part of it occurs in any word.
+#: Neither part occurs in any word, so a search for it finds only leaks.
 PASSWORD = ("Xq7k", "Zw9p")
 
 
 @pytest.fixture(scope="module")
 def host(make_database: Callable[..., str]) -> Host:
-    """A small host database with a ledger and a run, which no test here changes."""
+    """A small host database with a ledger and a run; no test in this module changes it."""
     return make_host(make_database(), 100)
 
 
@@ -80,7 +80,7 @@ def tool(steady: Backfill, host: Host, tmp_path: Path) -> Iterator[Backfill]:
     ),
     ids=lambda value: " ".join(value).encode("ascii", "backslashreplace").decode() if isinstance(value, list) else "",
 )
-def test_an_option_that_makes_no_sense_is_refused(tool: Backfill, options: list[str], says: str) -> None:
+def test_an_invalid_option_is_refused(tool: Backfill, options: list[str], says: str) -> None:
     done = tool("run", "--apply", *options)
 
     assert_refused(done)
@@ -99,7 +99,7 @@ def test_an_option_that_makes_no_sense_is_refused(tool: Backfill, options: list[
     ],
     ids=["unknown command", "detached dry run", "unknown workspace in a dry run", "no runs", "no text", "no run"],
 )
-def test_a_command_that_makes_no_sense_is_refused(tool: Backfill, arguments: list[str], says: str) -> None:
+def test_an_invalid_command_is_refused(tool: Backfill, arguments: list[str], says: str) -> None:
     done = tool(*arguments)
 
     assert_refused(done)
@@ -108,7 +108,7 @@ def test_a_command_that_makes_no_sense_is_refused(tool: Backfill, arguments: lis
 
 @pytest.mark.parametrize("between", long_except(["/", "?", "#", "@", "%zz"], 0, 3))
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL"])
-def test_no_part_of_a_password_that_is_not_encoded_is_shown(tool: Backfill, variable: str, between: str) -> None:
+def test_an_unencoded_password_is_not_shown(tool: Backfill, variable: str, between: str) -> None:
     url = {
         "DATABASE_URL": f"postgresql://app:{between.join(PASSWORD)}@127.0.0.1:1/host",
         "REDIS_URL": f"redis://:{between.join(PASSWORD)}@127.0.0.1:1/0",
@@ -122,7 +122,7 @@ def test_no_part_of_a_password_that_is_not_encoded_is_shown(tool: Backfill, vari
 
 
 @pytest.mark.parametrize("between", long_except(["/", "?", "#", "@", "%zz"], 0, 3))
-def test_config_shows_no_part_of_it_either(tool: Backfill, between: str) -> None:
+def test_config_does_not_show_an_unencoded_password(tool: Backfill, between: str) -> None:
     done = tool.set(
         DATABASE_URL=f"postgresql://app:{between.join(PASSWORD)}@127.0.0.1:1/host",
         REDIS_URL=f"redis://:{between.join(PASSWORD)}@127.0.0.1:1/0",
@@ -146,7 +146,7 @@ def test_config_shows_no_part_of_it_either(tool: Backfill, between: str) -> None
         ("postgresql://app@127.0.0.1/\udcff", "DATABASE_URL"),
     ],
 )
-def test_a_database_url_that_can_t_be_read_is_refused(tool: Backfill, url: str, says: str) -> None:
+def test_a_malformed_database_url_is_refused(tool: Backfill, url: str, says: str) -> None:
     done = tool.set(DATABASE_URL=url)("run")
 
     assert_refused(done)
@@ -157,7 +157,7 @@ def test_a_database_url_that_can_t_be_read_is_refused(tool: Backfill, url: str, 
     "url",
     ["http://127.0.0.1", "127.0.0.1:6379", "redis://", "redis://127.0.0.1:port/0", "redis://127.0.0.1/abc", "unix://"],
 )
-def test_a_redis_url_that_can_t_be_read_is_refused(tool: Backfill, url: str) -> None:
+def test_a_malformed_redis_url_is_refused(tool: Backfill, url: str) -> None:
     done = tool.set(REDIS_URL=url)("run", "--apply")
 
     assert_refused(done)
@@ -173,7 +173,7 @@ def test_a_redis_url_that_can_t_be_read_is_refused(tool: Backfill, url: str) -> 
     ],
     ids=["nobody listens", "no such host", "no such port"],
 )
-def test_a_database_that_can_t_be_reached_is_said_with_its_address(tool: Backfill, url: str) -> None:
+def test_an_unreachable_database_is_reported_with_its_address(tool: Backfill, url: str) -> None:
     done = tool.set(DATABASE_URL=url)("run", "--apply")
 
     assert_refused(done, status=1)
@@ -182,7 +182,7 @@ def test_a_database_that_can_t_be_reached_is_said_with_its_address(tool: Backfil
     assert "Xq7kZw9p" not in done.stderr
 
 
-def test_a_wrong_password_of_the_database_is_said(tool: Backfill, host: Host) -> None:
+def test_a_wrong_database_password_is_reported(tool: Backfill, host: Host) -> None:
     parts = urlsplit(host.url)
     url = parts._replace(netloc=f"{parts.username}:Xq7kZw9p@{parts.hostname}:{parts.port}").geturl()
 
@@ -193,14 +193,14 @@ def test_a_wrong_password_of_the_database_is_said(tool: Backfill, host: Host) ->
     assert "Xq7kZw9p" not in done.stderr
 
 
-def test_a_database_that_does_not_exist_is_said(tool: Backfill, host: Host) -> None:
+def test_a_missing_database_is_reported(tool: Backfill, host: Host) -> None:
     done = tool.set(DATABASE_URL=urlsplit(host.url)._replace(path="/no_such_database").geturl())("run")
 
     assert_refused(done, status=1)
     assert "no_such_database" in done.stderr
 
 
-def test_a_redis_that_can_t_be_reached_is_said_before_anything_is_written(tool: Backfill) -> None:
+def test_an_unreachable_redis_is_reported_before_any_write(tool: Backfill) -> None:
     done = tool.set(REDIS_URL="redis://:Xq7kZw9p@127.0.0.1:1/0")("run", "--apply")
 
     assert_refused(done, status=1)
@@ -208,7 +208,7 @@ def test_a_redis_that_can_t_be_reached_is_said_before_anything_is_written(tool: 
     assert "Xq7kZw9p" not in done.stderr
 
 
-def test_a_redis_database_that_does_not_exist_is_said(tool: Backfill) -> None:
+def test_a_missing_redis_database_is_reported(tool: Backfill) -> None:
     url = urlsplit(tool.environment["REDIS_URL"])._replace(path="/9999").geturl()
 
     done = tool.set(REDIS_URL=url)("run", "--apply")
@@ -234,7 +234,7 @@ def test_a_redis_database_that_does_not_exist_is_said(tool: Backfill) -> None:
     ],
     ids=str,
 )
-def test_a_setting_that_makes_no_sense_is_refused(tool: Backfill, variable: str, value: str, says: str) -> None:
+def test_an_invalid_setting_is_refused(tool: Backfill, variable: str, value: str, says: str) -> None:
     done = tool.set(**{variable: value})("run")
 
     assert_refused(done)
@@ -242,7 +242,7 @@ def test_a_setting_that_makes_no_sense_is_refused(tool: Backfill, variable: str,
     assert says in done.stderr
 
 
-# ---------------------------------------------------------------- what is in the database
+# ---------------------------------------------------------------- the database's contents
 
 
 def test_a_database_without_the_host_s_tables_is_refused(tool: Backfill, host: Host, empty_database: str) -> None:
@@ -253,7 +253,7 @@ def test_a_database_without_the_host_s_tables_is_refused(tool: Backfill, host: H
     assert not Host(empty_database, host.sample).has_ledger()
 
 
-def test_a_schema_that_does_not_exist_is_refused(tool: Backfill, host: Host) -> None:
+def test_a_missing_schema_is_refused(tool: Backfill, host: Host) -> None:
     done = tool.set(DATABASE_URL=f"{host.url}?schema=no_such")("run")
 
     assert_refused(done, status=1)
@@ -262,7 +262,7 @@ def test_a_schema_that_does_not_exist_is_refused(tool: Backfill, host: Host) -> 
 
 @pytest.fixture(scope="module")
 def make_role(host: Host) -> Iterator[Callable[..., str]]:
-    """Makes roles with only these privileges, and returns the database's URL for each."""
+    """Make roles with only the given privileges, and return the database's URL for each."""
     made: list[sql.Identifier] = []
 
     def make(*grants: str) -> str:
@@ -309,7 +309,7 @@ LOOK = "SELECT ON ALL TABLES IN SCHEMA backfill"
         "writing the ledger to resume",
     ],
 )
-def test_a_right_that_is_missing_is_named(
+def test_a_missing_privilege_is_named(
     tool: Backfill, make_role: Callable[..., str], grants: tuple[str, ...], arguments: list[str], missing: str
 ) -> None:
     done = tool.set(DATABASE_URL=make_role(*grants))(*arguments)
@@ -318,7 +318,9 @@ def test_a_right_that_is_missing_is_named(
     assert missing in done.stderr
 
 
-def test_a_host_schema_that_may_not_be_used_is_named(tool: Backfill, host: Host, make_role: Callable[..., str]) -> None:
+def test_a_host_schema_without_usage_privilege_is_named(
+    tool: Backfill, host: Host, make_role: Callable[..., str]
+) -> None:
     host.execute("CREATE SCHEMA IF NOT EXISTS locked")
 
     done = tool.set(DATABASE_URL=f"{make_role()}?schema=locked")("run")
@@ -327,7 +329,7 @@ def test_a_host_schema_that_may_not_be_used_is_named(tool: Backfill, host: Host,
     assert 'GRANT USAGE ON SCHEMA "locked" TO role_' in done.stderr
 
 
-def test_a_role_that_may_not_create_the_ledger_is_told_what_to_do(
+def test_a_role_without_create_privilege_is_told_how_to_create_the_ledger(
     tool: Backfill, host: Host, make_role: Callable[..., str], bare_host: str
 ) -> None:
     role = urlsplit(make_role()).netloc
@@ -343,7 +345,7 @@ def test_a_role_that_may_not_create_the_ledger_is_told_what_to_do(
 
 
 @pytest.mark.parametrize("arguments", [["run", "--apply"], ["run", "--resume"], ["init"], ["status"]], ids=" ".join)
-def test_a_ledger_that_is_newer_is_refused(tool: Backfill, host: Host, arguments: list[str]) -> None:
+def test_a_newer_ledger_is_refused(tool: Backfill, host: Host, arguments: list[str]) -> None:
     host.execute("INSERT INTO backfill.migration (version) VALUES (99)")
 
     done = tool(*arguments)
@@ -397,9 +399,7 @@ def without(content: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != name}
 
 
-def test_a_checkpoint_like_these_but_sound_is_taken(
-    steady: Backfill, make_database: Callable[..., str], tmp_path: Path
-) -> None:
+def test_a_valid_checkpoint_is_accepted(steady: Backfill, make_database: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(json.dumps(CHECKPOINT))
     command = Backfill(tmp_path, steady.environment).set(DATABASE_URL=make_host(make_database(), 50).url)
 
@@ -454,7 +454,7 @@ def test_a_checkpoint_like_these_but_sound_is_taken(
         *range(0, 38, 6),
     ),
 )
-def test_a_checkpoint_that_no_run_has_written_is_refused(tool: Backfill, content: str | dict[str, Any]) -> None:
+def test_an_invalid_checkpoint_is_refused(tool: Backfill, content: str | dict[str, Any]) -> None:
     file = tool.directory / FILE
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     before = file.read_bytes()
@@ -466,7 +466,7 @@ def test_a_checkpoint_that_no_run_has_written_is_refused(tool: Backfill, content
     assert file.read_bytes() == before
 
 
-def test_a_checkpoint_that_is_not_text_is_refused(tool: Backfill) -> None:
+def test_a_binary_checkpoint_is_refused(tool: Backfill) -> None:
     (tool.directory / FILE).write_bytes(b"\xff\xfe\x00")
 
     assert_refused(tool("run", "--resume", "--apply", "--state-file", FILE))
@@ -474,7 +474,7 @@ def test_a_checkpoint_that_is_not_text_is_refused(tool: Backfill) -> None:
 
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL"])
 @pytest.mark.parametrize("command", long_except(["config", "doctor", "run"], 2))
-def test_a_url_that_is_only_a_password_is_not_repeated(alone: Backfill, variable: str, command: str) -> None:
+def test_a_bare_password_in_place_of_a_url_is_not_repeated(alone: Backfill, variable: str, command: str) -> None:
     for url in ("{}://Xq7kZw9p", "{}:///Xq7kZw9p", "{}:Xq7kZw9p"):
         scheme = "postgresql" if variable == "DATABASE_URL" else "redis"
         broken = alone.set(**{variable: url.format(scheme), "PGHOST": "127.0.0.1", "PGPORT": "1"})

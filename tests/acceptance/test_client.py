@@ -1,4 +1,4 @@
-"""The Python API does what the command line does, from a program."""
+"""The Python API does the same as the command line."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def program(backfill: Backfill, text: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_a_plan_counts_what_the_dry_run_counts(backfill: Backfill, sample: Sample) -> None:
+def test_a_plan_has_the_dry_runs_counts(backfill: Backfill, sample: Sample) -> None:
     read, jobs, cost = program(
         backfill,
         """
@@ -44,7 +44,7 @@ def test_a_plan_counts_what_the_dry_run_counts(backfill: Backfill, sample: Sampl
     assert cost == jobs / 2
 
 
-def test_a_run_is_started_followed_and_verified(backfill: Backfill, worker: Worker, sample: Sample) -> None:
+def test_a_run_can_be_started_followed_and_verified(backfill: Backfill, worker: Worker, sample: Sample) -> None:
     states, counts, clean = program(
         backfill,
         """
@@ -59,7 +59,7 @@ def test_a_run_is_started_followed_and_verified(backfill: Backfill, worker: Work
     assert clean
 
 
-def test_a_run_without_options_has_the_bounds_of_the_command_line(alone: Backfill) -> None:
+def test_a_run_without_options_has_the_command_lines_bounds(alone: Backfill) -> None:
     plain = replace(
         alone, environment={name: each for name, each in alone.environment.items() if name not in UNBOUNDED}
     )
@@ -71,7 +71,7 @@ def test_a_run_without_options_has_the_bounds_of_the_command_line(alone: Backfil
     assert (from_python["max_pending"], from_python["max_live_wait"], from_python["target_page_ms"]) == (12, 180, 200)
 
 
-def test_a_run_is_paused_tuned_resumed_and_cancelled(alone: Backfill) -> None:
+def test_a_run_can_be_paused_tuned_resumed_and_cancelled(alone: Backfill) -> None:
     states, tuned = program(
         alone,
         """
@@ -87,7 +87,7 @@ def test_a_run_is_paused_tuned_resumed_and_cancelled(alone: Backfill) -> None:
     assert tuned == {"max_pending": [None, 18]}
 
 
-def test_why_says_what_status_says(alone: Backfill) -> None:
+def test_why_gives_the_same_reasons_as_status(alone: Backfill) -> None:
     why = program(alone, 'client.pause(client.start("lead-scoring", lanes=1).id)\nanswer = client.why()')
 
     (lane,) = alone.json("status")["lanes"]
@@ -117,7 +117,7 @@ def test_why_says_what_status_says(alone: Backfill) -> None:
         8,
     ),
 )
-def test_what_makes_no_sense_is_refused_in_one_line(inhabited: Host, alone: Backfill, call: str, said: str) -> None:
+def test_invalid_arguments_are_refused_in_one_line(inhabited: Host, alone: Backfill, call: str, said: str) -> None:
     assert alone("init").returncode == 0
 
     answer = program(
@@ -135,7 +135,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(inhabited: Host, alone: Back
     assert "\n" not in answer
 
 
-def test_importing_the_package_imports_no_library(alone: Backfill) -> None:
+def test_importing_the_package_imports_no_libraries(alone: Backfill) -> None:
     heavy = program(
         alone,
         """

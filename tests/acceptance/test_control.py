@@ -11,7 +11,7 @@ WIDTH = 80
 
 @pytest.fixture
 def run(alone: Backfill) -> str:
-    """The id of a run that no worker has started on."""
+    """The id of a run without a worker."""
     started: str = alone.json("run", "--apply", "--detach", "--limit", "20", "--max-pending", "50")["run_id"]
     return started
 
@@ -22,7 +22,7 @@ def names(command: Backfill, run: str) -> list[str]:
 
 
 class TestTune:
-    def test_changes_the_pace_and_says_what_it_was(self, alone: Backfill, run: str) -> None:
+    def test_changes_the_pace_and_shows_old_and_new_values(self, alone: Backfill, run: str) -> None:
         done = alone("tune", run, "--max-pending", "none", "--jobs-per-minute", "0.5", "--limit", "7")
 
         assert done.returncode == 0
@@ -34,7 +34,7 @@ class TestTune:
         parameters = alone.json("status", run)["parameters"]
         assert (parameters["limit"], parameters["max_pending"], parameters["jobs_per_minute"]) == (7, None, 0.5)
 
-    def test_says_so_where_it_is_so_already(self, alone: Backfill, run: str) -> None:
+    def test_reports_unchanged_values(self, alone: Backfill, run: str) -> None:
         done = alone("tune", run, "--limit", "20")
 
         assert (done.returncode, done.stdout) == (0, f"Run {run} already has these values.\n")
@@ -53,7 +53,7 @@ class TestTune:
         ],
         ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
     )
-    def test_refuses_what_makes_no_sense(
+    def test_refuses_invalid_options(
         self, alone: Backfill, run: str, inhabited: Host, options: list[str], says: str
     ) -> None:
         before = inhabited.contents()
@@ -64,7 +64,7 @@ class TestTune:
         assert says in done.stderr
         assert inhabited.contents() == before
 
-    def test_refuses_a_run_that_has_ended(self, alone: Backfill, run: str) -> None:
+    def test_refuses_an_ended_run(self, alone: Backfill, run: str) -> None:
         alone("cancel", run)
 
         done = alone("tune", run, "--limit", "7")
@@ -75,7 +75,7 @@ class TestTune:
 
 @pytest.mark.parametrize("arguments", [["tune", NO_RUN, "--limit", "7"], ["resume", NO_RUN], ["retry", NO_RUN],
                                        ["events", NO_RUN], ["pause", NO_RUN]], ids=" ".join)  # fmt: skip
-def test_a_run_that_does_not_exist_is_said(alone: Backfill, run: str, inhabited: Host, arguments: list[str]) -> None:
+def test_an_unknown_run_is_refused(alone: Backfill, run: str, inhabited: Host, arguments: list[str]) -> None:
     before = inhabited.contents()
 
     done = alone(*arguments)
@@ -86,7 +86,7 @@ def test_a_run_that_does_not_exist_is_said(alone: Backfill, run: str, inhabited:
 
 
 class TestPause:
-    def test_says_so_where_the_run_is_paused_already(self, alone: Backfill, run: str) -> None:
+    def test_reports_an_already_paused_run(self, alone: Backfill, run: str) -> None:
         alone("pause", run)
 
         done = alone("pause", run)
@@ -94,7 +94,7 @@ class TestPause:
         assert (done.returncode, done.stdout) == (0, f"Run {run} was already paused.\n")
         assert names(alone, run) == ["started", "paused"]
 
-    def test_leaves_a_failed_run_as_it_is_and_says_what_to_type(
+    def test_leaves_a_failed_run_unchanged_and_names_the_next_commands(
         self, alone: Backfill, run: str, inhabited: Host
     ) -> None:
         inhabited.execute("UPDATE backfill.run SET state = 'failed', reason = 'lane 1: no right', finished_at = now()")
@@ -109,7 +109,7 @@ class TestPause:
         )
         assert inhabited.column("SELECT run FROM backfill.run") == before
 
-    def test_of_a_complete_run_is_refused(self, alone: Backfill, run: str, inhabited: Host) -> None:
+    def test_refuses_a_complete_run(self, alone: Backfill, run: str, inhabited: Host) -> None:
         inhabited.execute("UPDATE backfill.run SET state = 'complete', finished_at = now()")
 
         done = alone("pause", run)
@@ -119,7 +119,7 @@ class TestPause:
 
 
 class TestCancel:
-    def test_of_a_complete_run_is_refused(self, alone: Backfill, run: str, inhabited: Host) -> None:
+    def test_refuses_a_complete_run(self, alone: Backfill, run: str, inhabited: Host) -> None:
         inhabited.execute("UPDATE backfill.run SET state = 'complete', finished_at = now()")
 
         done = alone("cancel", run)
@@ -127,7 +127,7 @@ class TestCancel:
         assert_refused(done)
         assert f"run {run} is complete: nothing to cancel. `backfill verify {run}` checks it" in done.stderr
 
-    def test_takes_what_its_run_has_in_quarantine_out_of_reach(self, alone: Backfill, run: str) -> None:
+    def test_ends_retries_of_quarantined_leads(self, alone: Backfill, run: str) -> None:
         alone("cancel", run)
 
         done = alone("retry", run)
@@ -137,7 +137,7 @@ class TestCancel:
 
 
 class TestPauseAll:
-    def test_pauses_every_run_that_is_running(self, alone: Backfill, run: str) -> None:
+    def test_pauses_every_running_run(self, alone: Backfill, run: str) -> None:
         other = alone.json("run", "--apply", "--detach", "--force")["run_id"]
 
         done = alone("pause", "--all")
@@ -147,7 +147,7 @@ class TestPauseAll:
         assert {each["state"] for each in alone.json("runs")["runs"]} == {"paused"}
 
     @pytest.mark.usefixtures("run")
-    def test_says_so_where_none_is(self, alone: Backfill) -> None:
+    def test_reports_that_no_run_is_running(self, alone: Backfill) -> None:
         alone("pause", "--all")
 
         done = alone("pause", "--all")
@@ -156,7 +156,7 @@ class TestPauseAll:
 
     @pytest.mark.parametrize("arguments", [[], ["some-run", "--all"]], ids=["neither", "both"])
     @pytest.mark.usefixtures("run")
-    def test_takes_one_run_or_all(self, alone: Backfill, arguments: list[str]) -> None:
+    def test_requires_one_run_or_all(self, alone: Backfill, arguments: list[str]) -> None:
         done = alone("pause", *arguments)
 
         assert_refused(done)
@@ -165,7 +165,7 @@ class TestPauseAll:
 
 @pytest.mark.usefixtures("worker")
 class TestResume:
-    def test_goes_on_with_a_run_that_was_paused(self, backfill: Backfill, inhabited: Host) -> None:
+    def test_continues_a_paused_run(self, backfill: Backfill, inhabited: Host) -> None:
         started = backfill.json("run", "--apply", "--detach", "--limit", "20", "--page-delay-ms", "600000")["run_id"]
         backfill("pause", started)
         backfill("tune", started, "--page-delay-ms", "0")
@@ -176,7 +176,7 @@ class TestResume:
         assert backfill("watch", started).returncode == 0
         assert inhabited.changed() == inhabited.due()
 
-    def test_refuses_a_run_that_has_ended(self, alone: Backfill, run: str) -> None:
+    def test_refuses_an_ended_run(self, alone: Backfill, run: str) -> None:
         alone("cancel", run)
 
         done = alone("resume", run)
@@ -189,14 +189,14 @@ class TestResume:
 class TestRetry:
     @pytest.fixture
     def lead(self, backfill: Backfill, inhabited: Host) -> str:
-        """A lead that the newest run has in quarantine, and that the database still refuses."""
+        """A lead in the newest run's quarantine; the database still refuses it."""
         found = inhabited.lead_without_job()
         inhabited.refuse_job_of(found, sqlstate="23514")
         assert backfill("run", "--apply").returncode == 3
         return found
 
     @pytest.mark.usefixtures("lead")
-    def test_of_what_goes_through_leaves_a_run_that_is_whole(self, backfill: Backfill, inhabited: Host) -> None:
+    def test_completes_the_run_once_the_database_accepts_the_lead(self, backfill: Backfill, inhabited: Host) -> None:
         run = backfill.json("status", status=0)["run_id"]
         inhabited.execute("DROP SCHEMA fault CASCADE")
 
@@ -206,7 +206,7 @@ class TestRetry:
         assert backfill("verify", run).returncode == 0
         assert inhabited.changed() == inhabited.due()
 
-    def test_of_what_fails_again_names_it_and_exits_with_3(self, backfill: Backfill, lead: str) -> None:
+    def test_names_a_lead_that_fails_again_and_exits_with_3(self, backfill: Backfill, lead: str) -> None:
         run = backfill.json("status")["run_id"]
 
         done = backfill("retry", run)
@@ -218,9 +218,7 @@ class TestRetry:
             "1 retried, 0 succeeded, 1 left in quarantine.",
         ]
 
-    def test_that_finds_no_room_says_what_holds_it_and_how_to_go_on(
-        self, backfill: Backfill, lead: str, inhabited: Host
-    ) -> None:
+    def test_stops_at_a_full_queue_and_says_why(self, backfill: Backfill, lead: str, inhabited: Host) -> None:
         run = backfill.json("status")["run_id"]
         inhabited.execute("""UPDATE backfill.run SET parameters = parameters || '{"max_pending": 1}'""")
 
@@ -230,7 +228,7 @@ class TestRetry:
         assert done.stderr.startswith(f"Stopped at {lead}: no room in the host's queue")
         assert done.stdout == "0 retried, 0 succeeded, 1 left in quarantine.\n"
 
-    def test_where_nothing_is_in_quarantine_does_nothing(self, alone: Backfill, run: str) -> None:
+    def test_is_a_no_op_with_an_empty_quarantine(self, alone: Backfill, run: str) -> None:
         done = alone("retry", run)
 
         assert (done.returncode, done.stdout) == (0, "0 retried, 0 succeeded, 0 left in quarantine.\n")
@@ -238,7 +236,7 @@ class TestRetry:
 
 
 class TestEvents:
-    def test_tell_what_happened_in_order_and_who_did_it(self, alone: Backfill, run: str) -> None:
+    def test_are_listed_in_order_with_their_author(self, alone: Backfill, run: str) -> None:
         alone("tune", run, "--max-pending", "none")
         alone("pause", run)
         alone("resume", run)
@@ -249,7 +247,7 @@ class TestEvents:
         assert events[1]["detail"] == {"max_pending": [50, None]}
         assert {each["by"].count("@") for each in events} == {1}
 
-    def test_read_well_in_80_columns(self, alone: Backfill, run: str) -> None:
+    def test_fit_in_80_columns(self, alone: Backfill, run: str) -> None:
         alone("tune", run, "--max-pending", "none")
         alone("pause", run)
 
@@ -263,7 +261,7 @@ class TestEvents:
 
 class TestPressure:
     @pytest.mark.usefixtures("run")
-    def test_shows_every_indicator_with_value_and_threshold(self, alone: Backfill) -> None:
+    def test_shows_every_indicator_with_its_value_and_threshold(self, alone: Backfill) -> None:
         shown = alone.set(BACKFILL_MAX_LOCK_WAITS="5")("pressure").stdout
 
         for name in ("live queue", "replication lag", "lock waits", "active sessions", "oldest transaction",
@@ -272,14 +270,14 @@ class TestPressure:
         assert max(map(len, shown.splitlines())) <= WIDTH
 
     @pytest.mark.usefixtures("run")
-    def test_says_why_pages_wait(self, alone: Backfill) -> None:
+    def test_explains_waiting_pages(self, alone: Backfill) -> None:
         measured = alone.set(BACKFILL_MAX_ACTIVE_PERCENT="0").json("pressure")["pressure"]
 
         (active,) = [each for each in measured if each["indicator"] == "active sessions"]
         assert active["answer"] == "wait"
         assert active["reason"].endswith("connections are active, over 0 %")
 
-    def test_says_why_pages_are_small(self, alone: Backfill, inhabited: Host) -> None:
+    def test_explains_small_pages(self, alone: Backfill, inhabited: Host) -> None:
         with inhabited.at_work():
             lines = alone.set(BACKFILL_BUSY_LIMIT="50")("pressure").stdout.splitlines()
 

@@ -1,4 +1,4 @@
-"""DATABASE_URL: Prisma's URL works unchanged, and so does everything that libpq supports."""
+"""DATABASE_URL: Prisma's URL works unchanged, and so does every form that libpq supports."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ PRISMA = (
 
 @pytest.fixture
 def elsewhere(make_database: Callable[..., str], deserted_broker: Redis, tmp_path: Path) -> Iterator[Backfill]:
-    """The command and a worker with Prisma's URL, for a host whose tables are in the schema crm."""
+    """The command and a worker with Prisma's URL, for a host with its tables in the schema crm."""
     host = make_host(make_database(), 300, schema="crm")
     command = backfill_against(tmp_path, f"{host.url}?{PRISMA}", deserted_broker.url)
     worker = Worker.start(command.set(BACKFILL_QUEUE="elsewhere"))
@@ -30,7 +30,7 @@ def elsewhere(make_database: Callable[..., str], deserted_broker: Redis, tmp_pat
     worker.stop()
 
 
-def test_a_host_in_another_schema_is_backfilled_through_prisma_s_url(elsewhere: Backfill) -> None:
+def test_prismas_url_works_for_a_host_in_another_schema(elsewhere: Backfill) -> None:
     counted = elsewhere.json("run")["counts"]
 
     done = elsewhere.json("run", "--apply")
@@ -40,7 +40,7 @@ def test_a_host_in_another_schema_is_backfilled_through_prisma_s_url(elsewhere: 
     assert elsewhere.json("verify")["clean"]
 
 
-def test_the_ledger_s_schema_is_its_own_whatever_the_host_s_is(alone: Backfill, inhabited: Host) -> None:
+def test_the_ledgers_schema_does_not_depend_on_the_hosts(alone: Backfill, inhabited: Host) -> None:
     alone.set(DATABASE_URL=f"{inhabited.url}?schema=public&connection_limit=5")("init")
 
     assert inhabited.has_ledger()
@@ -57,7 +57,7 @@ def test_the_ledger_s_schema_is_its_own_whatever_the_host_s_is(alone: Backfill, 
     ],
     ids=["postgres://", "options", "nothing but a path", "two hosts", "no host"],
 )
-def test_libpq_s_own_forms_and_parameters_work(alone: Backfill, inhabited: Host, form: str) -> None:
+def test_libpqs_url_forms_and_parameters_work(alone: Backfill, inhabited: Host, form: str) -> None:
     parts = {name: quote(str(value), safe="") for name, value in conninfo_to_dict(inhabited.url).items()}
 
     counted = alone.set(DATABASE_URL=form.format(**parts)).json("run")
@@ -65,7 +65,7 @@ def test_libpq_s_own_forms_and_parameters_work(alone: Backfill, inhabited: Host,
     assert counted["counts"]["read"] == inhabited.sample.eligible
 
 
-def test_a_password_of_strange_characters_works_percent_encoded(alone: Backfill, inhabited: Host) -> None:
+def test_a_percent_encoded_password_with_special_characters_works(alone: Backfill, inhabited: Host) -> None:
     strange = "a/b?c#d@e%f:g h"
     parts = conninfo_to_dict(inhabited.url)
     with psycopg.connect(inhabited.url, autocommit=True) as connection:
@@ -80,7 +80,7 @@ def test_a_password_of_strange_characters_works_percent_encoded(alone: Backfill,
     assert counted["counts"]["read"] == inhabited.sample.eligible
 
 
-def test_config_and_doctor_say_what_became_of_prismas_parameters(alone: Backfill, inhabited: Host) -> None:
+def test_config_and_doctor_explain_how_prismas_parameters_are_used(alone: Backfill, inhabited: Host) -> None:
     prisma = alone.set(
         DATABASE_URL=f"{inhabited.url}?{PRISMA.replace('schema=crm&pgbouncer=true&', '')}&sslidentity=x.p12"
     )
@@ -100,7 +100,7 @@ def test_config_and_doctor_say_what_became_of_prismas_parameters(alone: Backfill
 
 
 @pytest.mark.parametrize("command", ["config", "doctor", "run"])
-def test_a_url_that_contradicts_itself_is_refused_in_one_line(alone: Backfill, inhabited: Host, command: str) -> None:
+def test_a_contradictory_url_is_refused_in_one_line(alone: Backfill, inhabited: Host, command: str) -> None:
     done = alone.set(DATABASE_URL=f"{inhabited.url}?sslaccept=strict&sslmode=disable")(command)
 
     said = " ".join((done.stdout + done.stderr).split())
@@ -108,7 +108,7 @@ def test_a_url_that_contradicts_itself_is_refused_in_one_line(alone: Backfill, i
     assert said.count("DATABASE_URL: sslaccept=strict and sslmode=disable contradict each other: remove one") == 1
 
 
-def test_a_whole_run_goes_through_a_connection_that_prismas_url_says_is_strict(
+def test_a_run_completes_over_the_verified_tls_of_prismas_strict_url(
     make_database: Callable[..., str], deserted_broker: Redis, tmp_path: Path
 ) -> None:
     host, certificate = make_host(make_database(), 300), Certificate.make(tmp_path)

@@ -1,4 +1,4 @@
-"""The command `dead-letters`, and what the doctor and the metrics say about dead letters."""
+"""The command `dead-letters`, and the doctor's finding and the metric about dead letters."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from backfill_tasks.worker.dead_letters import DeadLetter, DeadLetters
 
 @pytest.fixture
 def backfill(alone: Backfill) -> Backfill:
-    """The command, on a Redis without a worker that could add dead letters."""
+    """The command, on a Redis without a worker, so that only the test adds dead letters."""
     return alone
 
 
@@ -28,7 +28,7 @@ def letters(backfill: Backfill) -> Iterator[DeadLetters]:
         letters.clear()
 
 
-def test_they_are_shown_with_their_reason_within_80_columns(backfill: Backfill, letters: DeadLetters) -> None:
+def test_letters_are_listed_with_their_reason_in_80_columns(backfill: Backfill, letters: DeadLetters) -> None:
     done = backfill("dead-letters")
 
     assert done.returncode == 0
@@ -37,7 +37,7 @@ def test_they_are_shown_with_their_reason_within_80_columns(backfill: Backfill, 
     assert [line for line in done.stdout.splitlines() if line.startswith("forged") or len(line) > 80] == []
 
 
-def test_json_has_all_of_a_letter_that_was_kept(backfill: Backfill, letters: DeadLetters) -> None:
+def test_json_has_the_whole_kept_letter(backfill: Backfill, letters: DeadLetters) -> None:
     (letter,) = backfill.json("dead-letters")["dead_letters"]
 
     assert letter["reason"] == "it is not JSON"
@@ -45,24 +45,24 @@ def test_json_has_all_of_a_letter_that_was_kept(backfill: Backfill, letters: Dea
     assert len(letter["message"]) < 10_000
 
 
-def test_clearing_removes_them(backfill: Backfill, letters: DeadLetters) -> None:
+def test_clear_removes_the_letters(backfill: Backfill, letters: DeadLetters) -> None:
     assert backfill("dead-letters", "--clear").returncode == 0
 
     assert backfill("dead-letters").stdout == "There are no dead letters.\n"
 
 
-def test_the_doctor_says_what_to_do_about_them(backfill: Backfill, letters: DeadLetters) -> None:
+def test_doctor_says_what_to_do_about_dead_letters(backfill: Backfill, letters: DeadLetters) -> None:
     said = " ".join(backfill("doctor").stdout.split())
 
     assert "look 1 message is in the dead letters" in said
     assert "backfill dead-letters --clear" in said
 
 
-def test_they_are_a_metric(backfill: Backfill, letters: DeadLetters, export: Export) -> None:
+def test_dead_letters_are_a_metric(backfill: Backfill, letters: DeadLetters, export: Export) -> None:
     assert export(backfill).scrape()("backfill_dead_letters") == 1
 
 
-def test_parking_a_letter_twice_keeps_one(letters: DeadLetters) -> None:
+def test_parking_a_letter_twice_keeps_one_copy(letters: DeadLetters) -> None:
     letter = DeadLetter.of("x", "q", "why")
 
     letters.park(letter)
@@ -71,7 +71,7 @@ def test_parking_a_letter_twice_keeps_one(letters: DeadLetters) -> None:
     assert letters.count() == 2
 
 
-def test_what_is_no_letter_is_shown_all_the_same(backfill: Backfill, letters: DeadLetters) -> None:
+def test_a_malformed_letter_is_still_shown(backfill: Backfill, letters: DeadLetters) -> None:
     with Redis.from_url(backfill.environment["REDIS_URL"]) as client:
         client.lpush(letters.key, "junk", json.dumps({"at": 1}), b"\xff")
 

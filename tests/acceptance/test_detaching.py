@@ -14,7 +14,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_a_signal_detaches_from_a_run_that_goes_on(
+def test_a_signal_detaches_and_the_run_continues(
     alone: Backfill, inhabited: Host, follow: Follow, number: signal.Signals
 ) -> None:
     process = follow(alone, "run", "--apply")
@@ -30,7 +30,7 @@ def test_a_signal_detaches_from_a_run_that_goes_on(
 
 
 @pytest.mark.parametrize("number", long_except(SIGNALS, 1), ids=lambda number: number.name)
-def test_a_signal_during_the_seeding_detaches_after_it(
+def test_a_signal_during_seeding_detaches_after_it(
     alone: Backfill, inhabited: Host, follow: Follow, number: signal.Signals
 ) -> None:
     alone("init")
@@ -48,7 +48,7 @@ def test_a_signal_during_the_seeding_detaches_after_it(
 
 
 @pytest.mark.parametrize("number", long_except(SIGNALS, 1), ids=lambda number: number.name)
-def test_a_signal_before_anything_was_started_starts_nothing(
+def test_a_signal_before_the_start_starts_nothing(
     alone: Backfill, inhabited: Host, follow: Follow, number: signal.Signals
 ) -> None:
     before = inhabited.contents()
@@ -64,7 +64,7 @@ def test_a_signal_before_anything_was_started_starts_nothing(
     assert redis_contents(alone) == {}
 
 
-def test_a_signal_ends_a_dry_run_which_has_changed_nothing(alone: Backfill, inhabited: Host, follow: Follow) -> None:
+def test_a_signal_ends_a_dry_run_without_changes(alone: Backfill, inhabited: Host, follow: Follow) -> None:
     with inhabited.locked('"Message"', "ACCESS EXCLUSIVE"):
         process = follow(alone, "run")
         inhabited.wait_until_somebody_waits()
@@ -76,9 +76,7 @@ def test_a_signal_ends_a_dry_run_which_has_changed_nothing(alone: Backfill, inha
     assert "Nothing was changed." in errors
 
 
-def test_a_run_that_was_detached_from_comes_to_its_end(
-    backfill: Backfill, worker: Worker, inhabited: Host, follow: Follow
-) -> None:
+def test_a_detached_run_completes(backfill: Backfill, worker: Worker, inhabited: Host, follow: Follow) -> None:
     process = follow(backfill, "run", "--apply", "--limit", "75", "--page-delay-ms", "400", "--json")
     inhabited.wait_for_pages(1)
     process.send_signal(signal.SIGINT)
@@ -92,7 +90,7 @@ def test_a_run_that_was_detached_from_comes_to_its_end(
     assert inhabited.changed() == inhabited.due()
 
 
-def test_a_lost_database_connection_does_not_end_the_look(
+def test_watching_survives_a_lost_database_connection(
     backfill: Backfill, worker: Worker, inhabited: Host, follow: Follow
 ) -> None:
     process = follow(backfill, "run", "--apply", "--limit", "75", "--page-delay-ms", "300")

@@ -1,4 +1,4 @@
-"""`backfill doctor`: whether a run would work, and how to fix what prevents it."""
+"""`backfill doctor` checks whether a run would work, and names what to fix."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -34,10 +34,10 @@ CROSS JOIN (
 #: No lane has moved for an hour.
 AN_HOUR_AGO = "UPDATE backfill.lane SET moved_at = now() - interval '1 hour', held_until = now() - interval '1 hour'"
 
-#: A machine whose clock is a minute behind: Python executes this first.
+#: Sets the process's clock back by a minute; Python executes it at startup.
 SLOW_CLOCK = "import time; clock = time.time; time.time = lambda: clock() - 60"
 
-#: A worker of another version, and one from before workers reported theirs.
+#: A worker of another version, and one of a version that doesn't report itself.
 OLD_WORKER = "from backfill_tasks.worker import app, fleet; fleet.__version__ = '0.0.9'; app = app.app"
 SILENT_WORKER = """
 from celery.worker.control import Panel
@@ -48,7 +48,7 @@ app = app.app
 
 
 def said(command: Backfill, *, status: int) -> str:
-    """Return its output, one line per finding with its advice."""
+    """Run the doctor, assert its exit status, and return its output with one line per finding."""
     done = command("doctor")
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -69,7 +69,7 @@ def large_template(make_database: Callable[..., str]) -> str:
 def large(
     make_database: Callable[..., str], large_template: str, broker: Redis, worker: Worker, tmp_path: Path
 ) -> Backfill:
-    """The command on a large host database of its own."""
+    """The command on its own large host database."""
     command = backfill_against(tmp_path, make_database(template=large_template), broker.url)
     command("init")
     return command
@@ -93,8 +93,8 @@ def drop_indexes(command: Backfill, table: str, like: str) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-class TestWhereARunWouldWork:
-    def test_nothing_is_wrong(self, backfill: Backfill) -> None:
+class TestHealthyInstallation:
+    def test_reports_no_problems(self, backfill: Backfill) -> None:
         backfill("init")
 
         shown = said(backfill, status=0)
@@ -106,14 +106,14 @@ class TestWhereARunWouldWork:
         assert f"fine   every worker has this command's version, {__version__}" in shown
         assert "fine   no run is stalled or forgotten" in shown
 
-    def test_a_ledger_that_is_not_there_yet_is_nothing_wrong(self, backfill: Backfill, inhabited: Host) -> None:
+    def test_a_missing_ledger_is_not_an_error(self, backfill: Backfill, inhabited: Host) -> None:
         shown = said(backfill, status=0)
 
         assert "look   the ledger does not exist yet" in shown
         assert "`backfill init` creates it, and so does `backfill run --apply`." in shown
         assert not inhabited.has_ledger()
 
-    def test_it_changes_nothing(self, backfill: Backfill, inhabited: Host) -> None:
+    def test_changes_nothing(self, backfill: Backfill, inhabited: Host) -> None:
         backfill.json("run", "--apply")
         before = inhabited.contents()
 
@@ -121,31 +121,31 @@ class TestWhereARunWouldWork:
 
         assert inhabited.contents() == before
 
-    def test_it_keeps_to_80_columns(self, backfill: Backfill) -> None:
+    def test_fits_in_80_columns(self, backfill: Backfill) -> None:
         assert [line for line in backfill("doctor").stdout.splitlines() if len(line) > WIDTH] == []
 
 
 class TestServers:
-    def test_a_database_that_does_not_answer_is_wrong_and_nothing_else_is_asked(self, alone: Backfill) -> None:
+    def test_an_unreachable_database_is_wrong_and_skips_the_other_checks(self, alone: Backfill) -> None:
         shown = said(alone.set(DATABASE_URL="postgresql://app:Xq7k@127.0.0.1:1/host"), status=1)
 
         assert "WRONG  PostgreSQL can't be reached" in shown
         assert "Xq7k" not in shown
         assert "Redis" not in shown
 
-    def test_a_redis_that_does_not_answer_is_wrong(self, alone: Backfill) -> None:
+    def test_an_unreachable_redis_is_wrong(self, alone: Backfill) -> None:
         shown = said(alone.set(REDIS_URL="redis://127.0.0.1:1/0"), status=1)
 
         assert "WRONG  Redis can't be reached" in shown
         assert "worker" not in shown
 
-    def test_a_ledger_that_is_newer_is_wrong(self, alone: Backfill, inhabited: Host) -> None:
+    def test_a_newer_ledger_is_wrong(self, alone: Backfill, inhabited: Host) -> None:
         alone("init")
         inhabited.execute("INSERT INTO backfill.migration (version) VALUES (99)")
 
         assert "WRONG  the ledger is at version 99" in said(alone, status=1)
 
-    def test_a_redis_that_may_evict_is_looked_at(self, alone: Backfill, deserted_broker: Redis) -> None:
+    def test_a_redis_with_an_eviction_policy_needs_a_look(self, alone: Backfill, deserted_broker: Redis) -> None:
         with redis.Redis.from_url(deserted_broker.url) as client:
             client.config_set("maxmemory-policy", "allkeys-lru")
             shown = said(alone, status=1)
@@ -156,23 +156,23 @@ class TestServers:
 
 @pytest.mark.usefixtures("worker")
 class TestPooler:
-    def test_a_transaction_pooler_that_the_url_does_not_speak_of_is_looked_at(
-        self, backfill: Backfill, tmp_path: Path
-    ) -> None:
+    def test_a_transaction_pooler_without_pgbouncer_true_needs_a_look(self, backfill: Backfill, tmp_path: Path) -> None:
         with pgbouncer(backfill.database_url, tmp_path, mode="transaction") as url:
             shown = said(backfill.set(DATABASE_URL=url), status=0)
 
         assert "look   a transaction pooler is in front, and DATABASE_URL lacks pgbouncer=true" in shown
         assert "Add pgbouncer=true to the URL" in shown
 
-    def test_one_that_it_speaks_of_is_fine_and_a_run_works(self, backfill: Backfill, tmp_path: Path) -> None:
+    def test_a_transaction_pooler_with_pgbouncer_true_is_fine_and_a_run_works(
+        self, backfill: Backfill, tmp_path: Path
+    ) -> None:
         with pgbouncer(backfill.database_url, tmp_path, mode="transaction") as url:
             through = backfill.set(DATABASE_URL=f"{url}?pgbouncer=true")
 
             assert "fine   a transaction pooler is in front" in said(through, status=0)
             assert through.json("run", "--apply")["state"] == "complete"
 
-    def test_one_that_is_not_there_is_looked_at(self, backfill: Backfill) -> None:
+    def test_pgbouncer_true_without_a_pooler_needs_a_look(self, backfill: Backfill) -> None:
         shown = said(backfill.set(DATABASE_URL=f"{backfill.database_url}?pgbouncer=true"), status=0)
 
         assert "look   no pooler is in front, but DATABASE_URL has pgbouncer=true" in shown
@@ -187,7 +187,7 @@ WHERE id IN (SELECT id FROM "BackgroundJob" WHERE starts_with("dedupeKey", 'lead
 
 @pytest.mark.usefixtures("worker")
 class TestRoom:
-    def test_a_full_queue_that_is_not_drained_is_wrong(self, backfill: Backfill, inhabited: Host) -> None:
+    def test_a_full_queue_without_a_drain_is_wrong(self, backfill: Backfill, inhabited: Host) -> None:
         inhabited.execute(FULL.format(age="1 hour"))
 
         shown = said(backfill.set(BACKFILL_MAX_PENDING="12"), status=1)
@@ -196,7 +196,7 @@ class TestRoom:
         assert "The oldest has been due for 1 h 0 min: is the host's runner working?" in shown
         assert "backfill run --max-pending 24" in shown
 
-    def test_a_full_queue_that_is_drained_is_looked_at_with_the_run_s_own_tune_line(
+    def test_a_full_but_draining_queue_needs_a_look_and_names_the_tune_command(
         self, backfill: Backfill, inhabited: Host
     ) -> None:
         run = backfill.json("run", "--apply", "--single-batch", "--limit", "20", status=4)["run_id"]
@@ -212,7 +212,7 @@ class TestRoom:
 
 @pytest.fixture
 def role(inhabited: Host) -> Iterator[str]:
-    """A role that may only log in."""
+    """A role without privileges except to log in."""
     name = f"role_{secrets.token_hex(4)}"
     inhabited.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'Xq7kZw9p'")
     yield name
@@ -226,7 +226,7 @@ def as_role(command: Backfill, role: str) -> Backfill:
 
 @pytest.mark.usefixtures("worker")
 class TestRights:
-    def test_every_grant_that_is_missing_is_named_at_once(self, backfill: Backfill, role: str) -> None:
+    def test_all_missing_grants_are_named_at_once(self, backfill: Backfill, role: str) -> None:
         backfill("init")
 
         shown = said(as_role(backfill, role), status=1)
@@ -240,7 +240,7 @@ class TestRights:
         assert shown.count("this role may not read the ledger") == 1
         assert "read by index" not in shown
 
-    def test_with_the_grants_that_it_names_a_run_works(self, backfill: Backfill, role: str, inhabited: Host) -> None:
+    def test_a_run_works_with_the_named_grants(self, backfill: Backfill, role: str, inhabited: Host) -> None:
         backfill("init")
         as_another = as_role(backfill, role)
         for line in said(as_another, status=1).splitlines():
@@ -252,7 +252,7 @@ class TestRights:
         assert "can't be measured" not in shown
         assert as_another.json("run", "--apply")["state"] == "complete"
 
-    def test_a_role_that_can_t_see_other_sessions_is_told_the_grant(self, backfill: Backfill, role: str) -> None:
+    def test_a_role_blind_to_other_sessions_gets_the_grant_to_run(self, backfill: Backfill, role: str) -> None:
         backfill("init")
         execute(backfill, f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}")
         execute(backfill, f"GRANT USAGE ON SCHEMA backfill TO {role}")
@@ -264,7 +264,9 @@ class TestRights:
         assert "look   can't be measured: others at work One page at a time, of at most 50 items" in shown
         assert f"GRANT pg_read_all_stats TO {role}" in shown
 
-    def test_a_role_that_may_not_create_the_ledger_is_told_who_can(self, backfill: Backfill, role: str) -> None:
+    def test_a_role_without_create_privilege_is_told_how_to_create_the_ledger(
+        self, backfill: Backfill, role: str
+    ) -> None:
         shown = said(as_role(backfill, role), status=1)
 
         assert "WRONG  the ledger does not exist yet, and this role may not create it" in shown
@@ -273,7 +275,7 @@ class TestRights:
 
 @pytest.mark.usefixtures("worker")
 class TestPressure:
-    def test_a_live_job_that_has_waited_for_too_long_is_wrong(self, backfill: Backfill, inhabited: Host) -> None:
+    def test_a_live_job_waiting_too_long_is_wrong(self, backfill: Backfill, inhabited: Host) -> None:
         backfill("init")
         inhabited.execute(JOBS.replace("12000", "1"))
         inhabited.execute(
@@ -289,10 +291,10 @@ class TestPressure:
 
 
 class TestPlans:
-    def test_those_of_a_large_host_are_fine(self, large: Backfill) -> None:
+    def test_a_large_hosts_plans_are_fine(self, large: Backfill) -> None:
         assert "WRONG" not in said(large, status=0)
 
-    def test_a_table_that_is_read_whole_for_each_lead_is_wrong_and_the_index_named(self, large: Backfill) -> None:
+    def test_a_full_scan_per_lead_is_wrong_and_names_the_missing_index(self, large: Backfill) -> None:
         drop_indexes(large, "Message", '("leadId"')
 
         shown = said(large, status=1)
@@ -301,13 +303,13 @@ class TestPlans:
             assert f'WRONG  {name}: each page reads the whole of "public"."Message", about ' in shown
         assert 'CREATE INDEX CONCURRENTLY ON "public"."Message" ("leadId")' in shown
 
-    def test_the_index_that_it_names_mends_it(self, large: Backfill) -> None:
+    def test_the_named_index_fixes_the_plan(self, large: Backfill) -> None:
         drop_indexes(large, "Message", '("leadId"')
         execute(large, 'CREATE INDEX CONCURRENTLY ON "public"."Message" ("leadId")')
 
         assert "fine   lead-scoring: pages read by index" in said(large, status=0)
 
-    def test_a_table_that_is_read_once_a_page_is_looked_at(self, large: Backfill) -> None:
+    def test_a_full_scan_per_page_needs_a_look(self, large: Backfill) -> None:
         drop_indexes(large, "BackgroundJob", "(status")
 
         shown = said(large, status=0)
@@ -315,7 +317,7 @@ class TestPlans:
         assert 'look   lead-scoring: each page reads the whole of "public"."BackgroundJob", about 1' in shown
         assert 'CREATE INDEX CONCURRENTLY ON "public"."BackgroundJob" (status' in shown
 
-    def test_the_unique_key_of_the_jobs_is_wrong_to_lack(self, large: Backfill) -> None:
+    def test_a_missing_unique_index_on_jobs_is_wrong(self, large: Backfill) -> None:
         drop_indexes(large, "BackgroundJob", "dedupeKey")
 
         shown = said(large, status=1)
@@ -324,7 +326,7 @@ class TestPlans:
         assert 'CREATE UNIQUE INDEX CONCURRENTLY ON "public"."BackgroundJob" ("dedupeKey")' in shown
 
     @pytest.mark.usefixtures("worker")
-    def test_a_small_table_may_be_read_whole(self, backfill: Backfill, bare_host: str) -> None:
+    def test_a_full_scan_of_a_small_table_is_fine(self, backfill: Backfill, bare_host: str) -> None:
         small = backfill.set(DATABASE_URL=bare_host)
         drop_indexes(small, "Message", '("leadId"')
 
@@ -333,7 +335,7 @@ class TestPlans:
 
 @pytest.mark.usefixtures("worker")
 class TestClocks:
-    def test_this_machine_s_is_told_how_far_off_it_is(self, backfill: Backfill) -> None:
+    def test_a_skewed_clock_needs_a_look_and_shows_the_skew(self, backfill: Backfill) -> None:
         (backfill.directory / "sitecustomize.py").write_text(SLOW_CLOCK)
 
         shown = said(backfill.set(PYTHONPATH=str(backfill.directory)), status=0)
@@ -341,7 +343,7 @@ class TestClocks:
         assert "look   the clock of PostgreSQL is 60.0 s ahead of this machine's" in shown
         assert "look   the clock of Redis is 60.0 s ahead of this machine's" in shown
 
-    def test_the_same_time_is_fine(self, backfill: Backfill) -> None:
+    def test_synchronized_clocks_are_fine(self, backfill: Backfill) -> None:
         shown = said(backfill, status=0)
 
         assert "fine   the clocks of PostgreSQL and this machine agree within 0." in shown
@@ -349,7 +351,7 @@ class TestClocks:
 
 
 class TestWorkers:
-    def test_none_is_wrong(self, alone: Backfill) -> None:
+    def test_a_fleet_without_workers_is_wrong(self, alone: Backfill) -> None:
         shown = said(alone, status=1)
 
         assert "WRONG  no worker is online Start one: backfill worker" in shown
@@ -357,7 +359,7 @@ class TestWorkers:
     @pytest.mark.parametrize(
         ("module", "says"), [(OLD_WORKER, "has version 0.0.9"), (SILENT_WORKER, "doesn't report its version")]
     )
-    def test_one_of_another_version_is_looked_at(self, alone: Backfill, module: str, says: str) -> None:
+    def test_a_worker_of_another_version_needs_a_look(self, alone: Backfill, module: str, says: str) -> None:
         (alone.directory / "another_worker.py").write_text(module)
         worker = Worker.start(alone, app="another_worker", concurrency=1)
         try:
@@ -378,10 +380,10 @@ class TestLeftovers:
         return canary
 
     @pytest.mark.usefixtures("run")
-    def test_a_run_that_was_paused_a_moment_ago_is_none(self, backfill: Backfill) -> None:
+    def test_a_recently_paused_run_is_fine(self, backfill: Backfill) -> None:
         assert "fine   no run is stalled or forgotten" in said(backfill, status=0)
 
-    def test_a_run_that_was_paused_long_ago_is_named_with_the_ways_out(
+    def test_a_long_paused_run_is_named_with_its_next_commands(
         self, backfill: Backfill, run: str, inhabited: Host
     ) -> None:
         inhabited.execute("UPDATE backfill.event SET at = at - interval '2 days'")
@@ -391,7 +393,7 @@ class TestLeftovers:
         assert f"look   run {run} has been paused for 2 d" in shown
         assert f"`backfill resume {run}` continues it, `backfill cancel {run}` ends it." in shown
 
-    def test_a_run_whose_messages_are_lost_is_named_with_its_lanes(
+    def test_a_run_with_lost_messages_is_named_with_its_lanes(
         self, alone: Backfill, inhabited: Host, deserted_broker: Redis
     ) -> None:
         run = alone.json(*RUN)["run_id"]
@@ -406,7 +408,7 @@ class TestLeftovers:
         assert f"look   run {run} is stalled: the message of 2 lanes is lost" in shown
         assert alone.json("status", run)["pages"] == 0
 
-    def test_a_run_whose_messages_wait_for_a_worker_is_none(self, alone: Backfill, inhabited: Host) -> None:
+    def test_a_run_waiting_for_a_worker_is_not_called_stalled(self, alone: Backfill, inhabited: Host) -> None:
         alone.json(*RUN)
         inhabited.execute(AN_HOUR_AGO)
 

@@ -16,7 +16,7 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 @pytest.fixture
 def reader(inhabited: Host) -> Iterator[str]:
-    """The host database's URL for a role that may only read the host's tables."""
+    """The host database's URL for a role with read-only access to the host's tables."""
     role, password = f"reader_{secrets.token_hex(4)}", secrets.token_hex(8)
     with psycopg.connect(inhabited.url, autocommit=True) as connection:
         name = sql.Identifier(role)
@@ -28,7 +28,7 @@ def reader(inhabited: Host) -> Iterator[str]:
         connection.execute(sql.SQL("DROP ROLE {}").format(name))
 
 
-def test_it_writes_nothing_at_all(alone: Backfill, inhabited: Host) -> None:
+def test_a_dry_run_writes_nothing(alone: Backfill, inhabited: Host) -> None:
     before = inhabited.contents()
 
     done = alone("run", "--dry-run", "--limit", "100")
@@ -40,19 +40,19 @@ def test_it_writes_nothing_at_all(alone: Backfill, inhabited: Host) -> None:
     assert list(alone.directory.iterdir()) == []
 
 
-def test_it_works_without_redis(alone: Backfill, inhabited: Host) -> None:
+def test_a_dry_run_works_without_redis(alone: Backfill, inhabited: Host) -> None:
     counted = alone.set(REDIS_URL=NOWHERE).json("run")
 
     assert counted["counts"]["read"] == inhabited.sample.eligible
 
 
-def test_it_works_for_a_role_that_may_only_read(alone: Backfill, inhabited: Host, reader: str) -> None:
+def test_a_dry_run_works_with_a_read_only_role(alone: Backfill, inhabited: Host, reader: str) -> None:
     counted = alone.set(DATABASE_URL=reader).json("run")
 
     assert counted["counts"]["read"] == inhabited.sample.eligible
 
 
-def test_it_leaves_the_ledger_of_earlier_runs_as_it_is(alone: Backfill, inhabited: Host) -> None:
+def test_a_dry_run_leaves_earlier_runs_in_the_ledger_unchanged(alone: Backfill, inhabited: Host) -> None:
     alone("run", "--apply", "--detach")
     before = inhabited.contents()
 
@@ -61,19 +61,19 @@ def test_it_leaves_the_ledger_of_earlier_runs_as_it_is(alone: Backfill, inhabite
     assert inhabited.contents() == before
 
 
-def test_it_counts_an_empty_host(alone: Backfill, bare_host: str) -> None:
+def test_a_dry_run_counts_zero_on_an_empty_host(alone: Backfill, bare_host: str) -> None:
     counted = alone.set(DATABASE_URL=bare_host).json("run")
 
     assert (counted["state"], counted["counts"]["read"], counted["lanes"]) == ("complete", 0, [])
 
 
-def test_it_says_that_nothing_was_changed_and_how_to_do_it(alone: Backfill) -> None:
+def test_a_dry_run_says_that_nothing_changed_and_how_to_apply(alone: Backfill) -> None:
     done = alone("run")
 
     assert done.stdout.splitlines()[-1] == "Nothing was changed. To apply it, add --apply to the same command."
 
 
-def test_it_leaves_the_checkpoint_file_as_it_is_and_says_so(alone: Backfill) -> None:
+def test_a_dry_run_leaves_the_checkpoint_file_unchanged_and_says_so(alone: Backfill) -> None:
     file = alone.directory / "checkpoint.json"
     file.write_text("mine")
 
@@ -83,7 +83,7 @@ def test_it_leaves_the_checkpoint_file_as_it_is_and_says_so(alone: Backfill) -> 
     assert "A dry run writes no checkpoint" in done.stderr
 
 
-def test_the_wet_run_does_what_it_counted(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
+def test_the_wet_run_matches_the_dry_runs_counts(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
     workspaces = [option for workspace in inhabited.workspaces()[:3] for option in ("--client-id", workspace)]
     options = ("--rescore-all", "--cursor", inhabited.middle(), "--lanes", "5", "--limit", "30", *workspaces)
     counted = backfill.json("run", *options)

@@ -1,4 +1,4 @@
-"""Databases with other encodings than UTF-8: every command works, and odd bytes in the host's text break nothing."""
+"""Databases in other encodings than UTF-8: every command works, whatever bytes the host's text contains."""
 
 import json
 import secrets
@@ -104,13 +104,13 @@ def _at_work(place: Place) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def run(place: Place) -> str:
-    """The id of a run that quarantined the leads whose job the database refuses."""
+    """The id of a run that quarantined the leads with a refused job."""
     started = place.backfill.json("run", "--apply", "--limit", "7", status=3)
     assert started["counts"]["quarantined"] > 0
     return str(started["run_id"])
 
 
-def test_every_lead_but_the_refused_gets_its_job(place: Place, run: str) -> None:
+def test_every_lead_except_the_refused_ones_gets_its_job(place: Place, run: str) -> None:
     quarantined = place.backfill.json("status", run)["counts"]["quarantined"]
 
     assert place.number(_MISSED) == quarantined
@@ -146,7 +146,7 @@ def test_every_command_works(place: Place, run: str) -> None:
             assert [json.loads(line) for line in done[words].stdout.splitlines()]
 
 
-def test_a_run_goes_on_from_its_state_file(place: Place) -> None:
+def test_a_run_resumes_from_its_state_file(place: Place) -> None:
     one = ("run", "--apply", "--single-batch", "--rescore-all", "--limit", "3", "--state-file", "state.json")
     run = place.backfill.json(*one, status=4)["run_id"]
 
@@ -157,7 +157,7 @@ def test_a_run_goes_on_from_its_state_file(place: Place) -> None:
     assert place.backfill.json("status", run)["counts"]["read"] == 30
 
 
-def test_a_user_name_that_the_database_can_t_hold_breaks_nothing(place: Place) -> None:
+def test_an_unencodable_user_name_does_no_harm(place: Place) -> None:
     one = ("run", "--apply", "--single-batch", "--rescore-all", "--limit", "3")
     done = place.backfill.set(LOGNAME="山田")(*one)
 
@@ -168,15 +168,15 @@ def test_a_user_name_that_the_database_can_t_hold_breaks_nothing(place: Place) -
     assert place.backfill("cancel", run).returncode == 0
 
 
-def test_a_workspace_that_the_database_can_t_hold_is_refused(place: Place) -> None:
+def test_an_unencodable_workspace_is_refused(place: Place) -> None:
     done = place.backfill("run", "--client-id", "山田")
 
     assert_refused(done)
     assert "there is no workspace '山田'" in done.stderr
 
 
-def test_the_place_of_a_state_file_that_the_database_can_t_hold_is_refused(place: Place) -> None:
-    # A lone surrogate stands for no byte, so no database can contain it.
+def test_an_unencodable_state_file_path_is_refused(place: Place) -> None:
+    # A lone surrogate encodes to no byte sequence, so no database can store it.
     old = {"version": 1, "cursor": "\ud800", "runAtIndex": 0, "totals": {}}
     (place.backfill.directory / "old.json").write_text(json.dumps(old))
 
@@ -185,7 +185,7 @@ def test_the_place_of_a_state_file_that_the_database_can_t_hold_is_refused(place
     assert_refused(done)
 
 
-def test_a_cursor_that_the_database_can_t_hold_is_refused(place: Place) -> None:
+def test_an_unencodable_cursor_is_refused(place: Place) -> None:
     done = place.backfill("run", "--cursor", "山田")
 
     if place.encoding == "LATIN1":
@@ -195,8 +195,8 @@ def test_a_cursor_that_the_database_can_t_hold_is_refused(place: Place) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_a_cursor_keeps_every_byte_on_its_way_through_redis(place: Place) -> None:
-    """Each page ends at a different id: if a cursor changed on the way, a lane would repeat or skip a lead."""
+def test_redis_preserves_every_byte_of_a_cursor(place: Place) -> None:
+    """Each page ends at a different id, so a corrupted cursor would make a lane repeat or skip a lead."""
     done = place.backfill.json("run", "--apply", "--rescore-all", "--limit", "1", "--lanes", "2", status=3)
 
     assert (done["counts"]["read"], done["pages"]) == (30, 30)

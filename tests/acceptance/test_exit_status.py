@@ -1,11 +1,11 @@
-"""The exit status of a run that doesn't end well: 1 failed, 3 quarantined, 4 not complete."""
+"""The exit status of an unsuccessful run: 1 failed, 3 quarantined, 4 not complete."""
 
 from acceptance.commands import OpenTerminal
 from acceptance.host import Host
 from harness import Backfill, Worker
 
 
-def test_1_when_a_lane_can_t_go_on_and_says_why(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
+def test_a_failed_lane_exits_with_1_and_its_reason(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
     inhabited.refuse_job_of(inhabited.lead_without_job(), sqlstate="42501")
 
     done = backfill("run", "--apply")
@@ -15,9 +15,7 @@ def test_1_when_a_lane_can_t_go_on_and_says_why(backfill: Backfill, worker: Work
     assert "backfill resume" in done.stdout.splitlines()[-1]
 
 
-def test_3_when_a_lead_is_quarantined_and_says_which_and_why(
-    backfill: Backfill, worker: Worker, inhabited: Host
-) -> None:
+def test_a_quarantined_lead_exits_with_3_and_its_reason(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
     lead = inhabited.lead_without_job()
     inhabited.refuse_job_of(lead, sqlstate="23514")
 
@@ -28,7 +26,7 @@ def test_3_when_a_lead_is_quarantined_and_says_which_and_why(
     assert inhabited.changed() == inhabited.due() - {lead}
 
 
-def test_4_when_the_run_is_paused_while_it_is_followed(
+def test_pausing_a_followed_run_exits_with_4(
     backfill: Backfill, worker: Worker, inhabited: Host, open_terminal: OpenTerminal
 ) -> None:
     terminal = open_terminal(backfill, "run", "--apply", "--yes", "--limit", "20", "--page-delay-ms", "600000")
@@ -40,9 +38,7 @@ def test_4_when_the_run_is_paused_while_it_is_followed(
     assert "paused by command" in terminal.shown
 
 
-def test_4_when_the_run_is_cancelled_while_it_is_followed(
-    alone: Backfill, inhabited: Host, open_terminal: OpenTerminal
-) -> None:
+def test_cancelling_a_followed_run_exits_with_4(alone: Backfill, inhabited: Host, open_terminal: OpenTerminal) -> None:
     terminal = open_terminal(alone, "run", "--apply", "--yes")
     inhabited.wait_for_a_run()
 

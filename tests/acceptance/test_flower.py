@@ -1,4 +1,4 @@
-"""Flower's login: what it protects, and what is available without one."""
+"""Flower's login: the routes that require it, and access without one."""
 
 import re
 import socket
@@ -15,7 +15,7 @@ from sandbox.servers import Redis
 
 StartFlower = Callable[..., Flower]
 
-#: The style sheets, the health check, log-in and log-out, and the page for unknown paths.
+#: Routes without a login: style sheets, health check, log-in and log-out, and the page for unknown paths.
 OPEN = {"/static/(.*)", "/healthcheck", "/login/?", "/logout", ".*"}
 
 UNREACHABLE = "postgresql://nobody@127.0.0.1:1/none"
@@ -31,7 +31,7 @@ def flower(deserted_broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def start_flower(deserted_broker: Redis, tmp_path: Path) -> Iterator[StartFlower]:
-    """Starts Flowers that end with the test."""
+    """Start instances of Flower that end with the test."""
     started: list[Flower] = []
 
     def start(*options: str, login: str | None) -> Flower:
@@ -57,7 +57,7 @@ def requests() -> list[tuple[str, str]]:
     return found
 
 
-def test_every_page_and_all_of_the_api_are_behind_the_login(flower: Flower) -> None:
+def test_every_page_and_the_whole_api_require_the_login(flower: Flower) -> None:
     asked = requests()
 
     assert {("GET", "/tasks"), ("GET", "/metrics"), ("POST", "/api/task/rate-limit/anything")} <= set(asked)
@@ -70,18 +70,18 @@ def test_a_wrong_login_is_refused(flower: Flower, login: str) -> None:
     assert flower.get("/api/workers", login=login)[0] == 401
 
 
-def test_metrics_are_there_for_who_logs_in(flower: Flower) -> None:
+def test_metrics_are_served_after_login(flower: Flower) -> None:
     status, metrics = flower.get("/metrics", login=flower.login)
 
     assert status == 200
     assert "# TYPE flower_events_total counter" in metrics
 
 
-def test_a_health_check_needs_no_login_and_learns_nothing(flower: Flower) -> None:
+def test_the_health_check_needs_no_login_and_reveals_nothing(flower: Flower) -> None:
     assert flower.get("/healthcheck") == (200, "OK")
 
 
-def test_without_a_login_the_api_refuses_and_pages_are_for_this_machine_only(start_flower: StartFlower) -> None:
+def test_without_a_login_the_api_is_closed_and_pages_are_local_only(start_flower: StartFlower) -> None:
     flower = start_flower(login=None)
 
     assert flower.get("/tasks")[0] == 200
@@ -90,15 +90,15 @@ def test_without_a_login_the_api_refuses_and_pages_are_for_this_machine_only(sta
         connect_from_elsewhere(flower)
 
 
-def test_with_a_login_it_can_be_reached_from_elsewhere(flower: Flower) -> None:
+def test_with_a_login_other_machines_can_connect(flower: Flower) -> None:
     connect_from_elsewhere(flower)
 
 
-def test_without_a_login_it_can_be_reached_at_an_address_that_is_asked_for(start_flower: StartFlower) -> None:
+def test_without_a_login_an_explicit_address_is_reachable(start_flower: StartFlower) -> None:
     connect_from_elsewhere(start_flower("--address=0.0.0.0", login=None))
 
 
-def test_other_columns_can_be_asked_for(start_flower: StartFlower) -> None:
+def test_the_task_columns_are_configurable(start_flower: StartFlower) -> None:
     flower = start_flower("--tasks-columns=name,worker", login="ops:not-secret")
 
     _, page = flower.get("/tasks", login=flower.login)
@@ -107,5 +107,5 @@ def test_other_columns_can_be_asked_for(start_flower: StartFlower) -> None:
 
 
 def connect_from_elsewhere(flower: Flower) -> None:
-    """Connect to an address of this machine on which a program that listens on 127.0.0.1 isn't reachable."""
+    """Connect to an address of this machine other than 127.0.0.1."""
     socket.create_connection(("127.0.0.2", flower.port), timeout=5).close()

@@ -1,4 +1,4 @@
-"""The old script's command lines: every row of the table in docs/from-a-script.md is true."""
+"""The old script's command lines: every row of the table in docs/from-a-script.md is correct."""
 
 import os
 import re
@@ -16,12 +16,12 @@ ROWS = re.findall(
 )
 
 
-def test_the_table_is_there() -> None:
+def test_the_page_has_its_table() -> None:
     assert len(ROWS) >= 15
 
 
 @pytest.mark.parametrize(("line", "verdict", "why"), ROWS)
-def test_a_row_of_the_table_is_true(alone: Backfill, line: str, verdict: str, why: str) -> None:
+def test_each_row_of_the_table_is_true(alone: Backfill, line: str, verdict: str, why: str) -> None:
     (alone.directory / "old.json").write_text('{"version": 1, "cursor": null}')
     (alone.directory / "script.json").write_text('{"version": 1, "cursor": null, "runAtIndex": 731}')
     (alone.directory / "dry.json").write_text(
@@ -40,7 +40,7 @@ def test_a_row_of_the_table_is_true(alone: Backfill, line: str, verdict: str, wh
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "loop", "large", "directory"])
 @pytest.mark.parametrize("command", long_except([["run", "--apply", "--detach"], ["run", "--resume", "--detach"]], 0))
-def test_a_state_file_that_is_none_is_refused_at_once(alone: Backfill, kind: str, command: list[str]) -> None:
+def test_an_invalid_state_file_is_refused_at_once(alone: Backfill, kind: str, command: list[str]) -> None:
     file = alone.directory / "state"
     match kind:
         case "fifo":

@@ -1,4 +1,4 @@
-"""Readable help, and output that can't be written."""
+"""Readable help, and unwritable output."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ COMMANDS = ["run", "status", "watch", "runs", "verify", "rate", "pause", "cancel
 PROGRAM = Path(sys.executable).parent / "backfill"
 
 
-def test_the_command_alone_shows_its_help_on_standard_error(alone: Backfill) -> None:
+def test_the_bare_command_shows_its_help_on_standard_error(alone: Backfill) -> None:
     done = alone()
 
     assert done.returncode == 2
@@ -22,7 +22,7 @@ def test_the_command_alone_shows_its_help_on_standard_error(alone: Backfill) -> 
 
 
 @pytest.mark.parametrize("command", [(), ("run",), ("init",), ("verify",), ("rate",)], ids=" ".join)
-def test_help_fits_on_a_terminal_and_has_no_stray_characters(alone: Backfill, command: tuple[str, ...]) -> None:
+def test_help_fits_a_terminal_without_stray_characters(alone: Backfill, command: tuple[str, ...]) -> None:
     done = alone(*command, "--help")
 
     assert done.returncode == 0
@@ -31,7 +31,7 @@ def test_help_fits_on_a_terminal_and_has_no_stray_characters(alone: Backfill, co
     assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
 
 
-def test_the_examples_of_run_stand_one_a_line(alone: Backfill) -> None:
+def test_run_help_has_one_example_per_line(alone: Backfill) -> None:
     lines = [line.strip() for line in alone("run", "--help").stdout.splitlines()]
 
     first = lines.index("Examples:") + 1
@@ -39,7 +39,7 @@ def test_the_examples_of_run_stand_one_a_line(alone: Backfill) -> None:
 
 
 @pytest.mark.parametrize("arguments", long_except([["init", "--sql"], ["run"], ["--help"]], 0), ids=" ".join)
-def test_a_full_disk_behind_standard_output_is_one_line(alone: Backfill, arguments: list[str]) -> None:
+def test_a_full_disk_behind_standard_output_is_a_one_line_error(alone: Backfill, arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [PROGRAM, *arguments],
@@ -57,7 +57,7 @@ def test_a_full_disk_behind_standard_output_is_one_line(alone: Backfill, argumen
 
 
 @pytest.mark.parametrize("arguments", [("config",), ("run",)], ids=" ".join)
-def test_a_closed_standard_output_makes_no_traceback(alone: Backfill, arguments: tuple[str, ...]) -> None:
+def test_a_closed_standard_output_causes_no_traceback(alone: Backfill, arguments: tuple[str, ...]) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$0" "$@" >&-', PROGRAM, *arguments],
         cwd=alone.directory,

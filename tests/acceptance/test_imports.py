@@ -1,4 +1,4 @@
-"""What each process imports: Flower and Tornado only in Flower, and a command no slow library that it doesn't need."""
+"""Imports of each process: only Flower imports Flower and Tornado, and a command imports no unneeded slow library."""
 
 import re
 import subprocess
@@ -12,17 +12,17 @@ FLOWERS = {"flower", "tornado", "backfill_tasks.worker.flower"}
 
 @pytest.fixture
 def reporting(backfill: Backfill) -> Backfill:
-    """The command's environment, in which every Python process reports on standard error what it imports."""
+    """The command in an environment in which every Python process reports its imports on standard error."""
     return backfill.set(PYTHONVERBOSE="1")
 
 
 def imported(output: str) -> set[str]:
-    """Return the modules that a process has imported, from what it reported."""
+    """Return the modules that a process has imported, according to its report."""
     return set(re.findall(r"^import '([\w.]+)' # ", output, re.MULTILINE))
 
 
 def run_beat(reporting: Backfill, *command: str) -> set[str]:
-    """Run beat until it has sent the watchdog once, and return what it has imported."""
+    """Run beat until it has sent the watchdog once, and return its imports."""
     log = Path(reporting.directory / "beat.log")
     with log.open("wb") as output:
         beat = subprocess.Popen(
@@ -47,7 +47,7 @@ def test_worker_imports_neither_flower_nor_tornado(reporting: Backfill) -> None:
     assert not FLOWERS & imported(worker.output)
 
 
-def test_worker_of_celerys_command_line_does_not_import_our_flower_module(reporting: Backfill) -> None:
+def test_celerys_worker_command_does_not_import_our_flower_module(reporting: Backfill) -> None:
     worker = Worker.start(reporting, concurrency=1, app="backfill_tasks")
     worker.stop()
 
@@ -62,7 +62,7 @@ def test_beat_imports_neither_flower_nor_tornado(reporting: Backfill) -> None:
     assert not FLOWERS & modules
 
 
-def test_beat_of_celerys_command_line_does_not_import_our_flower_module(reporting: Backfill) -> None:
+def test_celerys_beat_command_does_not_import_our_flower_module(reporting: Backfill) -> None:
     modules = run_beat(reporting, "celery", "-A", "backfill_tasks", "beat", "--pidfile=", "--loglevel=info")
 
     assert "backfill_tasks.worker.beat" in modules
@@ -77,7 +77,7 @@ def test_help_imports_nothing_slow(reporting: Backfill) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-def test_runs_and_status_of_an_ended_run_import_neither_redis_nor_celery_nor_rich(
+def test_runs_and_status_of_an_ended_run_do_not_import_redis_celery_or_rich(
     backfill: Backfill, reporting: Backfill
 ) -> None:
     backfill.json("run", "--apply")

@@ -15,7 +15,7 @@ NAMES = {
 }
 
 
-def test_init_creates_the_ledger_and_touches_nothing_of_the_host(alone: Backfill, inhabited: Host) -> None:
+def test_init_creates_the_ledger_and_leaves_the_host_unchanged(alone: Backfill, inhabited: Host) -> None:
     before = inhabited.contents()
 
     done = alone("init")
@@ -26,7 +26,7 @@ def test_init_creates_the_ledger_and_touches_nothing_of_the_host(alone: Backfill
     assert {name: sum_ for name, sum_ in after.items() if not name.startswith("backfill.")} == before
 
 
-def test_init_can_be_repeated(alone: Backfill, inhabited: Host) -> None:
+def test_init_is_idempotent(alone: Backfill, inhabited: Host) -> None:
     alone("init")
     before = inhabited.contents()
 
@@ -42,7 +42,7 @@ def test_init_needs_no_redis(alone: Backfill, inhabited: Host) -> None:
     assert inhabited.has_ledger()
 
 
-def test_init_sql_prints_and_changes_nothing(alone: Backfill, inhabited: Host) -> None:
+def test_init_sql_only_prints(alone: Backfill, inhabited: Host) -> None:
     done = alone("init", "--sql")
 
     assert "CREATE SCHEMA IF NOT EXISTS backfill" in done.stdout
@@ -53,7 +53,7 @@ def test_init_sql_needs_no_database(alone: Backfill) -> None:
     assert alone.set(DATABASE_URL="")("init", "--sql").returncode == 0
 
 
-def test_the_sql_of_init_makes_the_ledger_and_can_be_run_again(alone: Backfill, inhabited: Host) -> None:
+def test_the_printed_sql_creates_the_ledger_and_is_idempotent(alone: Backfill, inhabited: Host) -> None:
     script = alone("init", "--sql").stdout
 
     inhabited.execute(script)
@@ -63,7 +63,7 @@ def test_the_sql_of_init_makes_the_ledger_and_can_be_run_again(alone: Backfill, 
     assert alone.json("run", "--apply", "--detach")["state"] == "running"
 
 
-def test_the_sql_of_init_can_be_run_after_init(alone: Backfill, inhabited: Host) -> None:
+def test_the_printed_sql_is_a_no_op_after_init(alone: Backfill, inhabited: Host) -> None:
     alone("init")
     before = inhabited.contents()
 
@@ -72,7 +72,7 @@ def test_the_sql_of_init_can_be_run_after_init(alone: Backfill, inhabited: Host)
     assert inhabited.contents() == before
 
 
-def test_the_first_run_makes_the_ledger_and_says_so(alone: Backfill, inhabited: Host) -> None:
+def test_the_first_run_creates_the_ledger_and_says_so(alone: Backfill, inhabited: Host) -> None:
     done = alone("run", "--apply", "--detach")
 
     assert "The ledger (schema backfill) is now at version" in done.stderr
@@ -100,7 +100,7 @@ def test_config_masks_the_passwords(alone: Backfill) -> None:
     assert "REDIS_URL = redis://:***@cache.example:6379/3" in done.stdout
 
 
-def test_config_marks_what_is_wrong_and_lists_the_rest(alone: Backfill) -> None:
+def test_config_marks_invalid_settings_and_lists_the_rest(alone: Backfill) -> None:
     done = alone.set(BACKFILL_LANES="many", BACKFILL_RATE_LIMIT="fast")("config")
 
     assert done.returncode == 2
@@ -109,7 +109,7 @@ def test_config_marks_what_is_wrong_and_lists_the_rest(alone: Backfill) -> None:
     assert "BACKFILL_QUEUE = backfill" in done.stdout
 
 
-def test_config_needs_neither_database_nor_redis(alone: Backfill) -> None:
+def test_config_works_without_database_and_redis(alone: Backfill) -> None:
     done = alone.set(DATABASE_URL="", REDIS_URL="")("config")
 
     assert done.returncode == 0
@@ -117,14 +117,14 @@ def test_config_needs_neither_database_nor_redis(alone: Backfill) -> None:
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "BACKFILL_REPLICA_URL"])
-def test_config_marks_a_database_url_that_can_t_be_read(alone: Backfill, name: str) -> None:
+def test_config_marks_a_malformed_database_url(alone: Backfill, name: str) -> None:
     done = alone.set(**{name: "mysql://app@db.example/host"})("config")
 
     assert done.returncode == 2
     assert f"WRONG: {name} can't be read" in done.stdout
 
 
-def test_settings_come_from_a_file_in_the_working_directory(alone: Backfill, inhabited: Host) -> None:
+def test_settings_are_read_from_a_file_in_the_working_directory(alone: Backfill, inhabited: Host) -> None:
     (alone.directory / ".env").write_text(f'DATABASE_URL="{inhabited.url}"\nBACKFILL_LANES=3\n')
     environment = {name: value for name, value in alone.environment.items() if name != "DATABASE_URL"}
 
@@ -133,7 +133,7 @@ def test_settings_come_from_a_file_in_the_working_directory(alone: Backfill, inh
     assert (counted["counts"]["read"], len(counted["lanes"])) == (inhabited.sample.eligible, 3)
 
 
-def test_the_environment_wins_over_the_file(alone: Backfill) -> None:
+def test_the_environment_overrides_the_file(alone: Backfill) -> None:
     (alone.directory / ".env").write_text("BACKFILL_LANES=3\n")
 
     assert "BACKFILL_LANES = 4   (environment)" in alone.set(BACKFILL_LANES="4")("config").stdout
@@ -147,7 +147,7 @@ def test_the_environment_wins_over_the_file(alone: Backfill) -> None:
     ],
     ids=["not UTF-8", "a line that can't be read"],
 )
-def test_a_file_that_can_t_be_read_is_refused(alone: Backfill, content: bytes, says: str) -> None:
+def test_an_unreadable_file_is_refused(alone: Backfill, content: bytes, says: str) -> None:
     (alone.directory / ".env").write_bytes(content)
 
     done = alone("run")
@@ -157,7 +157,7 @@ def test_a_file_that_can_t_be_read_is_refused(alone: Backfill, content: bytes, s
     assert says in done.stderr
 
 
-def test_a_ledger_that_two_make_at_once_is_made_once(alone: Backfill, inhabited: Host) -> None:
+def test_concurrent_inits_create_the_ledger_once(alone: Backfill, inhabited: Host) -> None:
     first, second = alone.popen("init"), alone.popen("init")
 
     outputs = [first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)]

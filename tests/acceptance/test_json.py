@@ -1,4 +1,4 @@
-"""`--json` prints what the documentation says."""
+"""`--json` prints the documented fields."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ def fields_of(content: Mapping[str, Any]) -> set[str]:
 def backfill(
     make_database: Callable[..., str], deserted_broker: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Backfill:
-    """The command, and a host whose newest run no worker has started on; no test changes it."""
+    """The command, and a host with a run without a worker; no test changes it."""
     host = make_host(make_database(), 100)
     command = backfill_against(tmp_path_factory.mktemp("json"), host.url, deserted_broker.url)
     command("run", "--apply", "--detach")
@@ -44,19 +44,19 @@ def run(backfill: Backfill) -> Mapping[str, Any]:
     return found
 
 
-def test_a_run_has_the_fields_that_are_documented(run: Mapping[str, Any]) -> None:
+def test_a_run_has_the_documented_fields(run: Mapping[str, Any]) -> None:
     assert set(run) == documented("A run")
 
 
-def test_a_lane_has_the_fields_that_are_documented(run: Mapping[str, Any]) -> None:
+def test_a_lane_has_the_documented_fields(run: Mapping[str, Any]) -> None:
     assert set(run["lanes"][0]) == documented("A lane")
 
 
-def test_what_the_host_has_made_of_it_has_the_fields_that_are_documented(run: Mapping[str, Any]) -> None:
-    assert set(run["host"]) == documented("What the host has made of its jobs")
+def test_the_hosts_results_have_the_documented_fields(run: Mapping[str, Any]) -> None:
+    assert set(run["host"]) == documented("The host and the run's jobs")
 
 
-def test_a_run_in_a_list_has_all_but_what_is_marked(run: Mapping[str, Any], backfill: Backfill) -> None:
+def test_a_listed_run_has_all_fields_except_the_marked_ones(run: Mapping[str, Any], backfill: Backfill) -> None:
     marked = set(re.findall(r"^\| `(\w+)` \*", PAGE, re.MULTILINE))
 
     (listed,) = backfill.json("runs")["runs"]

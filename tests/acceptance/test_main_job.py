@@ -7,7 +7,7 @@ from sandbox.host.sample import Sample
 CLASSES = ("inserted", "requeued", "refreshed", "in_flight", "disqualified")
 
 
-def test_a_dry_run_counts_every_lead_of_the_host(backfill: Backfill, sample: Sample) -> None:
+def test_a_dry_run_counts_every_lead(backfill: Backfill, sample: Sample) -> None:
     counted = backfill.json("run")["counts"]
 
     assert counted["read"] == sample.eligible
@@ -15,7 +15,7 @@ def test_a_dry_run_counts_every_lead_of_the_host(backfill: Backfill, sample: Sam
     assert (counted["already_scored"], counted["no_inbound"]) == (sample.scored, sample.no_inbound)
 
 
-def test_a_wet_run_does_what_the_dry_run_counted(backfill: Backfill, worker: Worker) -> None:
+def test_a_wet_run_matches_the_dry_runs_counts(backfill: Backfill, worker: Worker) -> None:
     counted = backfill.json("run", "--limit", "100")
 
     done = backfill.json("run", "--limit", "100", "--apply")
@@ -25,7 +25,7 @@ def test_a_wet_run_does_what_the_dry_run_counted(backfill: Backfill, worker: Wor
     assert {name: done["counts"][name] for name in CLASSES} == {name: counted["counts"][name] for name in CLASSES}
 
 
-def test_the_verification_of_a_complete_run_is_clean(backfill: Backfill, worker: Worker) -> None:
+def test_a_complete_run_verifies_clean(backfill: Backfill, worker: Worker) -> None:
     run = backfill.json("run", "--apply")
 
     verified = backfill.json("verify", run["run_id"])

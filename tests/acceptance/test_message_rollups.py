@@ -15,7 +15,7 @@ from sandbox.servers import Redis
 
 NAME = "message-rollups"
 
-#: One lead in two has no roll-ups; of the others, one in three has old ones.
+#: Half of the leads have no roll-ups; a third of the others have old ones.
 DAMAGE = """
 UPDATE "Lead"
 SET "lastInboundAt" = NULL, "lastOutboundAt" = NULL, "lastMessageAt" = NULL, "lastMessageDirection" = NULL
@@ -27,7 +27,7 @@ SET
 WHERE hashtext(id) % 3 = 0;
 """
 
-#: Leads whose roll-ups are older than their messages.
+#: Leads with roll-ups older than their messages.
 LAGGING = """
 SELECT lead.id FROM "Lead" AS lead
 JOIN (
@@ -60,7 +60,7 @@ RETURNING lead.id, "sentAt"
 
 @pytest.fixture
 def damaged(inhabited: Host) -> Host:
-    """The host, with roll-ups that lag behind the messages."""
+    """The host, with missing and stale roll-ups."""
     inhabited.execute(DAMAGE)
     return inhabited
 
@@ -69,7 +69,7 @@ def lagging(host: Host) -> list[str]:
     return host.column(LAGGING)
 
 
-def test_a_dry_run_counts_what_the_run_then_does(backfill: Backfill, worker: Worker, damaged: Host) -> None:
+def test_a_run_matches_its_dry_runs_counts(backfill: Backfill, worker: Worker, damaged: Host) -> None:
     before = damaged.contents()
     counted = backfill.json("run", NAME)
     after = damaged.contents()
@@ -83,7 +83,7 @@ def test_a_dry_run_counts_what_the_run_then_does(backfill: Backfill, worker: Wor
     assert (done["state"], done["jobs"]) == ("complete", 0)
 
 
-def test_it_brings_every_lead_up_to_its_messages_and_changes_nothing_else(
+def test_a_run_updates_every_stale_lead_and_changes_nothing_else(
     backfill: Backfill, worker: Worker, damaged: Host
 ) -> None:
     backfill.json("run", NAME, "--apply", "--limit", "100", "--lanes", "3")
@@ -91,7 +91,7 @@ def test_it_brings_every_lead_up_to_its_messages_and_changes_nothing_else(
     assert damaged.changed() == set()
 
 
-def test_the_verification_names_what_lags_and_the_command_that_mends_it(
+def test_verify_names_stale_leads_and_the_command_to_fix_them(
     backfill: Backfill, worker: Worker, damaged: Host
 ) -> None:
     backfill("run", NAME, "--apply")
@@ -103,7 +103,7 @@ def test_the_verification_names_what_lags_and_the_command_that_mends_it(
     assert f"Next: backfill run {NAME} --apply" in done.stdout
 
 
-def test_a_run_is_paused_and_goes_on(backfill: Backfill, worker: Worker, damaged: Host) -> None:
+def test_a_run_can_be_paused_and_resumed(backfill: Backfill, worker: Worker, damaged: Host) -> None:
     run = backfill.json("run", NAME, "--apply", "--detach", "--limit", "20", "--page-delay-ms", "1000")["run_id"]
     damaged.wait_for_pages(2)
     backfill("pause", run)
@@ -120,14 +120,14 @@ def test_a_run_is_paused_and_goes_on(backfill: Backfill, worker: Worker, damaged
 
 @pytest.fixture
 def other_broker(tmp_path: Path) -> Iterator[Redis]:
-    """A Redis whose only worker is the test's."""
+    """A Redis with the test's worker only."""
     (tmp_path / "redis").mkdir()
     with Redis(tmp_path / "redis") as started:
         yield started
 
 
 @pytest.mark.long
-def test_a_worker_that_is_killed_costs_nothing(damaged: Host, other_broker: Redis, tmp_path: Path) -> None:
+def test_a_run_survives_a_killed_worker(damaged: Host, other_broker: Redis, tmp_path: Path) -> None:
     (tmp_path / "command").mkdir()
     backfill = backfill_against(tmp_path / "command", damaged.url, other_broker.url)
     owed = backfill.json("run", NAME)["counts"]["read"]
@@ -144,7 +144,7 @@ def test_a_worker_that_is_killed_costs_nothing(damaged: Host, other_broker: Redi
     assert lagging(damaged) == []
 
 
-def test_a_quarantined_lead_is_tried_again(backfill: Backfill, worker: Worker, damaged: Host) -> None:
+def test_a_quarantined_lead_can_be_retried(backfill: Backfill, worker: Worker, damaged: Host) -> None:
     damaged.refuse_rollups_of(lagging(damaged)[7])
     run = backfill.json("run", NAME, "--apply", status=3)["run_id"]
     damaged.execute("DROP SCHEMA fault CASCADE")
@@ -155,7 +155,7 @@ def test_a_quarantined_lead_is_tried_again(backfill: Backfill, worker: Worker, d
     assert lagging(damaged) == []
 
 
-def test_what_webhooks_write_while_it_works_is_never_overwritten(
+def test_concurrent_webhook_writes_are_never_overwritten(
     backfill: Backfill, worker: Worker, damaged: Host, follow: Follow
 ) -> None:
     leads = damaged.column('SELECT id FROM "Lead" ORDER BY id')
@@ -191,7 +191,7 @@ def test_what_webhooks_write_while_it_works_is_never_overwritten(
     ],
     ids=lambda option: option[0],
 )
-def test_an_option_that_is_lead_scoring_s_own_is_refused(alone: Backfill, option: tuple[str, ...]) -> None:
+def test_an_option_of_lead_scoring_is_refused(alone: Backfill, option: tuple[str, ...]) -> None:
     done = alone("run", NAME, *option)
 
     assert_refused(done)
@@ -199,7 +199,7 @@ def test_an_option_that_is_lead_scoring_s_own_is_refused(alone: Backfill, option
     assert option[0] in done.stderr
 
 
-def test_a_bound_on_jobs_can_t_be_tuned(alone: Backfill, damaged: Host) -> None:
+def test_a_bound_on_jobs_cannot_be_tuned(alone: Backfill, damaged: Host) -> None:
     run = alone.json("run", NAME, "--apply", "--detach")["run_id"]
 
     done = alone("tune", run, "--max-pending", "5")
@@ -208,7 +208,7 @@ def test_a_bound_on_jobs_can_t_be_tuned(alone: Backfill, damaged: Host) -> None:
     assert f"{NAME} enqueues no jobs, so --max-pending has no effect" in done.stderr
 
 
-def test_the_settings_bounds_on_jobs_do_not_hold_it_back(backfill: Backfill, worker: Worker, damaged: Host) -> None:
+def test_bounds_on_jobs_in_the_settings_do_not_apply(backfill: Backfill, worker: Worker, damaged: Host) -> None:
     bounded = backfill.set(
         BACKFILL_JOBS_PER_MINUTE="1",
         BACKFILL_MAX_PENDING="1",
@@ -223,7 +223,7 @@ def test_the_settings_bounds_on_jobs_do_not_hold_it_back(backfill: Backfill, wor
     assert done["parameters"]["target_page_ms"] == 200
 
 
-def test_a_name_that_no_backfill_has_is_refused_with_those_that_there_are(alone: Backfill) -> None:
+def test_an_unknown_backfill_is_refused_with_the_known_names(alone: Backfill) -> None:
     done = alone("run", "message-rollup")
 
     assert_refused(done)
@@ -240,14 +240,16 @@ class TestBesideLeadScoring:
             for name in (NAME, "lead-scoring")
         }
 
-    def test_resume_takes_the_newest_of_any(self, alone: Backfill, runs: dict[str, str]) -> None:
+    def test_resume_without_a_name_takes_the_newest_run(self, alone: Backfill, runs: dict[str, str]) -> None:
         assert alone.json("run", "--resume", "--detach")["run_id"] == runs["lead-scoring"]
 
-    def test_resume_with_a_name_takes_the_newest_of_that_name(self, alone: Backfill, runs: dict[str, str]) -> None:
+    def test_resume_with_a_name_takes_the_newest_run_of_that_backfill(
+        self, alone: Backfill, runs: dict[str, str]
+    ) -> None:
         assert alone.json("run", NAME, "--resume", "--detach")["run_id"] == runs[NAME]
 
     @pytest.mark.parametrize("option", ["--rescore-all", "--max-pending=5"])
-    def test_resume_refuses_an_option_that_the_run_s_backfill_does_not_have(
+    def test_resume_refuses_an_option_of_another_backfill(
         self, alone: Backfill, runs: dict[str, str], option: str
     ) -> None:
         alone("cancel", runs["lead-scoring"])
@@ -258,7 +260,7 @@ class TestBesideLeadScoring:
         name = option.partition("=")[0]
         assert f"run {runs[NAME]} belongs to {NAME}, which has no {name}: remove it" in done.stderr
 
-    def test_resume_says_that_there_is_none_of_that_name(self, alone: Backfill, runs: dict[str, str]) -> None:
+    def test_resume_reports_that_the_backfill_has_no_run_to_resume(self, alone: Backfill, runs: dict[str, str]) -> None:
         alone("cancel", runs[NAME])
 
         done = alone("run", NAME, "--resume")
@@ -266,13 +268,13 @@ class TestBesideLeadScoring:
         assert_refused(done)
         assert f"there is no unfinished run of {NAME} to resume" in done.stderr
 
-    def test_runs_says_which_is_which(self, alone: Backfill, runs: dict[str, str]) -> None:
+    def test_runs_names_each_runs_backfill(self, alone: Backfill, runs: dict[str, str]) -> None:
         lines = alone("runs").stdout.splitlines()
 
         named = [(words[0], words[-1]) for words in map(str.split, lines[1:])]
         assert named == [(runs["lead-scoring"], "lead-scoring"), (runs[NAME], NAME)]
 
-    def test_a_checkpoint_of_the_other_is_refused_by_name(self, alone: Backfill) -> None:
+    def test_the_other_backfills_checkpoint_is_refused_by_name(self, alone: Backfill) -> None:
         alone("run", "--apply", "--detach", "--state-file", "checkpoint.json")
 
         done = alone("run", NAME, "--resume", "--state-file", "checkpoint.json")
@@ -280,7 +282,7 @@ class TestBesideLeadScoring:
         assert_refused(done)
         assert f"belongs to lead-scoring, not to {NAME}" in done.stderr
 
-    def test_the_old_script_s_checkpoint_is_lead_scoring_s(self, alone: Backfill) -> None:
+    def test_the_old_scripts_checkpoint_belongs_to_lead_scoring(self, alone: Backfill) -> None:
         old = {"version": 1, "cursor": None, "runAtIndex": 0}
         (alone.directory / "old.json").write_text(json.dumps(old))
 

@@ -1,4 +1,4 @@
-"""The exporter: what a scrape finds, what it leaves out, and who may scrape."""
+"""The exporter: a scrape's metrics, unreachable sources, and access control."""
 
 import re
 import shutil
@@ -20,9 +20,7 @@ TOKEN = "a-token-of-some-length"  # noqa: S105  of these tests
 NOBODY = "postgresql://nobody@127.0.0.1:1/none"
 
 
-def test_a_scrape_has_the_numbers_of_the_run(
-    backfill: Backfill, worker: Worker, inhabited: Host, export: Export
-) -> None:
+def test_a_scrape_has_the_runs_counts(backfill: Backfill, worker: Worker, inhabited: Host, export: Export) -> None:
     exporter = export(backfill)
     run = backfill.json("run", "--apply", "--lanes", "2", "--limit", "50")
 
@@ -58,14 +56,12 @@ def test_quarantined_items_are_counted(backfill: Backfill, worker: Worker, inhab
     assert found("backfill_items_total", **{"class": "quarantined"}) is None
 
 
-def test_workers_are_counted_and_their_absence_is(
-    backfill: Backfill, worker: Worker, alone: Backfill, export: Export
-) -> None:
+def test_workers_are_counted_down_to_zero(backfill: Backfill, worker: Worker, alone: Backfill, export: Export) -> None:
     export(backfill).wait_for_sample("backfill_workers", 1)
     export(alone).wait_for_sample("backfill_workers", 0)
 
 
-def test_a_run_that_nobody_works_on_shows_what_it_waits_for(alone: Backfill, export: Export) -> None:
+def test_an_idle_run_shows_its_queue_rate_and_idle_lanes(alone: Backfill, export: Export) -> None:
     run = alone.json("run", "--apply", "--detach", "--lanes", "2")["run_id"]
     alone("rate", "2/s")
 
@@ -77,7 +73,7 @@ def test_a_run_that_nobody_works_on_shows_what_it_waits_for(alone: Backfill, exp
     assert all(seconds is not None and seconds > 0 for seconds in idle)
 
 
-def test_a_live_job_that_waits_is_seen_though_no_page_waits_for_it(
+def test_a_waiting_live_job_is_measured_even_without_waiting_pages(
     alone: Backfill, inhabited: Host, export: Export
 ) -> None:
     inhabited.execute(
@@ -98,7 +94,7 @@ def test_a_live_job_that_waits_is_seen_though_no_page_waits_for_it(
     assert found("backfill_pressure_state", indicator="live queue", state="go") == 1
 
 
-def test_jobs_ahead_are_those_that_bound_a_run(alone: Backfill, inhabited: Host, export: Export) -> None:
+def test_jobs_ahead_counts_the_jobs_that_bound_a_run(alone: Backfill, inhabited: Host, export: Export) -> None:
     not_done = """
         SELECT count(*) FROM "BackgroundJob"
         WHERE status = 'PENDING' AND "runAt" <= now() AT TIME ZONE 'UTC'
@@ -111,7 +107,7 @@ def test_jobs_ahead_are_those_that_bound_a_run(alone: Backfill, inhabited: Host,
     assert [found("backfill_jobs_ahead", backfill="lead-scoring")] == inhabited.column(not_done)
 
 
-def test_a_lane_that_does_not_move_has_a_reason(alone: Backfill, export: Export) -> None:
+def test_a_stalled_lane_has_a_reason(alone: Backfill, export: Export) -> None:
     run = alone.json("run", "--apply", "--detach", "--lanes", "1")["run_id"]
 
     stall = export(alone).wait_for("backfill_lane_stalled_seconds", run=run, lane="1", reason="no_worker")
@@ -119,7 +115,7 @@ def test_a_lane_that_does_not_move_has_a_reason(alone: Backfill, export: Export)
     assert stall > 0
 
 
-def test_lanes_whose_ledger_can_t_be_read_have_that_reason(alone: Backfill, inhabited: Host, export: Export) -> None:
+def test_lanes_report_an_unreachable_database_as_their_reason(alone: Backfill, inhabited: Host, export: Export) -> None:
     run = alone.json("run", "--apply", "--detach", "--lanes", "1")["run_id"]
     exporter = export(alone)
     before = exporter.wait_for("backfill_lane_stalled_seconds", run=run, reason="no_worker")
@@ -130,14 +126,14 @@ def test_lanes_whose_ledger_can_t_be_read_have_that_reason(alone: Backfill, inha
     assert after > before
 
 
-def test_without_a_ledger_there_is_no_run_and_nothing_is_wrong(alone: Backfill, export: Export) -> None:
+def test_a_missing_ledger_is_not_an_error(alone: Backfill, export: Export) -> None:
     found = export(alone).scrape()
 
     assert found("backfill_source_up", source="ledger") == 1
     assert found("backfill_run_state") is None
 
 
-def test_what_can_t_be_read_is_left_out_and_said(alone: Backfill, export: Export) -> None:
+def test_unreachable_sources_are_reported_down_and_left_out(alone: Backfill, export: Export) -> None:
     away = alone.set(DATABASE_URL=NOBODY, REDIS_URL="redis://127.0.0.1:1/0")
 
     found = export(away).scrape()
@@ -154,7 +150,7 @@ def test_what_can_t_be_read_is_left_out_and_said(alone: Backfill, export: Export
     assert found("backfill_pressure_seconds") is None
 
 
-def test_a_database_that_was_away_is_read_again(backfill: Backfill, inhabited: Host, export: Export) -> None:
+def test_a_database_is_read_again_after_an_outage(backfill: Backfill, inhabited: Host, export: Export) -> None:
     exporter = export(backfill)
     exporter.scrape()
 
@@ -164,7 +160,7 @@ def test_a_database_that_was_away_is_read_again(backfill: Backfill, inhabited: H
     exporter.wait_for_sample("backfill_source_up", 1, source="host")
 
 
-def test_a_database_that_never_answers_holds_up_nothing_else(tmp_path: Path, broker: Redis, export: Export) -> None:
+def test_a_silent_database_does_not_delay_other_sources(tmp_path: Path, broker: Redis, export: Export) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
         exporter = export(backfill_against(tmp_path, url, broker.url))
@@ -189,7 +185,7 @@ def test_a_scrape_writes_nothing(alone: Backfill, inhabited: Host, export: Expor
     assert inhabited.contents() == before
 
 
-def test_the_reference_lists_what_is_exposed_with_type_and_labels(
+def test_the_reference_lists_every_metric_with_type_and_labels(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export
 ) -> None:
     exporter = export(backfill)
@@ -209,7 +205,7 @@ def test_the_reference_lists_what_is_exposed_with_type_and_labels(
     assert {name: _labels(found, name) for name in found.types} == documented
 
 
-def test_prometheus_finds_nothing_odd_in_the_names(alone: Backfill, export: Export) -> None:
+def test_promtool_accepts_the_metrics(alone: Backfill, export: Export) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("there is no promtool (Debian: apt install prometheus)")
@@ -228,7 +224,7 @@ def _labels(found: Scrape, name: str) -> set[str]:
     return {label for labels in labelled for label, _ in labels}
 
 
-def test_a_token_opens_it_and_nothing_else_does(alone: Backfill, export: Export) -> None:
+def test_only_the_token_grants_access(alone: Backfill, export: Export) -> None:
     exporter = export(alone.set(BACKFILL_METRICS_TOKEN=TOKEN))
     wrong = ["", f"Bearer {TOKEN}x", "Bearer", "Basic !", f"Basic {TOKEN}", TOKEN, "\xff"]
 
@@ -236,19 +232,19 @@ def test_a_token_opens_it_and_nothing_else_does(alone: Backfill, export: Export)
     assert [exporter.get(authorization=each)[0] for each in wrong] == [401] * len(wrong)
 
 
-def test_there_is_nothing_but_metrics(alone: Backfill, export: Export) -> None:
+def test_other_paths_are_not_found(alone: Backfill, export: Export) -> None:
     assert [export(alone).get(path=path)[0] for path in ("/", "/metricsx", "/..")] == [404, 404, 404]
 
 
-def test_it_listens_on_this_machine_only(alone: Backfill, export: Export) -> None:
+def test_the_exporter_listens_on_this_machine_only(alone: Backfill, export: Export) -> None:
     port = int(export(alone).url.rsplit(":", 1)[1].split("/")[0])
 
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.2", port), timeout=5)
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "::", ""])  # noqa: S104  what must not be
-def test_it_is_not_opened_to_others_without_a_token(alone: Backfill, address: str) -> None:
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", ""])  # noqa: S104  must be refused
+def test_a_public_address_without_a_token_is_refused(alone: Backfill, address: str) -> None:
     assert_refused(alone("metrics", "--address", address))
 
 
@@ -257,7 +253,7 @@ def test_an_address_of_another_machine_is_refused(alone: Backfill, options: tupl
     assert_refused(alone.set(BACKFILL_METRICS_TOKEN=TOKEN)("metrics", *options))
 
 
-def test_a_port_in_use_is_one_line(alone: Backfill, export: Export) -> None:
+def test_a_port_in_use_is_a_one_line_error(alone: Backfill, export: Export) -> None:
     port = export(alone).url.rsplit(":", 1)[1].split("/")[0]
 
     done = alone("metrics", "--port", port)
@@ -270,16 +266,14 @@ def test_a_port_in_use_is_one_line(alone: Backfill, export: Export) -> None:
     ("name", "value"),
     [("TOKEN", "short"), ("TOKEN", "a token with spaces in it"), ("LOGIN", "ops"), ("LOGIN", "ops:"), ("LOGIN", ":x")],
 )
-def test_a_token_or_a_login_that_makes_no_sense_is_refused_and_not_repeated(
-    alone: Backfill, name: str, value: str
-) -> None:
+def test_an_invalid_token_or_login_is_refused_and_not_repeated(alone: Backfill, name: str, value: str) -> None:
     done = alone.set(**{f"BACKFILL_METRICS_{name}": value})("metrics")
 
     assert_refused(done)
     assert f": {value}" not in done.stderr
 
 
-def test_it_ends_when_it_is_asked_to(alone: Backfill, export: Export) -> None:
+def test_sigterm_ends_the_exporter_cleanly(alone: Backfill, export: Export) -> None:
     exporter = export(alone)
     began = time.monotonic()
 
@@ -287,14 +281,14 @@ def test_it_ends_when_it_is_asked_to(alone: Backfill, export: Export) -> None:
     assert time.monotonic() - began < 20
 
 
-def test_it_starts_before_what_it_reads(tmp_path: Path, deserted_broker: Redis, export: Export) -> None:
+def test_the_exporter_starts_before_its_database(tmp_path: Path, deserted_broker: Redis, export: Export) -> None:
     found = export(backfill_against(tmp_path, NOBODY, deserted_broker.url)).scrape()
 
     assert found("backfill_source_up", source="redis") == 1
     assert found("backfill_source_up", source="ledger") == 0
 
 
-def test_a_connection_that_says_nothing_ends_without_a_traceback(alone: Backfill, export: Export) -> None:
+def test_an_idle_connection_is_closed_without_a_traceback(alone: Backfill, export: Export) -> None:
     exporter = export(alone)
     port = int(exporter.url.rsplit(":", 1)[1].partition("/")[0])
     with socket.create_connection(("127.0.0.1", port), timeout=120) as silent:

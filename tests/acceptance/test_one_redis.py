@@ -1,4 +1,4 @@
-"""One Redis for cursors and messages, verified before it gets the password, with one configuration."""
+"""One Redis, in one configuration, for cursors and messages; it is verified before the password is sent."""
 
 import secrets
 from collections.abc import Iterator, Sequence
@@ -70,13 +70,13 @@ def celery(backfill: Backfill, *arguments: str) -> CompletedProcess[str]:
 
 
 def databases(server: Redis) -> dict[str, object]:
-    """Return the databases of a Redis that contain a key."""
+    """Return the databases of a Redis that contain keys."""
     with redis.Redis(port=server.port, password=PASSWORD) as client:
         return dict(client.info("keyspace"))
 
 
 class TestTls:
-    def test_a_whole_run_goes_through_a_verified_connection(
+    def test_a_run_completes_over_a_verified_connection(
         self, tls: Backfill, certificate: Certificate, proxy: TlsProxy
     ) -> None:
         verified = with_options(tls, ssl_cert_reqs="CERT_REQUIRED", ssl_ca_certs=certificate.file)
@@ -88,7 +88,7 @@ class TestTls:
             worker.stop()
         assert b"BRPOP" in proxy.received
 
-    def test_a_server_that_can_t_be_verified_never_gets_the_password(self, tls: Backfill, proxy: TlsProxy) -> None:
+    def test_an_unverified_server_never_gets_the_password(self, tls: Backfill, proxy: TlsProxy) -> None:
         done = tls("run", "--apply")
         asked = celery(tls, "inspect", "ping")
 
@@ -97,7 +97,7 @@ class TestTls:
         assert asked.returncode != 0
         assert bytes(proxy.received) == b""
 
-    def test_without_a_file_the_server_is_verified_by_the_system_s_cas(
+    def test_without_a_ca_file_the_systems_cas_verify_the_server(
         self, tls: Backfill, certificate: Certificate, proxy: TlsProxy
     ) -> None:
         done = tls.set(SSL_CERT_FILE=str(certificate.file))("run", "--apply", "--detach")
@@ -105,7 +105,7 @@ class TestTls:
         assert "started" in done.stderr
         assert b"backfill" in proxy.received
 
-    def test_verification_that_is_switched_off_works_and_the_doctor_says_so(self, tls: Backfill) -> None:
+    def test_disabled_verification_works_and_doctor_reports_it(self, tls: Backfill) -> None:
         blind = with_options(tls, ssl_cert_reqs="none")
 
         assert "started" in blind("run", "--apply", "--detach").stderr
@@ -116,7 +116,7 @@ class TestOneRedis:
     @pytest.mark.parametrize(
         "form", ["unix://:{password}@{socket}?db=3", "redis://127.0.0.1:{port}/?db=3&password={password}"]
     )
-    def test_cursors_and_messages_are_in_the_same_database(
+    def test_cursors_and_messages_share_one_redis_database(
         self, inhabited: Host, closed: WithSocket, tmp_path: Path, form: str
     ) -> None:
         with redis.Redis(port=closed.port, password=PASSWORD) as client:
@@ -131,7 +131,7 @@ class TestOneRedis:
             assert client.llen(f"backfill.v{MESSAGE_FORMAT}") == len(client.keys("backfill:cursor:*")) == 2
 
     @pytest.mark.parametrize("program", ["worker", "beat", "flower"])
-    def test_a_second_broker_is_refused_in_one_line_by_every_program(self, alone: Backfill, program: str) -> None:
+    def test_every_program_refuses_a_second_broker_in_one_line(self, alone: Backfill, program: str) -> None:
         lured = alone.set(CELERY_BROKER_URL=f"redis://:{PASSWORD}@127.0.0.1:1/0")
 
         assert_refused(lured("run", "--apply"))
@@ -142,7 +142,7 @@ class TestOneRedis:
         assert PASSWORD not in done.stderr
 
 
-def test_a_foreign_celeryconfig_in_the_working_directory_is_never_run(backfill: Backfill, worker: Worker) -> None:
+def test_a_foreign_celeryconfig_in_the_working_directory_is_never_executed(backfill: Backfill, worker: Worker) -> None:
     (backfill.directory / "celeryconfig.py").write_text(
         "import pathlib\npathlib.Path('it-ran').touch()\nbroker_url = 'redis://127.0.0.1:1/0'\n"
     )

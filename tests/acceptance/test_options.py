@@ -17,7 +17,7 @@ COUNTS = {"read", "inserted", "requeued", "refreshed", "in_flight", "disqualifie
 PASSED_OVER = {"already_scored", "no_inbound"}
 
 
-def test_run_until_done_gives_every_unscored_lead_gets_its_job_or_score(
+def test_run_until_done_gives_every_unscored_lead_its_job_or_score(
     backfill: Backfill, worker: Worker, inhabited: Host
 ) -> None:
     done = backfill("run", "--apply", "--run-until-done")
@@ -34,7 +34,7 @@ def test_client_id_walks_these_workspaces_only(backfill: Backfill, worker: Worke
     assert inhabited.changed() == inhabited.due(workspaces=[second, third])
 
 
-def test_client_id_can_be_written_as_the_old_script_wrote_it(alone: Backfill, inhabited: Host) -> None:
+def test_client_id_accepts_the_old_scripts_spelling(alone: Backfill, inhabited: Host) -> None:
     first, second, *_ = inhabited.workspaces()
 
     counted = alone.json("run", "--clientId", first, "--clientId", second)
@@ -42,7 +42,7 @@ def test_client_id_can_be_written_as_the_old_script_wrote_it(alone: Backfill, in
     assert counted["parameters"]["client_ids"] == sorted([first, second])
 
 
-def test_cursor_starts_after_this_lead(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
+def test_cursor_starts_after_the_given_lead(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
     cursor = inhabited.middle()
 
     backfill.json("run", "--apply", "--cursor", cursor)
@@ -50,15 +50,13 @@ def test_cursor_starts_after_this_lead(backfill: Backfill, worker: Worker, inhab
     assert inhabited.changed() == inhabited.due(after=cursor)
 
 
-def test_a_host_without_leads_leaves_nothing_to_do(alone: Backfill, bare_host: str) -> None:
+def test_a_run_on_a_host_without_leads_completes_at_once(alone: Backfill, bare_host: str) -> None:
     done = alone.set(DATABASE_URL=bare_host).json("run", "--apply")
 
     assert (done["state"], done["pages"]) == ("complete", 0)
 
 
-def test_delay_ms_makes_the_nth_job_due_n_delays_after_the_start_whatever_its_lane_or_page(
-    backfill: Backfill, worker: Worker, inhabited: Host
-) -> None:
+def test_delay_ms_spaces_due_times_across_lanes_and_pages(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
     run = backfill.json("run", "--apply", "--delay-ms", "3000", "--lanes", "4", "--limit", "25")
 
     jobs = enqueued(run)
@@ -67,7 +65,7 @@ def test_delay_ms_makes_the_nth_job_due_n_delays_after_the_start_whatever_its_la
     ]
 
 
-def test_page_delay_ms_is_the_least_time_between_two_pages_of_a_lane(
+def test_page_delay_ms_is_the_minimum_time_between_a_lanes_pages(
     backfill: Backfill, worker: Worker, inhabited: Host
 ) -> None:
     backfill.json("run", "--apply", "--page-delay-ms", "300", "--limit", "150")
@@ -78,19 +76,19 @@ def test_page_delay_ms_is_the_least_time_between_two_pages_of_a_lane(
     assert all(pause >= timedelta(milliseconds=300) for pause in pauses if pause is not None)
 
 
-def test_lanes_that_are_not_asked_for_are_as_many_as_the_environment_says(alone: Backfill) -> None:
+def test_lanes_default_to_the_environments_number(alone: Backfill) -> None:
     counted = alone.set(BACKFILL_LANES="3").json("run", "--limit", "100")
 
     assert len(counted["lanes"]) == 3
 
 
-def test_detach_returns_when_the_run_is_seeded(alone: Backfill) -> None:
+def test_detach_returns_once_the_run_is_seeded(alone: Backfill) -> None:
     run = alone.json("run", "--apply", "--detach")
 
     assert (run["state"], run["pages"]) == ("running", 0)
 
 
-def test_a_run_that_nobody_follows_goes_on_to_its_end(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
+def test_a_detached_run_completes(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
     run = backfill.json("run", "--apply", "--detach", "--page-delay-ms", "50", "--limit", "100")
 
     ended = backfill.json("watch", run["run_id"])
@@ -100,9 +98,7 @@ def test_a_run_that_nobody_follows_goes_on_to_its_end(backfill: Backfill, worker
 
 
 @pytest.mark.parametrize("mode", ["--dry-run", "--apply"])
-def test_json_is_one_object_on_standard_output_and_all_else_is_on_standard_error(
-    backfill: Backfill, worker: Worker, mode: str
-) -> None:
+def test_json_prints_one_object_on_standard_output(backfill: Backfill, worker: Worker, mode: str) -> None:
     done = backfill("run", mode, "--json")
 
     content = json.loads(done.stdout)
@@ -112,7 +108,7 @@ def test_json_is_one_object_on_standard_output_and_all_else_is_on_standard_error
     assert all(lane.keys() >= LANE_KEYS and lane["counts"].keys() >= COUNTS for lane in content["lanes"])
 
 
-def test_the_summary_has_counts_duration_rate_every_lane_s_cursor_and_what_to_do_next_in_80_columns(
+def test_the_summary_has_counts_pace_cursors_and_next_command_in_80_columns(
     backfill: Backfill, worker: Worker, inhabited: Host
 ) -> None:
     done = backfill("run", "--apply", "--lanes", "3")

@@ -1,4 +1,4 @@
-"""Runs whose leads overlap are refused without --force; others run side by side."""
+"""Runs with overlapping leads are refused without --force; others run side by side."""
 
 import pytest
 from acceptance.commands import Follow, assert_refused
@@ -10,12 +10,12 @@ APPLY = ("run", "--apply", "--detach", "--limit", "50")
 
 @pytest.fixture
 def run(alone: Backfill) -> str:
-    """The id of a run of all workspaces that no worker has started on."""
+    """The id of a run of all workspaces, without a worker."""
     started: str = alone.json(*APPLY)["run_id"]
     return started
 
 
-def test_a_second_run_is_refused_with_what_the_first_walks_and_how_to_end_it(
+def test_an_overlapping_run_is_refused_with_the_first_runs_scope_and_ways_out(
     alone: Backfill, run: str, inhabited: Host
 ) -> None:
     before = inhabited.contents()
@@ -31,7 +31,7 @@ def test_a_second_run_is_refused_with_what_the_first_walks_and_how_to_end_it(
     assert inhabited.contents() == before
 
 
-def test_a_run_that_is_paused_is_gone_on_with_or_ended(alone: Backfill, run: str) -> None:
+def test_overlap_with_a_paused_run_is_refused(alone: Backfill, run: str) -> None:
     alone("pause", run)
 
     done = alone(*APPLY)
@@ -41,7 +41,7 @@ def test_a_run_that_is_paused_is_gone_on_with_or_ended(alone: Backfill, run: str
     assert f"`backfill resume {run}` continues it, `backfill cancel {run}` ends it" in done.stderr
 
 
-def test_a_run_that_has_failed_is_gone_on_with_or_ended(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
+def test_overlap_with_a_failed_run_is_refused(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
     inhabited.refuse_job_of(inhabited.lead_without_job(), sqlstate="42501")
     failed = backfill.json("run", "--apply", status=1)["run_id"]
 
@@ -51,13 +51,13 @@ def test_a_run_that_has_failed_is_gone_on_with_or_ended(backfill: Backfill, work
     assert f"run {failed} is failed" in done.stderr
 
 
-def test_after_it_was_cancelled_another_starts(alone: Backfill, run: str) -> None:
+def test_a_cancelled_run_does_not_block_another(alone: Backfill, run: str) -> None:
     alone("cancel", run)
 
     assert alone.json(*APPLY)["state"] == "running"
 
 
-def test_a_workspace_of_its_leads_is_named(alone: Backfill, run: str, inhabited: Host) -> None:
+def test_the_refusal_names_the_overlapping_workspace(alone: Backfill, run: str, inhabited: Host) -> None:
     client = inhabited.workspaces()[1]
 
     done = alone(*APPLY, "--client-id", client)
@@ -66,14 +66,14 @@ def test_a_workspace_of_its_leads_is_named(alone: Backfill, run: str, inhabited:
     assert f"(lead-scoring, workspace {client})" in done.stderr
 
 
-def test_another_backfill_goes_side_by_side(alone: Backfill, run: str) -> None:
+def test_another_backfill_runs_alongside(alone: Backfill, run: str) -> None:
     done = alone("run", "message-rollups", *APPLY[1:])
 
     assert done.returncode == 0
     assert run not in done.stderr
 
 
-def test_force_starts_it_with_a_note_and_the_ledger_keeps_that(alone: Backfill, run: str) -> None:
+def test_force_starts_the_run_and_is_recorded_in_the_ledger(alone: Backfill, run: str) -> None:
     done = alone(*APPLY, "--force")
 
     assert done.returncode == 0
@@ -82,7 +82,7 @@ def test_force_starts_it_with_a_note_and_the_ledger_keeps_that(alone: Backfill, 
     assert (started["detail"]["force"], started["detail"]["beside"]) == (True, [run])
 
 
-def test_force_is_seen_in_the_events(alone: Backfill, run: str) -> None:
+def test_events_show_force(alone: Backfill, run: str) -> None:
     alone(*APPLY, "--force")
 
     shown = alone("events").stdout
@@ -91,7 +91,7 @@ def test_force_is_seen_in_the_events(alone: Backfill, run: str) -> None:
     assert f"beside {run}" in shown
 
 
-def test_without_it_no_event_speaks_of_force(alone: Backfill, run: str) -> None:
+def test_events_do_not_mention_force_unless_it_is_used(alone: Backfill, run: str) -> None:
     assert "force" not in alone("events").stdout
 
 
@@ -99,7 +99,7 @@ def test_a_dry_run_is_never_refused(alone: Backfill, run: str, inhabited: Host) 
     assert alone.json("run")["counts"]["read"] == inhabited.sample.eligible
 
 
-def test_resume_goes_on_beside_a_run_that_was_forced(alone: Backfill, run: str) -> None:
+def test_resume_continues_alongside_a_forced_run(alone: Backfill, run: str) -> None:
     alone("pause", run)
     alone(*APPLY, "--force")
 
@@ -115,7 +115,7 @@ def test_force_without_apply_is_refused(alone: Backfill) -> None:
     assert "--force needs --apply" in done.stderr
 
 
-def test_of_several_the_newest_is_named_and_the_others_counted(alone: Backfill, run: str) -> None:
+def test_of_several_overlapping_runs_the_refusal_names_the_newest(alone: Backfill, run: str) -> None:
     newest = alone.json(*APPLY, "--force")["run_id"]
 
     done = alone(*APPLY)
@@ -125,7 +125,7 @@ def test_of_several_the_newest_is_named_and_the_others_counted(alone: Backfill, 
     assert "the newest of 2 such runs" in done.stderr
 
 
-def test_of_two_that_start_at_the_same_moment_one_is_refused(alone: Backfill, follow: Follow) -> None:
+def test_one_of_two_concurrent_starts_is_refused(alone: Backfill, follow: Follow) -> None:
     alone("init")
 
     both = [follow(alone, *APPLY) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""A run's pace as an operator sets it: the defaults, the canary, the dry run, and what is refused."""
+"""A run's pace: defaults, canary, dry run, and invalid options."""
 
 import re
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ CALM = {name: value for name, value in UNBOUNDED.items() if name.endswith(("LOCK
 
 @pytest.fixture
 def by_default(backfill: Backfill) -> Backfill:
-    """The command without any setting for a run's pace."""
+    """The command without settings for a run's pace."""
     kept = {name: value for name, value in backfill.environment.items() if name not in UNBOUNDED}
     return Backfill(backfill.directory, {**kept, **CALM})
 
 
 @pytest.fixture
 def run(by_default: Backfill, worker: Worker, inhabited: Host) -> Iterator[str]:
-    """A run with default options, from the moment at which the queue has no more room."""
+    """A run with default options that has filled the queue."""
     inhabited.execute('DELETE FROM "BackgroundJob"')
     started = by_default.json("run", "--apply", "--detach")["run_id"]
     wait_for(lambda: by_default.json("status")["lanes"][0]["reason_kind"] == "max_pending", what="no more room")
@@ -35,13 +35,13 @@ def run(by_default: Backfill, worker: Worker, inhabited: Host) -> Iterator[str]:
 
 @pytest.mark.usefixtures("run")
 class TestDefaults:
-    def test_hold_no_more_than_12_jobs_pending_and_say_so(self, by_default: Backfill, inhabited: Host) -> None:
+    def test_keep_at_most_12_jobs_pending_and_say_so(self, by_default: Backfill, inhabited: Host) -> None:
         assert inhabited.column(f'SELECT count(*) FROM "BackgroundJob" WHERE {OURS}') == [12]
         assert "no room in the host's queue: 12 jobs wait, ours and due live ones" in " ".join(
             by_default("status").stdout.split()
         )
 
-    def test_go_on_when_the_host_has_done_some(self, inhabited: Host) -> None:
+    def test_continue_as_the_host_drains_jobs(self, inhabited: Host) -> None:
         inhabited.execute(
             """
             UPDATE "BackgroundJob" SET status = 'SUCCEEDED'
@@ -55,7 +55,7 @@ class TestDefaults:
         assert inhabited.column("""SELECT count(*) FROM "BackgroundJob" WHERE status = 'PENDING'""") == [12]
 
 
-#: A workspace whose leads come after 12,000 of another, and of which only the last two ever wrote.
+#: A workspace behind 12,000 leads of another one; only its last two leads ever wrote.
 FAR_DOWN = """
 INSERT INTO "Lead" (id, "clientId", "updatedAt")
 SELECT 'zy-' || lpad(n::text, 6, '0'), (SELECT min(id) FROM "Client"), now() FROM generate_series(1, 12000) AS n;
@@ -76,9 +76,7 @@ def far_down(inhabited: Host) -> Iterator[Host]:
 
 @pytest.mark.usefixtures("worker")
 class TestCanary:
-    def test_does_one_page_pauses_and_reports_what_is_in_the_database(
-        self, backfill: Backfill, inhabited: Host
-    ) -> None:
+    def test_does_one_page_pauses_and_verifies(self, backfill: Backfill, inhabited: Host) -> None:
         done = backfill("run", "--apply", "--canary", "--limit", "20", "--lanes", "3")
 
         (run,) = inhabited.column("SELECT id FROM backfill.run")
@@ -87,7 +85,7 @@ class TestCanary:
         assert "Clean: no leads are missing, and no count is contradicted." in done.stderr
         assert f"To continue it: backfill resume {run}" in done.stderr
 
-    def test_does_the_rest_when_it_is_resumed(self, backfill: Backfill, inhabited: Host) -> None:
+    def test_does_the_rest_when_resumed(self, backfill: Backfill, inhabited: Host) -> None:
         backfill("run", "--apply", "--canary", "--limit", "20")
         (run,) = inhabited.column("SELECT id FROM backfill.run")
 
@@ -105,7 +103,7 @@ class TestCanary:
         assert "Clean: no leads are missing, and no count is contradicted." in done.stderr
         assert "To continue it: backfill resume" in done.stderr
 
-    def test_says_that_it_read_nothing(self, backfill: Backfill, far_down: Host) -> None:
+    def test_reports_a_canary_without_leads(self, backfill: Backfill, far_down: Host) -> None:
         far_down.execute("""DELETE FROM "Message" WHERE "leadId" LIKE 'zz-%'""")
 
         done = backfill("run", "--apply", "--canary", "--lanes", "4", "--client-id", "small")
@@ -118,7 +116,7 @@ class TestCanary:
     @pytest.mark.parametrize(
         "arguments", [["--canary"], ["--apply", "--canary", "--single-batch"], ["--apply", "--canary", "--resume"]]
     )
-    def test_is_refused_where_it_makes_no_sense(self, alone: Backfill, inhabited: Host, arguments: list[str]) -> None:
+    def test_is_refused_in_invalid_combinations(self, alone: Backfill, inhabited: Host, arguments: list[str]) -> None:
         done = alone("run", *arguments)
 
         assert_refused(done)
@@ -127,7 +125,7 @@ class TestCanary:
 
 
 class TestDryRun:
-    def test_speaks_of_money_and_of_how_long_the_jobs_take_to_come_due(self, alone: Backfill) -> None:
+    def test_shows_cost_and_spread_of_the_jobs(self, alone: Backfill) -> None:
         counts = alone.json("run")["counts"]
         jobs = counts["inserted"] + counts["requeued"]
 
@@ -136,18 +134,18 @@ class TestDryRun:
         assert re.search(rf"cost +{jobs / 2:,.2f} +{jobs:,} jobs at 0\.5", shown)
         assert re.search(rf"spread over +{jobs // 60} min {jobs % 60} s +60 jobs come due per minute", shown)
 
-    def test_has_both_for_scripts(self, alone: Backfill) -> None:
+    def test_json_has_jobs_and_cost(self, alone: Backfill) -> None:
         counted = alone.json("run", "--cost-per-job", "0.5")
 
         assert counted["cost"] == counted["jobs"] / 2
 
-    def test_says_nothing_of_money_where_no_price_is_given(self, alone: Backfill) -> None:
+    def test_shows_no_cost_without_a_price(self, alone: Backfill) -> None:
         assert "cost" not in alone("run").stdout
         assert alone.json("run")["cost"] is None
 
 
 @pytest.mark.usefixtures("worker")
-def test_jobs_per_minute_lets_so_many_come_due_a_minute_evenly(backfill: Backfill, inhabited: Host) -> None:
+def test_jobs_per_minute_spaces_due_times_evenly(backfill: Backfill, inhabited: Host) -> None:
     inhabited.execute('DELETE FROM "BackgroundJob"')
 
     backfill.json("run", "--apply", "--jobs-per-minute", "10")
@@ -180,9 +178,7 @@ class TestRefused:
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
-    def test_an_option_that_makes_no_sense(
-        self, alone: Backfill, inhabited: Host, options: list[str], says: str
-    ) -> None:
+    def test_an_invalid_option(self, alone: Backfill, inhabited: Host, options: list[str], says: str) -> None:
         done = alone("run", "--apply", *options)
 
         assert_refused(done)
@@ -190,9 +186,7 @@ class TestRefused:
         assert not inhabited.has_ledger()
 
 
-def test_a_run_that_is_resumed_at_another_pace_names_the_difference_and_what_changes_it(
-    alone: Backfill, inhabited: Host
-) -> None:
+def test_resuming_at_another_pace_is_refused_and_names_the_tune_command(alone: Backfill, inhabited: Host) -> None:
     run = alone.json("run", "--apply", "--detach", "--jobs-per-minute", "10")["run_id"]
     before = inhabited.contents()
 
@@ -204,7 +198,7 @@ def test_a_run_that_is_resumed_at_another_pace_names_the_difference_and_what_cha
     assert inhabited.contents() == before
 
 
-def test_an_environment_s_bounds_give_way_to_those_of_the_command_line(alone: Backfill) -> None:
+def test_bounds_of_the_command_line_override_the_environment(alone: Backfill) -> None:
     bounded = alone.set(BACKFILL_MAX_PENDING="7", BACKFILL_JOBS_PER_MINUTE="3")
 
     parameters = bounded.json("run", "--max-pending", "none")["parameters"]
@@ -212,7 +206,7 @@ def test_an_environment_s_bounds_give_way_to_those_of_the_command_line(alone: Ba
     assert (parameters["max_pending"], parameters["jobs_per_minute"]) == (None, 3)
 
 
-def test_a_delay_stands_for_the_jobs_a_minute_of_the_environment(alone: Backfill) -> None:
+def test_delay_ms_overrides_jobs_per_minute_of_the_environment(alone: Backfill) -> None:
     parameters = alone.set(BACKFILL_JOBS_PER_MINUTE="3").json("run", "--delay-ms", "100")["parameters"]
 
     assert (parameters["delay_ms"], parameters["jobs_per_minute"]) == (100, None)

@@ -1,4 +1,4 @@
-"""E-mail addresses in the host's rows: no output repeats them, except `retry --verbose`, which says so."""
+"""E-mail addresses in the host's rows: no output except `retry --verbose`, which says so, repeats them."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from psycopg import sql
 
 ADDRESS = "ada.lovelace@example.org"
 
-#: What a host's trigger does with an address, and what is reported of the resulting error.
+#: Statements of a host's trigger that put an address into an error, and the report of that error.
 ACCIDENTS = (
     ("RAISE EXCEPTION 'lead % is on hold', address", "the host's function fault.post_0() raised an error (P0001)"),
     (
@@ -55,7 +55,7 @@ WHEN (NEW."leadId" = {lead}) EXECUTE FUNCTION {function}()
 
 
 def let_happen(host: Host, *accidents: str) -> list[str]:
-    """Make triggers of the host do something with an address, each at one lead's job; return these leads."""
+    """Make the host's triggers run these statements, each on one lead's job; return the leads."""
     leads = host.leads_without_job()[: len(accidents)]
     with psycopg.connect(host.url, autocommit=True) as connection:
         connection.execute(_TABLES.encode())
@@ -92,7 +92,7 @@ def redis_texts(backfill: Backfill) -> Iterator[str]:
 
 
 def everywhere(backfill: Backfill, worker: Worker, host: Host, export: Export) -> list[str]:
-    """Return everything that the tool shows of its newest run, and everything it stores."""
+    """Return everything that the tool shows about its newest run, and everything that it stores."""
     shown = [
         done.stdout + done.stderr
         for arguments in (["status"], ["status", "--json"], ["events"], ["events", "--json"], ["runs"],
@@ -103,7 +103,7 @@ def everywhere(backfill: Backfill, worker: Worker, host: Host, export: Export) -
     return [*shown, report, export(backfill).get()[1], worker.output, *redis_texts(backfill), *ledger(host)]
 
 
-def test_a_quarantined_lead_s_reason_repeats_no_address_unless_it_is_asked_for(
+def test_a_quarantined_leads_address_is_shown_on_request_only(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export
 ) -> None:
     leads = let_happen(inhabited, *(accident for accident, _ in ACCIDENTS))
@@ -122,7 +122,9 @@ def test_a_quarantined_lead_s_reason_repeats_no_address_unless_it_is_asked_for(
     assert [text for text in seen if ADDRESS in text] == []
 
 
-def test_quarantine_keeps_what_the_database_named(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
+def test_quarantine_keeps_the_names_from_the_databases_error(
+    backfill: Backfill, worker: Worker, inhabited: Host
+) -> None:
     lead, _ = let_happen(inhabited, ACCIDENTS[3][0], ACCIDENTS[4][0])
 
     backfill("run", "--apply")
@@ -134,7 +136,7 @@ def test_quarantine_keeps_what_the_database_named(backfill: Backfill, worker: Wo
 
 @pytest.mark.long
 @pytest.mark.parametrize(("accident", "told"), FATAL_ACCIDENTS, ids=["raised", "in a statement of the host's"])
-def test_a_failed_lane_s_reason_repeats_no_address(
+def test_a_failed_lanes_reason_repeats_no_address(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export, accident: str, told: str
 ) -> None:
     let_happen(inhabited, accident)
@@ -148,7 +150,7 @@ def test_a_failed_lane_s_reason_repeats_no_address(
 
 
 @pytest.mark.long
-def test_a_page_that_waits_for_a_retry_repeats_no_address(
+def test_a_page_waiting_for_a_retry_repeats_no_address(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export
 ) -> None:
     let_happen(inhabited, "RAISE EXCEPTION '%', address USING ERRCODE = '40001'")
@@ -163,7 +165,9 @@ def test_a_page_that_waits_for_a_retry_repeats_no_address(
     assert [text for text in seen if ADDRESS in text] == []
 
 
-def test_reasons_of_an_older_ledger_are_removed(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
+def test_a_migration_removes_the_reasons_of_an_older_ledger(
+    backfill: Backfill, worker: Worker, inhabited: Host
+) -> None:
     backfill("run", "--apply")
     run = backfill.json("status")["run_id"]
     inhabited.execute(

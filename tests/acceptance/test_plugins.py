@@ -1,4 +1,4 @@
-"""Backfills of other packages for an operator: listed, checked and run like our own; if they fail, they fail alone."""
+"""Backfills of other packages are listed, checked and run like ours; a broken one doesn't affect the others."""
 
 import os
 
@@ -44,8 +44,8 @@ def plugged(alone: Backfill) -> Backfill:
     return with_package(alone, "acme-backfills", "mark-leads", SOURCE)
 
 
-class TestAPlugIn:
-    def test_run_lists_it_with_its_own_options(self, plugged: Backfill) -> None:
+class TestPlugin:
+    def test_run_help_lists_the_plugin_with_its_options(self, plugged: Backfill) -> None:
         shown = " ".join(plugged("run", "--help").stdout.split())
 
         assert "mark-leads mark the leads of a company as old" in shown
@@ -53,7 +53,7 @@ class TestAPlugIn:
         assert "--least N A number (default: 3, or ACME_LEAST)." in shown
         assert "--loudly / --no-loudly Whether to say so (default: on)." in shown
 
-    def test_doctor_looks_at_its_tables_and_its_plan(self, plugged: Backfill) -> None:
+    def test_doctor_checks_the_plugins_tables_and_plan(self, plugged: Backfill) -> None:
         done = plugged("doctor")
 
         assert "Traceback" not in done.stderr
@@ -66,7 +66,7 @@ class TestAPlugIn:
         assert_refused(done)
         assert "lead-scoring has no --company: remove it" in done.stderr
 
-    def test_its_options_decide_what_is_counted(self, plugged: Backfill, inhabited: Host) -> None:
+    def test_the_plugins_options_select_the_leads(self, plugged: Backfill, inhabited: Host) -> None:
         (total,) = inhabited.column('SELECT count(*) FROM "Lead"')
         inhabited.execute("""UPDATE "Lead" SET "companyName" = 'Initech' WHERE id = (SELECT min(id) FROM "Lead")""")
 
@@ -75,14 +75,14 @@ class TestAPlugIn:
         assert (counted["counts"]["read"], counted["counts"]["up_to_date"]) == (1, total - 1)
         assert counted["parameters"]["company"] == "Initech"
 
-    def test_its_variable_changes_the_default_and_the_flag_wins(self, plugged: Backfill) -> None:
+    def test_the_plugins_variable_sets_the_default_and_the_flag_overrides_it(self, plugged: Backfill) -> None:
         from_the_environment = plugged.set(ACME_LEAST="5")
 
         assert plugged.json("run", "mark-leads")["parameters"]["least"] == 3
         assert from_the_environment.json("run", "mark-leads")["parameters"]["least"] == 5
         assert from_the_environment.json("run", "mark-leads", "--least", "7")["parameters"]["least"] == 7
 
-    def test_config_lists_its_variable(self, plugged: Backfill) -> None:
+    def test_config_lists_the_plugins_variable(self, plugged: Backfill) -> None:
         assert "ACME_LEAST = 3   (default)" in plugged("config").stdout
         assert "ACME_LEAST = 5   (environment)\n    A number\n" in plugged.set(ACME_LEAST="5")("config").stdout
 
@@ -92,7 +92,7 @@ class TestAPlugIn:
         assert_refused(wrong("run", "mark-leads"))
         assert "WRONG: ACME_LEAST: '50' is not a whole number from 1 to 9" in wrong("config").stdout
 
-    def test_tune_changes_its_option_in_its_own_runs_only(self, plugged: Backfill) -> None:
+    def test_tune_changes_the_plugins_option_in_its_own_runs_only(self, plugged: Backfill) -> None:
         run = plugged.json("run", "mark-leads", "--apply", "--detach")["run_id"]
         other = plugged.json("run", "lead-scoring", "--apply", "--detach")["run_id"]
 
@@ -103,7 +103,7 @@ class TestAPlugIn:
         assert_refused(refused)
         assert "lead-scoring has no --least: remove it" in refused.stderr
 
-    def test_a_run_whose_package_is_gone_says_so_in_a_line(self, plugged: Backfill, alone: Backfill) -> None:
+    def test_a_run_of_an_uninstalled_package_is_reported_in_one_line(self, plugged: Backfill, alone: Backfill) -> None:
         run = plugged.json("run", "mark-leads", "--apply", "--detach")["run_id"]
 
         done = alone("status", run)
@@ -115,30 +115,30 @@ class TestAPlugIn:
         assert alone("cancel", run).returncode == 0
 
 
-class TestABrokenPlugIn:
+class TestBrokenPlugin:
     @pytest.fixture
     def broken(self, plugged: Backfill) -> Backfill:
         return with_package(plugged, "bad-backfills", "broken", "import nothing_like_it")
 
-    def test_doctor_names_it_in_a_line(self, broken: Backfill) -> None:
+    def test_doctor_names_the_broken_plugin_in_one_line(self, broken: Backfill) -> None:
         shown = " ".join(broken("doctor").stdout.split())
 
         assert "WRONG the backfill broken of bad-backfills 1.0 (bad_backfills:backfill) can't be loaded: " in shown
         assert "mark-leads: pages read by index" in shown
         assert "lead-scoring: this role has all rights on the host's tables" in shown
 
-    def test_others_run_beside_it(self, broken: Backfill) -> None:
+    def test_other_backfills_still_run(self, broken: Backfill) -> None:
         assert broken.json("run")["state"] == "complete"
         assert broken.json("run", "mark-leads")["state"] == "complete"
 
-    def test_it_is_refused_itself(self, broken: Backfill) -> None:
+    def test_the_broken_backfill_is_refused(self, broken: Backfill) -> None:
         done = broken("run", "broken")
 
         assert_refused(done)
         assert "the backfill broken of bad-backfills 1.0" in done.stderr
 
 
-def test_doctor_shows_an_error_in_the_statement_after_the_locks(alone: Backfill) -> None:
+def test_doctor_reports_an_error_in_the_apply_statement(alone: Backfill) -> None:
     apply = """apply='UPDATE "Lead" SET "none" = 1 FROM page WHERE "Lead".id = page.id'"""
     source = SOURCE.replace("""set="\\"status\\" = 'old'\"""", apply)
 
@@ -147,7 +147,7 @@ def test_doctor_shows_an_error_in_the_statement_after_the_locks(alone: Backfill)
     assert "WRONG mark-leads: a page's plan can't be seen: column \"none\"" in shown
 
 
-def test_workers_do_a_plug_ins_pages(plugged: Backfill, inhabited: Host) -> None:
+def test_workers_do_a_plugins_pages(plugged: Backfill, inhabited: Host) -> None:
     (total,) = inhabited.column('SELECT count(*) FROM "Lead"')
     inhabited.execute("""UPDATE "Lead" SET "companyName" = 'Acme'""")
     worker = Worker.start(plugged, concurrency=1)

@@ -1,4 +1,4 @@
-"""The PostgreSQL role of docs/security.md can do everything that the tool needs, and no more."""
+"""The PostgreSQL role of docs/security.md has all privileges that the tool needs, and no others."""
 
 import re
 import secrets
@@ -41,7 +41,7 @@ def confined(alone: Backfill, role_url: str) -> Iterator[Backfill]:
     worker.stop()
 
 
-def test_it_is_enough_for_a_run_its_steering_and_its_verification(confined: Backfill, inhabited: Host) -> None:
+def test_the_role_can_run_steer_and_verify(confined: Backfill, inhabited: Host) -> None:
     inhabited.refuse_job_of(inhabited.lead_without_job(), sqlstate="23514")
     dry = confined.json("run")
     run = confined.json("run", "--apply", "--single-batch", "--limit", "50", status=4)["run_id"]
@@ -71,6 +71,6 @@ def test_it_is_enough_for_a_run_its_steering_and_its_verification(confined: Back
         "SELECT pg_read_file('postgresql.conf')", "SELECT rolpassword FROM pg_authid",
     ],
 )  # fmt: skip
-def test_it_may_do_nothing_else(role_url: str, statement: str) -> None:
+def test_the_role_can_do_nothing_else(role_url: str, statement: str) -> None:
     with psycopg.connect(role_url) as connection, pytest.raises(InsufficientPrivilege):
         connection.execute(statement.encode())

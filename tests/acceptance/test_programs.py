@@ -19,14 +19,14 @@ def test_worker_refuses_an_unusable_setting_in_one_line(alone: Backfill) -> None
     assert done.stderr.count("\n") == 1
 
 
-def test_worker_that_should_detach_names_the_command_that_does(alone: Backfill) -> None:
+def test_worker_refuses_detach_and_names_celerys_command(alone: Backfill) -> None:
     done = alone("worker", "--detach")
 
     assert done.returncode == 2
     assert "celery -A backfill_tasks worker --detach" in done.stderr
 
 
-def test_variables_set_the_options_of_worker_as_for_celery(alone: Backfill) -> None:
+def test_worker_reads_celerys_option_variables(alone: Backfill) -> None:
     done = alone.set(CELERY_WORKER_CONCURRENCY="two")("worker")
 
     assert done.returncode == 2

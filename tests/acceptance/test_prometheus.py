@@ -18,7 +18,7 @@ Watch = Callable[[Exporter], Prometheus]
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[Watch]:
-    """Starts a Prometheus that scrapes an exporter, and ends with the test."""
+    """Start a Prometheus that scrapes an exporter and ends with the test."""
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("there is no prometheus (Debian: apt install prometheus)")
@@ -39,11 +39,11 @@ def names_in(texts: list[str]) -> set[str]:
 
 
 def filling(shown: list[str]) -> list[str]:
-    """Return the expressions that always have a result, unlike those for what is wrong now."""
+    """Return the expressions that always have a result; expressions about current problems may have none."""
     return [each for each in shown if not re.search(r'state="(wait|unknown)"', each)]
 
 
-def test_every_expression_is_read_and_is_about_something_that_is_scraped(
+def test_every_expression_parses_and_uses_scraped_metrics(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export, prometheus: Watch
 ) -> None:
     watching = prometheus(export(backfill))

@@ -1,4 +1,4 @@
-"""The Redis user of docs/security.md can do everything that the tool needs, and nothing else."""
+"""The Redis user of docs/security.md has all permissions that the tool needs, and no others."""
 
 import re
 import secrets
@@ -24,14 +24,14 @@ Admin = redis.Redis
 
 
 def documented() -> list[list[str]]:
-    """Return the arguments of the page's ACL commands, with a password of this test's."""
+    """Return the arguments of the documented ACL commands, with this test's password."""
     commands = re.findall(r"^\$ redis-cli (ACL SETUSER (?:.*\\\n)*.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     return [shlex.split(each.replace("\\\n", "").replace("PASSWORD", PASSWORD)) for each in commands]
 
 
 @pytest.fixture
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis of this test's own."""
+    """A Redis for this module alone."""
     with Redis(tmp_path_factory.mktemp("acl")) as started:
         yield started
 
@@ -43,7 +43,7 @@ def admin(guarded: Redis) -> Iterator[Admin]:
         for command in documented():
             client.execute_command(*command)
         if int(str(client.info("server")["redis_version"]).split(".")[0]) < 7:
-            # redis-py tries this and carries on without it. Later versions deny no subcommand that they lack.
+            # redis-py tries this and works without it. From 7 on, Redis doesn't log an unknown subcommand as denied.
             client.execute_command("ACL", "SETUSER", "backfill", "+client|maint_notifications")
         client.acl_log_reset()
         yield client
@@ -78,7 +78,7 @@ def fleet(confined: Backfill, admin: Admin) -> Iterator[list[Worker]]:
 
 
 def denied(admin: Admin) -> set[tuple[str, str, str]]:
-    """Return what Redis denied: the reason, the command, key or channel, and its origin."""
+    """Return Redis' denials: the reason, the command, key or channel, and its origin."""
     found: list[dict[str, str]] = admin.acl_log()
     return {(each["reason"], each["object"], each["context"]) for each in found}
 
@@ -90,7 +90,7 @@ def must(command: Backfill, *arguments: str) -> str:
     return done.stdout
 
 
-def test_nothing_that_the_tool_does_is_denied(
+def test_the_user_can_do_everything_the_tool_needs(
     confined: Backfill, fleet: list[Worker], admin: Admin, export: Export, inhabited: Host
 ) -> None:
     run = confined.json("run", "--apply", "--single-batch", "--limit", "50", status=4)["run_id"]
@@ -106,7 +106,7 @@ def test_nothing_that_the_tool_does_is_denied(
         must(confined, "rate", "none")
         inhabited.wait_until_somebody_waits()
         fleet[0].kill()
-        must(confined, "status", run)  # a lane is still, so it asks Redis why
+        must(confined, "status", run)  # the lane has not moved, so status asks Redis why
     # Pretend that the killed worker's messages outlived the visibility time-out: a starting worker restores them.
     assert admin.zrange("unacked_index", 0, -1)
     admin.zadd("unacked_index", dict.fromkeys(admin.zrange("unacked_index", 0, -1), 0), xx=True)
@@ -141,18 +141,18 @@ def test_nothing_that_the_tool_does_is_denied(
         "PUBLISH /0.celery.pidbox shutdown", "SUBSCRIBE /0.celery.pidbox", "PSUBSCRIBE *",
     ],
 )  # fmt: skip
-def test_nothing_else_is_allowed(url: str, command: str) -> None:
+def test_the_user_can_do_nothing_else(url: str, command: str) -> None:
     with redis.Redis.from_url(url) as client, pytest.raises(NoPermissionError):
         client.execute_command(*command.split())
 
 
-def test_a_script_can_do_no_more_than_the_user(url: str, admin: Admin) -> None:
+def test_a_lua_script_has_only_the_users_permissions(url: str, admin: Admin) -> None:
     admin.set("app:session", "secret")
 
     with redis.Redis.from_url(url) as client, pytest.raises(ResponseError):
         client.register_script("return redis.call('GET', ARGV[1])")(args=["app:session"])
 
 
-def test_without_a_password_nobody_gets_in(url: str, guarded: Redis) -> None:
+def test_login_requires_a_password(url: str, guarded: Redis) -> None:
     with redis.Redis.from_url(guarded.url) as client, pytest.raises(AuthenticationError):
         client.ping()

@@ -13,12 +13,12 @@ NO_RUN = "260101-000000-abcd"
 
 @pytest.fixture
 def run(alone: Backfill) -> str:
-    """A run that no worker starts on."""
+    """A run without a worker."""
     return str(alone.json("run", "--apply", "--detach")["run_id"])
 
 
 @pytest.mark.usefixtures("worker")
-def test_tells_of_a_page_that_was_put_off_a_pause_and_a_quarantined_lead(backfill: Backfill, inhabited: Host) -> None:
+def test_shows_a_held_page_a_pause_and_a_quarantined_lead(backfill: Backfill, inhabited: Host) -> None:
     lead = inhabited.lead_without_job()
     inhabited.refuse_job_of(lead, sqlstate="23514")
     inhabited.execute('DELETE FROM "BackgroundJob"')
@@ -43,39 +43,39 @@ def test_tells_of_a_page_that_was_put_off_a_pause_and_a_quarantined_lead(backfil
     assert "the host&#39;s function fault.refuse() raised an error (23514)" in page
 
 
-class TestWhereItIsWritten:
-    def test_is_a_file_with_the_run_s_name_in_the_working_directory(self, alone: Backfill, run: str) -> None:
+class TestOutput:
+    def test_defaults_to_a_file_named_after_the_run(self, alone: Backfill, run: str) -> None:
         alone("report")
 
         assert f"Run {run}" in (alone.directory / f"report-{run}.html").read_text(encoding="utf-8")
 
-    def test_may_be_standard_output(self, alone: Backfill, run: str) -> None:
+    def test_can_be_standard_output(self, alone: Backfill, run: str) -> None:
         done = alone("report", run, "-o", "-")
 
         assert done.stdout.startswith("<!DOCTYPE html>")
         assert done.stdout.endswith("</html>\n")
         assert list(alone.directory.glob("*.html")) == []
 
-    def test_that_can_not_be_written_to_is_refused(self, alone: Backfill, run: str) -> None:
+    def test_an_unwritable_path_is_refused(self, alone: Backfill, run: str) -> None:
         done = alone("report", run, "-o", "no-such-folder/report.html")
 
         assert_refused(done)
         assert "no-such-folder/report.html can't be written: No such file or directory" in done.stderr
 
 
-def test_of_a_run_that_goes_on_says_so(alone: Backfill, run: str) -> None:
+def test_says_that_a_run_is_still_in_progress(alone: Backfill, run: str) -> None:
     page = alone("report", run, "-o", "-").stdout
 
     assert "still in progress at" in page
     assert "There is nothing to plot: no page was done or postponed." in page
 
 
-def test_of_a_run_that_there_is_not_is_refused(alone: Backfill, run: str) -> None:
+def test_an_unknown_run_is_refused(alone: Backfill, run: str) -> None:
     assert run != NO_RUN
     assert_refused(alone("report", NO_RUN))
 
 
-def test_before_the_first_run_says_that_there_is_none(alone: Backfill) -> None:
+def test_is_refused_before_the_first_run(alone: Backfill) -> None:
     alone("init")
 
     done = alone("report")
@@ -85,7 +85,7 @@ def test_before_the_first_run_says_that_there_is_none(alone: Backfill) -> None:
 
 
 @pytest.mark.usefixtures("run")
-def test_has_no_secret(alone: Backfill) -> None:
+def test_contains_no_secrets(alone: Backfill) -> None:
     password = alone.database_url.split("://")[1].split("@")[0].partition(":")[2]
 
     page = alone("report", "-o", "-").stdout
@@ -95,14 +95,14 @@ def test_has_no_secret(alone: Backfill) -> None:
 
 
 @pytest.mark.usefixtures("run")
-def test_needs_no_home(alone: Backfill) -> None:
+def test_needs_no_home_directory(alone: Backfill) -> None:
     done = alone.set(HOME="/proc/no-home")("report", "-o", "-")
 
     assert (done.stderr, done.returncode) == ("", 0)
 
 
 @pytest.mark.usefixtures("run")
-def test_without_its_libraries_says_what_to_install(alone: Backfill, tmp_path: Path) -> None:
+def test_names_the_missing_libraries_to_install(alone: Backfill, tmp_path: Path) -> None:
     package = tmp_path / "hidden" / "matplotlib"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError(\"No module named 'matplotlib'\")")
@@ -113,7 +113,7 @@ def test_without_its_libraries_says_what_to_install(alone: Backfill, tmp_path: P
     assert done.stderr.endswith("(No module named 'matplotlib'): `pip install jinja2 matplotlib`\n")
 
 
-def test_only_its_owner_can_read_the_file_even_where_it_was_open_before(alone: Backfill) -> None:
+def test_makes_an_existing_file_readable_by_its_owner_only(alone: Backfill) -> None:
     alone.json("run", "--apply", "--detach")
     file = alone.directory / "report.html"
     file.touch(mode=0o644)

@@ -1,4 +1,4 @@
-"""`backfill run --resume` resumes the newest unfinished run with that run's own parameters."""
+"""`backfill run --resume` resumes the newest unfinished run with the run's own parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from long_forms import long_except
 from sandbox.servers import Redis
 
 
-def test_it_does_the_rest_and_nothing_twice(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
+def test_resume_does_the_rest_and_nothing_twice(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
     backfill.json("run", "--apply", "--limit", "100", "--single-batch", status=4)
     batch = backfill.json("run", "--resume", "--single-batch", status=4)
 
@@ -23,7 +23,7 @@ def test_it_does_the_rest_and_nothing_twice(backfill: Backfill, worker: Worker, 
     assert inhabited.changed() == inhabited.due()
 
 
-def test_it_takes_the_place_from_the_ledger_when_redis_was_emptied(
+def test_an_emptied_redis_is_restored_from_the_ledger(
     backfill: Backfill, worker: Worker, inhabited: Host, broker: Redis
 ) -> None:
     backfill.json("run", "--apply", "--limit", "100", "--single-batch", status=4)
@@ -37,7 +37,7 @@ def test_it_takes_the_place_from_the_ledger_when_redis_was_emptied(
     assert backfill.json("status")["counts"]["read"] == inhabited.sample.eligible
 
 
-def test_it_says_nothing_of_lost_cursors_after_a_canary(backfill: Backfill, worker: Worker) -> None:
+def test_resuming_a_canary_reports_no_lost_cursors(backfill: Backfill, worker: Worker) -> None:
     backfill("run", "--apply", "--limit", "100", "--canary")
 
     done = backfill("run", "--resume")
@@ -48,7 +48,7 @@ def test_it_says_nothing_of_lost_cursors_after_a_canary(backfill: Backfill, work
 
 
 @pytest.mark.long
-def test_it_starts_all_lanes_again_when_redis_was_emptied_before_their_first_page(
+def test_redis_emptied_before_the_first_page_restarts_all_lanes(
     alone: Backfill, backfill: Backfill, worker: Worker, inhabited: Host
 ) -> None:
     alone.json("run", "--apply", "--detach", "--lanes", "3")
@@ -59,9 +59,7 @@ def test_it_starts_all_lanes_again_when_redis_was_emptied_before_their_first_pag
     assert inhabited.changed() == inhabited.due()
 
 
-def test_it_goes_on_with_a_failed_run_whose_cause_was_mended(
-    backfill: Backfill, worker: Worker, inhabited: Host
-) -> None:
+def test_a_failed_run_can_be_resumed_after_the_fix(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
     inhabited.refuse_job_of(inhabited.lead_without_job(), sqlstate="42501")
     backfill.json("run", "--apply", status=1)
     inhabited.execute("DROP SCHEMA fault CASCADE")
@@ -71,14 +69,14 @@ def test_it_goes_on_with_a_failed_run_whose_cause_was_mended(
     assert (done["state"], done["counts"]["read"]) == ("complete", inhabited.sample.eligible)
 
 
-def test_it_takes_the_newest_of_several_runs(alone: Backfill) -> None:
+def test_resume_takes_the_newest_of_several_runs(alone: Backfill) -> None:
     alone.json("run", "--apply", "--detach")
     newer = alone.json("run", "--apply", "--detach", "--force")["run_id"]
 
     assert alone.json("run", "--resume", "--detach")["run_id"] == newer
 
 
-def test_it_does_not_go_on_with_a_cancelled_run(alone: Backfill) -> None:
+def test_a_cancelled_run_is_not_resumed(alone: Backfill) -> None:
     run = alone.json("run", "--apply", "--detach")["run_id"]
     alone("cancel", run)
 
@@ -88,7 +86,9 @@ def test_it_does_not_go_on_with_a_cancelled_run(alone: Backfill) -> None:
     assert "there is no unfinished run to resume" in done.stderr
 
 
-def test_cursor_wins_over_it_with_a_note(backfill: Backfill, alone: Backfill, worker: Worker, inhabited: Host) -> None:
+def test_cursor_overrides_resume_with_a_note(
+    backfill: Backfill, alone: Backfill, worker: Worker, inhabited: Host
+) -> None:
     unfinished = alone.json("run", "--apply", "--detach")["run_id"]
     cursor = inhabited.middle()
 
@@ -103,7 +103,7 @@ def test_cursor_wins_over_it_with_a_note(backfill: Backfill, alone: Backfill, wo
 def unfinished(
     make_database: Callable[..., str], deserted_broker: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Backfill:
-    """The command with a run that waits to be resumed, on a host that no other test changes."""
+    """The command with a resumable run, on a host that no other test changes."""
     url = make_host(make_database(), 100).url
     command = backfill_against(tmp_path_factory.mktemp("unfinished"), url, deserted_broker.url)
     command.json("run", "--apply", "--detach", "--limit", "50")
@@ -126,7 +126,7 @@ def unfinished(
     ),
     ids=lambda option: option[0],
 )
-def test_a_different_parameter_is_refused_by_its_name(unfinished: Backfill, different: list[str]) -> None:
+def test_a_different_parameter_is_refused_by_name(unfinished: Backfill, different: list[str]) -> None:
     before = lanes(unfinished)
 
     done = unfinished("run", "--resume", *different)
@@ -137,22 +137,22 @@ def test_a_different_parameter_is_refused_by_its_name(unfinished: Backfill, diff
 
 
 def lanes(command: Backfill) -> list[dict[str, Any]]:
-    """Return the newest run's lanes as in the ledger, without the current reason why they don't move."""
+    """Return the newest run's lanes in the ledger, without their current reasons."""
     found: list[dict[str, Any]] = command.json("runs")["runs"][0]["lanes"]
     return [{name: each[name] for name in each.keys() - {"reason", "reason_kind"}} for each in found]
 
 
-def test_the_same_parameters_may_be_repeated(unfinished: Backfill) -> None:
+def test_repeating_the_same_parameters_is_accepted(unfinished: Backfill) -> None:
     done = unfinished("run", "--resume", "--apply", "--limit", "50", "--delay-ms", "0", "--detach")
 
     assert done.returncode == 0, done.stderr
 
 
-def test_a_dry_run_can_t_be_resumed(unfinished: Backfill) -> None:
+def test_a_dry_run_cannot_be_resumed(unfinished: Backfill) -> None:
     assert_refused(unfinished("run", "--resume", "--dry-run"))
 
 
-def test_without_a_ledger_there_is_nothing_to_resume_but_a_script_s_file(alone: Backfill) -> None:
+def test_without_a_ledger_only_a_state_file_can_be_resumed(alone: Backfill) -> None:
     done = alone("run", "--resume")
 
     assert_refused(done)

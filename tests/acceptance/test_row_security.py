@@ -1,4 +1,4 @@
-"""Row-level security: no command says "complete" or "clean" of rows that its role can't see."""
+"""Row-level security: no command says "complete" or "clean" about rows hidden from its role."""
 
 import secrets
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def flat(text: str) -> str:
 
 @pytest.fixture
 def role(inhabited: Host) -> Iterator[str]:
-    """A role that may log in; afterwards none of the host's tables has row-level security."""
+    """A role that may log in. Row-level security is disabled on the host's tables after the test."""
     name = f"role_{secrets.token_hex(4)}"
     inhabited.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'Xq7kZw9p'")
     yield name
@@ -61,9 +61,9 @@ def run(request: pytest.FixtureRequest, weak: Backfill) -> str:
     return run
 
 
-class TestTheHostsTables:
+class TestHostTables:
     @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-    def test_a_command_refuses_with_the_statement_that_mends_it(
+    def test_hidden_rows_are_refused_with_the_statement_to_fix_it(
         self, weak: Backfill, run: str, role: str, inhabited: Host, command: tuple[str, ...]
     ) -> None:
         inhabited.execute('ALTER TABLE "Lead" ENABLE ROW LEVEL SECURITY')
@@ -78,7 +78,7 @@ class TestTheHostsTables:
 
     @pytest.mark.usefixtures("worker")
     @pytest.mark.parametrize("table", ["Client", "Lead", "Message", "BackgroundJob"])
-    def test_doctor_finds_it_and_with_the_statement_that_it_names_a_run_works(
+    def test_doctor_names_the_statement_that_makes_a_run_work(
         self, weak: Backfill, role: str, inhabited: Host, table: str
     ) -> None:
         inhabited.execute(f'ALTER TABLE "{table}" ENABLE ROW LEVEL SECURITY')
@@ -92,7 +92,7 @@ class TestTheHostsTables:
         assert weak("doctor").returncode == 0
         assert weak.json("run", "--apply")["counts"]["read"] > 0
 
-    def test_a_run_under_which_it_is_switched_on_stands_says_why_and_goes_on(
+    def test_enabling_it_mid_run_stalls_the_run_until_it_is_fixed(
         self, weak: Backfill, deserted_broker: Redis, role: str, inhabited: Host
     ) -> None:
         empty(deserted_broker)
@@ -118,9 +118,9 @@ class TestTheHostsTables:
             worker.stop()
 
 
-class TestTheLedger:
+class TestLedger:
     @pytest.mark.parametrize("table", ["run", "lane", "page", "migration"])
-    def test_one_that_is_hidden_is_not_taken_for_missing(
+    def test_a_hidden_ledger_is_not_reported_as_missing(
         self, weak: Backfill, run: str, role: str, inhabited: Host, table: str
     ) -> None:
         inhabited.execute(f"ALTER TABLE backfill.{table} ENABLE ROW LEVEL SECURITY")

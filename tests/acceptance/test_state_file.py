@@ -1,4 +1,4 @@
-"""`--state-file`: a checkpoint that is always readable, and from which a run resumes if all else is lost."""
+"""`--state-file`: a checkpoint that is always readable, and restores a run without ledger and Redis."""
 
 import json
 from datetime import timedelta
@@ -22,7 +22,7 @@ def write(backfill: Backfill, content: dict[str, Any]) -> None:
     (backfill.directory / FILE).write_text(json.dumps(content))
 
 
-def test_it_is_valid_json_whenever_it_is_read(backfill: Backfill, worker: Worker, follow: Follow) -> None:
+def test_the_file_is_valid_json_at_every_moment(backfill: Backfill, worker: Worker, follow: Follow) -> None:
     process = follow(backfill, "run", "--apply", "--limit", "10", "--state-file", FILE)
     pages: list[int] = []
 
@@ -37,7 +37,7 @@ def test_it_is_valid_json_whenever_it_is_read(backfill: Backfill, worker: Worker
     assert read(backfill)["state"] == "complete"
 
 
-def test_it_says_where_every_lane_is_and_nothing_is_left_beside_it(backfill: Backfill, worker: Worker) -> None:
+def test_the_file_has_every_lanes_cursor_and_no_temporary_file_is_left(backfill: Backfill, worker: Worker) -> None:
     run = backfill.json("run", "--apply", "--limit", "100", "--state-file", FILE)
 
     lanes = read(backfill)["lanes"]
@@ -47,7 +47,7 @@ def test_it_says_where_every_lane_is_and_nothing_is_left_beside_it(backfill: Bac
     assert [file.name for file in backfill.directory.iterdir()] == [FILE]
 
 
-def test_a_file_that_can_t_be_written_any_more_does_not_stop_the_run(
+def test_an_unwritable_file_does_not_stop_the_run(
     backfill: Backfill, worker: Worker, follow: Follow, inhabited: Host
 ) -> None:
     folder = backfill.directory / "gone"
@@ -64,14 +64,14 @@ def test_a_file_that_can_t_be_written_any_more_does_not_stop_the_run(
     assert inhabited.changed() == inhabited.due()
 
 
-def test_a_detached_run_says_that_the_file_holds_its_start_only(alone: Backfill) -> None:
+def test_detach_says_that_the_file_has_only_the_start(alone: Backfill) -> None:
     done = alone("run", "--apply", "--detach", "--state-file", FILE)
 
     assert f"{FILE} contains only the run's start" in done.stderr
     assert read(alone)["state"] == "running"
 
 
-def test_it_goes_on_from_the_file_when_ledger_and_redis_are_lost(
+def test_a_run_resumes_from_the_file_without_ledger_and_redis(
     backfill: Backfill, worker: Worker, inhabited: Host, broker: Redis
 ) -> None:
     first = backfill.json("run", "--apply", "--limit", "100", "--single-batch", "--state-file", FILE, status=4)
@@ -85,7 +85,7 @@ def test_it_goes_on_from_the_file_when_ledger_and_redis_are_lost(
     assert inhabited.changed() == inhabited.due()
 
 
-def test_the_ledger_wins_over_an_older_file(backfill: Backfill, worker: Worker) -> None:
+def test_the_ledger_overrides_an_older_file(backfill: Backfill, worker: Worker) -> None:
     run = backfill.json("run", "--apply", "--limit", "100", "--single-batch", "--state-file", FILE, status=4)["run_id"]
     backfill.json("run", "--resume")
 
@@ -95,7 +95,7 @@ def test_the_ledger_wins_over_an_older_file(backfill: Backfill, worker: Worker) 
     assert f"run {run} is complete: nothing to resume" in done.stderr
 
 
-def test_a_file_that_is_missing_is_said_and_the_newest_unfinished_run_goes_on(alone: Backfill) -> None:
+def test_a_missing_file_is_reported_and_the_newest_unfinished_run_resumes(alone: Backfill) -> None:
     run = alone.json("run", "--apply", "--detach")["run_id"]
 
     done = alone("run", "--resume", "--detach", "--state-file", FILE)
@@ -104,7 +104,7 @@ def test_a_file_that_is_missing_is_said_and_the_newest_unfinished_run_goes_on(al
     assert f"Run {run} is resumed" in done.stderr
 
 
-def test_a_file_whose_lanes_are_all_done_leaves_nothing_to_do(
+def test_a_file_with_only_done_lanes_leaves_nothing_to_resume(
     backfill: Backfill, worker: Worker, inhabited: Host
 ) -> None:
     backfill.json("run", "--apply", "--state-file", FILE)
@@ -116,7 +116,7 @@ def test_a_file_whose_lanes_are_all_done_leaves_nothing_to_do(
     assert "there is nothing to resume" in done.stderr
 
 
-def test_the_old_script_s_file_goes_on_after_its_lead_and_with_its_next_job(
+def test_the_old_scripts_file_resumes_at_its_next_lead_and_due_time(
     backfill: Backfill, worker: Worker, inhabited: Host
 ) -> None:
     cursor = inhabited.middle()
@@ -131,7 +131,7 @@ def test_the_old_script_s_file_goes_on_after_its_lead_and_with_its_next_job(
     assert (read(backfill)["version"], read(backfill)["run_id"]) == (2, run["run_id"])
 
 
-def test_the_old_script_s_file_without_a_cursor_starts_from_the_beginning(alone: Backfill, inhabited: Host) -> None:
+def test_the_old_scripts_file_without_a_cursor_starts_from_the_beginning(alone: Backfill, inhabited: Host) -> None:
     write(alone, {"version": 1, "cursor": None, "runAtIndex": 0, "totals": {}})
 
     counted = alone.json("run", "--resume", "--state-file", FILE)

@@ -1,4 +1,4 @@
-"""The commands besides `run` that show and steer runs: status, runs, watch, pause, cancel."""
+"""The commands that show and steer runs: status, runs, watch, pause, cancel."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from sandbox.servers import Redis
 def waiting(
     make_database: Callable[..., str], deserted_broker: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Backfill, list[str]]:
-    """The command, and the ids of two runs that no worker has started on, newest first; no test changes them."""
+    """The command, and the ids of two runs without a worker, newest first; no test changes them."""
     url = make_host(make_database(), 100).url
     command = backfill_against(tmp_path_factory.mktemp("waiting"), url, deserted_broker.url)
     older = command.json("run", "--apply", "--detach")["run_id"]
@@ -24,24 +24,24 @@ def waiting(
 
 @pytest.fixture
 def run(alone: Backfill) -> str:
-    """The id of a run that no worker has started on."""
+    """The id of a run without a worker."""
     started: str = alone.json("run", "--apply", "--detach")["run_id"]
     return started
 
 
-def test_status_is_the_object_that_the_run_ended_with(backfill: Backfill, worker: Worker) -> None:
+def test_status_prints_the_same_object_as_run(backfill: Backfill, worker: Worker) -> None:
     run = backfill.json("run", "--apply")
 
     assert backfill.json("status", run["run_id"]) == run
 
 
-def test_status_without_an_id_is_the_newest_run_s(waiting: tuple[Backfill, list[str]]) -> None:
+def test_status_without_an_id_shows_the_newest_run(waiting: tuple[Backfill, list[str]]) -> None:
     command, (newest, _) = waiting
 
     assert command.json("status")["run_id"] == newest
 
 
-def test_status_of_a_run_that_nobody_works_on_says_so(waiting: tuple[Backfill, list[str]]) -> None:
+def test_status_reports_a_fleet_without_workers(waiting: tuple[Backfill, list[str]]) -> None:
     command, (_, older) = waiting
 
     done = command("status", older)
@@ -50,13 +50,13 @@ def test_status_of_a_run_that_nobody_works_on_says_so(waiting: tuple[Backfill, l
     assert "no worker is online" in done.stdout
 
 
-def test_runs_lists_them_newest_first(waiting: tuple[Backfill, list[str]]) -> None:
+def test_runs_lists_the_newest_first(waiting: tuple[Backfill, list[str]]) -> None:
     command, runs = waiting
 
     assert [run["run_id"] for run in command.json("runs")["runs"]] == runs
 
 
-def test_runs_is_a_table_with_a_line_each(waiting: tuple[Backfill, list[str]]) -> None:
+def test_runs_prints_one_line_per_run(waiting: tuple[Backfill, list[str]]) -> None:
     command, runs = waiting
 
     head, *lines = command("runs").stdout.splitlines()
@@ -66,14 +66,14 @@ def test_runs_is_a_table_with_a_line_each(waiting: tuple[Backfill, list[str]]) -
     assert [line.split()[-1] for line in lines] == ["lead-scoring"] * len(runs)
 
 
-def test_runs_can_be_asked_for_the_newest_only(waiting: tuple[Backfill, list[str]]) -> None:
+def test_runs_can_be_limited_to_the_newest(waiting: tuple[Backfill, list[str]]) -> None:
     command, (newest, _) = waiting
 
     assert [run["run_id"] for run in command.json("runs", "--most", "1")["runs"]] == [newest]
 
 
 @pytest.mark.parametrize("command", ["status", "watch", "verify", "pause", "cancel"])
-def test_a_run_that_does_not_exist_is_refused(waiting: tuple[Backfill, list[str]], command: str) -> None:
+def test_an_unknown_run_is_refused(waiting: tuple[Backfill, list[str]], command: str) -> None:
     done = waiting[0](command, "no-such-run")
 
     assert_refused(done)
@@ -81,29 +81,29 @@ def test_a_run_that_does_not_exist_is_refused(waiting: tuple[Backfill, list[str]
 
 
 @pytest.mark.parametrize("command", ["pause", "cancel"])
-def test_an_order_that_names_no_run_is_refused(waiting: tuple[Backfill, list[str]], command: str) -> None:
+def test_pause_and_cancel_require_a_run(waiting: tuple[Backfill, list[str]], command: str) -> None:
     assert_refused(waiting[0](command))
 
 
-def test_a_run_s_id_is_short_and_begins_with_its_time(waiting: tuple[Backfill, list[str]]) -> None:
+def test_a_run_id_is_short_and_begins_with_its_time(waiting: tuple[Backfill, list[str]]) -> None:
     assert all(re.fullmatch(r"\d{6}-\d{6}-[0-9a-f]{4}", run) for run in waiting[1])
 
 
 @pytest.mark.parametrize("command", ["status", "watch", "verify", "runs"])
-def test_without_a_ledger_it_says_how_to_make_one(alone: Backfill, command: str) -> None:
+def test_a_missing_ledger_is_reported_with_the_command_to_create_it(alone: Backfill, command: str) -> None:
     done = alone(command)
 
     assert_refused(done, status=1)
     assert "run `backfill init`" in done.stderr
 
 
-def test_runs_without_any_says_how_to_start_one(alone: Backfill) -> None:
+def test_an_empty_list_of_runs_says_how_to_start_one(alone: Backfill) -> None:
     alone("init")
 
     assert "To start one: backfill run --apply" in alone("runs").stdout
 
 
-def test_watch_of_a_run_that_has_ended_shows_its_summary(alone: Backfill, run: str) -> None:
+def test_watching_an_ended_run_shows_its_summary(alone: Backfill, run: str) -> None:
     alone("cancel", run)
 
     done = alone("watch", run)
@@ -112,7 +112,7 @@ def test_watch_of_a_run_that_has_ended_shows_its_summary(alone: Backfill, run: s
     assert f"Run {run} · lead-scoring · apply · cancelled" in done.stdout
 
 
-def test_status_tells_what_the_host_has_made_of_the_jobs(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
+def test_status_shows_the_hosts_results(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
     run = backfill.json("run", "--apply")
     query = """SELECT id FROM "BackgroundJob" WHERE status = 'PENDING' AND "runAt" >= %(since)s ORDER BY id LIMIT 1"""
     (job,) = inhabited.column(query, since=start_of(run))
@@ -129,7 +129,7 @@ def test_status_tells_what_the_host_has_made_of_the_jobs(backfill: Backfill, wor
     assert host["per_minute"] is None
 
 
-def test_status_says_of_a_lane_that_no_worker_is_online(alone: Backfill, inhabited: Host, run: str) -> None:
+def test_status_names_the_missing_worker_as_a_lanes_reason(alone: Backfill, inhabited: Host, run: str) -> None:
     inhabited.execute("UPDATE backfill.lane SET moved_at = now() - interval '5 seconds'")
 
     done = alone("status", run)
@@ -138,23 +138,21 @@ def test_status_says_of_a_lane_that_no_worker_is_online(alone: Backfill, inhabit
     assert "no worker is online, and its page waits in the queue. Start one: backfill worker" in shown
 
 
-def test_status_says_why_pages_are_small(alone: Backfill, inhabited: Host, run: str) -> None:
+def test_status_explains_small_pages(alone: Backfill, inhabited: Host, run: str) -> None:
     with inhabited.at_work():
         done = alone.set(BACKFILL_BUSY_LIMIT="50")("status", run)
 
     assert "one page at a time, of at most 50 items: 1 other session is active" in " ".join(done.stdout.split())
 
 
-def test_a_script_reads_why_pages_are_small(alone: Backfill, inhabited: Host, run: str) -> None:
+def test_json_explains_small_pages(alone: Backfill, inhabited: Host, run: str) -> None:
     with inhabited.at_work():
         said = alone.set(BACKFILL_BUSY_LIMIT="50").json("status", run)["small_pages"]
 
     assert said == "one page at a time, of at most 50 items: 1 other session is active"
 
 
-def test_status_says_nothing_of_it_where_the_run_s_own_bounds_keep_pages_as_small(
-    alone: Backfill, inhabited: Host
-) -> None:
+def test_status_does_not_explain_pages_kept_small_by_the_runs_bounds(alone: Backfill, inhabited: Host) -> None:
     run = alone.json("run", "--apply", "--detach", "--max-pending", "12")["run_id"]
 
     with inhabited.at_work():
@@ -164,7 +162,7 @@ def test_status_says_nothing_of_it_where_the_run_s_own_bounds_keep_pages_as_smal
     assert "one page at a time" not in done.stdout
 
 
-def test_status_answers_where_redis_is_away_and_says_so(alone: Backfill, inhabited: Host, run: str) -> None:
+def test_status_works_without_redis_and_says_so(alone: Backfill, inhabited: Host, run: str) -> None:
     inhabited.execute("UPDATE backfill.lane SET moved_at = now() - interval '5 seconds'")
 
     done = alone.set(REDIS_URL="redis://127.0.0.1:1/0")("status", run)
@@ -174,14 +172,14 @@ def test_status_answers_where_redis_is_away_and_says_so(alone: Backfill, inhabit
     assert "Redis doesn't answer" in done.stdout
 
 
-def test_pause_says_how_to_go_on(alone: Backfill, run: str) -> None:
+def test_pause_names_the_command_to_continue(alone: Backfill, run: str) -> None:
     done = alone("pause", run)
 
     assert "To continue it: backfill resume" in done.stdout
     assert alone.json("status", run)["state"] == "paused"
 
 
-def test_cancel_ends_a_run_for_good_and_says_so_when_it_had_ended(alone: Backfill, run: str) -> None:
+def test_cancel_is_final_and_idempotent(alone: Backfill, run: str) -> None:
     first, second = alone("cancel", run), alone("cancel", run)
 
     assert f"Run {run} is cancelled. Finished pages stay done." in first.stdout

@@ -1,4 +1,4 @@
-"""The command on a terminal: the plan before `--apply` starts, the question, and the live progress."""
+"""The command on a terminal: the plan and question of `--apply`, and the live progress."""
 
 import pytest
 from acceptance.commands import OpenTerminal, redis_contents
@@ -11,7 +11,7 @@ QUESTION = "Start? [y/N]:"
 CTRL_C = "\x03"
 
 
-def test_apply_shows_counts_target_and_expected_time_before_it_asks(
+def test_apply_shows_counts_target_and_expected_time_before_asking(
     alone: Backfill, inhabited: Host, open_terminal: OpenTerminal
 ) -> None:
     terminal = open_terminal(alone, "run", "--apply")
@@ -37,7 +37,7 @@ def test_apply_shows_counts_target_and_expected_time_before_it_asks(
 
 
 @pytest.mark.parametrize("answer", long_except(["n\n", "\n", CTRL_C], 2), ids=["no", "enter", "Ctrl-C"])
-def test_whoever_does_not_say_yes_starts_nothing(
+def test_any_answer_but_yes_starts_nothing(
     alone: Backfill, inhabited: Host, open_terminal: OpenTerminal, answer: str
 ) -> None:
     before = inhabited.contents()
@@ -52,7 +52,7 @@ def test_whoever_does_not_say_yes_starts_nothing(
     assert redis_contents(alone) == {}
 
 
-def test_whoever_says_yes_sees_the_run_to_its_end(
+def test_yes_starts_and_follows_the_run(
     backfill: Backfill, worker: Worker, inhabited: Host, open_terminal: OpenTerminal
 ) -> None:
     terminal = open_terminal(backfill, "run", "--apply", "--limit", "50")
@@ -65,7 +65,7 @@ def test_whoever_says_yes_sees_the_run_to_its_end(
     assert inhabited.changed() == inhabited.due()
 
 
-def test_yes_asks_nothing(alone: Backfill, open_terminal: OpenTerminal) -> None:
+def test_the_yes_option_skips_the_question(alone: Backfill, open_terminal: OpenTerminal) -> None:
     terminal = open_terminal(alone, "run", "--apply", "--yes", "--detach")
 
     assert terminal.end() == 0
@@ -90,7 +90,7 @@ def test_ctrl_c_detaches_and_says_so(alone: Backfill, inhabited: Host, open_term
     assert inhabited.column("SELECT state FROM backfill.run") == ["running"]
 
 
-def test_the_progress_shows_how_much_of_the_run_is_done(
+def test_the_progress_shows_the_percentage_done(
     backfill: Backfill, worker: Worker, open_terminal: OpenTerminal
 ) -> None:
     terminal = open_terminal(backfill, "run", "--apply", "--limit", "75", "--page-delay-ms", "300")
@@ -102,7 +102,7 @@ def test_the_progress_shows_how_much_of_the_run_is_done(
     assert terminal.end() == 0
 
 
-def test_a_run_that_stands_says_so_on_the_screen(alone: Backfill, inhabited: Host, open_terminal: OpenTerminal) -> None:
+def test_watch_shows_why_a_run_is_stalled(alone: Backfill, inhabited: Host, open_terminal: OpenTerminal) -> None:
     alone("run", "--apply", "--detach")
     inhabited.execute("UPDATE backfill.lane SET moved_at = now() - interval '1 hour'")
 
@@ -111,7 +111,7 @@ def test_a_run_that_stands_says_so_on_the_screen(alone: Backfill, inhabited: Hos
     terminal.wait_for("no worker is online, and its page waits in the queue")
 
 
-def test_small_pages_are_explained_on_the_screen(alone: Backfill, inhabited: Host, open_terminal: OpenTerminal) -> None:
+def test_watch_explains_small_pages(alone: Backfill, inhabited: Host, open_terminal: OpenTerminal) -> None:
     alone("run", "--apply", "--detach")
 
     with inhabited.at_work():
@@ -120,7 +120,7 @@ def test_small_pages_are_explained_on_the_screen(alone: Backfill, inhabited: Hos
         terminal.wait_for("one page at a time, of at most 50 items: 1 other session is active")
 
 
-def test_an_escape_sequence_in_a_word_never_reaches_the_terminal(backfill: Backfill) -> None:
+def test_an_escape_sequence_in_an_argument_is_escaped(backfill: Backfill) -> None:
     assert backfill("init").returncode == 0
 
     done = backfill("status", "\x1b]52;c;cm0gLXJm\x07\nbackfill: all is well")

@@ -1,4 +1,4 @@
-"""`backfill verify` checks a run against the database, and names leads and counts that are wrong."""
+"""`backfill verify` checks a run against the database, and names wrong leads and counts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from sandbox.servers import Redis
 def complete(
     shared_host: Host, broker: Redis, shared_worker: Worker, tmp_path_factory: pytest.TempPathFactory
 ) -> Backfill:
-    """The command after a complete run, which all tests here share."""
+    """The command after a complete run, shared by all tests in this module."""
     shared_host.restore()
     empty(broker)
     command = backfill_against(tmp_path_factory.mktemp("complete"), shared_host.url, broker.url)
@@ -37,7 +37,7 @@ def test_a_complete_run_is_clean(complete: Backfill, finished: Host) -> None:
     assert "Clean: no leads are missing" in done.stdout
 
 
-def test_its_object_holds_the_ledger_s_counts_against_the_database_s(complete: Backfill, finished: Host) -> None:
+def test_json_compares_the_ledgers_counts_with_the_databases(complete: Backfill, finished: Host) -> None:
     verified = complete.json("verify")
 
     sample = finished.sample
@@ -47,7 +47,7 @@ def test_its_object_holds_the_ledger_s_counts_against_the_database_s(complete: B
     }
 
 
-def test_a_lead_whose_job_was_deleted_is_named(complete: Backfill, finished: Host) -> None:
+def test_a_lead_with_a_deleted_job_is_named(complete: Backfill, finished: Host) -> None:
     lead = finished.lead_without_job()
     finished.execute(f"""DELETE FROM "BackgroundJob" WHERE "dedupeKey" = 'lead_scoring_backfill:{lead}'""")
 
@@ -58,7 +58,7 @@ def test_a_lead_whose_job_was_deleted_is_named(complete: Backfill, finished: Hos
     assert "NOT CLEAN." in done.stdout
 
 
-def test_its_object_names_every_lead_without_a_result(complete: Backfill, finished: Host) -> None:
+def test_json_names_every_lead_without_a_result(complete: Backfill, finished: Host) -> None:
     deleted = finished.column(
         """
         DELETE FROM "BackgroundJob"
@@ -74,7 +74,7 @@ def test_its_object_names_every_lead_without_a_result(complete: Backfill, finish
 
 
 @pytest.mark.parametrize("table", ["page", "lane"])
-def test_a_count_that_was_made_smaller_is_found(complete: Backfill, finished: Host, table: str) -> None:
+def test_a_falsified_count_is_found(complete: Backfill, finished: Host, table: str) -> None:
     finished.execute(
         f"UPDATE backfill.{table} SET counts = jsonb_set(counts, '{{inserted}}',"
         " to_jsonb((counts ->> 'inserted')::int - 1)) WHERE number = 1"
@@ -86,7 +86,7 @@ def test_a_count_that_was_made_smaller_is_found(complete: Backfill, finished: Ho
     assert "WRONG: lane 1" in done.stdout
 
 
-def test_jobs_that_ended_without_a_score_are_counted_with_the_remedy(complete: Backfill, finished: Host) -> None:
+def test_jobs_without_a_score_are_counted_with_the_fix(complete: Backfill, finished: Host) -> None:
     failed = finished.column(
         """
         UPDATE "BackgroundJob" SET status = 'FAILED'
@@ -106,7 +106,7 @@ def test_jobs_that_ended_without_a_score_are_counted_with_the_remedy(complete: B
     assert (verified["clean"], verified["unresolved"]["failed"]) == (False, failed)
 
 
-def test_leads_in_quarantine_are_counted_with_the_remedy(complete: Backfill, finished: Host) -> None:
+def test_quarantined_leads_are_counted_with_the_fix(complete: Backfill, finished: Host) -> None:
     finished.execute(
         """
         WITH one AS (

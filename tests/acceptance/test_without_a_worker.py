@@ -1,4 +1,4 @@
-"""A run without a worker says so, and starts when one comes online."""
+"""A run without a worker says so, and starts as soon as a worker is online."""
 
 from collections.abc import Iterator
 from subprocess import CompletedProcess
@@ -14,7 +14,7 @@ from backfill_tasks.engine.model import MESSAGE_FORMAT
 
 @pytest.fixture
 def late_worker(alone: Backfill, inhabited: Host, follow: Follow) -> Iterator[str]:
-    """The standard error of a run that began without a worker and got one later."""
+    """The standard error of a run that started before its worker."""
     process = follow(alone, "run", "--apply")
     inhabited.wait_for_a_run()
     worker = Worker.start(alone)
@@ -24,7 +24,7 @@ def late_worker(alone: Backfill, inhabited: Host, follow: Follow) -> Iterator[st
     worker.stop()
 
 
-def test_it_says_so_and_starts_when_one_comes(late_worker: str, inhabited: Host) -> None:
+def test_a_run_without_a_worker_says_so_and_starts_with_the_first(late_worker: str, inhabited: Host) -> None:
     assert "No worker is online. Start one: backfill worker" in late_worker
     assert "The run starts as soon as a worker is online." in late_worker
     assert inhabited.changed() == inhabited.due()
@@ -38,7 +38,7 @@ def test_a_worker_of_another_environment_does_not_count(backfill: Backfill, work
 
 @pytest.fixture
 def cancelled_consumer(backfill: Backfill, worker: Worker) -> Iterator[None]:
-    """Makes the worker stop taking pages during the test; other tests share the worker."""
+    """Make the shared worker stop taking pages during the test."""
     queue = f"{backfill.environment.get('BACKFILL_QUEUE', 'backfill')}.v{MESSAGE_FORMAT}"
     assert celery(backfill, "control", "cancel_consumer", queue).returncode == 0
     yield
@@ -46,7 +46,7 @@ def cancelled_consumer(backfill: Backfill, worker: Worker) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("cancelled_consumer")
-def test_a_worker_whose_consumer_was_cancelled_does_not_count(backfill: Backfill) -> None:
+def test_a_worker_with_a_cancelled_consumer_does_not_count(backfill: Backfill) -> None:
     done = backfill("run", "--apply", "--detach")
     shown = backfill("doctor").stdout
 
@@ -55,7 +55,7 @@ def test_a_worker_whose_consumer_was_cancelled_does_not_count(backfill: Backfill
 
 
 @pytest.mark.parametrize("url", ["", "mysql://host/db"])
-def test_a_worker_that_can_do_no_page_refuses_to_start_in_one_line(backfill: Backfill, url: str) -> None:
+def test_a_worker_without_a_usable_database_url_refuses_to_start_in_one_line(backfill: Backfill, url: str) -> None:
     refused = celery(backfill.set(DATABASE_URL=url), "worker")
 
     assert refused.returncode == 1
@@ -73,7 +73,7 @@ def celery(backfill: Backfill, *arguments: str) -> CompletedProcess[str]:
     )
 
 
-def test_with_a_worker_nothing_is_said_of_it(backfill: Backfill, worker: Worker) -> None:
+def test_a_run_with_a_worker_does_not_mention_workers(backfill: Backfill, worker: Worker) -> None:
     done = backfill("run", "--apply")
 
     assert "worker" not in done.stderr

@@ -1,7 +1,7 @@
-"""Fixtures of the browser tests: a run that Flower has seen, and a logged-in browser.
+"""Fixtures of the browser tests: a run in Flower, and a logged-in browser.
 
-These tests skip without Debian's chromium and Playwright; in CI they fail. If SCREENSHOTS names a folder, they save
-pictures of what they look at there: `make screenshots`.
+Without Debian's chromium and Playwright, these tests skip, and fail in CI. If SCREENSHOTS names a folder, they save
+screenshots in it: `make screenshots`.
 """
 
 import importlib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from conftest import HostTemplate
     from playwright.sync_api import Browser, Page
 
-#: For root in a container, without traffic except to the page.
+#: For root in a container, without background traffic.
 _OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -46,11 +46,11 @@ ORDER BY lead.id DESC LIMIT 1
 
 @dataclass(frozen=True)
 class Site:
-    """A worker, a Flower with a login, and a run seen by both: one of its pages failed, and it was resumed.
+    """A worker, a Flower with a login, and a run that failed and was resumed.
 
     Attributes:
-        failed: the run when it had failed, with a failed lane.
-        run: the run when it was complete.
+        failed: the run after its failure, with a failed lane.
+        run: the run after its completion.
     """
 
     backfill: Backfill
@@ -121,7 +121,7 @@ def page(browser: "Browser", site: Site) -> "Iterator[Page]":
 
 @pytest.fixture
 def picture(page: "Page") -> Callable[[str], None]:
-    """Takes a picture of the page, if pictures are requested."""
+    """Take a screenshot of the page, if SCREENSHOTS is set."""
 
     def take(name: str) -> None:
         folder = os.environ.get("SCREENSHOTS")

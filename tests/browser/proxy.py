@@ -1,4 +1,4 @@
-"""A minimal reverse proxy in front of Flower: it forwards what is under a prefix, and nothing else."""
+"""A minimal reverse proxy in front of Flower: it forwards only requests under a prefix."""
 
 import http.client
 import threading
@@ -12,7 +12,7 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"
 
 @contextmanager
 def proxy(upstream_port: int, prefix: str) -> Iterator[str]:
-    """Forward requests under a prefix with path and Host header unchanged; yield the proxy's own address."""
+    """Forward requests under a prefix with unchanged path and Host header; yield the proxy's address."""
 
     class Handler(BaseHTTPRequestHandler):
         def _pass_on(self) -> None:
@@ -33,7 +33,7 @@ def proxy(upstream_port: int, prefix: str) -> Iterator[str]:
                 self.wfile.write(content)
             upstream.close()
 
-        do_GET = do_POST = _pass_on  # noqa: N815  the names that http.server calls
+        do_GET = do_POST = _pass_on  # noqa: N815  the names required by http.server
 
         def log_message(self, *_: object) -> None:
             pass

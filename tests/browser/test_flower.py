@@ -1,4 +1,4 @@
-"""What an operator sees and does in Flower, in a real browser."""
+"""An operator's use of Flower, in a real browser."""
 
 import re
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Picture = Callable[[str], None]
 REASON = "canceling statement due to lock timeout (55P03)"
 
 
-def test_the_list_tells_run_lane_page_and_outcome_of_each_task(page: "Page", site: Site, picture: Picture) -> None:
+def test_the_task_list_shows_run_lane_page_and_result(page: "Page", site: Site, picture: Picture) -> None:
     page.goto(f"{site.flower.url}/tasks")
     search(page, site.run["run_id"])
 
@@ -36,7 +36,7 @@ def test_the_list_tells_run_lane_page_and_outcome_of_each_task(page: "Page", sit
     picture("flower-tasks")
 
 
-def test_the_tasks_of_a_lane_or_a_page_are_found(page: "Page", site: Site) -> None:
+def test_search_finds_the_tasks_of_a_lane_and_page(page: "Page", site: Site) -> None:
     page.goto(f"{site.flower.url}/tasks")
 
     search(page, "kwargs:lane=1 kwargs:page=2")
@@ -45,7 +45,7 @@ def test_the_tasks_of_a_lane_or_a_page_are_found(page: "Page", site: Site) -> No
     assert ":lane-01:000002:" in listed(page)[0]["uuid"]
 
 
-def test_a_failed_page_shows_why_in_the_list_and_when_it_is_opened(page: "Page", site: Site, picture: Picture) -> None:
+def test_a_failed_pages_reason_is_shown_in_list_and_detail(page: "Page", site: Site, picture: Picture) -> None:
     page.goto(f"{site.flower.url}/tasks")
 
     page.get_by_role("button", name="Failed").click()
@@ -60,7 +60,7 @@ def test_a_failed_page_shows_why_in_the_list_and_when_it_is_opened(page: "Page",
     picture("flower-failed")
 
 
-def test_the_rate_limit_is_seen_and_changed(page: "Page", site: Site, picture: Picture) -> None:
+def test_the_rate_limit_can_be_viewed_and_changed(page: "Page", site: Site, picture: Picture) -> None:
     open_limits(page, site.flower.url)
     assert limit_of_a_page(page).startswith("backfill.page [rate_limit=20/s")
 
@@ -70,7 +70,7 @@ def test_the_rate_limit_is_seen_and_changed(page: "Page", site: Site, picture: P
     picture("flower-rate")
 
 
-def test_behind_a_prefix_all_of_it_works(page: "Page", site: Site) -> None:
+def test_flower_works_behind_a_url_prefix(page: "Page", site: Site) -> None:
     flower = Flower.start(site.backfill, "--url-prefix=ops/flower")
     broken: list[str] = []
     page.on("response", lambda answer: broken.append(answer.url) if answer.status >= 400 else None)
@@ -91,11 +91,11 @@ def test_behind_a_prefix_all_of_it_works(page: "Page", site: Site) -> None:
         flower.stop()
 
 
-# ---- what a run should have left in Flower
+# ---- a run's expected tasks
 
 
 def tasks_of(site: Site) -> int:
-    """Return how many tasks the run had: one per page, and the one that failed."""
+    """Return the run's number of tasks: one per page, plus the failed one."""
     pages: int = site.run["pages"]
     return pages + 1
 
@@ -106,12 +106,12 @@ def stopped_lane(site: Site) -> int:
 
 
 def generations(site: Site, lane: int, pages: int) -> list[tuple[int, int]]:
-    """Return a lane's pages with their generations: the pages left when it stopped have the second one."""
+    """Return a lane's pages with their generations: pages after its failure have the second one."""
     (before,) = (each["pages"] for each in site.failed["lanes"] if each["number"] == lane)
     return [(number, 1 if number <= before else 2) for number in range(1, pages + 1)]
 
 
-# ---- what there is to see and to do on Flower's pages
+# ---- Flower's pages
 
 
 def search(page: "Page", text: str) -> None:
@@ -119,7 +119,7 @@ def search(page: "Page", text: str) -> None:
 
 
 def listed(page: "Page") -> list[dict[str, str]]:
-    """Return the rows of the task list as shown, by column heading."""
+    """Return the displayed rows of the task list, by column heading."""
     names = page.locator("#tasks-table_wrapper thead").first.locator("th").all_inner_texts()
     rows = page.locator("#tasks-table tbody tr").all()
     cells = [row.locator("td").all_inner_texts() for row in rows]
@@ -133,7 +133,7 @@ def right_edge(element: "Locator") -> float:
 
 
 def of_task(page: "Page", name: str) -> str:
-    """Return what a task's page shows under a name."""
+    """Return a value from a task's page by its name."""
     return page.locator(".detail-row", has=page.get_by_text(name, exact=True)).locator("dd").inner_text().strip()
 
 

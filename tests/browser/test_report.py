@@ -18,9 +18,9 @@ Picture = Callable[[str], None]
 
 @pytest.fixture(scope="session")
 def report(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a run that was paused, and held back by jobs waiting in the host's queue."""
+    """The report of a run that was paused, and held because the host's queue was full."""
     backfill = site.backfill
-    # The delay keeps the run from ending before these commands have changed it, on a busy machine, too.
+    # The delay keeps the run going until these commands have changed it, even on a busy machine.
     options = ("--rescore-all", "--limit", "8", "--cost-per-job", "0.002", "--page-delay-ms", "500")
     run = backfill.json("run", "--apply", "--detach", *options)["run_id"]
     wait_for(lambda: backfill.json("status")["pages"] > 20, what="some pages")
@@ -36,7 +36,9 @@ def report(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_asks_for_nothing_else_and_has_nothing_to_complain_of(page: "Page", report: Path, picture: Picture) -> None:
+def test_a_report_loads_no_other_resource_and_logs_no_console_message(
+    page: "Page", report: Path, picture: Picture
+) -> None:
     asked: list[str] = []
     said: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -51,7 +53,7 @@ def test_it_asks_for_nothing_else_and_has_nothing_to_complain_of(page: "Page", r
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_it_is_no_wider_than_the_window(page: "Page", report: Path, width: int) -> None:
+def test_a_report_fits_the_windows_width(page: "Page", report: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
 
     page.goto(report.as_uri())
@@ -59,7 +61,7 @@ def test_it_is_no_wider_than_the_window(page: "Page", report: Path, width: int) 
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_its_plot_has_the_ink_of_a_dark_page(page: "Page", report: Path) -> None:
+def test_the_plot_follows_the_dark_color_scheme(page: "Page", report: Path) -> None:
     page.emulate_media(color_scheme="dark")
 
     page.goto(report.as_uri())

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that need Docker: without an engine they skip and say so.
+"""Fixtures of the Docker tests, which skip without a Docker engine.
 
 The containers are pytest-celery's and pytest-docker-tools': its default broker, its worker with the project's image,
 no result backend. A PostgreSQL alongside them has a fresh host database for each test.
@@ -43,7 +43,7 @@ def engine() -> None:
 
 @pytest.fixture(scope="session")
 def installation(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation of this checkout, its images built, with nothing running."""
+    """An installation of this checkout, with built images and no running container."""
     made = Installation.make(tmp_path_factory.mktemp("installation"), COMPOSE_PROFILES="demo,metrics", **SETTINGS)
     made.compose("build", seconds=300)
     yield made
@@ -61,7 +61,7 @@ def image(installation: Installation) -> str:
 
 @pytest.fixture(scope="session")
 def newer_image(image: str, docker_client: docker.DockerClient) -> Iterator[str]:
-    """The name of an image of a later release, whose message format has one more field."""
+    """The name of a later release's image; its message format has one more field."""
     model = "/opt/backfill/lib/python3*/site-packages/backfill_tasks/engine/model.py"
     field = "0,/^    waits: int = 0$/s//&\\n    novelty: int = 1/"
     dockerfile = f"""
@@ -146,7 +146,7 @@ def celery_backend_cluster() -> None:
 
 @pytest.fixture
 def settings() -> dict[str, str]:
-    """The settings of all containers; a test that needs more parametrizes this fixture."""
+    """The settings of all containers; a test adds more by parametrizing this fixture."""
     return {}
 
 
@@ -169,14 +169,14 @@ def default_worker_cls() -> type[CeleryTestWorker]:
 
 
 def of_image(image: str, **arguments: Any) -> Any:
-    """Return a container of one of our images, confined as docker-compose.yml confines it."""
+    """Return a container of one of our images, with the restrictions of docker-compose.yml."""
     return container(
         image=image,
         environment=fxtr("default_worker_env"),
         network="{default_pytest_celery_network.name}",
         read_only=True,
         cap_drop=["ALL"],
-        tmpfs={"/tmp": ""},  # noqa: S108  the container's own
+        tmpfs={"/tmp": ""},  # noqa: S108  the container's
         timeout=60,
         **arguments,
     )
@@ -204,7 +204,7 @@ def newer_command(
     default_pytest_celery_network: Any,
     default_worker_env: dict[str, str],
 ) -> Callable[..., dict[str, Any]]:
-    """Runs the later release's command with --json in its own container, and returns its object."""
+    """Run the later release's command with --json in its own container, and return its object."""
 
     def run(*arguments: str) -> dict[str, Any]:
         command = ["backfill", *arguments, "--json"]

@@ -1,4 +1,4 @@
-"""docker-compose.yml as operators use it: up, scale, a run by the command's service, a crash of everything, down."""
+"""docker-compose.yml in operation: up, scale, a run by the command service, a crash of every service, down."""
 
 import base64
 import subprocess
@@ -25,7 +25,7 @@ ELIGIBLE = 7_156
 
 @pytest.fixture(scope="module")
 def up(installation: Installation) -> Iterator[Installation]:
-    """The demo and the exporter, up, with two workers that answer."""
+    """The demo and the exporter, up, with two online workers."""
     installation.compose("up", "--detach", "--scale=worker=2")
     wait_for(lambda: installation.workers_online() == 2, what="two workers to answer")
     yield installation
@@ -33,7 +33,7 @@ def up(installation: Installation) -> Iterator[Installation]:
 
 
 def crash(installation: Installation, containers: list[dict[str, Any]]) -> None:
-    """Send SIGKILL to the first process of each container, and so end the container.
+    """End each container by a SIGKILL to its first process.
 
     After a `docker kill` the engine wouldn't restart them, and the first process can't be killed from inside, so this
     runs in the engine's process namespace.
@@ -86,7 +86,7 @@ def metrics(installation: Installation, token: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_PASSWORD", "FLOWER_BASIC_AUTH"])
-def test_nothing_starts_before_the_secrets_are_set(installation: Installation, name: str) -> None:
+def test_compose_refuses_to_start_without_every_secret(installation: Installation, name: str) -> None:
     incomplete = "".join(f"{key}={value}\n" for key, value in installation.variables.items() if key != name)
     (installation.folder / "incomplete.env").write_text(incomplete, encoding="utf-8")
 
@@ -94,13 +94,13 @@ def test_nothing_starts_before_the_secrets_are_set(installation: Installation, n
         installation.compose("--env-file=incomplete.env", "up", "--detach")
 
 
-def test_without_the_demo_there_is_no_database(installation: Installation) -> None:
+def test_without_the_demo_profile_there_is_no_database(installation: Installation) -> None:
     services = installation.compose("--env-file=.env", "--profile=", "config", "--services")
 
     assert sorted(services.split()) == sorted([*ALWAYS, COMMAND])
 
 
-def test_the_operators_command_does_the_whole_run(up: Installation) -> None:
+def test_the_command_service_completes_a_run(up: Installation) -> None:
     run = up.json("run", "--apply")
 
     assert run["state"] == "complete"
@@ -108,7 +108,7 @@ def test_the_operators_command_does_the_whole_run(up: Installation) -> None:
     assert up.json("verify")["clean"]
 
 
-def test_the_command_draws_a_report(up: Installation) -> None:
+def test_the_command_service_writes_a_report(up: Installation) -> None:
     run = up.json("run", "--apply")["run_id"]
 
     page = up.cli("report", run, "-o", "-")
@@ -118,7 +118,7 @@ def test_the_command_draws_a_report(up: Installation) -> None:
     assert "<svg" in page
 
 
-def test_only_the_commands_image_can_draw(installation: Installation) -> None:
+def test_only_the_command_image_has_matplotlib(installation: Installation) -> None:
     find = "import importlib.util; print(importlib.util.find_spec('matplotlib') is not None)"
 
     can_draw = [
@@ -129,7 +129,7 @@ def test_only_the_commands_image_can_draw(installation: Installation) -> None:
     assert can_draw == ["False", "True"]
 
 
-def test_a_crash_of_every_service_in_mid_run_is_got_over_without_an_operator(up: Installation) -> None:
+def test_a_run_survives_a_crash_of_every_service_without_an_operator(up: Installation) -> None:
     run = up.json("run", "--apply", "--detach", "--limit=200", "--page-delay-ms=500")["run_id"]
     wait_for(lambda: up.json("status", run)["pages"] >= 2, what="two pages")
     before = up.containers(*STAY_UP)
@@ -142,13 +142,13 @@ def test_a_crash_of_every_service_in_mid_run_is_got_over_without_an_operator(up:
     assert [restarts[each["Id"]] for each in before] == [1] * len(before)
 
 
-def test_workers_are_added_while_others_work(up: Installation) -> None:
+def test_workers_can_be_added_during_a_run(up: Installation) -> None:
     up.compose("up", "--detach", "--no-recreate", "--scale=worker=3", "worker")
 
     wait_for(lambda: up.workers_online() == 3, what="three workers to answer")
 
 
-def test_flower_and_the_exporter_listen_on_this_machine_only_and_nothing_else_does(up: Installation) -> None:
+def test_only_flower_and_the_exporter_publish_a_port_on_loopback(up: Installation) -> None:
     ports = [
         (each["Config"]["Labels"]["com.docker.compose.service"], binding["HostIp"])
         for each in up.containers()
@@ -159,7 +159,7 @@ def test_flower_and_the_exporter_listen_on_this_machine_only_and_nothing_else_do
     assert sorted(ports) == [("flower", "127.0.0.1"), ("metrics", "127.0.0.1")]
 
 
-def test_flower_wants_its_login(up: Installation) -> None:
+def test_flower_requires_its_login(up: Installation) -> None:
     wait_for(lambda: flower_answers(up, "/healthcheck") == 200, what="Flower to answer")
 
     assert flower_answers(up, "/workers") == 401
@@ -167,7 +167,7 @@ def test_flower_wants_its_login(up: Installation) -> None:
     assert flower_answers(up, "/workers", up.variables["FLOWER_BASIC_AUTH"]) == 200
 
 
-def test_the_exporter_wants_its_token(up: Installation) -> None:
+def test_the_exporter_requires_its_token(up: Installation) -> None:
     token = up.variables["BACKFILL_METRICS_TOKEN"]
     wait_for(lambda: metrics(up, token)[0] == 200, what="the exporter to answer")
 
@@ -177,14 +177,14 @@ def test_the_exporter_wants_its_token(up: Installation) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "too-short"])
-def test_the_exporter_does_not_start_without_a_token_that_can_t_be_guessed(up: Installation, token: str) -> None:
+def test_the_exporter_refuses_a_missing_or_short_token(up: Installation, token: str) -> None:
     done = up.try_compose("run", "--rm", "-T", "--no-deps", f"--env=BACKFILL_METRICS_TOKEN={token}", "metrics")
 
     assert done.returncode == 2
     assert "BACKFILL_METRICS_TOKEN" in done.stderr
 
 
-def test_redis_wants_its_password_and_loses_nothing(up: Installation) -> None:
+def test_redis_requires_its_password_and_persists_its_data(up: Installation) -> None:
     unknown = up.compose("exec", "-T", "--env=REDISCLI_AUTH=", "redis", "redis-cli", "ping")
     settings = up.compose("exec", "-T", "redis", "redis-cli", "config", "get", "appendonly", "maxmemory-policy")
 
@@ -192,7 +192,7 @@ def test_redis_wants_its_password_and_loses_nothing(up: Installation) -> None:
     assert sorted(settings.split()) == ["appendonly", "maxmemory-policy", "noeviction", "yes"]
 
 
-def test_no_password_is_in_a_command_line(up: Installation) -> None:
+def test_no_password_appears_in_a_process_list(up: Installation) -> None:
     passwords = [value for name, value in up.variables.items() if "PASSWORD" in name]
 
     processes = up.compose("top")
@@ -201,14 +201,14 @@ def test_no_password_is_in_a_command_line(up: Installation) -> None:
     assert [password for password in passwords if password in processes] == []
 
 
-def test_flower_is_not_told_where_the_database_is(up: Installation) -> None:
+def test_flower_does_not_get_the_database_url(up: Installation) -> None:
     (flower,) = up.containers("flower")
 
     assert not [each for each in flower["Config"]["Env"] if each.startswith(("DATABASE_URL", "POSTGRES"))]
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_a_container_may_do_no_more_than_it_has_to(up: Installation, service: str) -> None:
+def test_containers_run_unprivileged_on_a_read_only_file_system(up: Installation, service: str) -> None:
     container = up.containers(service)[0]
     done = up.try_compose("exec", "-T", service, "sh", "-c", "id -u; touch /opt/x || touch /tmp/x")
 
@@ -218,7 +218,7 @@ def test_a_container_may_do_no_more_than_it_has_to(up: Installation, service: st
     assert container["HostConfig"]["PidsLimit"] == 200
 
 
-def test_everything_restarts_by_itself_has_a_bound_on_its_memory_and_rotates_its_logs(up: Installation) -> None:
+def test_every_service_restarts_limits_memory_and_rotates_logs(up: Installation) -> None:
     found = {each["Config"]["Labels"]["com.docker.compose.service"]: each["HostConfig"] for each in up.containers()}
 
     assert found.keys() == {"postgres", *STAY_UP}
@@ -228,7 +228,7 @@ def test_everything_restarts_by_itself_has_a_bound_on_its_memory_and_rotates_its
     assert [name for name, each in found.items() if each["LogConfig"] != rotated] == []
 
 
-def test_a_worker_whose_loop_stands_is_unhealthy(up: Installation) -> None:
+def test_a_frozen_worker_is_unhealthy(up: Installation) -> None:
     worker = up.containers("worker")[0]
     assert is_well(worker)
 
@@ -236,7 +236,7 @@ def test_a_worker_whose_loop_stands_is_unhealthy(up: Installation) -> None:
         assert not is_well(worker)
 
 
-def test_a_beat_that_stands_is_unhealthy(up: Installation) -> None:
+def test_a_frozen_beat_is_unhealthy(up: Installation) -> None:
     (beat,) = up.containers("beat")
     wait_for(lambda: is_well(beat), what="beat to have sent the watchdog")
 
@@ -244,7 +244,7 @@ def test_a_beat_that_stands_is_unhealthy(up: Installation) -> None:
         wait_for(lambda: not is_well(beat), what="beat's file to be old")
 
 
-def test_everything_is_healthy(up: Installation) -> None:
+def test_every_container_becomes_healthy(up: Installation) -> None:
     def healths() -> list[str]:
         return [each["State"]["Health"]["Status"] for each in up.containers()]
 

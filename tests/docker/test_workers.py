@@ -1,4 +1,4 @@
-"""The worker's image, driven by pytest-celery: a run, a killed worker, a lost broker, a stop, a rolling upgrade."""
+"""The worker image under pytest-celery: a run, a killed worker, a lost broker, a stop, a rolling upgrade."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ SLOW = ("run", "--apply", "--detach", "--limit=25", "--page-delay-ms=300")
 
 
 def assert_done_once(host: HostDatabase, worker: BackfillWorker, run: str) -> None:
-    """Assert that the run is complete, read each lead once, and counted what is in the database."""
+    """Assert that the run is complete and read each lead once, and that its counts match the database."""
     host.wait_until_complete(run)
     assert worker.backfill("status", run)["counts"]["read"] == host.sample.eligible
     assert worker.backfill("verify", run)["clean"]
@@ -29,7 +29,7 @@ def assert_done_once(host: HostDatabase, worker: BackfillWorker, run: str) -> No
 
 @contextmanager
 def leads_locked(host: HostDatabase) -> Iterator[None]:
-    """Lock every lead while the block runs, so that a page must wait in the middle."""
+    """Lock every lead while the block runs, so that a page waits in mid-transaction."""
     with psycopg.connect(host.url) as connection:
         connection.execute('SELECT FROM "Lead" FOR UPDATE')
         yield
@@ -45,16 +45,14 @@ def is_blocked(host: HostDatabase) -> bool:
     )
 
 
-def test_a_run_is_done_by_the_worker_of_the_image(celery_setup: CeleryTestSetup, host: HostDatabase) -> None:
+def test_a_worker_container_completes_a_run(celery_setup: CeleryTestSetup, host: HostDatabase) -> None:
     run = celery_setup.worker.backfill("run", "--apply", "--limit=50")
 
     assert_done_once(host, celery_setup.worker, run["run_id"])
     assert celery_setup.worker.pages() == run["pages"]
 
 
-def test_a_worker_container_that_is_killed_in_mid_run_costs_nothing(
-    celery_setup: CeleryTestSetup, beat: Any, host: HostDatabase
-) -> None:
+def test_a_run_survives_a_killed_worker_container(celery_setup: CeleryTestSetup, beat: Any, host: HostDatabase) -> None:
     worker = celery_setup.worker
     run = worker.backfill(*SLOW)["run_id"]
     host.wait_for_pages(4)
@@ -65,7 +63,7 @@ def test_a_worker_container_that_is_killed_in_mid_run_costs_nothing(
     assert_done_once(host, worker, run)
 
 
-def test_a_broker_container_that_is_killed_in_mid_run_and_comes_back_empty_costs_nothing(
+def test_a_run_survives_a_broker_container_that_restarts_empty(
     celery_setup: CeleryTestSetup, beat: Any, host: HostDatabase
 ) -> None:
     run = celery_setup.worker.backfill(*SLOW)["run_id"]
@@ -78,7 +76,7 @@ def test_a_broker_container_that_is_killed_in_mid_run_and_comes_back_empty_costs
 
 
 @pytest.mark.parametrize("settings", [{"BACKFILL_LOCK_TIMEOUT_MS": "60000", "BACKFILL_STATEMENT_TIMEOUT_MS": "60000"}])
-def test_a_container_that_is_stopped_in_mid_page_gives_the_page_back(
+def test_a_container_stopped_mid_page_returns_the_page(
     celery_setup: CeleryTestSetup, host: HostDatabase, settings: dict[str, str]
 ) -> None:
     worker = celery_setup.worker
@@ -108,7 +106,7 @@ def test_an_old_worker_leaves_a_newer_message_to_a_newer_worker(
     assert old.pages() == 0
 
 
-def test_an_old_worker_that_is_handed_a_newer_message_leaves_it_to_a_newer_worker(
+def test_an_old_worker_returns_a_misrouted_newer_message(
     celery_setup: CeleryTestSetup, host: HostDatabase, newer_command: Command, request: pytest.FixtureRequest
 ) -> None:
     old, broker = celery_setup.worker, celery_setup.broker.container
@@ -122,7 +120,7 @@ def test_an_old_worker_that_is_handed_a_newer_message_leaves_it_to_a_newer_worke
     assert old.pages() == 0
 
 
-def test_one_run_is_begun_by_an_old_worker_and_ended_by_a_newer_one(
+def test_a_newer_worker_completes_an_old_workers_run(
     celery_setup: CeleryTestSetup, newer_worker: BackfillWorker, newer_beat: Any, host: HostDatabase
 ) -> None:
     old = celery_setup.worker

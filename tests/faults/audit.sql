@@ -26,7 +26,7 @@ END $$;
 CREATE TRIGGER audit AFTER INSERT OR UPDATE ON "BackgroundJob" FOR EACH ROW EXECUTE FUNCTION audit.note_job();
 CREATE TRIGGER audit AFTER UPDATE ON "Lead" FOR EACH ROW EXECUTE FUNCTION audit.note_lead();
 
--- What a run over all unscored leads owes to each lead, given the host's initial state.
+-- The result that a run over all unscored leads owes to each lead, given the host's initial state.
 CREATE TABLE audit.owed AS
 SELECT
   lead.id AS lead,
@@ -50,7 +50,7 @@ LEFT JOIN LATERAL (
 ) AS anchor ON true;
 ALTER TABLE audit.owed ADD PRIMARY KEY (lead);
 
--- Leads that didn't get what they were owed, or didn't get it exactly once.
+-- Leads that didn't get the owed result exactly once.
 CREATE VIEW audit.wronged AS
 SELECT
   owed.lead,

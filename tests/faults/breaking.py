@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def suspended(*processes: int) -> Iterator[None]:
-    """Suspend processes, as Ctrl-Z does: a server accepts connections and answers nothing."""
+    """Suspend processes, like Ctrl-Z: a suspended server accepts connections but never answers."""
     send(processes, signal.SIGSTOP)
     try:
         yield
@@ -23,7 +23,7 @@ def suspended(*processes: int) -> Iterator[None]:
 
 @contextmanager
 def made_a_replica(client: "redis.Redis") -> Iterator[None]:
-    """Make a Redis a replica, as after a failover: it answers, but refuses every write."""
+    """Make a Redis a replica, as in a failover: it answers, but refuses every write."""
     client.replicaof("127.0.0.1", "1")
     try:
         yield

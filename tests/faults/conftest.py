@@ -1,4 +1,4 @@
-"""Fixtures of the fault suite: an audited host database, and stages on which faults are played."""
+"""Fixtures of the fault suite: an audited host database, and stages for injecting faults."""
 
 import os
 import secrets
@@ -16,7 +16,7 @@ from sandbox.servers import Redis, Servers, create_database
 
 @pytest.fixture(scope="session")
 def audited_template(make_database: Callable[..., str]) -> tuple[str, Sample]:
-    """The name of a host database of 2,000 leads with an auditor, and its contents."""
+    """The name of a host database of 2,000 leads with audit triggers, and its contents."""
     url = make_database()
     return url.rsplit("/", 1)[1], _fill(url, 2_000)
 
@@ -28,7 +28,7 @@ def make_stage(
     audited_template: tuple[str, Sample],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> MakeStage:
-    """Makes stages without workers. `close` ends one.
+    """Make stages without workers. `close` ends one.
 
     Both servers are the session's unless other URLs are given; other variables go to the command and the workers.
     """
@@ -80,7 +80,7 @@ def shared_stage(make_stage: MakeStage) -> Iterator[Stage]:
     """A stage with beat. Its two workers survive a test that doesn't kill them."""
     shared = make_stage(BACKFILL_PAGE_RETRIES="2")
     with psycopg.connect(shared.backfill.database_url, autocommit=True) as connection:
-        # The page is always the session that detects a deadlock, and so the one that loses.
+        # The page detects a deadlock before the host does, and so is always the one to lose it.
         connection.execute(
             "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 50', current_database()); END $$"
         )
@@ -92,7 +92,7 @@ def shared_stage(make_stage: MakeStage) -> Iterator[Stage]:
 
 @pytest.fixture
 def stage(shared_stage: Stage) -> Stage:
-    """The shared stage, as if new: host untouched, no run in the ledger, two workers and beat running."""
+    """The shared stage, reset: pristine host, no run in the ledger, two workers and beat running."""
     shared_stage.restore()
     shared_stage.staff(2)
     return shared_stage
@@ -100,14 +100,14 @@ def stage(shared_stage: Stage) -> Stage:
 
 @pytest.fixture(scope="module")
 def own_redis() -> Iterator[Redis]:
-    """A Redis of this module's own that doesn't persist its data."""
+    """A Redis for this module alone, without persistence."""
     with Redis() as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def own_shared_stage(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
-    """A stage on that Redis, for the whole module; tests start and stop its workers."""
+    """A stage on that Redis, shared by the module; tests start and stop its workers."""
     made = make_stage(redis_url=own_redis.url)
     yield made
     made.close()
@@ -115,7 +115,7 @@ def own_shared_stage(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]
 
 @pytest.fixture
 def own_stage(make_stage: MakeStage) -> Iterator[MakeStage]:
-    """Makes stages that end with the test."""
+    """Make stages that end with the test."""
     made: list[Stage] = []
 
     def make(**arguments: str) -> Stage:

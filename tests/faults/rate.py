@@ -1,4 +1,4 @@
-"""A stage's rate: in Redis, and as its workers report it through Celery."""
+"""A stage's rate: in Redis, and as reported by its workers through Celery."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from faults.stage import Stage
 from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.rate import FleetRate
 
-#: So slow that no page starts during a test, but within the limit for a page's wait.
+#: Too slow for a page to start during a test, but within the limit for a page's wait.
 HALT = "2/h"
 
 
@@ -18,7 +18,7 @@ def fleet(stage: Stage) -> FleetRate:
 
 
 def ask(stage: Stage, command: str, *, only: list[str] | None = None, **arguments: Any) -> dict[str, Any]:
-    """Return each worker's answer (or only these workers') to one of Celery's commands."""
+    """Return the answers of all workers, or only of these, to one of Celery's commands."""
     environment = stage.backfill.environment
     with Celery(broker=environment["REDIS_URL"], set_as_current=False) as app, app.connection() as connection:
         app.conf.control_exchange = environment["BACKFILL_QUEUE"]
@@ -39,7 +39,7 @@ def set_through_celery(stage: Stage, rate: str | float | None, *, of: str = "bac
 
 
 def waiting(stage: Stage) -> dict[str, int]:
-    """Return how many pages wait for the rate in each worker."""
+    """Return the number of pages that wait for the rate, by worker."""
     return {worker: len(pages) for worker, pages in ask(stage, "backfill_waiting").items()}
 
 

@@ -1,4 +1,4 @@
-"""All the ways in which a Redis answers but refuses. Each ends with its block and restores Redis."""
+"""All refusals of a Redis that answers. Each ends with its block and restores Redis."""
 
 import re
 import threading
@@ -17,11 +17,11 @@ from refusing import Refusing
 
 @dataclass(frozen=True)
 class Refusal:
-    """A way to refuse, and how the refused client names it in its log."""
+    """A refusal, and its text in the refused client's log."""
 
     play: Callable[["redis.Redis", Refusing], AbstractContextManager[None]]
     text: str
-    #: Whether an open connection is certain to be refused. While a script runs, some get no answer until it ends.
+    #: Whether every open connection is refused. While a script runs, some get no answer until it ends.
     is_sure: bool = True
 
     def seen_in(self, log: str) -> bool:
@@ -87,7 +87,7 @@ def _failed_save(client: "redis.Redis", proxy: Refusing) -> Iterator[None]:
 
 @contextmanager
 def _busy_script(client: "redis.Redis", proxy: Refusing) -> Iterator[None]:
-    """Run an endless script: Redis answers everyone else with BUSY."""
+    """Run an endless script: Redis answers every other client with BUSY."""
 
     def run() -> None:
         with suppress(redis.RedisError), redis.Redis(port=proxy.target, socket_timeout=None) as other:

@@ -1,4 +1,4 @@
-"""The Celery app with a saboteur, which kills or suspends a worker between two steps of a page.
+"""The Celery app with a saboteur that kills or suspends a worker between two steps of a page.
 
 For tests only: `celery -A saboteur worker`, with this folder on that worker's PYTHONPATH. The folder SABOTAGE has the
 plans, one file per step, written by `stage.Sabotage`. A process that carries out a plan first renames it, so that only
@@ -28,7 +28,7 @@ __all__ = ["app"]
 _FOLDER = Path(os.environ["SABOTAGE"])
 _LONGEST_BLOCK_SECONDS = 60.0
 
-#: Each step with the function whose call begins or ends at that moment: a page's in order, then the watchdog's.
+#: Each step, with the function that starts or ends at that moment: a page's steps in order, then the watchdog's.
 _STEPS: tuple[tuple[str, Any, str, str], ...] = (
     ("taken up", Pages, "do", "before"),
     ("lane locked", ledger, "fence", "after"),

@@ -1,4 +1,4 @@
-"""The stage for faults: a host database with an auditor, the command, workers that can be sabotaged, beat."""
+"""The stage for faults: an audited host database, the command, beat, and workers with a saboteur."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from sandbox.host.sample import Sample
 CLASSES = ("inserted", "requeued", "refreshed", "in_flight", "disqualified")
 HERE = Path(__file__).parent
 
-#: So short that a lane that lost its task is detected within seconds.
+#: Short, so that a lane with a lost task is detected within seconds.
 ATTENTIVE: Mapping[str, str] = {"BACKFILL_STANDING_SECONDS": "1", "BACKFILL_WATCHDOG_SECONDS": "1"}
 
 Action = Literal["kill child", "kill worker", "block"]
@@ -36,14 +36,14 @@ Action = Literal["kill child", "kill worker", "block"]
 
 @dataclass(frozen=True)
 class Sabotage:
-    """Plans for the saboteur: what happens when a page reaches a step. saboteur.py names the steps."""
+    """Plans for the saboteur: the action to take when a page reaches a step. saboteur.py names the steps."""
 
     folder: Path
 
     def plan(
         self, step: str, action: Action, *, page: int | None = None, lane: int | None = None, always: bool = False
     ) -> None:
-        """Make the next page (or this one) that reaches a step kill its process or its worker, or wait there."""
+        """Make the next page that reaches a step, or only this page, kill its process or its worker, or wait there."""
         self._plan(step).with_suffix(".reached").unlink(missing_ok=True)
         draft = self.folder / f"{step}.draft"
         draft.write_text(json.dumps({"action": action, "page": page, "lane": lane, "always": always}))
@@ -57,7 +57,7 @@ class Sabotage:
         self._plan(step).with_suffix(".reached").unlink()
 
     def clear(self) -> None:
-        """Drop all plans and release every page that waits."""
+        """Drop all plans and release every waiting page."""
         for file in self.folder.iterdir():
             file.unlink()
 
@@ -116,7 +116,7 @@ class Following:
     progress: Callable[[], object]
 
     def end(self, *, status: int = 0) -> dict[str, Any]:
-        """Wait for its end as long as something progresses, assert its exit status, and return its object."""
+        """Wait for its end while the run progresses, assert its exit status, and return its object."""
         output, errors = self._read()
         assert self.process.returncode == status, f"exit status {self.process.returncode}: {errors}{output}"
         content: dict[str, Any] = json.loads(output)
@@ -136,7 +136,7 @@ class Following:
 
 @dataclass
 class Stage:
-    """A host database with an auditor, the command, and what tests need to play faults and check the results."""
+    """An audited host database and the command, with tools to inject faults and check the results."""
 
     backfill: Backfill
     sample: Sample
@@ -172,7 +172,7 @@ class Stage:
             self.start_worker()
 
     def keep_workers(self, number: int) -> list[Worker]:
-        """Stop all workers but this many, and return those."""
+        """Stop all workers except this many, and return the remaining ones."""
         for worker in self.workers[number:]:
             worker.stop()
         self.staff(number)
@@ -185,7 +185,7 @@ class Stage:
         self.staff(number)
 
     def run(self, *arguments: str, status: int = 0) -> dict[str, Any]:
-        """Do a whole run in pages of 50 leads."""
+        """Complete a run in pages of 50 leads."""
         return self.follow(*arguments).end(status=status)
 
     def follow(self, *arguments: str) -> Following:
@@ -209,7 +209,7 @@ class Stage:
         return Following(process, self.progress)
 
     def progress(self) -> object:
-        """Return what changes while a run progresses: its pages and events, and the workers' logs."""
+        """Return a value that changes while a run progresses: its pages, its events and the workers' logs."""
         ledger: object = None  # PostgreSQL may be down, and the ledger may not exist yet
         with suppress(psycopg.Error):
             ledger = self.rows(
@@ -218,16 +218,16 @@ class Stage:
         return ledger, sum(worker.log.stat().st_size for worker in self.workers)
 
     def deliver(self, message: PageMessage, *, times: int = 1) -> None:
-        """Put a page's message into the queue, as a broker does that redelivers it."""
+        """Put a page's message into the queue, like a broker's redelivery."""
         values = {"run": message.run, "lane": message.lane, "page": message.page, "generation": message.generation}
         self._send("backfill.page", times, kwargs=values, task_id=message.task_id)
 
     def deliver_newer(self, version: int, task_id: str, **fields: Any) -> None:
-        """Put a page's message into the queue of a format that no worker knows yet."""
+        """Put a page's message in a newer format into the queue."""
         self._send("backfill.page", 1, kwargs=fields, task_id=task_id, headers={"backfill_format": version})
 
     def send_watchdog(self) -> None:
-        """Trigger the watchdog, as beat does."""
+        """Send the watchdog's message, as beat does."""
         self._send("backfill.watchdog", 1)
 
     def _send(self, task: str, times: int, **message: Any) -> None:
@@ -242,7 +242,7 @@ class Stage:
             connection.execute((HERE / "restore.sql").read_bytes())
 
     def close(self) -> None:
-        """End all processes at once, whatever they are doing."""
+        """Kill all processes at once."""
         for process in self.followers:
             if process.poll() is None:
                 process.kill()
@@ -251,7 +251,7 @@ class Stage:
             if worker.process.poll() is None:
                 worker.kill()
 
-    # ---- looking
+    # ---- reading
 
     @property
     def queue(self) -> str:
@@ -267,7 +267,7 @@ class Stage:
 
     @contextmanager
     def database(self) -> "Iterator[psycopg.Connection[dict[str, Any]]]":
-        """A connection of the test's own, in autocommit."""
+        """A separate connection, in autocommit."""
         with psycopg.connect(self.backfill.database_url, autocommit=True, row_factory=dict_row) as connection:
             yield connection
 
@@ -276,7 +276,7 @@ class Stage:
             return connection.execute(query.encode(), parameters).fetchall()
 
     def the_run(self) -> RunId:
-        """Return the id of the only run, once it exists."""
+        """Wait for the only run to exist, and return its id."""
         found = wait_for(lambda: self.rows("SELECT id FROM backfill.run"), what="a run to be in the ledger")
         return RunId(found[-1]["id"])
 
@@ -301,13 +301,13 @@ class Stage:
         return "".join(worker.output for worker in self.workers)
 
     def queued(self, run: RunId) -> list[str]:
-        """Return the run's messages that wait in the queue."""
+        """Return the run's messages in the queue."""
         with self.redis() as client:
             queued: Any = client.lrange(self.queue, 0, -1)
         return [message for message in queued if f"{run}:lane-" in message]
 
     def taken(self, run: RunId) -> list[str]:
-        """Return the run's messages that a worker has taken and not acknowledged."""
+        """Return the run's unacknowledged messages."""
         with self.redis() as client:
             taken: Any = client.hvals("unacked")
         return [message for message in taken if f"{run}:lane-" in message]
@@ -317,7 +317,7 @@ class Stage:
         wait_for(lambda: not self.queued(run) and not self.taken(run), what="the run's messages to be dealt with")
 
     def blocked(self) -> list[str]:
-        """Return the backfill's statements that wait for a lock."""
+        """Return the backfill's statements that are blocked by a lock."""
         rows = self.rows(
             "SELECT query FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name = 'backfill' AND wait_event_type = 'Lock'"
@@ -329,7 +329,7 @@ class Stage:
         return row
 
     def wait_until_standing(self, *numbers: int) -> None:
-        """Wait until lanes have been still long enough for the watchdog to look at them."""
+        """Wait until the watchdog would call these lanes stalled."""
         query = (
             "SELECT FROM backfill.lane WHERE number = ANY (%s)"
             " AND greatest(moved_at, held_until) < now() - interval '1 s'"
@@ -343,7 +343,7 @@ class Stage:
     # ---- asserting
 
     def assert_done_once(self, run: dict[str, Any], *, except_for: frozenset[str] = frozenset()) -> None:
-        """Assert that every lead got exactly once what an undisturbed run gives it, and that the ledger says so."""
+        """Assert that every lead got an undisturbed run's result exactly once, and that the ledger agrees."""
         wronged = self.rows("SELECT * FROM audit.wronged")
         assert [row for row in wronged if row["lead"] not in except_for] == []
         if not except_for:
@@ -355,7 +355,7 @@ class Stage:
         assert not verified.wrong, verified
 
     def verify(self, run: RunId) -> Verification:
-        """Return what `backfill verify` finds, without starting a process."""
+        """Return the findings of `backfill verify`, without starting a process."""
         engine = connect(parse_url(self.backfill.database_url))
         try:
             with engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""Leads whose rows the database refuses are quarantined with their error; all others go through."""
+"""Leads with refused rows are quarantined with their error; all others succeed."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from faults.stage import CLASSES, Stage
 REFUSED = "the host's function fault.refuse() raised an error (P0001)"
 
 
-def test_a_lead_whose_job_a_trigger_refuses_is_quarantined(stage: Stage) -> None:
+def test_a_lead_with_a_job_refused_by_a_trigger_is_quarantined(stage: Stage) -> None:
     bad = stage.owed("job")[70]
     refuse_jobs(stage, bad)
 
@@ -18,7 +18,7 @@ def test_a_lead_whose_job_a_trigger_refuses_is_quarantined(stage: Stage) -> None
 
 
 @pytest.mark.long
-def test_a_lead_whose_job_breaks_a_constraint_is_quarantined(stage: Stage) -> None:
+def test_a_lead_with_a_job_violating_a_constraint_is_quarantined(stage: Stage) -> None:
     bad = stage.owed("job")[70]
     with stage.database() as connection:
         connection.execute(
@@ -35,7 +35,7 @@ def test_a_lead_whose_job_breaks_a_constraint_is_quarantined(stage: Stage) -> No
 
 
 @pytest.mark.long
-def test_a_disqualified_lead_whose_score_a_trigger_refuses_is_quarantined(stage: Stage) -> None:
+def test_a_disqualified_lead_with_a_score_refused_by_a_trigger_is_quarantined(stage: Stage) -> None:
     bad = stage.owed("score")[7]
     refuse_scores(stage, bad)
 
@@ -57,7 +57,7 @@ def test_several_bad_leads_are_each_quarantined(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_a_page_of_nothing_but_bad_leads_is_passed(stage: Stage) -> None:
+def test_a_page_of_only_bad_leads_does_not_stop_the_lane(stage: Stage) -> None:
     bad = sorted(stage.owed("job") + stage.owed("score"))[:60]
     refuse_jobs(stage, *bad)
     refuse_scores(stage, *bad)
@@ -73,7 +73,7 @@ def refuse_jobs(stage: Stage, *leads: str) -> None:
 
 
 def refuse_scores(stage: Stage, *leads: str) -> None:
-    """Make a trigger of the host refuse every change of these leads."""
+    """Make a trigger of the host refuse every change to these leads."""
     _refuse(stage, "Lead", "id", leads)
 
 
@@ -91,7 +91,7 @@ def _refuse(stage: Stage, table: str, column: str, leads: tuple[str, ...]) -> No
 
 
 def assert_quarantined(stage: Stage, run: dict[str, Any], errors: dict[str, str]) -> None:
-    """Assert that these leads are quarantined with these errors and untouched, and that all others were done once."""
+    """Assert that these leads are unchanged and quarantined with these errors, and that all others were done once."""
     kept = {row["item"]: row["error"] for row in stage.rows("SELECT item, error FROM backfill.quarantine")}
     assert kept == errors
     assert run["counts"]["quarantined"] == len(errors)

@@ -1,4 +1,4 @@
-"""Transient database errors: the page is retried with backoff; when the retries run out, its lane stops."""
+"""Transient database errors: the page is retried with backoff; its lane fails when the retries run out."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from sandbox.servers import Postgres
 LOCK_TIMEOUT = "canceling statement due to lock timeout (55P03)"
 
 
-def test_a_page_waits_for_a_lock_of_the_hosts_and_is_tried_again(stage: Stage) -> None:
+def test_a_page_blocked_by_a_host_lock_is_retried(stage: Stage) -> None:
     with psycopg.connect(stage.backfill.database_url) as host:
         lock_job(host, waiting_jobs(stage)[0])
         run = stage.follow()
@@ -30,7 +30,7 @@ def test_a_page_waits_for_a_lock_of_the_hosts_and_is_tried_again(stage: Stage) -
 
 
 @pytest.mark.long
-def test_a_page_that_is_locked_for_good_stops_its_lane_after_growing_waits_until_it_is_mended(stage: Stage) -> None:
+def test_a_permanently_locked_page_fails_its_lane_after_backoff(stage: Stage) -> None:
     with psycopg.connect(stage.backfill.database_url) as host:
         lock_job(host, waiting_jobs(stage)[0])
         run = stage.run(status=1)
@@ -47,8 +47,8 @@ def test_a_page_that_is_locked_for_good_stops_its_lane_after_growing_waits_until
 
 
 @pytest.mark.long
-def test_a_page_that_loses_a_deadlock_is_tried_again(stage: Stage) -> None:
-    # The shared stage's database detects deadlocks at once; the host session doesn't look for them.
+def test_a_page_that_loses_a_deadlock_is_retried(stage: Stage) -> None:
+    # The shared stage's database detects deadlocks at once; the host's session doesn't check for them.
     run = play_deadlock(stage, host_looks_after="10min")
 
     stage.assert_done_once(run.end())
@@ -65,7 +65,7 @@ def test_the_host_never_loses_a_deadlock_with_a_page(own_stage: MakeStage) -> No
     stage.assert_done_once(run.end())
 
 
-def test_a_page_whose_connection_is_lost_is_tried_again(stage: Stage) -> None:
+def test_a_page_with_a_lost_connection_is_retried(stage: Stage) -> None:
     stage.sabotage.plan("page recorded", "block", page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
@@ -78,7 +78,7 @@ def test_a_page_whose_connection_is_lost_is_tried_again(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_connections_that_are_lost_between_pages_cost_nothing(stage: Stage) -> None:
+def test_connections_lost_between_pages_do_not_affect_the_run(stage: Stage) -> None:
     run = stage.follow("--page-delay-ms", "200")
     stage.wait_for_pages(4)
 
@@ -94,9 +94,7 @@ def own_postgres() -> Iterator[Postgres]:
         yield started
 
 
-def test_pages_that_a_crash_of_the_server_has_forgotten_are_done_again(
-    own_stage: MakeStage, own_postgres: Postgres
-) -> None:
+def test_a_run_survives_a_postgres_crash(own_stage: MakeStage, own_postgres: Postgres) -> None:
     stage = own_stage(database_url=own_postgres.url)
     stage.start_worker(beat=True)
     stage.follow("--detach", "--page-delay-ms", "100", "--limit", "10").end()
@@ -109,7 +107,7 @@ def test_pages_that_a_crash_of_the_server_has_forgotten_are_done_again(
 
 
 @pytest.mark.long
-def test_a_server_that_is_away_for_longer_than_all_retries_is_waited_for(
+def test_an_outage_longer_than_the_retry_budget_does_not_fail_the_run(
     own_stage: MakeStage, own_postgres: Postgres
 ) -> None:
     stage = own_stage(database_url=own_postgres.url, BACKFILL_PAGE_RETRIES="1")
@@ -128,7 +126,7 @@ def test_a_server_that_is_away_for_longer_than_all_retries_is_waited_for(
 
 
 def play_deadlock(stage: Stage, *, host_looks_after: str) -> Following:
-    """Make the host wait for a job locked by the page, and then the page for one locked by the host."""
+    """Make the host wait for a job locked by the page, then the page for a job locked by the host."""
     first, second, third = waiting_jobs(stage)[:3]
     with (
         psycopg.connect(stage.backfill.database_url) as gate,
@@ -148,7 +146,7 @@ def play_deadlock(stage: Stage, *, host_looks_after: str) -> Following:
 
 
 def waiting_jobs(stage: Stage) -> list[str]:
-    """Return the leads whose existing job will be renewed, in the order in which a page locks them."""
+    """Return the leads with an existing job to renew, in the order in which a page locks them."""
     rows = stage.rows(
         "SELECT owed.lead FROM audit.owed JOIN audit.job ON \"dedupeKey\" = 'lead_scoring_backfill:' || owed.lead"
         " WHERE owed.what = 'job' ORDER BY owed.lead"
@@ -157,7 +155,7 @@ def waiting_jobs(stage: Stage) -> list[str]:
 
 
 def lock_job(connection: psycopg.Connection[Any], lead: str) -> None:
-    """Lock a lead's job, as the host does while it works on it."""
+    """Lock a lead's job, as the host does while working on it."""
     connection.execute(
         'SELECT FROM "BackgroundJob" WHERE "dedupeKey" = %s FOR UPDATE', [f"lead_scoring_backfill:{lead}"]
     )

@@ -1,4 +1,4 @@
-"""Outages of the database: pages wait for the end, with a reason and without a traceback, and resume by themselves."""
+"""Database outages: pages wait with a reason and without a traceback, and continue after the outage."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ def own_postgres() -> Iterator[Postgres]:
 
 @contextmanager
 def read_only(postgres: Postgres) -> Iterator[None]:
-    """Make a server read-only, like a hosted one whose disk is full."""
+    """Make a server read-only, like a hosted one with a full disk."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         connection.execute("SELECT pg_reload_conf()")
@@ -35,24 +35,24 @@ def read_only(postgres: Postgres) -> Iterator[None]:
 
 
 def slow_run(stage: Stage) -> None:
-    """Start a run that lasts until `hurry`, and wait until it is in progress."""
+    """Start a run that lasts until `hurry`, and wait for its first pages."""
     stage.start_worker(beat=True)
     stage.follow("--detach", "--page-delay-ms", "3000", "--limit", "10").end()
     stage.wait_for_pages(4)
 
 
 def hurry(stage: Stage) -> None:
-    """Do the rest of the run without pauses."""
+    """Remove the run's page delay."""
     assert stage.backfill("tune", stage.the_run(), "--page-delay-ms", "0").returncode == 0
 
 
 def lanes_put_off(stage: Stage, why: str) -> bool:
-    """Return whether the workers' logs say that both lanes wait for this reason."""
+    """Return whether both lanes wait for this reason, according to the workers' logs."""
     lines = [line for line in stage.logs().splitlines() if "page postponed for" in line and why in line]
     return {number for number in (1, 2) for line in lines if f"lane={number} " in line} == {1, 2}
 
 
-def test_a_server_that_accepts_no_writes_is_waited_for(own_stage: MakeStage, own_postgres: Postgres) -> None:
+def test_pages_wait_for_a_read_only_server(own_stage: MakeStage, own_postgres: Postgres) -> None:
     stage = own_stage(database_url=own_postgres.url, BACKFILL_PAGE_RETRIES="0")
     slow_run(stage)
 
@@ -72,7 +72,7 @@ def test_a_server_that_accepts_no_writes_is_waited_for(own_stage: MakeStage, own
 
 
 @pytest.mark.long
-def test_connections_that_fall_silent_are_replaced(own_stage: MakeStage, own_postgres: Postgres) -> None:
+def test_silent_database_connections_are_replaced(own_stage: MakeStage, own_postgres: Postgres) -> None:
     with vanishing(own_postgres.url) as (proxy, url):
         stage = own_stage(database_url=url, BACKFILL_STATEMENT_TIMEOUT_MS="1000")
         slow_run(stage)
@@ -87,7 +87,7 @@ def test_connections_that_fall_silent_are_replaced(own_stage: MakeStage, own_pos
 @pytest.mark.parametrize(
     "arguments", long_except([["status"], ["doctor"], ["verify"], ["run"], ["pause", "--all"], ["events"]], 0)
 )
-def test_a_command_says_in_one_line_that_the_database_is_silent(
+def test_a_command_reports_a_silent_database_in_one_line(
     own_stage: MakeStage, own_postgres: Postgres, arguments: list[str]
 ) -> None:
     with vanishing(own_postgres.url) as (proxy, url):

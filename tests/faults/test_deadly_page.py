@@ -1,4 +1,4 @@
-"""A poison page kills its worker every time: its lane stops after some attempts and says why, the others go on."""
+"""A poison page, which kills its worker every time: its lane fails with a reason, the others continue."""
 
 import pytest
 from faults.stage import Stage
@@ -6,7 +6,7 @@ from faults.stage import Stage
 REASON = "page 3 killed its worker 5 times: see the workers' logs"
 
 
-def test_a_page_that_kills_its_child_every_time_stops_its_lane_alone_until_it_is_mended(stage: Stage) -> None:
+def test_a_page_that_kills_its_child_process_fails_only_its_lane(stage: Stage) -> None:
     stage.sabotage.plan("page done", "kill child", lane=1, page=3, always=True)
 
     run = stage.run(status=1)
@@ -18,7 +18,7 @@ def test_a_page_that_kills_its_child_every_time_stops_its_lane_alone_until_it_is
 
 
 @pytest.mark.long
-def test_a_page_that_kills_its_whole_worker_every_time_stops_its_lane_alone(stage: Stage) -> None:
+def test_a_page_that_kills_its_whole_worker_fails_only_its_lane(stage: Stage) -> None:
     stage.sabotage.plan("page done", "kill worker", lane=1, page=3, always=True)
 
     run = stage.follow()

@@ -1,4 +1,4 @@
-"""A lane that doesn't move has a true reason, whichever part is broken: in `status`, `watch` and the JSON."""
+"""A stalled lane has a true reason in `status`, `watch` and the JSON, whichever part is broken."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from sandbox.servers import Redis
 #: A lane's reason: its kind and its text.
 Described = tuple[str | None, str]
 
-#: So long that no watchdog interferes.
+#: Long, so that no watchdog interferes.
 PATIENT = {"BACKFILL_STANDING_SECONDS": "3600"}
 
 
@@ -57,7 +57,7 @@ def wait_for_kind(stage: Stage, kind: str, *, lane: int = 1) -> str:
 
 @contextmanager
 def group_stopped(worker: Worker) -> Iterator[None]:
-    """Suspend a worker and its children, as Ctrl-Z does."""
+    """Suspend a worker and its children, like Ctrl-Z."""
     os.killpg(worker.process.pid, signal.SIGSTOP)
     try:
         yield
@@ -65,7 +65,7 @@ def group_stopped(worker: Worker) -> Iterator[None]:
         os.killpg(worker.process.pid, signal.SIGCONT)
 
 
-def test_no_worker_is_the_reason_where_none_is_online(own_stage: MakeStage) -> None:
+def test_the_reason_is_no_worker_with_an_empty_fleet(own_stage: MakeStage) -> None:
     stage = own_stage()
     run = start_run(stage, "--lanes", "2")
 
@@ -79,7 +79,7 @@ def test_no_worker_is_the_reason_where_none_is_online(own_stage: MakeStage) -> N
 
 
 @pytest.mark.long
-def test_a_frozen_worker_is_the_reason_where_it_holds_the_message(own_stage: MakeStage) -> None:
+def test_the_reason_is_a_frozen_worker_with_the_message(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     worker = stage.start_worker()
     stage.sabotage.plan("taken up", "block", page=3)
@@ -94,8 +94,8 @@ def test_a_frozen_worker_is_the_reason_where_it_holds_the_message(own_stage: Mak
 
 
 @pytest.mark.long
-def test_a_frozen_worker_in_the_middle_of_a_page_is_found_by_its_transaction(own_stage: MakeStage) -> None:
-    # PostgreSQL ends an idle transaction after this time, which a status on a busy machine must not exceed.
+def test_a_worker_frozen_mid_page_is_found_by_its_transaction(own_stage: MakeStage) -> None:
+    # PostgreSQL ends an idle transaction after this time; a status on a busy machine must be faster.
     stage = own_stage(**PATIENT, BACKFILL_STATEMENT_TIMEOUT_MS="600000")
     worker = stage.start_worker()
     stage.sabotage.plan("lane locked", "block", page=3)
@@ -108,7 +108,7 @@ def test_a_frozen_worker_in_the_middle_of_a_page_is_found_by_its_transaction(own
     assert "its worker process is stopped or stuck" in reason
 
 
-def test_a_lost_message_is_the_reason_and_the_watchdog_the_remedy(own_stage: MakeStage) -> None:
+def test_the_reason_is_a_lost_message_and_the_watchdog_fixes_it(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_STANDING_SECONDS="3600")
     stage.start_worker()
     beat = Beat.start(stage.backfill)
@@ -123,7 +123,7 @@ def test_a_lost_message_is_the_reason_and_the_watchdog_the_remedy(own_stage: Mak
 
 
 @pytest.mark.long
-def test_a_lost_message_without_a_watchdog_names_the_command_that_helps(own_stage: MakeStage) -> None:
+def test_a_lost_message_without_a_watchdog_names_the_command_to_fix_it(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
     run = lose_a_message(stage)
@@ -145,7 +145,7 @@ def lose_a_message(stage: Stage) -> RunId:
     stage.sabotage.plan("next sent", "block", page=2)
     stage.sabotage.release("page recorded")
     stage.sabotage.wait_until_reached("next sent")
-    # The third page's message is in the queue or with the other child, so it must be deleted everywhere.
+    # The third page's message is either in the queue or with the other child, so delete it in both places.
     worker.kill()
     with stage.redis() as client:
         client.delete(stage.queue, "unacked", "unacked_index")
@@ -154,7 +154,7 @@ def lose_a_message(stage: Stage) -> RunId:
     return run
 
 
-def test_a_session_that_locks_the_lane_s_row_is_named(own_stage: MakeStage) -> None:
+def test_the_session_locking_the_lanes_row_is_named(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
     stage.sabotage.plan("taken up", "block", page=3)
@@ -172,7 +172,7 @@ def test_a_session_that_locks_the_lane_s_row_is_named(own_stage: MakeStage) -> N
 
 
 @pytest.mark.long
-def test_a_session_that_locks_a_lead_is_named_or_the_retry_is(own_stage: MakeStage) -> None:
+def test_the_session_locking_a_lead_is_named(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_LOCK_TIMEOUT_MS="60000", BACKFILL_STATEMENT_TIMEOUT_MS="60000", **PATIENT)
     stage.start_worker()
 
@@ -186,7 +186,7 @@ def test_a_session_that_locks_a_lead_is_named_or_the_retry_is(own_stage: MakeSta
 
 
 @pytest.mark.long
-def test_a_page_that_gave_up_on_a_lock_waits_for_its_retry(own_stage: MakeStage) -> None:
+def test_the_reason_is_a_retry_after_a_lock_timeout(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
 
@@ -198,7 +198,7 @@ def test_a_page_that_gave_up_on_a_lock_waits_for_its_retry(own_stage: MakeStage)
     assert "lock timeout (55P03)" in reason
 
 
-def test_the_rate_is_the_reason_where_a_page_waits_for_it(own_stage: MakeStage) -> None:
+def test_the_reason_is_the_rate_limit(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="604800", **PATIENT)
     stage.start_worker()
     stage.backfill("rate", "1/h")
@@ -210,7 +210,7 @@ def test_the_rate_is_the_reason_where_a_page_waits_for_it(own_stage: MakeStage) 
 
 
 @pytest.mark.long
-def test_workers_of_another_queue_are_named(own_stage: MakeStage) -> None:
+def test_workers_consuming_another_queue_are_named(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     worker = stage.start_worker()
     consume_another_queue(stage)
@@ -245,7 +245,7 @@ def control(stage: Stage, command: str, **arguments: Any) -> list[dict[str, Any]
 
 
 @pytest.mark.long
-def test_a_busy_fleet_is_the_reason_where_no_process_is_free(own_stage: MakeStage) -> None:
+def test_the_reason_is_a_busy_fleet_without_a_free_process(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker(concurrency=1)
     stage.sabotage.plan("lane locked", "block", lane=1, page=1)
@@ -258,7 +258,7 @@ def test_a_busy_fleet_is_the_reason_where_no_process_is_free(own_stage: MakeStag
 
 
 class TestRedis:
-    def test_that_is_stopped_is_the_reason_and_status_still_answers(
+    def test_the_reason_is_a_stopped_redis_and_status_still_answers(
         self, own_stage: MakeStage, redis_server: Redis
     ) -> None:
         stage = own_stage(redis_url=redis_server.url, **PATIENT)
@@ -272,7 +272,7 @@ class TestRedis:
         assert lane_of(stage.backfill.json("status"))[0] == "redis_unreachable"
 
     @pytest.mark.long
-    def test_that_is_frozen_is_the_reason_and_status_still_answers(
+    def test_the_reason_is_a_frozen_redis_and_status_still_answers(
         self, own_stage: MakeStage, redis_server: Redis
     ) -> None:
         stage = own_stage(redis_url=redis_server.url, **PATIENT)
@@ -290,7 +290,7 @@ class TestRedis:
             ([("CONFIG", "SET", "min-replicas-to-write", "1")], "NOREPLICAS"),
         ],
     )
-    def test_that_refuses_writes_is_the_reason(
+    def test_the_reason_is_a_redis_that_refuses_writes(
         self, own_stage: MakeStage, redis_server: Redis, commands: list[tuple[str, ...]], refusal: str
     ) -> None:
         stage = own_stage(redis_url=redis_server.url, **PATIENT)
@@ -304,7 +304,7 @@ class TestRedis:
         assert f"Redis refuses writes: {refusal}" in reason
 
 
-def test_a_paused_run_says_that_it_is_paused(own_stage: MakeStage) -> None:
+def test_the_reason_is_the_pause_of_a_paused_run(own_stage: MakeStage) -> None:
     stage = own_stage()
     run = start_run(stage, "--lanes", "1")
     stage.backfill("pause", run)
@@ -315,7 +315,7 @@ def test_a_paused_run_says_that_it_is_paused(own_stage: MakeStage) -> None:
     assert reason == f"the run is paused: paused by command. `backfill resume {run}` continues it"
 
 
-def test_a_lane_that_the_canary_leaves_alone_says_so(own_stage: MakeStage) -> None:
+def test_the_reason_is_the_canary_for_its_other_lanes(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     run = start_run(stage, "--lanes", "2", "--canary")
 
@@ -326,7 +326,7 @@ def test_a_lane_that_the_canary_leaves_alone_says_so(own_stage: MakeStage) -> No
 
 
 @pytest.mark.long
-def test_a_database_that_takes_no_writes_is_the_reason(own_stage: MakeStage) -> None:
+def test_the_reason_is_a_read_only_database(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
     start_run(stage, "--lanes", "1", "--page-delay-ms", "500")
@@ -344,7 +344,7 @@ def test_a_database_that_takes_no_writes_is_the_reason(own_stage: MakeStage) -> 
 
 
 @pytest.mark.long
-def test_a_pause_between_pages_is_the_reason(own_stage: MakeStage) -> None:
+def test_the_reason_is_the_page_delay(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
     start_run(stage, "--lanes", "1", "--page-delay-ms", "600000")
@@ -353,7 +353,7 @@ def test_a_pause_between_pages_is_the_reason(own_stage: MakeStage) -> None:
 
 
 @pytest.mark.long
-def test_one_lane_stalls_while_another_moves_and_both_are_told(own_stage: MakeStage) -> None:
+def test_a_stalled_lane_is_reported_while_another_moves(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
     stage.sabotage.plan("page recorded", "block", lane=1, page=2)
@@ -377,7 +377,7 @@ def test_one_lane_stalls_while_another_moves_and_both_are_told(own_stage: MakeSt
 
 
 @pytest.mark.long
-def test_a_watch_names_the_error_of_a_database_that_refuses_it(own_stage: MakeStage) -> None:
+def test_watch_names_the_error_of_a_refusing_database(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     run = start_run(stage, "--lanes", "1")
     name = stage.backfill.database_url.rsplit("/", 1)[1]

@@ -1,4 +1,4 @@
-"""A page's message delivered again, at any time and any number of times, is a no-op."""
+"""A duplicate delivery of a page's message is a no-op, at any time and any number of times."""
 
 import itertools
 import threading
@@ -13,7 +13,7 @@ from backfill_tasks.engine.model import PageMessage, RunId
 
 
 @pytest.mark.long
-def test_duplicates_of_a_page_at_work_do_nothing(stage: Stage) -> None:
+def test_duplicates_of_a_page_in_flight_are_no_ops(stage: Stage) -> None:
     stage.sabotage.plan("page recorded", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
@@ -25,7 +25,7 @@ def test_duplicates_of_a_page_at_work_do_nothing(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_a_duplicate_that_waits_in_vain_for_the_page_at_work_says_nothing_of_its_lane(stage: Stage) -> None:
+def test_a_duplicate_that_times_out_on_the_lock_sets_no_reason(stage: Stage) -> None:
     stage.sabotage.plan("page recorded", "block", lane=1, page=3)
     stage.sabotage.plan("page committed", "block", lane=1, page=3)
     run = stage.follow()
@@ -41,7 +41,7 @@ def test_a_duplicate_that_waits_in_vain_for_the_page_at_work_says_nothing_of_its
     stage.assert_done_once(run.end())
 
 
-def test_duplicates_of_every_page_after_the_end_do_nothing(stage: Stage) -> None:
+def test_duplicates_after_the_end_are_no_ops(stage: Stage) -> None:
     run = stage.run()
 
     for lane in run["lanes"]:
@@ -53,7 +53,7 @@ def test_duplicates_of_every_page_after_the_end_do_nothing(stage: Stage) -> None
 
 
 @pytest.mark.long
-def test_a_duplicate_follows_a_committed_page_that_nobody_follows_yet(stage: Stage) -> None:
+def test_a_duplicate_of_a_committed_page_sends_the_next_page(stage: Stage) -> None:
     stage.sabotage.plan("page committed", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page committed")
@@ -66,7 +66,7 @@ def test_a_duplicate_follows_a_committed_page_that_nobody_follows_yet(stage: Sta
 
 
 @pytest.mark.long
-def test_a_storm_of_duplicates_through_the_whole_run_does_not_split_a_lane(stage: Stage) -> None:
+def test_a_storm_of_duplicates_does_not_split_a_lane(stage: Stage) -> None:
     with duplicates_of_all_pages(stage):
         run = stage.run("--page-delay-ms", "50")
 
@@ -75,7 +75,7 @@ def test_a_storm_of_duplicates_through_the_whole_run_does_not_split_a_lane(stage
 
 
 @pytest.mark.long
-def test_duplicates_do_not_wake_a_run_that_is_paused(stage: Stage) -> None:
+def test_duplicates_do_not_resume_a_paused_run(stage: Stage) -> None:
     paused = stage.run("--single-batch", status=4)
 
     for page in (1, 2, 3):
@@ -86,7 +86,7 @@ def test_duplicates_do_not_wake_a_run_that_is_paused(stage: Stage) -> None:
     stage.assert_done_once(stage.resume())
 
 
-def test_messages_of_an_older_chain_do_nothing(stage: Stage) -> None:
+def test_messages_of_an_older_generation_are_no_ops(stage: Stage) -> None:
     paused = stage.run("--single-batch", status=4)
     stage.sabotage.plan("page recorded", "block", page=2)
     resumed = stage.resume_and_follow()
@@ -102,7 +102,7 @@ def test_messages_of_an_older_chain_do_nothing(stage: Stage) -> None:
 
 @contextmanager
 def duplicates_of_all_pages(stage: Stage) -> Iterator[None]:
-    """Deliver messages of past, present and coming pages of the current run, as fast as possible."""
+    """Deliver messages of past, current and future pages of the current run, as fast as possible."""
     stopped = threading.Event()
 
     def storm() -> None:

@@ -1,4 +1,4 @@
-"""An attacker with write access to the broker runs no code, has no lead done twice, and learns no secret."""
+"""An attacker with write access to the broker can't run code, repeat a lead, or learn a secret."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ def stage(make_stage: MakeStage, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 class Touch:
-    """A pickle that creates a file when it is loaded."""
+    """A pickle that creates a file when loaded."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -42,7 +42,7 @@ class Touch:
 
 
 def envelope(stage: Stage, body: bytes, kind: str, **headers: Any) -> str:
-    """Return a message as kombu puts it into Redis."""
+    """Return a message in the form in which kombu stores it in Redis."""
     return json.dumps(
         {
             "body": base64.b64encode(body).decode(),
@@ -70,7 +70,7 @@ def wait_for_letter(stage: Stage, reason: str) -> None:
 @pytest.mark.parametrize(
     "kind", long_except(["application/x-python-serialize", "application/data", "application/x-yaml"], 0)
 )
-def test_a_pickle_is_never_read(stage: Stage, tmp_path: Path, kind: str) -> None:
+def test_a_pickle_is_never_loaded(stage: Stage, tmp_path: Path, kind: str) -> None:
     made = tmp_path / "made"
     message = envelope(stage, pickle.dumps(Touch(made)), kind)
     name = stage.backfill.environment["BACKFILL_QUEUE"]
@@ -88,7 +88,7 @@ def test_a_pickle_is_never_read(stage: Stage, tmp_path: Path, kind: str) -> None
 @pytest.mark.parametrize(
     "name", long_except(["celery.backend_cleanup", "celery.chord_unlock", "celery.map", "os.system", "note_rate"], 0)
 )
-def test_no_task_but_the_two_of_this_application_is_called(stage: Stage, name: str) -> None:
+def test_only_this_applications_two_tasks_can_be_called(stage: Stage, name: str) -> None:
     body = json.dumps([["true"], {}, {}]).encode()
 
     with stage.redis() as client:
@@ -98,7 +98,7 @@ def test_no_task_but_the_two_of_this_application_is_called(stage: Stage, name: s
 
 
 @pytest.mark.long
-def test_forged_pages_make_no_lead_done_twice_and_none_passed_over(stage: Stage) -> None:
+def test_forged_pages_neither_repeat_nor_skip_a_lead(stage: Stage) -> None:
     following = stage.follow("--page-delay-ms", "200")
     run = stage.wait_for_pages(2)
 
@@ -110,7 +110,7 @@ def test_forged_pages_make_no_lead_done_twice_and_none_passed_over(stage: Stage)
     stage.assert_done_once(following.end())
 
 
-def test_no_answer_of_a_worker_has_a_secret(stage: Stage) -> None:
+def test_workers_remote_control_replies_contain_no_secret(stage: Stage) -> None:
     database = stage.backfill.database_url.partition("@")[0].rpartition(":")[2]
     with Celery(broker=stage.backfill.environment["REDIS_URL"], set_as_current=False) as attacker:
         attacker.conf.control_exchange = stage.backfill.environment["BACKFILL_QUEUE"]

@@ -1,4 +1,4 @@
-"""Junk under the keys that the commands and the watchdog read: they answer all the same, or refuse in one line."""
+"""Junk under the keys that commands and the watchdog read: they still work, or refuse in one line."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ JUNK = ["x", "", "[]", "{}", '{"headers": 7}', '{"headers": {"id": ["x"]}}', b"\
 
 @pytest.fixture(scope="module")
 def halted(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
-    """A run whose workers have ended, so that Redis doesn't change by itself."""
+    """A run without workers, so that Redis doesn't change by itself."""
     stage = make_stage(redis_url=own_redis.url)
     stage.staff(1)
     stage.sabotage.plan("taken up", "kill worker", page=3)
@@ -33,7 +33,7 @@ def stage(halted: Stage) -> Stage:
 
 
 def litter(stage: Stage) -> None:
-    """Put junk into the queue and among the messages that a worker has taken."""
+    """Put junk into the queue and among the unacknowledged messages."""
     with stage.redis() as client:
         client.lpush(stage.queue, *JUNK)
         client.hset("unacked", mapping={f"tag-{number}": junk for number, junk in enumerate(JUNK)})
@@ -41,7 +41,7 @@ def litter(stage: Stage) -> None:
 
 
 def misuse(stage: Stage) -> None:
-    """Put strings where lists, hashes and sorted sets belong."""
+    """Put strings in place of lists, hashes and sorted sets."""
     name = stage.backfill.environment["BACKFILL_QUEUE"]
     (run,) = stage.rows("SELECT id FROM backfill.run")
     with stage.redis() as client:
@@ -58,7 +58,7 @@ def misuse(stage: Stage) -> None:
         [["status"], ["status", "--json"], ["rate"], ["rate", "none"], ["doctor"], ["events"], ["dead-letters"]], 0, 4
     ),
 )
-def test_a_command_answers_all_the_same(stage: Stage, command: list[str], spoil: Any) -> None:
+def test_commands_still_work_amid_junk(stage: Stage, command: list[str], spoil: Any) -> None:
     spoil(stage)
 
     done = stage.backfill(*command)
@@ -68,7 +68,7 @@ def test_a_command_answers_all_the_same(stage: Stage, command: list[str], spoil:
 
 
 @pytest.mark.parametrize("spoil", long_except([litter, misuse], 1))
-def test_a_run_is_resumed_among_junk_and_does_every_lead_once(make_stage: MakeStage, spoil: Any) -> None:
+def test_a_run_resumes_amid_junk_and_does_every_lead_once(make_stage: MakeStage, spoil: Any) -> None:
     with Redis() as redis:
         stage = make_stage(redis_url=redis.url)
         stage.staff(1)
@@ -90,7 +90,7 @@ def test_a_run_is_resumed_among_junk_and_does_every_lead_once(make_stage: MakeSt
 
 
 @pytest.mark.parametrize("command", [["rate"], ["run", "--apply", "--force"]])
-def test_a_rate_of_a_wrong_type_is_refused_in_one_line(stage: Stage, command: list[str]) -> None:
+def test_a_rate_key_of_the_wrong_type_is_a_one_line_error(stage: Stage, command: list[str]) -> None:
     name = stage.backfill.environment["BACKFILL_QUEUE"]
     with stage.redis() as client:
         client.set(f"backfill:rate:{name}", "x")

@@ -1,4 +1,4 @@
-"""A worker killed between any two steps of a page: the run completes by itself, as if nothing had happened."""
+"""A worker killed between any two steps of a page: the run completes without an operator, each page done once."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ MOMENTS = [*((step, 3) for step in IN_A_PAGE), *((step, None) for step in AT_THE
 
 
 @pytest.mark.parametrize(("step", "page"), long_except(MOMENTS, MOMENTS.index(("page done", 3))))
-def test_a_child_that_is_killed_costs_nothing(stage: Stage, step: str, page: int | None) -> None:
+def test_a_run_survives_a_killed_child_process(stage: Stage, step: str, page: int | None) -> None:
     stage.sabotage.plan(step, "kill child", page=page)
 
     run = stage.follow()
@@ -35,7 +35,7 @@ def test_a_child_that_is_killed_costs_nothing(stage: Stage, step: str, page: int
 
 
 @pytest.mark.parametrize(("step", "page"), long_except(MOMENTS, MOMENTS.index(("page committed", 3))))
-def test_a_whole_worker_that_is_killed_costs_nothing(stage: Stage, step: str, page: int | None) -> None:
+def test_a_run_survives_a_killed_worker(stage: Stage, step: str, page: int | None) -> None:
     stage.sabotage.plan(step, "kill worker", page=page)
 
     run = stage.follow()
@@ -46,7 +46,7 @@ def test_a_whole_worker_that_is_killed_costs_nothing(stage: Stage, step: str, pa
 
 
 @pytest.mark.long
-def test_children_that_are_killed_while_the_worker_starts_are_replaced(stage: Stage) -> None:
+def test_children_killed_during_worker_startup_are_replaced(stage: Stage) -> None:
     stage.keep_workers(0)
     worker = stage.launch_worker()
     killed: set[int] = set()

@@ -1,4 +1,4 @@
-"""Whatever is written into the queue, it is parked with its reason, no worker ends, and the run goes on."""
+"""Poison messages are parked with their reason; workers survive, and the run continues."""
 
 import base64
 import copy
@@ -14,13 +14,13 @@ from long_forms import long_except
 from backfill_tasks.worker.dead_letters import DeadLetter, DeadLetters
 from sandbox.servers import Redis
 
-#: Removes a key in `broken`.
+#: Removes a key when passed to `broken`.
 GONE = object()
 
 
 @pytest.fixture(scope="module")
 def fleet(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
-    """One worker on a Redis of its own; only the test triggers the watchdog."""
+    """One worker on its own Redis; only the test triggers the watchdog."""
     stage = make_stage(redis_url=own_redis.url)
     yield stage
     stage.close()
@@ -28,7 +28,7 @@ def fleet(make_stage: MakeStage, own_redis: Redis) -> Iterator[Stage]:
 
 @pytest.fixture
 def survivor(fleet: Stage) -> Iterator[Stage]:
-    """That worker, which must still be alive when the test ends."""
+    """That worker; it must be alive at the end of the test."""
     fleet.restore()
     fleet.staff(1)
     with fleet.redis() as client:
@@ -40,7 +40,7 @@ def survivor(fleet: Stage) -> Iterator[Stage]:
 
 @pytest.fixture
 def stage(survivor: Stage) -> Iterator[Stage]:
-    """That worker, which must not have logged a traceback either."""
+    """That worker; it must also have logged no traceback."""
     before = survivor.logs()
     yield survivor
     assert "Traceback" not in survivor.logs().removeprefix(before)
@@ -68,7 +68,7 @@ def push(stage: Stage, raw: bytes | str) -> None:
 
 
 def task(queue: str, *, body: Any = None, **headers: Any) -> dict[str, Any]:
-    """Return a valid message for a page, though no run has such a page."""
+    """Return a valid message for a page of no run."""
     page = {"run": "no-such-run", "lane": 1, "page": 1, "generation": 1}
     content = [[], page, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}] if body is None else body
     return {
@@ -189,7 +189,7 @@ def test_a_message_with_a_broken_part_is_parked_with_its_reason(
     ),
     ids=repr,
 )
-def test_what_is_no_message_at_all_is_parked(stage: Stage, raw: bytes | str) -> None:
+def test_a_non_message_is_parked(stage: Stage, raw: bytes | str) -> None:
     push(stage, raw)
 
     (letter,) = parked(stage)
@@ -229,28 +229,28 @@ PAGE = {"run": "no-such-run", "lane": 1, "page": 1, "generation": 1}
     ),
     ids=repr,
 )
-def test_a_task_whose_arguments_are_no_pages_is_parked(stage: Stage, body: Any) -> None:
+def test_a_page_task_with_invalid_arguments_is_parked(stage: Stage, body: Any) -> None:
     push(stage, json.dumps(task(stage.queue, body=body)))
 
     parked(stage)
     assert_nothing_is_left(stage)
 
 
-def test_a_watchdog_with_arguments_is_parked(stage: Stage) -> None:
+def test_a_watchdog_task_with_arguments_is_parked(stage: Stage) -> None:
     push(stage, json.dumps(task(stage.queue, task="backfill.watchdog")))
 
     (letter,) = parked(stage)
     assert "arguments" in letter.reason
 
 
-def test_a_message_that_nothing_is_wrong_with_is_not_parked(stage: Stage) -> None:
+def test_a_valid_message_is_not_parked(stage: Stage) -> None:
     push(stage, json.dumps(task(stage.queue)))
 
     wait_for(lambda: "page unknown: run=no-such-run" in stage.logs(), what="the page to be refused")
     assert letters_of(stage).count() == 0
 
 
-def test_a_letter_is_cut_and_logged_in_one_line_without_escape_sequences(stage: Stage) -> None:
+def test_a_letter_is_truncated_and_logged_in_one_escaped_line(stage: Stage) -> None:
     before = len(stage.logs())
 
     push(stage, "\x1b]52;c;evil\x07\nERROR forged line\n" + "x" * 100_000)
@@ -265,7 +265,7 @@ def test_a_letter_is_cut_and_logged_in_one_line_without_escape_sequences(stage: 
 
 
 @pytest.mark.long
-def test_no_more_letters_are_kept_than_there_is_room_for(stage: Stage) -> None:
+def test_the_number_of_kept_letters_is_bounded(stage: Stage) -> None:
     with stage.redis() as client:
         client.lpush(letters_of(stage).key, *["old"] * 1_000)
 
@@ -283,7 +283,7 @@ def test_no_more_letters_are_kept_than_there_is_room_for(stage: Stage) -> None:
         ["{queue}", "{queue}\x06\x163", "unacked_index", "_kombu.binding.{queue}", "backfill:dead-letters:{name}"], 0
     ),
 )
-def test_a_key_of_a_wrong_type_stops_no_worker(stage: Stage, key: str, kind: str) -> None:
+def test_a_worker_survives_a_key_of_the_wrong_type(stage: Stage, key: str, kind: str) -> None:
     spoil(stage, key, kind)
 
     push_when_possible(stage, "x")
@@ -293,14 +293,14 @@ def test_a_key_of_a_wrong_type_stops_no_worker(stage: Stage, key: str, kind: str
 
 
 @pytest.mark.long
-def test_a_string_in_the_place_of_the_taken_messages_stops_no_worker(stage: Stage) -> None:
+def test_a_worker_survives_a_string_in_place_of_the_unacknowledged_messages(stage: Stage) -> None:
     spoil(stage, "unacked", "string")
 
     stage.assert_done_once(stage.run())
 
 
 @pytest.mark.long
-def test_a_worker_starts_though_its_queue_has_a_wrong_type(stage: Stage) -> None:
+def test_a_worker_starts_despite_a_queue_of_the_wrong_type(stage: Stage) -> None:
     for worker in stage.workers:
         worker.stop()
     spoil(stage, "{queue}", "string")
@@ -314,7 +314,7 @@ def test_a_worker_starts_though_its_queue_has_a_wrong_type(stage: Stage) -> None
 
 
 @pytest.mark.long
-def test_junk_among_the_taken_messages_does_not_keep_the_others_from_coming_back(stage: Stage) -> None:
+def test_junk_among_unacknowledged_messages_does_not_block_redelivery(stage: Stage) -> None:
     (worker,) = stage.workers
     worker.stop()
     lost = json.dumps([task(stage.queue, id="lost"), "", stage.queue])
@@ -345,7 +345,7 @@ def test_junk_among_the_taken_messages_does_not_keep_the_others_from_coming_back
 @pytest.mark.parametrize(
     "channel", long_except(["celeryev/worker.heartbeat", "celeryev/worker.\udcff", "pidbox"], 0, 2)
 )
-def test_a_broadcast_of_junk_ends_no_worker(survivor: Stage, channel: str, data: bytes | str) -> None:
+def test_a_worker_survives_a_junk_broadcast(survivor: Stage, channel: str, data: bytes | str) -> None:
     queue = survivor.backfill.environment["BACKFILL_QUEUE"]
     name = {"pidbox": f"{queue}.pidbox"}.get(channel, channel)
     with survivor.redis() as client:
@@ -357,7 +357,7 @@ def test_a_broadcast_of_junk_ends_no_worker(survivor: Stage, channel: str, data:
     parked(survivor)
 
 
-def test_a_run_goes_on_among_junk_and_does_every_lead_once(stage: Stage) -> None:
+def test_a_run_continues_amid_junk_and_does_every_lead_once(stage: Stage) -> None:
     run = stage.follow("--page-delay-ms", "20")
     for number in range(1, 40):
         path, value, _ = BROKEN[number]

@@ -1,4 +1,4 @@
-"""One rate for the whole fleet: set through Celery's own commands, for workers that join, and whatever Redis does."""
+"""One rate for the whole fleet: set through Celery's commands, for joining workers, and during Redis faults."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def halt(stage: Stage) -> None:
 
 
 class Pages:
-    """Pages of a run that doesn't exist: each starts, finds that out, and ends."""
+    """Pages of a run that doesn't exist: each starts, finds no run, and ends."""
 
     def __init__(self, stage: Stage, number: int, *, name: str = "none-such") -> None:
         self._stage = stage
@@ -55,7 +55,7 @@ class Pages:
         return self._stage.backfill.directory.glob("worker-*.log")
 
 
-def test_without_a_limit_all_pages_start_and_redis_is_not_asked_for_each(stage: Stage) -> None:
+def test_without_a_limit_pages_start_without_a_redis_call_each(stage: Stage) -> None:
     with stage.redis() as client:
         before = calls(client)
         pages = Pages(stage, 200)
@@ -68,7 +68,7 @@ def calls(client: Any) -> int:
     return int(client.info("commandstats")["cmdstat_evalsha"]["calls"])
 
 
-def test_pages_that_wait_for_the_rate_can_be_seen(stage: Stage) -> None:
+def test_pages_waiting_for_the_rate_are_visible(stage: Stage) -> None:
     halt(stage)
 
     pages = Pages(stage, 6)
@@ -83,7 +83,7 @@ def test_pages_that_wait_for_the_rate_can_be_seen(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_all_go_when_there_is_no_limit_any_more(stage: Stage) -> None:
+def test_removing_the_limit_releases_all_waiting_pages(stage: Stage) -> None:
     halt(stage)
     pages = Pages(stage, 6)
     pages.wait_until_they_wait(4)
@@ -94,14 +94,14 @@ def test_all_go_when_there_is_no_limit_any_more(stage: Stage) -> None:
     assert set(waiting(stage).values()) == {0}
 
 
-def test_a_run_at_a_rate_is_done_once(stage: Stage) -> None:
+def test_a_rate_limited_run_does_every_lead_once(stage: Stage) -> None:
     run = stage.run("--lanes", "4", "--page-delay-ms", "20", "--rate", "100/s")
 
     stage.assert_done_once(run)
 
 
 @pytest.mark.parametrize(("given", "applied"), [("7/s", "7/s"), (5, "5"), ("0.5/s", "0.5/s"), (None, "none")])
-def test_celerys_own_command_sets_it(stage: Stage, given: str | float | None, applied: str) -> None:
+def test_celerys_rate_limit_command_sets_the_rate(stage: Stage, given: str | float | None, applied: str) -> None:
     fleet(stage).set(Rate("9/s"))
 
     answers = set_through_celery(stage, given)
@@ -111,16 +111,16 @@ def test_celerys_own_command_sets_it(stage: Stage, given: str | float | None, ap
 
 
 @pytest.mark.long
-def test_sent_to_one_worker_it_is_set_for_all(stage: Stage) -> None:
+def test_a_rate_sent_to_one_worker_applies_to_all(stage: Stage) -> None:
     one = next(iter(waiting(stage)))
 
-    ask(stage, "rate_limit", only=[one], task_name="backfill.page", rate_limit="5")  # as Flower's form does
+    ask(stage, "rate_limit", only=[one], task_name="backfill.page", rate_limit="5")  # like Flower's form
 
     wait_for(lambda: shown(stage) == {"5"}, what="both workers to show it")
 
 
 @pytest.mark.parametrize("given", ["0", 0, "NaN", "fast", "-1/s", "20/d"])
-def test_what_is_no_rate_is_refused_with_a_clear_answer(stage: Stage, given: str | float) -> None:
+def test_an_invalid_rate_is_refused_with_a_clear_answer(stage: Stage, given: str | float) -> None:
     fleet(stage).set(Rate("9/s"))
 
     answers = set_through_celery(stage, given)
@@ -129,7 +129,7 @@ def test_what_is_no_rate_is_refused_with_a_clear_answer(stage: Stage, given: str
     assert fleet(stage).read() == Rate("9/s")
 
 
-def test_a_rate_at_which_waiting_pages_would_be_delivered_twice_is_refused(stage: Stage) -> None:
+def test_a_rate_too_low_for_the_waiting_pages_is_refused(stage: Stage) -> None:
     halt(stage)
     Pages(stage, 6).wait_until_they_wait(4)
 
@@ -140,7 +140,7 @@ def test_a_rate_at_which_waiting_pages_would_be_delivered_twice_is_refused(stage
 
 
 @pytest.mark.long
-def test_other_tasks_keep_celerys_own_rate_limit(stage: Stage) -> None:
+def test_other_tasks_keep_celerys_rate_limit(stage: Stage) -> None:
     answers = set_through_celery(stage, "9/s", of="backfill.watchdog")
 
     assert answers == [{"ok": "new rate limit set successfully"}] * 2
@@ -149,7 +149,7 @@ def test_other_tasks_keep_celerys_own_rate_limit(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_a_change_lets_no_page_go_that_waits(stage: Stage) -> None:
+def test_changing_the_rate_releases_no_waiting_page(stage: Stage) -> None:
     halt(stage)
     pages = Pages(stage, 2)
     pages.wait_until_they_wait(2)
@@ -162,7 +162,7 @@ def test_a_change_lets_no_page_go_that_waits(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_a_worker_that_joins_has_the_rate_before_its_first_page(stage: Stage) -> None:
+def test_a_joining_worker_has_the_rate_before_its_first_page(stage: Stage) -> None:
     halt(stage)
     pages = Pages(stage, 6)
     pages.wait_until_they_wait(4)
@@ -174,7 +174,7 @@ def test_a_worker_that_joins_has_the_rate_before_its_first_page(stage: Stage) ->
 
 
 @pytest.mark.long
-def test_a_worker_that_stops_gives_back_what_waits_in_it(stage: Stage) -> None:
+def test_a_stopping_worker_returns_its_waiting_pages(stage: Stage) -> None:
     halt(stage)
     pages = Pages(stage, 6)
     stage.keep_workers(2)
@@ -185,7 +185,7 @@ def test_a_worker_that_stops_gives_back_what_waits_in_it(stage: Stage) -> None:
     assert len(stage.queued(RunId("none-such"))) == 4
 
 
-def test_a_worker_that_is_killed_holds_nobody_up(stage: Stage) -> None:
+def test_a_killed_worker_does_not_use_up_the_rate(stage: Stage) -> None:
     halt(stage)
     pages = Pages(stage, 6)
     pages.wait_until_they_wait(4)
@@ -197,7 +197,7 @@ def test_a_worker_that_is_killed_holds_nobody_up(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_a_redis_that_was_emptied_has_the_rate_again(stage: Stage) -> None:
+def test_workers_restore_the_rate_in_an_emptied_redis(stage: Stage) -> None:
     halt(stage)
 
     with stage.redis() as client:
@@ -207,7 +207,7 @@ def test_a_redis_that_was_emptied_has_the_rate_again(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_pages_that_wait_while_redis_is_restarted_empty_do_not_start(stage: Stage, own_redis: Redis) -> None:
+def test_waiting_pages_do_not_start_after_redis_restarts_empty(stage: Stage, own_redis: Redis) -> None:
     halt(stage)
     pages = Pages(stage, 6)
     pages.wait_until_they_wait(4)
@@ -219,7 +219,7 @@ def test_pages_that_wait_while_redis_is_restarted_empty_do_not_start(stage: Stag
 
 
 @pytest.mark.long
-def test_what_waited_when_the_connection_was_lost_is_not_waiting_any_more(stage: Stage) -> None:
+def test_waiting_pages_are_dropped_with_a_lost_connection(stage: Stage) -> None:
     halt(stage)
     pages = Pages(stage, 2)
     pages.wait_until_they_wait(2)
@@ -234,7 +234,7 @@ def test_what_waited_when_the_connection_was_lost_is_not_waiting_any_more(stage:
 
 
 @pytest.mark.long
-def test_a_worker_that_gets_no_answer_lets_no_page_go_and_says_so(stage: Stage) -> None:
+def test_no_page_starts_without_a_rate_from_redis(stage: Stage) -> None:
     key = f"backfill:rate:{stage.backfill.environment['BACKFILL_QUEUE']}"
     said = {worker.log: worker.output.count("no page starts without") for worker in stage.workers}
     with stage.redis() as client:

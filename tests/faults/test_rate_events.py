@@ -1,4 +1,4 @@
-"""A change of the rate through Celery's control is an event of every running run, whichever worker records it."""
+"""A rate change through Celery's control is recorded once per running run, by any of the workers."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from sandbox.servers import Servers
 
 @pytest.fixture(scope="module")
 def shared(make_stage: MakeStage) -> Iterator[Stage]:
-    """A stage whose workers may have lost their connections to the database in the test before."""
+    """A shared stage; an earlier test may have cut its workers' database connections."""
     made = make_stage()
     yield made
     made.close()
@@ -23,7 +23,7 @@ def shared(make_stage: MakeStage) -> Iterator[Stage]:
 
 @pytest.fixture
 def two_runs(shared: Stage) -> Stage:
-    """A stage of two workers, with two running runs whose pages wait for a rate of 9/h."""
+    """A stage with two workers and two running runs; their pages wait for a rate of 9/h."""
     shared.restore()
     shared.staff(2)
     fleet(shared).set(Rate("9/h"))
@@ -35,7 +35,7 @@ def two_runs(shared: Stage) -> Stage:
 
 @pytest.fixture
 def closed_database(two_runs: Stage, server: Servers) -> Iterator[None]:
-    """A stage's database that accepts no connections and has lost its existing ones."""
+    """Make the stage's database refuse connections, and cut the existing ones."""
     name = sql.Identifier(two_runs.backfill.database_url.rsplit("/", 1)[1])
     with psycopg.connect(server.database_url, autocommit=True) as connection:
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
@@ -46,7 +46,7 @@ def closed_database(two_runs: Stage, server: Servers) -> Iterator[None]:
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
 
 
-def test_a_change_through_celerys_control_is_one_event_of_each_running_run(two_runs: Stage) -> None:
+def test_a_rate_change_is_recorded_once_per_running_run(two_runs: Stage) -> None:
     set_through_celery(two_runs, "8/h")
     wait_for(lambda: len(two_runs.events("rate")) == 2, what="both runs to have an event")
     set_through_celery(two_runs, "8/h")
@@ -63,7 +63,7 @@ def test_a_change_through_celerys_control_is_one_event_of_each_running_run(two_r
 
 
 @pytest.mark.long
-def test_without_the_database_a_change_holds_and_a_worker_says_what_the_ledger_lacks(
+def test_a_rate_change_without_the_database_applies_and_logs_the_missing_event(
     two_runs: Stage, closed_database: None
 ) -> None:
     answers = set_through_celery(two_runs, "8/h")
@@ -77,7 +77,7 @@ def test_without_the_database_a_change_holds_and_a_worker_says_what_the_ledger_l
 
 
 @pytest.mark.long
-def test_a_database_that_is_back_has_the_event_of_a_change(two_runs: Stage) -> None:
+def test_a_rate_change_after_a_reconnect_is_recorded(two_runs: Stage) -> None:
     with two_runs.database() as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

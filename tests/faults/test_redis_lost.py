@@ -1,4 +1,4 @@
-"""A Redis that loses everything: the run goes on from the ledger, resumed by command or by the watchdog."""
+"""A Redis that loses all its data: a command or the watchdog restores the run from the ledger."""
 
 from collections.abc import Iterator
 
@@ -19,13 +19,13 @@ def stage(own_shared_stage: Stage) -> Stage:
 
 @pytest.fixture
 def watchdog(stage: Stage) -> Iterator[Beat]:
-    """Beat, which sends the watchdog."""
+    """A beat that sends the watchdog."""
     beat = Beat.start(stage.backfill)
     yield beat
     beat.stop()
 
 
-def test_a_run_whose_redis_was_emptied_is_resumed(stage: Stage) -> None:
+def test_a_run_resumes_after_redis_is_emptied(stage: Stage) -> None:
     stage.sabotage.plan("taken up", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("taken up")
@@ -40,7 +40,7 @@ def test_a_run_whose_redis_was_emptied_is_resumed(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_a_run_that_lost_workers_and_redis_together_is_resumed_from_the_ledger(stage: Stage) -> None:
+def test_a_run_resumes_from_the_ledger_after_losing_workers_and_redis(stage: Stage) -> None:
     run = stage.follow("--page-delay-ms", "100")
     stage.wait_for_pages(4)
 
@@ -55,7 +55,7 @@ def test_a_run_that_lost_workers_and_redis_together_is_resumed_from_the_ledger(s
 
 
 @pytest.mark.long
-def test_a_page_at_work_while_redis_is_emptied_goes_on_by_itself(stage: Stage) -> None:
+def test_emptying_redis_does_not_stop_the_page_in_flight(stage: Stage) -> None:
     stage.sabotage.plan("page recorded", "block", page=3)
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("page recorded")
@@ -67,7 +67,7 @@ def test_a_page_at_work_while_redis_is_emptied_goes_on_by_itself(stage: Stage) -
 
 
 @pytest.mark.long
-def test_the_watchdog_alone_heals_a_run_that_lost_workers_and_redis(stage: Stage, watchdog: Beat) -> None:
+def test_the_watchdog_recovers_a_run_that_lost_workers_and_redis(stage: Stage, watchdog: Beat) -> None:
     run = stage.follow("--page-delay-ms", "100")
     stage.wait_for_pages(4)
 
@@ -79,9 +79,7 @@ def test_the_watchdog_alone_heals_a_run_that_lost_workers_and_redis(stage: Stage
     assert {event["reason"] for event in stage.events("lane seeded again")} == {"its task was lost"}
 
 
-def test_the_watchdog_alone_heals_a_run_whose_redis_came_back_empty(
-    stage: Stage, own_redis: Redis, watchdog: Beat
-) -> None:
+def test_the_watchdog_recovers_a_run_after_redis_restarts_empty(stage: Stage, own_redis: Redis, watchdog: Beat) -> None:
     stage.sabotage.plan("page recorded", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
@@ -93,7 +91,7 @@ def test_the_watchdog_alone_heals_a_run_whose_redis_came_back_empty(
 
 
 @pytest.mark.long
-def test_a_page_that_commits_while_redis_is_away_is_followed_when_it_is_back(
+def test_a_page_committed_during_a_redis_outage_is_followed_after_it(
     stage: Stage, own_redis: Redis, watchdog: Beat
 ) -> None:
     stage.sabotage.plan("page recorded", "block", lane=1, page=3)

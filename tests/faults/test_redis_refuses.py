@@ -1,4 +1,4 @@
-"""A Redis that answers but refuses: pages wait with a reason in the ledger, no lane fails, and no process ends."""
+"""A Redis that refuses commands: pages wait with a reason in the ledger, lanes don't fail, and processes survive."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ def module_stage(make_stage: MakeStage, proxy: Refusing) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def beat(module_stage: Stage) -> Iterator[Beat]:
-    """Beat, which survives every refusal."""
+    """A beat that survives every refusal."""
     started = Beat.start(module_stage.backfill)
     yield started
     started.stop()
@@ -38,7 +38,7 @@ def beat(module_stage: Stage) -> Iterator[Beat]:
 
 @pytest.fixture
 def stage(module_stage: Stage, beat: Beat) -> Stage:
-    """That stage with one worker and beat, as if new; the worker has survived the refusals of other tests."""
+    """That stage, reset, with one worker and beat; the worker has survived the refusals of earlier tests."""
     assert beat.process.poll() is None
     module_stage.restore()
     module_stage.keep_workers(1)
@@ -53,7 +53,7 @@ def admin(own_redis: Redis) -> Iterator["redis.Redis"]:
 
 
 @pytest.mark.parametrize("name", long_except(REFUSALS, 0))
-def test_a_refusal_ends_no_worker_and_no_beat(
+def test_workers_and_beat_survive_every_refusal(
     stage: Stage, beat: Beat, admin: "redis.Redis", proxy: Refusing, name: str
 ) -> None:
     (worker,) = stage.workers
@@ -62,7 +62,7 @@ def test_a_refusal_ends_no_worker_and_no_beat(
     stage.wait_for_pages(4)
 
     with REFUSALS[name].play(admin, proxy):
-        # They are refused from their start.
+        # These two start during the refusal.
         second, second_beat = stage.launch_worker(), Beat.start(stage.backfill)
         wait_for(lambda: REFUSALS[name].seen_in(second.output), what=f"a line in {second.log}")
         if REFUSALS[name].is_sure:
@@ -79,7 +79,7 @@ def test_a_refusal_ends_no_worker_and_no_beat(
 
 
 @pytest.mark.long
-def test_a_page_that_can_write_nothing_waits_and_no_lane_fails(stage: Stage, admin: "redis.Redis") -> None:
+def test_a_page_waits_for_a_full_redis_and_its_lane_does_not_fail(stage: Stage, admin: "redis.Redis") -> None:
     stage.sabotage.plan("taken up", "block", page=3)
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("taken up")
@@ -94,7 +94,7 @@ def test_a_page_that_can_write_nothing_waits_and_no_lane_fails(stage: Stage, adm
 
 
 @pytest.mark.long
-def test_a_committed_page_whose_next_cannot_be_sent_is_followed_later(stage: Stage, admin: "redis.Redis") -> None:
+def test_an_unsent_next_page_is_sent_later(stage: Stage, admin: "redis.Redis") -> None:
     stage.sabotage.plan("page committed", "block", page=3)
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("page committed")

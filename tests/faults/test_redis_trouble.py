@@ -1,4 +1,4 @@
-"""Redis freezes, refuses or loses connections for a while: workers wait, recover, and take messages as before."""
+"""Redis freezes, refuses or drops connections for a while: workers wait, then consume messages again."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def stage(own_shared_stage: Stage) -> Stage:
 
 
 @pytest.mark.long
-def test_an_acknowledgement_that_times_out_costs_the_worker_no_slot(stage: Stage, own_redis: Redis) -> None:
+def test_a_timed_out_acknowledgement_frees_the_workers_slot(stage: Stage, own_redis: Redis) -> None:
     (worker,) = stage.workers
     stage.sabotage.plan("cursor moved", "block", page=2)
     run = stage.follow("--lanes", "1")
@@ -48,10 +48,8 @@ def test_an_acknowledgement_that_times_out_costs_the_worker_no_slot(stage: Stage
     stage.assert_done_once(run.end())
 
 
-def test_redis_that_freezes_under_a_page_holds_the_lanes_lock_for_a_moment_only(
-    own_stage: MakeStage, own_redis: Redis
-) -> None:
-    # The server's own time-outs would release the lock too, but not before the test gives up.
+def test_a_frozen_redis_does_not_keep_the_lane_locked(own_stage: MakeStage, own_redis: Redis) -> None:
+    # A long timeout, so that PostgreSQL doesn't release the lock before the test gives up.
     stage = own_stage(redis_url=own_redis.url, BACKFILL_STATEMENT_TIMEOUT_MS="600000")
     worker = stage.start_worker(concurrency=1, beat=True)
     stage.sabotage.plan("lane locked", "block", page=3)
@@ -62,7 +60,7 @@ def test_redis_that_freezes_under_a_page_holds_the_lanes_lock_for_a_moment_only(
     with suspended(own_redis.pid or 0):
         stage.sabotage.release("lane locked")
         wait_for(lambda: is_free(stage), what="the lane's lock to be released")
-        assert "page put off" not in worker.output  # the worker still waits for Redis, without the lock
+        assert "page put off" not in worker.output  # the worker still waits for Redis, but without the lock
 
     stage.assert_done_once(run.end())
 
@@ -72,7 +70,7 @@ def is_free(stage: Stage) -> bool:
     return bool(stage.rows("SELECT FROM backfill.lane FOR UPDATE SKIP LOCKED"))
 
 
-def test_events_that_redis_takes_no_more_raise_in_the_loop_and_not_where_a_page_ends(own_redis: Redis) -> None:
+def test_undeliverable_events_raise_in_the_loop_only(own_redis: Redis) -> None:
     asked: list[None] = []
     with Connection(own_redis.url) as connection:
         events = Dispatcher(connection, app=app, buffer_group=["task"], on_send_buffered=lambda: asked.append(None))
@@ -91,7 +89,7 @@ def test_events_that_redis_takes_no_more_raise_in_the_loop_and_not_where_a_page_
             own_redis.start()
 
 
-def test_a_reply_that_redis_takes_no_more_does_not_hold_up_the_worker(own_redis: Redis) -> None:
+def test_an_undeliverable_reply_does_not_block_the_worker(own_redis: Redis) -> None:
     raised: list[Exception] = []
 
     def reply() -> None:
@@ -113,7 +111,7 @@ def test_a_reply_that_redis_takes_no_more_does_not_hold_up_the_worker(own_redis:
 
 
 @pytest.mark.long
-def test_a_page_is_told_at_once_after_connections_that_broke_while_events_waited(stage: Stage) -> None:
+def test_task_events_are_sent_promptly_after_broken_connections(stage: Stage) -> None:
     run = stage.follow("--lanes", "1", "--page-delay-ms", "20")
     with stage.redis() as client:
         for number in range(1, 6):
@@ -129,13 +127,13 @@ def test_a_page_is_told_at_once_after_connections_that_broke_while_events_waited
 
 
 def heard(news: PubSub) -> str:
-    """Return the workers' next event, or several that were sent together; "" if none arrives within a second."""
+    """Return the workers' next event or batch of events; "" if none arrives within a second."""
     message = news.get_message(timeout=1.0)
     return b64decode(json.loads(message["data"])["body"]).decode() if message else ""
 
 
 @pytest.mark.long
-def test_a_redis_that_refuses_writes_ends_no_worker_and_no_beat(stage: Stage, own_redis: Redis) -> None:
+def test_workers_and_beat_survive_a_redis_that_refuses_writes(stage: Stage, own_redis: Redis) -> None:
     (worker,) = stage.workers
     beat = Beat.start(stage.backfill)
     run = stage.follow("--lanes", "1", "--page-delay-ms", "50")
@@ -145,7 +143,7 @@ def test_a_redis_that_refuses_writes_ends_no_worker_and_no_beat(stage: Stage, ow
         with refusing(stage):
             # redis-py drops the code READONLY from a pipeline's error.
             wait_for(lambda: re.search("READONLY|read only replica", worker.output), what="the worker to be refused")
-            stage.backfill("doctor")  # a few seconds more
+            stage.backfill("doctor")  # takes a few more seconds
         stage.assert_done_once(run.end())
         assert (worker.process.poll(), beat.process.poll()) == (None, None)
     finally:
@@ -153,7 +151,7 @@ def test_a_redis_that_refuses_writes_ends_no_worker_and_no_beat(stage: Stage, ow
 
 
 @pytest.mark.long
-def test_workers_whose_redis_freezes_again_and_again_go_on_at_once(own_shared_stage: Stage, own_redis: Redis) -> None:
+def test_workers_recover_from_repeated_redis_freezes_at_once(own_shared_stage: Stage, own_redis: Redis) -> None:
     stage = own_shared_stage
     stage.restore()
     workers = stage.keep_workers(2)
@@ -181,7 +179,7 @@ def test_workers_whose_redis_freezes_again_and_again_go_on_at_once(own_shared_st
 
 
 @pytest.mark.long
-def test_connections_to_redis_that_fall_silent_are_replaced(own_stage: MakeStage, own_redis: Redis) -> None:
+def test_silent_redis_connections_are_replaced(own_stage: MakeStage, own_redis: Redis) -> None:
     with vanishing(own_redis.url) as (proxy, url):
         stage = own_stage(redis_url=url)
         stage.start_worker(beat=True)
@@ -200,7 +198,7 @@ def test_connections_to_redis_that_fall_silent_are_replaced(own_stage: MakeStage
         assert [worker.process.poll() for worker in stage.workers] == [None]
 
 
-def test_a_publisher_whose_channel_was_closed_opens_another(own_redis: Redis) -> None:
+def test_a_publisher_with_a_closed_channel_opens_another(own_redis: Redis) -> None:
     with Connection(own_redis.url, transport=OURS) as connection, connection.Producer() as producer:
         assert not producer.channel.closed
         connection.collect()
@@ -211,29 +209,29 @@ def test_a_publisher_whose_channel_was_closed_opens_another(own_redis: Redis) ->
             assert channel.client.delete("elsewhere") == 1
 
 
-def test_a_channel_of_a_closed_connection_is_a_lost_connection(own_redis: Redis) -> None:
+def test_a_channel_of_a_closed_connection_raises_a_connection_error(own_redis: Redis) -> None:
     with Connection(own_redis.url, transport=OURS) as connection:
         channel = connection.channel()
         transport = channel.connection
         connection.collect()
-        channel.connection = transport  # as where a reset opened the channel while its connection was closed
+        channel.connection = transport  # as if a reset had opened the channel while its connection was closed
 
         with pytest.raises(RedisConnectionError, match="closed with its connection"):
             _ = channel.subclient
 
 
-def test_a_broadcast_that_does_not_come_is_waited_for_with_a_time_out(own_redis: Redis) -> None:
+def test_waiting_for_a_broadcast_times_out(own_redis: Redis) -> None:
     options = {"socket_timeout": 1}
     with Connection(own_redis.url, transport=OURS, transport_options=options) as connection:
         subscribed = connection.channel().subclient
         subscribed.psubscribe("nobody.speaks.*")
         assert subscribed.parse_response()
 
-        with pytest.raises(RedisTimeoutError):  # without a time-out it would hang, like a worker's loop
+        with pytest.raises(RedisTimeoutError):  # without a timeout, this call and a worker's loop would hang
             subscribed.parse_response()
 
 
-def test_the_watchdog_needs_no_child_and_no_slot(stage: Stage) -> None:
+def test_the_watchdog_needs_no_free_child_or_slot(stage: Stage) -> None:
     stage.sabotage.plan("taken up", "block", lane=2, page=1)
     stage.sabotage.plan("watchdog done", "block")
     run = stage.follow()
@@ -251,7 +249,7 @@ def test_the_watchdog_needs_no_child_and_no_slot(stage: Stage) -> None:
 
 @contextmanager
 def refusing(stage: Stage) -> Iterator[None]:
-    """Make the stage's Redis a replica, as after a failover: it answers, but refuses every write."""
+    """Make the stage's Redis a replica, as in a failover: it answers, but refuses every write."""
     with stage.redis() as client:
         client.config_set("replica-serve-stale-data", "yes")
         with made_a_replica(client):

@@ -1,4 +1,4 @@
-"""Workers of two versions in one fleet: each leaves unknown messages to the other, and none is taken for lost."""
+"""Workers of two versions in one fleet: each leaves unknown messages to the other, and no message counts as lost."""
 
 import json
 import subprocess
@@ -19,21 +19,21 @@ FIELDS = {"run": "a-run", "lane": "a word, and no number", "stretch": [1, 2]}
 
 @pytest.fixture
 def stage(own_stage: MakeStage) -> Stage:
-    """A stage without beat, with a worker that takes one message at a time."""
+    """A stage without beat, with a worker that runs one task at a time."""
     made = own_stage()
     made.start_worker(concurrency=1)
     return made
 
 
 def waiting(stage: Stage, version: int) -> list[dict[str, Any]]:
-    """Return the messages in the queue of a format."""
+    """Return the messages in a format's queue."""
     with stage.redis() as client:
         found: Any = client.lrange(stage.queue_of_format(version), 0, -1)
     return [json.loads(message) for message in found]
 
 
 def on_their_way(stage: Stage) -> set[str]:
-    """Return the messages that the watchdog doesn't take for lost."""
+    """Return the messages that the watchdog considers in flight."""
     look = "from backfill_tasks.worker.fleet import messages_on_their_way; print(*messages_on_their_way())"
     done = subprocess.run(
         [sys.executable, "-c", look],
@@ -48,7 +48,7 @@ def on_their_way(stage: Stage) -> set[str]:
 
 @contextmanager
 def a_lane_in_the_newer_queue(stage: Stage) -> Iterator[str]:
-    """Yield the id of a run whose first lane keeps the worker busy; the second lane's message is in the newer queue."""
+    """Start a run; its first lane keeps the worker busy. Yield the second lane's message id, in the newer queue."""
     stage.sabotage.plan("page recorded", "block", page=1)
     stage.follow("--lanes", "2")
     stage.sabotage.wait_until_reached("page recorded")
@@ -60,7 +60,7 @@ def a_lane_in_the_newer_queue(stage: Stage) -> Iterator[str]:
     stage.sabotage.clear()
 
 
-def test_a_message_of_a_newer_format_is_put_into_its_queue_as_it_is(stage: Stage) -> None:
+def test_a_newer_message_moves_unchanged_to_its_formats_queue(stage: Stage) -> None:
     stage.deliver_newer(NEWER, "a-run:lane-01:000001:g1", **FIELDS)
 
     wait_for(lambda: waiting(stage, NEWER), what="the message to be left to a newer worker")
@@ -73,7 +73,7 @@ def test_a_message_of_a_newer_format_is_put_into_its_queue_as_it_is(stage: Stage
 
 
 @pytest.mark.long
-def test_a_run_goes_on_beside_messages_of_a_newer_format(stage: Stage) -> None:
+def test_newer_messages_do_not_disturb_a_run(stage: Stage) -> None:
     for number in range(5):
         stage.deliver_newer(NEWER, f"a-run:lane-01:00000{number}:g1", **FIELDS)
 
@@ -83,7 +83,7 @@ def test_a_run_goes_on_beside_messages_of_a_newer_format(stage: Stage) -> None:
     wait_for(lambda: len(waiting(stage, NEWER)) == 5, what="the messages to be left to newer workers")
 
 
-def test_a_message_that_waits_for_a_worker_of_another_version_is_not_lost(stage: Stage) -> None:
+def test_a_message_queued_for_another_version_is_not_lost(stage: Stage) -> None:
     with a_lane_in_the_newer_queue(stage) as message:
         with Celery(broker=stage.backfill.environment["REDIS_URL"], set_as_current=False) as app:
             app.conf.control_exchange = stage.backfill.environment["BACKFILL_QUEUE"]
@@ -93,6 +93,6 @@ def test_a_message_that_waits_for_a_worker_of_another_version_is_not_lost(stage:
 
 
 @pytest.mark.long
-def test_a_message_that_waits_where_nobody_listens_is_lost(stage: Stage) -> None:
+def test_a_message_in_a_queue_without_consumers_is_lost(stage: Stage) -> None:
     with a_lane_in_the_newer_queue(stage) as message:
         assert message not in on_their_way(stage)

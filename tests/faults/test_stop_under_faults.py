@@ -1,4 +1,4 @@
-"""A worker asked to stop while Redis or PostgreSQL is in trouble ends within its container's grace period."""
+"""A worker asked to stop during a Redis or PostgreSQL fault ends within its container's grace period."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from long_forms import long_except
 from chaos.process import descendants
 from sandbox.servers import Postgres, Redis
 
-#: Far more than docker-compose.yml grants, for a busy machine.
+#: Far longer than the grace period of docker-compose.yml, for a busy machine.
 LONGEST_SECONDS = 90
 
 
@@ -26,7 +26,7 @@ def own_postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def module_stage(make_stage: MakeStage, own_redis: Redis, own_postgres: Postgres) -> Iterator[Stage]:
-    """A stage on servers of its own, with beat."""
+    """A stage on its own servers, with beat."""
     made = make_stage(redis_url=own_redis.url, database_url=own_postgres.url)
     beat = Beat.start(made.backfill)
     yield made
@@ -36,7 +36,7 @@ def module_stage(make_stage: MakeStage, own_redis: Redis, own_postgres: Postgres
 
 @pytest.fixture
 def stage(module_stage: Stage) -> Stage:
-    """That stage with one worker, as if new."""
+    """That stage, reset, with one worker."""
     module_stage.restore()
     module_stage.keep_workers(1)
     return module_stage
@@ -74,7 +74,7 @@ STOPS = [
 
 
 @pytest.mark.parametrize(("name", "number"), long_except(STOPS, 0))
-def test_a_stop_needs_no_answer(
+def test_a_worker_stops_in_time_during_a_fault(
     stage: Stage, own_redis: Redis, own_postgres: Postgres, name: str, number: signal.Signals
 ) -> None:
     (worker,) = stage.workers

@@ -1,4 +1,4 @@
-"""A worker asked to stop in mid-run stops in order, and another takes over its messages."""
+"""A worker asked to stop mid-run stops cleanly, and another takes over its messages."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from harness import PATIENCE, Worker, wait_for
 
 
 @pytest.mark.long
-def test_a_worker_that_is_stopped_leaves_its_lanes_to_another(stage: Stage) -> None:
+def test_another_worker_takes_over_a_stopped_workers_lanes(stage: Stage) -> None:
     run = stage.follow("--page-delay-ms", "200")
     stage.wait_for_pages(4)
     stopped = stage.workers[0]
@@ -20,7 +20,7 @@ def test_a_worker_that_is_stopped_leaves_its_lanes_to_another(stage: Stage) -> N
     stage.assert_done_once(run.end())
 
 
-def test_a_worker_that_is_stopped_ends_the_page_at_work(stage: Stage) -> None:
+def test_a_stopping_worker_finishes_the_page_in_flight(stage: Stage) -> None:
     (stopped,) = stage.keep_workers(1)
     stage.sabotage.plan("page done", "block", lane=1, page=3)
     run = stage.follow()
@@ -36,7 +36,7 @@ def test_a_worker_that_is_stopped_ends_the_page_at_work(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_a_worker_that_is_stopped_when_it_has_just_handed_pages_out_ends_soon(own_shared_stage: Stage) -> None:
+def test_a_worker_stopped_right_after_dispatching_pages_exits_promptly(own_shared_stage: Stage) -> None:
     stage = own_shared_stage
     (stopped,) = stage.keep_workers(1)
     suspend_children(stopped)
@@ -54,6 +54,6 @@ def test_a_worker_that_is_stopped_when_it_has_just_handed_pages_out_ends_soon(ow
 
 
 def suspend_children(worker: Worker) -> None:
-    """Suspend a worker's children, but not its main process, which hands out pages."""
+    """Suspend a worker's children, but not its main process, which dispatches pages."""
     os.killpg(worker.process.pid, signal.SIGSTOP)
     worker.process.send_signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""The watchdog reseeds a lane whose task was lost, and leaves every other lane alone."""
+"""The watchdog reseeds a lane with a lost task, and leaves every other lane alone."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def stage(own_stage: MakeStage) -> Stage:
     return made
 
 
-def test_a_lane_whose_page_takes_long_is_not_seeded_again(stage: Stage) -> None:
+def test_a_lane_with_a_slow_page_is_not_reseeded(stage: Stage) -> None:
     stage.sabotage.plan("page recorded", "block", page=3)
     stage.sabotage.plan("watchdog done", "block")
     run = stage.follow("--lanes", "1")
@@ -37,7 +37,7 @@ def test_a_lane_whose_page_takes_long_is_not_seeded_again(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stage) -> None:
+def test_a_lane_that_fails_during_the_watchdogs_check_stays_failed(stage: Stage) -> None:
     run = let_the_watchdog_find_a_lane_standing(stage)
     take_rights(stage)
     stage.send_watchdog()
@@ -52,7 +52,7 @@ def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stag
 
 
 @pytest.mark.long
-def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stage) -> None:
+def test_a_lane_that_moves_during_the_watchdogs_check_is_left_alone(stage: Stage) -> None:
     run = let_the_watchdog_find_a_lane_standing(stage)
     stage.sabotage.plan("page recorded", "block", page=5)
     stage.send_watchdog()
@@ -70,10 +70,10 @@ def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stag
 
 @pytest.mark.long
 @pytest.mark.parametrize("action", ["kill child", "kill worker"])
-def test_a_lane_whose_page_was_put_off_and_not_sent_anew_is_seeded_again(own_stage: MakeStage, action: Action) -> None:
+def test_a_lane_with_a_held_but_unsent_page_is_reseeded(own_stage: MakeStage, action: Action) -> None:
     stage = own_stage(BACKFILL_MAX_TRANSACTION_AGE="1", BACKFILL_PRESSURE_SECONDS="1")
     stage.start_worker()
-    stage.sabotage.plan("page committed", action, page=1)  # the hold is committed before the next message
+    stage.sabotage.plan("page committed", action, page=1)  # the hold commits before the next message is sent
     with old_transaction(stage):
         run = stage.follow("--lanes", "1")
         stage.sabotage.wait_until_reached("page committed")
@@ -92,7 +92,7 @@ def test_a_lane_whose_page_was_put_off_and_not_sent_anew_is_seeded_again(own_sta
 
 
 @pytest.mark.long
-def test_a_lane_is_seeded_again_while_every_worker_process_is_busy(own_stage: MakeStage) -> None:
+def test_a_lane_is_reseeded_while_all_worker_processes_are_busy(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="600")
     stage.start_worker(concurrency=1)
     stage.sabotage.plan("page recorded", "block", lane=1, page=2)
@@ -112,7 +112,7 @@ def test_a_lane_is_seeded_again_while_every_worker_process_is_busy(own_stage: Ma
 
 
 @pytest.mark.long
-def test_lanes_that_lost_their_messages_are_seeded_again_at_the_lowest_rate(own_stage: MakeStage) -> None:
+def test_lanes_with_lost_messages_are_reseeded_at_the_lowest_rate(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="604800")
     worker = stage.start_worker()
     stage.backfill("rate", "1/h")
@@ -132,14 +132,14 @@ def test_lanes_that_lost_their_messages_are_seeded_again_at_the_lowest_rate(own_
 
 
 def lose_what_is_queued(stage: Stage) -> None:
-    """Remove every message from Redis, as if it had been emptied."""
+    """Remove every message from Redis."""
     with stage.redis() as client:
         client.delete(stage.queue, "unacked", "unacked_index")
 
 
 @contextmanager
 def old_transaction(stage: Stage) -> Iterator[None]:
-    """Keep a transaction open that is old enough to stop pages from starting."""
+    """Hold pages back with an old open transaction."""
     with stage.database() as connection, connection.transaction():
         old = "SELECT WHERE clock_timestamp() - now() > interval '1 s'"
         wait_for(lambda: connection.execute(old).fetchall(), what="the transaction to be old")
@@ -147,7 +147,7 @@ def old_transaction(stage: Stage) -> Iterator[None]:
 
 
 def let_the_watchdog_find_a_lane_standing(stage: Stage) -> Following:
-    """Start a run whose worker dies at page 3, and stop the watchdog at the moment when it has found the lane."""
+    """Kill a run's worker at page 3, and stop the watchdog right after it has found the lane stalled."""
     stage.sabotage.plan("page recorded", "kill worker", page=3)
     run = stage.follow("--lanes", "1")
     stage.replace_the_killed_worker()
@@ -159,7 +159,7 @@ def let_the_watchdog_find_a_lane_standing(stage: Stage) -> Following:
 
 
 def take_rights(stage: Stage) -> None:
-    """Make the host refuse every job of the backfill as for a missing privilege, which no retry can fix."""
+    """Make the host refuse every job of the backfill with a missing privilege, which is never retried."""
     with stage.database() as connection:
         connection.execute(
             """
@@ -172,7 +172,7 @@ def take_rights(stage: Stage) -> None:
         )
 
 
-def test_before_the_first_run_there_is_nothing_to_watch_over(backfill: Backfill) -> None:
+def test_the_watchdog_is_a_no_op_before_the_first_run(backfill: Backfill) -> None:
     look = "from backfill_tasks.worker.tasks import watchdog; print(watchdog())"
 
     looked = subprocess.run(

@@ -1,4 +1,4 @@
-"""The host works on the very pages in flight: no lead is skipped, and no row of the host's is damaged."""
+"""The host writes to pages in flight: no lead is skipped, and no row of the host's is damaged."""
 
 import secrets
 import threading
@@ -12,15 +12,15 @@ import pytest
 from faults.stage import MakeStage, Stage
 from harness import wait_for
 
-# What happens to a lead during the run, derived from its id.
+# A lead's role during the run, derived from its id.
 CALM, WORKED, TOUCHED, DELETED = range(4)
 ROLE = "(hashtext(lead.id) & 3)"
 
-#: The most webhooks of each kind: fewer in all than the run takes pages to keep up with.
+#: The maximum number of webhooks of each kind; the run must be able to keep up with them.
 MOST = 150
 PAUSE_SECONDS = 0.01
 
-# Leads of a role that the lanes will reach soon or have in flight; of the WORKED, those whose job waits.
+# Leads of a role that are in flight or next in their lane; of the WORKED, only those with a PENDING job.
 NEAR = f"""
   SELECT lead.id
   FROM backfill.lane
@@ -73,7 +73,7 @@ CLAIM_JOB = """
 """
 
 
-def test_a_job_that_the_host_claims_under_a_waiting_page_is_left_alone(stage: Stage) -> None:
+def test_a_job_claimed_by_the_host_under_a_waiting_page_is_left_alone(stage: Stage) -> None:
     lead = next(lead for lead in stage.owed("job") if stage.has_job(lead))
     with psycopg.connect(stage.backfill.database_url) as host:
         host.execute(MAKE_RUNNING, [f"lead_scoring_backfill:{lead}"])
@@ -88,7 +88,7 @@ def test_a_job_that_the_host_claims_under_a_waiting_page_is_left_alone(stage: St
 
 
 @pytest.mark.long
-def test_a_lead_that_vanishes_under_a_waiting_page_is_no_error(stage: Stage) -> None:
+def test_a_lead_deleted_under_a_waiting_page_is_not_an_error(stage: Stage) -> None:
     lead = next(lead for lead in stage.owed("job") if not stage.has_job(lead))
     with psycopg.connect(stage.backfill.database_url) as host:
         host.execute('DELETE FROM "Lead" WHERE id = %s', [lead])
@@ -103,7 +103,7 @@ def test_a_lead_that_vanishes_under_a_waiting_page_is_no_error(stage: Stage) -> 
 
 
 @pytest.mark.long
-def test_webhooks_in_the_pages_at_work_cost_no_lead_its_due(own_stage: MakeStage) -> None:
+def test_webhooks_on_pages_in_flight_skip_no_lead(own_stage: MakeStage) -> None:
     stage = own_stage()
     stage.staff(2)
 
@@ -123,7 +123,7 @@ def test_webhooks_in_the_pages_at_work_cost_no_lead_its_due(own_stage: MakeStage
 
 @dataclass
 class Host:
-    """What the webhooks have done, by kind, and their errors."""
+    """The webhooks' writes, by kind, and their errors."""
 
     done: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
@@ -131,7 +131,7 @@ class Host:
 
 @contextmanager
 def webhooks(stage: Stage) -> Iterator[Host]:
-    """Make the host insert, update and delete leads, messages and jobs right where the lanes are."""
+    """Make the host insert, update and delete leads, messages and jobs near the lanes' cursors."""
     host, stopped = Host(), threading.Event()
     kinds = {
         "lead inserted": (CALM, INSERT_LEAD),
@@ -174,7 +174,7 @@ def wronged(stage: Stage, role: int) -> list[dict[str, Any]]:
 
 
 def eligible(stage: Stage, role: int) -> set[str]:
-    """Return the leads of a role to which the run owed something at its start, whatever their tag."""
+    """Return the leads of a role that were due for a job or a score when the run started, whatever their tag."""
     rows = stage.rows(
         f"SELECT lead FROM audit.owed WHERE what <> 'nothing' AND (hashtext(lead) & 3) = {role}"
         " AND NOT EXISTS (SELECT FROM audit.job WHERE \"leadId\" = lead AND status = 'RUNNING')"
@@ -183,10 +183,10 @@ def eligible(stage: Stage, role: int) -> set[str]:
 
 
 def written(stage: Stage) -> set[str]:
-    """Return the leads to which the run gave a job or a score."""
+    """Return the leads with a job or a score from the run."""
     return {row["lead"] for row in stage.rows("SELECT lead FROM audit.write")}
 
 
 def claimed(stage: Stage) -> set[str]:
-    """Return the leads whose job the host's runner has claimed."""
+    """Return the leads with a job claimed by the host's runner."""
     return {row["leadId"] for row in stage.rows('SELECT "leadId" FROM "BackgroundJob" WHERE "lockedBy" = \'host\'')}

@@ -19,33 +19,33 @@ def _new_site(url: str, server: Servers) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def shared_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """The site behind `site`, shared by the session."""
+    """Yield the database behind `site`, shared by the session."""
     yield from _new_site(make_database(), server)
 
 
 @pytest.fixture
 def site(shared_site: Site) -> Site:
-    """A host with one workspace, no leads and an empty ledger. Tests must not alter its tables."""
+    """Return a host with one workspace, no leads and an empty ledger. Tests must not alter its tables."""
     shared_site.restore()
     return shared_site
 
 
 @pytest.fixture(scope="session")
 def shared_english_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """The site behind `english_site`, shared by the session."""
+    """Yield the database behind `english_site`, shared by the session."""
     yield from _new_site(make_database(locale="en_US.UTF-8"), server)
 
 
 @pytest.fixture
 def english_site(shared_english_site: Site) -> Site:
-    """The same in a database with an English collation."""
+    """Return a host like `site`, in a database with an English collation."""
     shared_english_site.restore()
     return shared_english_site
 
 
 @pytest.fixture
 def own_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """The same in a database of the test's own, whose tables it may alter."""
+    """Yield a host like `site`, in a database of the test's own, whose tables it may alter."""
     own = Site(make_database(), server.redis_url)
     own.create()
     own.restore()
@@ -55,13 +55,13 @@ def own_site(make_database: Callable[..., str], server: Servers) -> Iterator[Sit
 
 @pytest.fixture(scope="session")
 def shared_strict_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """The site behind `strict_site`, shared by the session."""
+    """Yield the database behind `strict_site`, shared by the session."""
     yield from _new_site(make_database(), server)
 
 
 @pytest.fixture
 def strict_site(shared_strict_site: Site) -> Site:
-    """The same with a trigger that refuses the jobs of leads of the test's choice: see `Host.refuse_jobs_of`."""
+    """Return a host like `site`, with a trigger that refuses jobs of chosen leads: see `Host.refuse_jobs_of`."""
     shared_strict_site.restore()
     shared_strict_site.host.refuse_jobs_of()
     return shared_strict_site
@@ -69,7 +69,7 @@ def strict_site(shared_strict_site: Site) -> Site:
 
 @pytest.fixture
 def sample_site(host: str, server: Servers) -> Iterator[Site]:
-    """A host with 2,000 leads of every kind, and an empty ledger."""
+    """Yield a host with 2,000 leads of every kind and an empty ledger."""
     filled = Site(host, server.redis_url)
     filled.migrate()
     yield filled
@@ -78,6 +78,6 @@ def sample_site(host: str, server: Servers) -> Iterator[Site]:
 
 @pytest.fixture
 def aside() -> Iterator[ThreadPoolExecutor]:
-    """Runs something in a thread alongside the test."""
+    """Yield a thread pool that runs something alongside the test."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         yield pool

@@ -1,4 +1,4 @@
-"""The plans of the engine's statements, as the engine runs them: its settings, its connection."""
+"""Query plans of the engine's statements, collected on its own connection with its own settings."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
@@ -15,7 +15,7 @@ Node = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan of a host's table, and what it read."""
+    """One scan of a host table, with the number of rows it read."""
 
     table: str
     kind: str
@@ -28,14 +28,14 @@ class Scan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What PostgreSQL did for one statement."""
+    """The executed plan of one statement."""
 
     root: Node
     tables: Collection[str] = TABLES
 
     @property
     def scans(self) -> list[Scan]:
-        """Return every executed scan of a host's table."""
+        """Return every executed scan of a host table."""
         found = [_scan(node, self.tables) for node in _nodes(self.root)]
         return [scan for scan in found if scan is not None]
 

@@ -23,7 +23,7 @@ from backfill_tasks.settings import load
 
 @dataclass(frozen=True)
 class Walk:
-    """One backfill on a site's database, with the test in Celery's place."""
+    """One backfill on a site's database; the test plays Celery's part."""
 
     site: Site
     backfill: Backfill
@@ -46,7 +46,7 @@ class Walk:
         return replace(self.site.runs, chain=self.chain, backfills=self.known)
 
     def start(self, *, limit: int = 500, lanes: int = 1, cursor: str | None = None, **own: Any) -> Run:
-        """Start a run; its first messages wait."""
+        """Start a run; its first messages wait in the site's `waiting`."""
         asked = {"limit": limit, "lanes": lanes, **own} | ({"cursor": cursor} if cursor is not None else {})
         resolved = resolve(self.backfill.name, self.backfill.options, has_jobs=False, asked=asked, defaults={})
         parameters = replace(resolved, pace=only())
@@ -55,7 +55,7 @@ class Walk:
         return self.site.read(self.runs.start(new))
 
     def whole_run(self, **parameters: Any) -> Run:
-        """Do a run from start to end."""
+        """Do a run from start to finish."""
         run = self.start(**parameters)
         self.deliver_all()
         return self.site.read(run.id)
@@ -65,13 +65,13 @@ class Walk:
             self.chain.step(self.site.waiting.pop(0))
 
     def dry_run(self, *, limit: int = 500, lanes: int = 1, **own: Any) -> Run:
-        """Do a dry run from start to end."""
+        """Do a dry run from start to finish."""
         asked = {"limit": limit, "lanes": lanes, **own}
         parameters = resolve(self.backfill.name, self.backfill.options, has_jobs=False, asked=asked, defaults={})
         cut_lanes = cut(self.site.engine, self.backfill, parameters, smallest=1)
         dry = DryRun(self.site.engine, self.backfill, parameters, new_id(), cut_lanes, STATEMENT_MS)
         with dry.walking():
-            for walk in dry._walks:  # noqa: SLF001  a test waits for all of them
+            for walk in dry._walks:  # noqa: SLF001  wait for all lanes
                 walk.result()
         return dry.read()
 

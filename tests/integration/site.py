@@ -1,4 +1,4 @@
-"""A host database with a ledger, the engine connected to it, and the test in Celery's place."""
+"""A host database with a ledger, and the engine connected to it; the test plays Celery's part."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ Session = psycopg.Connection[DictRow]
 
 CLASSES = tuple(LeadScoring.classes)
 STATEMENT_MS = 15_000
-NOON = datetime(2026, 1, 1, 12)  # noqa: DTZ001  the host's columns hold UTC without a zone
+NOON = datetime(2026, 1, 1, 12)  # noqa: DTZ001  the host's columns are UTC without a time zone
 STARTED = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 OUR_KEY = "lead_scoring_backfill:"
 
@@ -51,7 +51,7 @@ class Host:
         return psycopg.connect(self.url, autocommit=True, row_factory=dict_row)
 
     def refuse_jobs_of(self, *leads: str, saying: str = "no job for this lead") -> None:
-        """Make the database refuse the jobs of these leads and no others, as a host's trigger may: see strict_site."""
+        """Make the database refuse the jobs of these leads only, as a host's trigger may: see `strict_site`."""
         self.do("CREATE TABLE IF NOT EXISTS refused (lead text PRIMARY KEY)")
         self.do("DELETE FROM refused")
         for lead in leads:
@@ -147,7 +147,10 @@ class Host:
         return self.values(statement, OUR_KEY)
 
     def versions(self) -> dict[tuple[str, str], Row]:
-        """Return each row of the host with the transaction that wrote it, by table and id: equal if unchanged."""
+        """Return each row of the host's tables with the transaction that wrote it, by table and id.
+
+        Two results are equal if no row was written between them, not even with the same values.
+        """
         found: dict[tuple[str, str], Row] = {}
         for table in TABLES:
             statement = sql.SQL("SELECT xmin::text, to_jsonb(each) AS row FROM {} AS each").format(
@@ -157,7 +160,7 @@ class Host:
         return found
 
     def finish_jobs(self, number: int) -> None:
-        """Act as the runner: do the backfill's `number` oldest jobs."""
+        """Act as the runner: finish the backfill's `number` oldest jobs."""
         statement = (
             """UPDATE "BackgroundJob" SET status = 'SUCCEEDED' WHERE id IN (SELECT id FROM "BackgroundJob" """
             """WHERE starts_with("dedupeKey", %s) AND status = 'PENDING' ORDER BY "runAt" LIMIT %s)"""
@@ -165,7 +168,7 @@ class Host:
         self.do(statement, OUR_KEY, number)
 
     def due_times(self) -> list[datetime]:
-        """Return when the backfill's jobs come due, in order: UTC, without a zone."""
+        """Return when the backfill's jobs come due, in order, in UTC without a time zone."""
         return self.values(
             'SELECT "runAt" FROM "BackgroundJob" WHERE starts_with("dedupeKey", %s) ORDER BY "runAt"', OUR_KEY
         )
@@ -175,7 +178,7 @@ class Host:
         return self.rows("SELECT * FROM backfill.event WHERE name = %s ORDER BY id", name)
 
     def wait_until_blocked(self) -> None:
-        """Wait until a session of this database waits for another's lock."""
+        """Wait until a session of this database waits for another session's lock."""
         statement = (
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pg_blocking_pids(pid) <> '{}'"
         )
@@ -239,7 +242,7 @@ class Site:
         return self.parts.chain.live
 
     def with_settings(self, **variables: str) -> "Site":
-        """Return the same database for another worker with other settings."""
+        """Return the same database as seen by another worker with other settings."""
         return Site(self.url, self.redis_url, variables, self.waiting)
 
     def create(self) -> None:
@@ -301,7 +304,7 @@ class Site:
         force: bool = True,
         **options: Any,
     ) -> Run:
-        """Start a run; its first messages wait. Nothing limits it except its pace, not even an overlapping run."""
+        """Start a run; its first messages wait. Only its pace limits it: even an overlapping run doesn't."""
         known, every = self.parts.backfills[backfill], own_options(**options)
         parameters = Parameters(
             backfill,
@@ -325,7 +328,7 @@ class Site:
             self.deliver()
 
     def whole_run(self, **parameters: Any) -> Run:
-        """Do a run from start to end."""
+        """Do a run from start to finish."""
         run = self.start(**parameters)
         self.deliver_all()
         return self.read(run.id)
@@ -348,7 +351,7 @@ class Site:
 
 @contextmanager
 def read_only(url: str) -> Iterator[None]:
-    """Make a database's new sessions read-only while the block runs, like a hosted one whose disk is full."""
+    """Make a database's new sessions read-only while the block runs, as a provider does when the disk is full."""
     with psycopg.connect(url, autocommit=True) as connection:
         name = sql.Identifier(connection.info.dbname)
         connection.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
@@ -360,7 +363,7 @@ def read_only(url: str) -> Iterator[None]:
 
 
 def own_options(*, client_ids: Iterable[str] | None = None, rescore_all: bool = False, delay_ms: int = 0) -> Row:
-    """Return all own parameters of lead scoring."""
+    """Return all options that lead scoring declares."""
     ids = None if client_ids is None else list(client_ids)
     return {"client_ids": ids, "rescore_all": rescore_all, "delay_ms": delay_ms}
 

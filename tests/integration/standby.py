@@ -1,4 +1,4 @@
-"""A streaming standby of a PostgreSQL that was started here."""
+"""A streaming standby of a PostgreSQL server that a test started."""
 
 from urllib.parse import urlsplit
 
@@ -23,7 +23,7 @@ class Standby(Postgres):
         self._call("pg_wal_replay_pause")
 
     def resume_replay(self) -> None:
-        """Replay the WAL received meanwhile and from now on."""
+        """Replay the WAL received during the pause, and continue."""
         self._call("pg_wal_replay_resume")
 
     def _call(self, function: str) -> None:

@@ -1,4 +1,4 @@
-"""Arrays of texts, sent as one literal."""
+"""Text arrays, sent as one literal."""
 
 import pytest
 from sqlalchemy import text
@@ -17,7 +17,7 @@ from backfill_tasks.engine.encoding import as_array
         ["é", "名前", "\n", "\t", "'", "%s", ":name"],
     ],
 )
-def test_postgresql_reads_the_same_texts_back(empty_database: str, texts: list[str]) -> None:
+def test_text_array_survives_a_round_trip(empty_database: str, texts: list[str]) -> None:
     with connect(parse_url(empty_database)).connect() as connection:
         found = connection.execute(text("SELECT CAST(:texts AS text[])"), {"texts": as_array(texts)}).scalar_one()
 

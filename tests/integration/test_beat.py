@@ -1,4 +1,4 @@
-"""Beat runs no code from a file, and reports that it is alive."""
+"""Beat loads no code from a file, and reports that it is alive."""
 
 import os
 import pickle
@@ -15,7 +15,7 @@ START = Callable[..., fork_server.Process]
 
 
 class _Mine:
-    """A pickle of another user of the machine that runs a command when it is loaded."""
+    """A pickle by another user of the machine that runs a command when it is loaded."""
 
     def __init__(self, command: str) -> None:
         self._command = command
@@ -26,7 +26,7 @@ class _Mine:
 
 @pytest.fixture
 def start_beat(backfill: Backfill, tmp_path: Path) -> Iterator[START]:
-    """Starts beat with a temporary folder of the test's own."""
+    """Yield a function that starts beat with a temporary folder of the test's own."""
     started: list[fork_server.Process] = []
 
     def start(*options: str) -> fork_server.Process:
@@ -52,7 +52,7 @@ def heartbeat(backfill: Backfill, tmp_path: Path) -> Path:
     return tmp_path / f"backfill-{os.geteuid()}" / f"beat-{backfill.environment['BACKFILL_QUEUE']}"
 
 
-def test_it_sends_the_watchdog_at_once_and_again_and_touches_a_private_file(
+def test_watchdog_is_sent_repeatedly_and_the_heartbeat_file_is_private(
     backfill: Backfill, start_beat: START, tmp_path: Path
 ) -> None:
     start_beat()
@@ -66,7 +66,7 @@ def test_it_sends_the_watchdog_at_once_and_again_and_touches_a_private_file(
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_a_pickle_of_another_user_is_never_read(
+def test_pickle_of_another_user_is_never_loaded(
     backfill: Backfill,
     start_beat: START,
     tmp_path: Path,
@@ -83,7 +83,7 @@ def test_a_pickle_of_another_user_is_never_read(
     assert not ran.exists()
 
 
-def test_a_folder_that_others_may_write_to_is_not_used(backfill: Backfill, start_beat: START, tmp_path: Path) -> None:
+def test_folder_that_others_can_write_to_is_not_used(backfill: Backfill, start_beat: START, tmp_path: Path) -> None:
     target = tmp_path / "elsewhere"
     target.mkdir()
     heartbeat(backfill, tmp_path).parent.symlink_to(target)
@@ -96,7 +96,7 @@ def test_a_folder_that_others_may_write_to_is_not_used(backfill: Backfill, start
     assert list(target.iterdir()) == []
 
 
-def test_the_health_check_of_compose_finds_the_heartbeat() -> None:
+def test_compose_health_check_matches_the_heartbeat_path() -> None:
     compose = (Path(__file__).parents[2] / "docker-compose.yml").read_text(encoding="utf-8")
 
     assert "find /tmp -path '/tmp/backfill-*/beat-*' -newermt" in compose

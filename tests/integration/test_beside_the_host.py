@@ -1,4 +1,4 @@
-"""The host works on the rows of a page in flight: it waits only briefly, and nothing is lost or half done."""
+"""The host writes to the rows of a page in flight: it waits only briefly, and no page is lost or half done."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ def do_page(connection: Connection, site: Site) -> None:
     LeadScoring().page(connection, window, PageContext(own_options(), started_at, 0))
 
 
-class TestWhileAPageIsAtWork:
+class TestWebhookDuringAPage:
     """Another session's statements; they fail at once instead of waiting for a lock."""
 
     @pytest.fixture
@@ -51,7 +51,7 @@ class TestWhileAPageIsAtWork:
         with site.host.session() as session:
             yield session
 
-    def test_a_running_job_can_be_finished(self, site: Site, webhook: Session) -> None:
+    def test_running_job_can_be_finished(self, site: Site, webhook: Session) -> None:
         with site.engine.begin() as connection:
             do_page(connection, site)
             webhook.execute("""SELECT FROM "BackgroundJob" WHERE id = 'job-b' FOR UPDATE NOWAIT""")
@@ -62,7 +62,7 @@ class TestWhileAPageIsAtWork:
         assert job is not None
         assert job["status"] == "SUCCEEDED"
 
-    def test_a_lead_whose_job_is_enqueued_can_be_updated(self, site: Site, webhook: Session) -> None:
+    def test_lead_with_a_new_job_can_be_updated(self, site: Site, webhook: Session) -> None:
         with site.engine.begin() as connection:
             do_page(connection, site)
             webhook.execute("""SELECT FROM "Lead" WHERE id IN ('a', 'b', 'c') FOR NO KEY UPDATE NOWAIT""")
@@ -77,7 +77,7 @@ class TestWhileAPageIsAtWork:
             )
             webhook.execute("""INSERT INTO "Lead" (id, "clientId", "updatedAt") VALUES ('aa', 'client-1', now())""")
 
-    def test_jobs_of_the_hosts_own_can_be_added_and_taken(self, site: Site, webhook: Session) -> None:
+    def test_host_jobs_can_be_added_and_claimed(self, site: Site, webhook: Session) -> None:
         site.host.add_job("a", "PENDING", id="live", dedupeKey="lead_scoring:a:a/1")
 
         with site.engine.begin() as connection:
@@ -86,10 +86,10 @@ class TestWhileAPageIsAtWork:
             webhook.execute(STARTED_JOB, ["live"])
 
 
-class TestARowThatTheHostHolds:
+class TestRowLockedByTheHost:
     @pytest.fixture
     def hasty(self, site: Site) -> Site:
-        """A worker with a short lock time-out."""
+        """Return a worker with a short lock timeout, on a host with three leads."""
         site.host.add_leads("a")
         site.host.add_leads("b", sentimentTag="Blacklist")
         site.host.add_leads("c")
@@ -97,7 +97,7 @@ class TestARowThatTheHostHolds:
         return site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="100")
 
     @pytest.mark.parametrize(("statement", "row"), [(LIVE_LEAD, "b"), (STARTED_JOB, "job-c")], ids=["a lead", "a job"])
-    def test_it_meets_the_lock_time_out_which_is_transient(
+    def test_lock_timeout_is_transient_and_changes_nothing(
         self, site: Site, hasty: Site, statement: str, row: str
     ) -> None:
         message = started(site)
@@ -115,7 +115,7 @@ class TestARowThatTheHostHolds:
         assert site.host.versions() == before
         hasty.engine.dispose()
 
-    def test_the_page_goes_through_once_it_is_free(self, site: Site, hasty: Site) -> None:
+    def test_page_succeeds_after_the_lock_is_released(self, site: Site, hasty: Site) -> None:
         message = started(site)
         with site.host.session() as session:
             session.execute(LIVE_LEAD.encode(), ["b"])
@@ -126,7 +126,7 @@ class TestARowThatTheHostHolds:
         assert classes(do(hasty, message).result) == {"inserted": 1, "refreshed": 1, "disqualified": 1}
         hasty.engine.dispose()
 
-    def test_a_lead_that_gets_a_job_may_be_held(self, site: Site, hasty: Site) -> None:
+    def test_lead_that_gets_a_job_may_be_locked(self, site: Site, hasty: Site) -> None:
         message = started(site)
 
         with site.host.session() as session:
@@ -137,12 +137,12 @@ class TestARowThatTheHostHolds:
         hasty.engine.dispose()
 
 
-class TestARowThatTheHostChangesUnderThePage:
+class TestRowChangedByTheHost:
     @pytest.fixture
     def patient(self, site: Site) -> Site:
         return site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="60000", BACKFILL_STATEMENT_TIMEOUT_MS="60000")
 
-    def test_the_statement_itself_says_that_it_raced(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_changed_row_is_detected(self, site: Site, aside: ThreadPoolExecutor) -> None:
         site.host.add_leads("a")
         site.host.add_job("a", "PENDING")
 
@@ -153,7 +153,7 @@ class TestARowThatTheHostChangesUnderThePage:
 
         assert isinstance(page.exception(), RowChanged)
 
-    def test_a_job_that_starts_to_run_is_left_alone(self, site: Site, patient: Site, aside: ThreadPoolExecutor) -> None:
+    def test_job_that_starts_running_is_left_alone(self, site: Site, patient: Site, aside: ThreadPoolExecutor) -> None:
         site.host.add_leads("a", "b")
         site.host.add_job("a", "PENDING")
         message = started(site)
@@ -169,9 +169,7 @@ class TestARowThatTheHostChangesUnderThePage:
         assert (job["status"], job["lockedBy"]) == ("RUNNING", "runner-2")
         patient.engine.dispose()
 
-    def test_a_job_that_appears_is_counted_as_what_it_is(
-        self, site: Site, patient: Site, aside: ThreadPoolExecutor
-    ) -> None:
+    def test_job_that_appears_is_refreshed(self, site: Site, patient: Site, aside: ThreadPoolExecutor) -> None:
         site.host.add_leads("a")
         message = started(site)
         insert = """INSERT INTO "BackgroundJob" (id, type, "dedupeKey", "clientId", "leadId", "messageId", "updatedAt")
@@ -186,7 +184,7 @@ class TestARowThatTheHostChangesUnderThePage:
         assert site.host.enqueued() == ["a"]
         patient.engine.dispose()
 
-    def test_a_lead_whose_tag_is_taken_away_is_not_disqualified(
+    def test_lead_that_loses_its_tag_is_not_disqualified(
         self, site: Site, patient: Site, aside: ThreadPoolExecutor
     ) -> None:
         site.host.add_leads("a", sentimentTag="Blacklist")
@@ -201,7 +199,7 @@ class TestARowThatTheHostChangesUnderThePage:
         assert site.host.lead("a")["overallScore"] is None
         patient.engine.dispose()
 
-    def test_a_lead_that_is_deleted_is_no_error_and_is_not_counted(
+    def test_deleted_lead_is_no_error_and_is_not_counted(
         self, site: Site, patient: Site, aside: ThreadPoolExecutor
     ) -> None:
         site.host.add_leads("a", "b", "c")
@@ -217,7 +215,7 @@ class TestARowThatTheHostChangesUnderThePage:
         assert site.host.enqueued() == ["a", "c"]
         patient.engine.dispose()
 
-    def test_an_anchor_that_is_deleted_gives_way_to_the_next(
+    def test_deleted_anchor_is_replaced_by_the_next_message(
         self, site: Site, patient: Site, aside: ThreadPoolExecutor
     ) -> None:
         site.host.add_leads("a", inbound=2)
@@ -235,15 +233,15 @@ class TestARowThatTheHostChangesUnderThePage:
         patient.engine.dispose()
 
 
-class TestARowThatTheDatabaseRefuses:
+class TestRowRefusedByTheDatabase:
     @pytest.fixture
     def refusing_site(self, own_site: Site) -> Site:
-        """A host that refuses the jobs of leads whose id contains x, and the scores of those with y."""
+        """Return a host that refuses jobs of leads whose id contains x, and scores of leads whose id contains y."""
         own_site.host.do("""ALTER TABLE "BackgroundJob" ADD CONSTRAINT no_x CHECK ("leadId" !~ 'x')""")
         own_site.host.do("""ALTER TABLE "Lead" ADD CONSTRAINT no_y CHECK (id !~ 'y' OR "overallScore" IS NULL)""")
         return own_site
 
-    def test_it_is_quarantined_with_its_error_and_all_others_go_through(self, refusing_site: Site) -> None:
+    def test_row_is_quarantined_and_the_others_commit(self, refusing_site: Site) -> None:
         refusing_site.host.add_leads("a", "b", "cx", "d", "ex", "f")
         refusing_site.host.add_leads("gy", "h", sentimentTag="Blacklist")
 
@@ -258,7 +256,7 @@ class TestARowThatTheDatabaseRefuses:
         }
         assert refusing_site.host.enqueued() == ["a", "b", "d", "f"]
 
-    def test_the_error_is_the_databases_own(self, refusing_site: Site) -> None:
+    def test_quarantine_keeps_the_databases_error(self, refusing_site: Site) -> None:
         refusing_site.host.add_leads("ax", "b")
 
         run = refusing_site.whole_run()
@@ -268,7 +266,7 @@ class TestARowThatTheDatabaseRefuses:
         error = 'new row for relation "BackgroundJob" violates check constraint "no_x" (23514)'
         assert kept == Quarantined("ax", error)
 
-    def test_numbers_go_on_as_if_it_were_not_there(self, refusing_site: Site) -> None:
+    def test_ordinals_skip_quarantined_leads(self, refusing_site: Site) -> None:
         refusing_site.host.add_leads("a", "bx", "c")
 
         run = refusing_site.whole_run(delay_ms=1_000)
@@ -279,7 +277,7 @@ class TestARowThatTheDatabaseRefuses:
         assert sorted(refusing_site.host.values(statement)) == [0, 1]
         assert run.ordinal == 2
 
-    def test_a_page_of_nothing_else_is_passed(self, refusing_site: Site) -> None:
+    def test_page_with_quarantined_leads_only_is_passed(self, refusing_site: Site) -> None:
         refusing_site.host.add_leads("x1", "x2", "x3", "z")
 
         run = refusing_site.whole_run(limit=3)
@@ -287,8 +285,8 @@ class TestARowThatTheDatabaseRefuses:
         assert (run.state, run.pages, run.counts["quarantined"], run.counts["inserted"]) == ("complete", 2, 3, 1)
 
 
-class TestAStatementThatNoRetryCanCure:
-    def test_it_changes_nothing_and_is_not_bisected(self, own_site: Site) -> None:
+class TestPermanentError:
+    def test_permanent_error_changes_nothing_and_is_not_bisected(self, own_site: Site) -> None:
         own_site.host.add_leads("a", "b")
         message = started(own_site)
         own_site.host.do('ALTER TABLE "BackgroundJob" DROP COLUMN "lastError"')

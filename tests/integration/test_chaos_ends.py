@@ -1,4 +1,4 @@
-"""A fault campaign that is ended during a fault leaves no process, mount or folder behind."""
+"""A fault campaign that ends during a fault leaves no process, mount or folder behind."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ FAULT = "postgres: stopped"
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """A folder for everything that a campaign writes, readable by PostgreSQL's user."""
+    """Yield a folder for everything that a campaign writes, readable by PostgreSQL's user."""
     folder = Path(tempfile.mkdtemp(prefix="chaos-ends-"))
     folder.chmod(0o755)
     yield folder
@@ -27,7 +27,7 @@ def temporary() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_a_campaign_that_is_killed_leaves_nothing_behind(number: signal.Signals, temporary: Path) -> None:
+def test_killed_campaign_leaves_nothing_behind(number: signal.Signals, temporary: Path) -> None:
     token = secrets.token_hex(8)
     output = temporary / "output"
     with output.open("w") as file:

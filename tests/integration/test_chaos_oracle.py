@@ -1,4 +1,4 @@
-"""The campaign's oracle finds skipped leads, even if the host changed them meanwhile."""
+"""The campaign's oracle finds skipped leads, even if the host has changed them since."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ Connection = psycopg.Connection[tuple[str, ...]]
 
 CHAOS = Path(__file__).parents[2] / "chaos"
 
-#: A complete run whose only page passed every lead; its time is an hour from now.
+#: A complete run whose only page, done an hour from now, passed every lead.
 RUN = """
 INSERT INTO backfill.run (id, backfill, state, parameters, started_by) VALUES ('run', 'x', 'complete', '{}', 'test');
 INSERT INTO backfill.lane (run_id, number, upper_bound, cursor, page, state)
@@ -23,7 +23,7 @@ SELECT 'run', 1, 1, 1, max(id), '{}', now() + interval '1 hour', 1 FROM "Lead";
 
 @pytest.fixture
 def connection(backfill: Backfill) -> Iterator[Connection]:
-    """The host's database with the auditor and the ledger of a complete run that wrote nothing."""
+    """Yield a connection to a host with the auditor, and with the ledger of a complete run that wrote nothing."""
     assert backfill("init").returncode == 0
     with psycopg.connect(backfill.database_url, autocommit=True) as opened:
         opened.execute((CHAOS / "audit.sql").read_bytes())
@@ -43,13 +43,13 @@ def owed(connection: Connection) -> list[str]:
     return [lead for (lead,) in found]
 
 
-def test_every_lead_that_was_owed_something_and_got_nothing_was_skipped(connection: Connection) -> None:
+def test_lead_owed_work_is_skipped_if_it_got_none(connection: Connection) -> None:
     count = connection.execute("SELECT count(*) FROM audit.owed WHERE what <> 'nothing'").fetchone()
 
     assert count == (len(skipped(connection)),)
 
 
-def test_a_lead_that_got_a_message_long_before_its_page_was_skipped(connection: Connection) -> None:
+def test_lead_with_a_message_well_before_its_page_is_skipped(connection: Connection) -> None:
     lead = owed(connection)[0]
     connection.execute(
         'INSERT INTO "Message" (id, body, direction, "leadId", "sentAt") VALUES (%s, %s, %s, %s, now())',
@@ -59,7 +59,7 @@ def test_a_lead_that_got_a_message_long_before_its_page_was_skipped(connection: 
     assert lead in skipped(connection)
 
 
-def test_a_lead_that_arrived_long_before_its_page_was_skipped(connection: Connection) -> None:
+def test_lead_that_arrived_well_before_its_page_is_skipped(connection: Connection) -> None:
     neighbour = owed(connection)[0]
     lead = f"{neighbour}-new"
     connection.execute(
@@ -74,7 +74,7 @@ def test_a_lead_that_arrived_long_before_its_page_was_skipped(connection: Connec
     assert lead in skipped(connection)
 
 
-def test_a_lead_that_the_host_scored_or_deleted_before_its_page_was_not_skipped(connection: Connection) -> None:
+def test_lead_scored_or_deleted_by_the_host_is_not_skipped(connection: Connection) -> None:
     scored, deleted = owed(connection)[:2]
     connection.execute('UPDATE "Lead" SET "overallScore" = 2 WHERE id = %s', (scored,))
     connection.execute('DELETE FROM "Lead" WHERE id = %s', (deleted,))
@@ -82,7 +82,7 @@ def test_a_lead_that_the_host_scored_or_deleted_before_its_page_was_not_skipped(
     assert skipped(connection).isdisjoint({scored, deleted})
 
 
-def test_a_lead_that_was_scored_for_a_moment_while_its_page_was_at_work_was_not_skipped(connection: Connection) -> None:
+def test_lead_scored_briefly_during_its_page_is_not_skipped(connection: Connection) -> None:
     lead = owed(connection)[0]
     connection.execute("UPDATE backfill.page SET at = now()")
     connection.execute('UPDATE "Lead" SET "overallScore" = 2 WHERE id = %s', (lead,))
@@ -91,7 +91,7 @@ def test_a_lead_that_was_scored_for_a_moment_while_its_page_was_at_work_was_not_
     assert lead not in skipped(connection)
 
 
-def test_a_write_to_a_lead_that_was_owed_nothing_had_no_cause(connection: Connection) -> None:
+def test_write_to_a_lead_owed_nothing_has_no_cause(connection: Connection) -> None:
     (lead,) = connection.execute("SELECT lead FROM audit.owed WHERE what = 'nothing' LIMIT 1").fetchone() or ("",)
     connection.execute("INSERT INTO audit.write VALUES (%s, 'NONE')", (lead,))
 

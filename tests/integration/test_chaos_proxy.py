@@ -1,4 +1,4 @@
-"""The faults of the campaign's TCP proxy, on a real Redis behind it."""
+"""The faults that the campaign's TCP proxy injects, with a real Redis behind it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def seeded() -> Random:
 
 @pytest.fixture
 def broker(server: Servers) -> Iterator[Redis]:
-    """Redis, bypassing the proxy."""
+    """Yield a Redis client that bypasses the proxy."""
     with Redis.from_url(server.redis_url) as client:
         yield client
 
@@ -39,7 +39,7 @@ def proxy(server: Servers) -> Iterator[Proxy]:
 
 @pytest.fixture
 def connect(server: Servers, proxy: Proxy) -> Iterator[Connect]:
-    """Opens connections through the proxy, one per client, without retries."""
+    """Yield a function that connects through the proxy: one connection per client, without retries."""
     opened: list[Redis] = []
 
     def open_one(*, timeout: float = 60) -> Redis:
@@ -55,7 +55,7 @@ def connect(server: Servers, proxy: Proxy) -> Iterator[Connect]:
         client.close()
 
 
-def test_cut_resets_open_connections_and_lets_new_ones_pass(proxy: Proxy, connect: Connect) -> None:
+def test_cut_resets_open_connections_and_allows_new_ones(proxy: Proxy, connect: Connect) -> None:
     client = connect()
 
     proxy.cut()
@@ -65,14 +65,14 @@ def test_cut_resets_open_connections_and_lets_new_ones_pass(proxy: Proxy, connec
     assert connect().ping()
 
 
-def test_unreachable_resets_new_connections_until_it_is_over(proxy: Proxy, connect: Connect) -> None:
+def test_unreachable_resets_new_connections_until_it_ends(proxy: Proxy, connect: Connect) -> None:
     with proxy.unreachable(), pytest.raises(RedisConnectionError):
         connect()
 
     assert connect().ping()
 
 
-def test_slow_holds_back_the_command_and_its_reply(proxy: Proxy, connect: Connect) -> None:
+def test_slow_delays_the_command_and_its_reply(proxy: Proxy, connect: Connect) -> None:
     client = connect()
     drawn = seeded()
     delays = [drawn.uniform(0, 1) for _ in ("command", "reply")]
@@ -85,9 +85,7 @@ def test_slow_holds_back_the_command_and_its_reply(proxy: Proxy, connect: Connec
     assert took >= sum(delays)
 
 
-def test_half_open_silences_open_connections_and_tells_neither_side(
-    proxy: Proxy, connect: Connect, broker: Redis
-) -> None:
+def test_half_open_silences_open_connections_on_both_sides(proxy: Proxy, connect: Connect, broker: Redis) -> None:
     client = connect(timeout=1)
     number = client.client_id()
 
@@ -112,7 +110,7 @@ def test_frozen_delivers_all_bytes_afterwards(proxy: Proxy, connect: Connect, br
     broker.delete("chaos:frozen")
 
 
-def test_a_reply_is_lost_after_its_command_was_carried_out(proxy: Proxy, connect: Connect, broker: Redis) -> None:
+def test_losing_replies_drops_the_reply_of_an_executed_command(proxy: Proxy, connect: Connect, broker: Redis) -> None:
     client = connect()
 
     with proxy.losing_replies(seeded(), share=1), pytest.raises(RedisConnectionError):

@@ -1,4 +1,4 @@
-"""What is refused before a run starts, and what the server itself refuses."""
+"""What is refused before a run starts, and what the server refuses."""
 
 import secrets
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ CREATE INDEX ON public."Message" ("leadId", direction, "sentAt");
 
 @pytest.fixture
 def stranger(own_site: Site) -> Iterator[str]:
-    """A role without any privilege on the host's tables."""
+    """Yield a role without any privilege on the host's tables."""
     role = f"backfill_test_{secrets.token_hex(4)}"
     own_site.host.do(f"CREATE ROLE {role}")
     yield role
@@ -53,10 +53,10 @@ def grant(site: Site, statement: str, role: str) -> None:
 
 
 class TestHost:
-    def test_the_owner_of_its_tables_may_go_on(self, site: Site) -> None:
+    def test_owner_of_the_tables_is_accepted(self, site: Site) -> None:
         check(site)
 
-    def test_a_missing_table_is_named(self, own_site: Site) -> None:
+    def test_missing_table_is_named(self, own_site: Site) -> None:
         own_site.host.do('ALTER TABLE "Message" RENAME TO "Post"')
 
         with pytest.raises(HostError, match=r'there is no table "public"\."Message"'):
@@ -70,7 +70,7 @@ class TestHost:
             ("a foreign table", 'CREATE FOREIGN TABLE public."Lead" (id text) SERVER far'),
         ],
     )
-    def test_what_has_a_table_s_name_and_is_none_is_refused(self, own_site: Site, kind: str, statement: str) -> None:
+    def test_view_or_foreign_table_is_refused(self, own_site: Site, kind: str, statement: str) -> None:
         own_site.host.do('ALTER TABLE "Lead" RENAME TO "Person"')
         own_site.host.do("CREATE FOREIGN DATA WRAPPER other")
         own_site.host.do("CREATE SERVER far FOREIGN DATA WRAPPER other")
@@ -79,7 +79,7 @@ class TestHost:
         with pytest.raises(HostError, match=rf'"public"\."Lead" is {kind}, which may hide rows'):
             check(own_site)
 
-    def test_a_partitioned_table_is_walked_as_any_other(self, own_site: Site) -> None:
+    def test_partitioned_table_is_accepted(self, own_site: Site) -> None:
         own_site.host.connection.execute(PARTITIONED.encode())
         own_site.host.add_leads("lead-1", "lead-2", "lead-3")
 
@@ -88,36 +88,36 @@ class TestHost:
         assert (run.state, run.counts["inserted"]) == ("complete", 3)
         assert own_site.verify(run.id).clean
 
-    def test_a_right_on_some_columns_is_told_from_one_on_all(self, own_site: Site, stranger: str) -> None:
+    def test_column_grant_is_not_a_table_grant(self, own_site: Site, stranger: str) -> None:
         grant(own_site, READ, stranger)
         grant(own_site, 'REVOKE SELECT ON "Lead" FROM {}; GRANT SELECT (id, "clientId") ON "Lead" TO {}', stranger)
 
         with pytest.raises(HostError, match=r'may not SELECT all columns of "public"\."Lead": have a DBA run GRANT'):
             check(own_site, role=stranger)
 
-    def test_a_missing_schema_leads_to_the_url(self, site: Site) -> None:
+    def test_missing_schema_points_to_database_url(self, site: Site) -> None:
         with pytest.raises(HostError, match=r'"crm"\."Client": DATABASE_URL .* schema parameter'):
             check(site, schema="crm")
 
-    def test_a_backfill_asks_for_no_right_that_it_does_not_use(self, own_site: Site, stranger: str) -> None:
+    def test_unused_privilege_is_not_required(self, own_site: Site, stranger: str) -> None:
         grant(own_site, """GRANT SELECT ON "Client", "Message", "Lead" TO {}; GRANT UPDATE ON "Lead" TO {}""", stranger)
 
         with own_site.engine.begin() as connection:
             connection.exec_driver_sql(f"SET LOCAL ROLE {stranger}")
             MessageRollups().check(connection, {"client_ids": None}, apply=True)
 
-    def test_a_role_that_may_read_and_write_may_go_on(self, own_site: Site, stranger: str) -> None:
+    def test_read_write_role_is_accepted(self, own_site: Site, stranger: str) -> None:
         grant(own_site, READ, stranger)
         grant(own_site, WRITE, stranger)
 
         check(own_site, role=stranger)
 
-    def test_a_role_that_may_read_may_do_a_dry_run(self, own_site: Site, stranger: str) -> None:
+    def test_read_only_role_is_accepted_for_a_dry_run(self, own_site: Site, stranger: str) -> None:
         grant(own_site, READ, stranger)
 
         check(own_site, role=stranger, apply=False)
 
-    def test_a_role_that_may_only_read_is_told_the_grant_that_it_lacks(self, own_site: Site, stranger: str) -> None:
+    def test_read_only_role_is_told_the_missing_grant(self, own_site: Site, stranger: str) -> None:
         grant(own_site, READ, stranger)
 
         with pytest.raises(
@@ -125,13 +125,11 @@ class TestHost:
         ):
             check(own_site, role=stranger)
 
-    def test_a_role_that_may_nothing_is_told_the_grant_that_it_lacks(self, own_site: Site, stranger: str) -> None:
+    def test_role_without_privileges_is_told_the_missing_grant(self, own_site: Site, stranger: str) -> None:
         with pytest.raises(HostError, match=rf'may not SELECT .* GRANT SELECT ON "public"\."Client" TO {stranger}'):
             check(own_site, role=stranger, apply=False)
 
-    def test_a_role_that_may_not_use_the_schema_is_told_the_grant_that_it_lacks(
-        self, own_site: Site, stranger: str
-    ) -> None:
+    def test_role_without_schema_usage_is_told_the_missing_grant(self, own_site: Site, stranger: str) -> None:
         own_site.host.do("CREATE SCHEMA crm")
 
         with pytest.raises(HostError, match=rf'GRANT USAGE ON SCHEMA "crm" TO {stranger}'):
@@ -139,11 +137,11 @@ class TestHost:
 
 
 class TestWorkspaces:
-    def test_those_that_exist_may_be_named(self, site: Site) -> None:
+    def test_existing_workspace_is_accepted(self, site: Site) -> None:
         check(site, clients=["client-1"])
 
     @pytest.mark.parametrize("unknown", ["client-2", "CLIENT-1", "client-1 ", "", "%s"])
-    def test_one_that_does_not_exist_is_refused_by_its_name(self, site: Site, unknown: str) -> None:
+    def test_unknown_workspace_is_refused_by_name(self, site: Site, unknown: str) -> None:
         with pytest.raises(UsageError, match="there is no workspace") as refused:
             check(site, clients=["client-1", unknown])
 
@@ -152,14 +150,14 @@ class TestWorkspaces:
 
 class TestReadOnly:
     @pytest.mark.parametrize("statement", ['DELETE FROM "Lead"', "CREATE TABLE ours ()", "DELETE FROM backfill.run"])
-    def test_the_server_refuses_every_write_of_a_dry_run(self, site: Site, statement: str) -> None:
+    def test_server_refuses_every_write_of_a_dry_run(self, site: Site, statement: str) -> None:
         with site.engine.connect() as connection:
             begin_read_only(connection, statement_ms=1_000)
 
             with pytest.raises(DBAPIError, match="read-only transaction"):
                 connection.exec_driver_sql(statement)
 
-    def test_its_settings_end_with_it(self, site: Site) -> None:
+    def test_settings_end_with_the_transaction(self, site: Site) -> None:
         settings = "SELECT current_setting('transaction_read_only'), current_setting('enable_seqscan')"
 
         with site.engine.connect() as connection:
@@ -172,7 +170,7 @@ class TestReadOnly:
 
 
 class TestErrors:
-    def test_only_the_whole_reason_repeats_what_the_host_s_own_code_says(self, site: Site) -> None:
+    def test_whole_reason_alone_repeats_the_hosts_error_text(self, site: Site) -> None:
         statement = "DO $$ BEGIN RAISE EXCEPTION E'no\\nmore' USING ERRCODE = '23514', DETAIL = 'hunter2'; END $$"
 
         with site.engine.connect() as connection, pytest.raises(DBAPIError) as refused:
@@ -181,7 +179,7 @@ class TestErrors:
         assert reason(refused.value) == "the host's own code raised an error (23514)"
         assert whole_reason(refused.value) == "no more · hunter2 (23514)"
 
-    def test_a_table_that_is_missing_is_permanent(self, site: Site) -> None:
+    def test_missing_table_is_a_permanent_error(self, site: Site) -> None:
         with site.engine.connect() as connection, pytest.raises(DBAPIError) as refused:
             connection.exec_driver_sql("SELECT FROM missing")
 

@@ -1,4 +1,4 @@
-"""A process's database connection: whatever interrupts a transaction, the next one starts clean."""
+"""A process's database connection: after any interruption, the next transaction starts clean."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from sqlalchemy import event
 
 
 class CutShort(BaseException):
-    """An interruption at any point, like a time limit's or a signal's."""
+    """An interruption at any point, like a time limit or a signal."""
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def commits_are_cut_short(site: Site) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("commits_are_cut_short")
-def test_a_transaction_that_is_cut_short_in_its_commit_is_rolled_back(site: Site) -> None:
+def test_transaction_interrupted_during_commit_is_rolled_back(site: Site) -> None:
     with pytest.raises(CutShort), site.engine.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE backfill.run")
 

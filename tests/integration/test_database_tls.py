@@ -1,4 +1,4 @@
-"""DATABASE_URL's TLS parameters against a real PostgreSQL behind TLS: Prisma's strict modes are strict."""
+"""TLS parameters of DATABASE_URL against a real PostgreSQL behind TLS: Prisma's strict modes are strict."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """A CA that didn't sign the server's certificate."""
+    """Return a CA that didn't sign the server's certificate."""
     return Certificate.make(tmp_path_factory.mktemp("other"))
 
 
@@ -31,14 +31,14 @@ def proxy(empty_database: str, certificate: Certificate) -> Iterator[TlsProxy]:
 
 @pytest.fixture
 def url(empty_database: str, proxy: TlsProxy) -> str:
-    """The database's URL through TLS, without parameters."""
+    """Return the database's URL through TLS, without parameters."""
     parts = urlsplit(empty_database)
     return f"postgresql://{parts.username}:{parts.password}@127.0.0.1:{proxy.port}{parts.path}?"
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home directory without libpq's files, and no parameters in the environment."""
+    """Return a home directory without libpq's files, and clear libpq's environment variables."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("PGSSLMODE", "PGSSLROOTCERT", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
@@ -60,14 +60,12 @@ def refusal(url: str) -> str:
 
 
 @pytest.mark.parametrize("mode", ["", "&sslmode=prefer", "&sslmode=require", "&sslmode=verify-ca", "&ssl=true"])
-def test_strict_connects_to_a_server_that_the_ca_has_signed(url: str, certificate: Certificate, mode: str) -> None:
+def test_strict_accepts_a_server_signed_by_the_ca(url: str, certificate: Certificate, mode: str) -> None:
     assert select(f"{url}sslaccept=strict&sslcert={certificate.file}{mode}") == 1
 
 
 @pytest.mark.parametrize("mode", ["", "&sslmode=prefer", "&sslmode=require", "&sslmode=verify-ca", "&ssl=true"])
-def test_strict_refuses_a_server_that_the_ca_has_not_signed(
-    url: str, other: Certificate, proxy: TlsProxy, mode: str
-) -> None:
+def test_strict_refuses_a_server_not_signed_by_the_ca(url: str, other: Certificate, proxy: TlsProxy, mode: str) -> None:
     said = refusal(f"{url}sslaccept=strict&sslcert={other.file}{mode}")
 
     assert "certificate verify failed. No CA trusted here has signed the server's certificate" in said
@@ -75,7 +73,7 @@ def test_strict_refuses_a_server_that_the_ca_has_not_signed(
     assert bytes(proxy.received) == b""
 
 
-def test_strict_refuses_a_server_of_another_name(url: str, certificate: Certificate, proxy: TlsProxy) -> None:
+def test_strict_refuses_a_wrong_host_name(url: str, certificate: Certificate, proxy: TlsProxy) -> None:
     said = refusal(f"{url.replace('127.0.0.1', 'localhost')}sslaccept=strict&sslcert={certificate.file}")
 
     assert "does not match host name" in said
@@ -84,7 +82,7 @@ def test_strict_refuses_a_server_of_another_name(url: str, certificate: Certific
 
 
 @pytest.mark.parametrize("query", ["sslaccept=strict", "sslmode=verify-full", "sslrootcert=system"])
-def test_without_a_file_the_server_is_verified_by_the_system_s_cas(
+def test_system_cas_are_the_default(
     url: str, certificate: Certificate, monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
     assert "certificate verify failed" in refusal(url + query)
@@ -94,7 +92,7 @@ def test_without_a_file_the_server_is_verified_by_the_system_s_cas(
     assert select(url + query) == 1
 
 
-def test_without_a_file_libpq_s_own_file_of_cas_is_used(url: str, certificate: Certificate, home: Path) -> None:
+def test_libpqs_own_ca_file_is_the_default_if_it_exists(url: str, certificate: Certificate, home: Path) -> None:
     (home / ".postgresql").mkdir()
     (home / ".postgresql/root.crt").write_text(certificate.file.read_text())
 
@@ -120,15 +118,15 @@ def test_strict_refuses_a_server_without_tls(empty_database: str, certificate: C
         "sslmode=require&sslidentity=client.p12&sslpassword=x",
     ],
 )
-def test_a_server_that_is_not_to_be_verified_is_connected_to_with_tls(url: str, proxy: TlsProxy, query: str) -> None:
+def test_unverified_server_is_still_connected_to_with_tls(url: str, proxy: TlsProxy, query: str) -> None:
     assert select(url + query) == 1
     assert b"SELECT 1" in proxy.received
 
 
-def test_a_ca_s_file_without_strict_verifies_nothing_as_in_prisma(url: str, other: Certificate) -> None:
+def test_ca_file_without_strict_verifies_nothing_as_in_prisma(url: str, other: Certificate) -> None:
     assert select(f"{url}sslmode=require&sslcert={other.file}") == 1
 
 
-def test_libpq_s_own_parameters_still_verify(url: str, certificate: Certificate, other: Certificate) -> None:
+def test_libpq_parameters_still_verify(url: str, certificate: Certificate, other: Certificate) -> None:
     assert select(f"{url}sslmode=verify-full&sslrootcert={certificate.file}") == 1
     assert "certificate verify failed" in refusal(f"{url}sslmode=require&sslrootcert={other.file}")

@@ -1,4 +1,4 @@
-"""When jobs come due: evenly over all lanes and pages, and never in the past."""
+"""When jobs come due: spaced evenly over all lanes and pages, and never in the past."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,21 +24,21 @@ def seconds_between(times: Sequence[datetime]) -> list[float]:
 
 
 def most_in_a_minute(times: Sequence[datetime]) -> int:
-    """Return how many come due in the fullest minute, wherever it starts; the host's columns have milliseconds."""
+    """Return the most jobs due within any minute. A minute is 2 ms short: the host stores milliseconds."""
     minute = timedelta(minutes=1) - timedelta(milliseconds=2)
     return max(sum(begin <= each < begin + minute for each in times) for begin in times)
 
 
 class TestJobsPerMinute:
     @pytest.mark.parametrize("lanes", [1, 3])
-    def test_spreads_them_evenly_over_all_pages_and_lanes(self, site: Site, lanes: int) -> None:
+    def test_spaces_jobs_evenly_over_all_pages_and_lanes(self, site: Site, lanes: int) -> None:
         spread(site, per_minute=10.0, lanes=lanes)
 
         site.deliver_all()
 
         assert seconds_between(site.host.due_times()) == pytest.approx([6.0] * 29, abs=0.002)
 
-    def test_lets_exactly_so_many_come_due_in_any_minute(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_is_the_exact_maximum_of_any_minute(self, site: Site, aside: ThreadPoolExecutor) -> None:
         patient = site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="15000")
         spread(patient, per_minute=7.0, lanes=4, limit=3)
         while patient.waiting:
@@ -56,7 +56,7 @@ class TestJobsPerMinute:
 
         assert set(seconds_between(site.host.due_times())) == {120.0}
 
-    def test_counts_every_job_that_gets_a_time_and_no_lead_without_one(self, site: Site) -> None:
+    def test_counts_rescheduled_jobs_and_skips_other_leads(self, site: Site) -> None:
         spread(site, per_minute=60.0)
         site.host.add_job(LEADS[1], "PENDING")
         site.host.add_job(LEADS[2], "FAILED")
@@ -69,7 +69,7 @@ class TestJobsPerMinute:
         times = [each for each in site.host.due_times() if each != running]
         assert seconds_between(times) == pytest.approx([1.0] * 27, abs=0.002)
 
-    def test_leaves_none_in_the_past_after_a_pause(self, site: Site) -> None:
+    def test_schedules_no_job_in_the_past_after_a_pause(self, site: Site) -> None:
         spread(site, per_minute=600.0, limit=10)
         site.deliver()
         site.host.do("UPDATE backfill.run SET due_at = now() - interval '3 days'")
@@ -81,7 +81,7 @@ class TestJobsPerMinute:
         assert min(later) >= before
         assert seconds_between(later) == pytest.approx([0.1] * 19, abs=0.002)
 
-    def test_that_is_tuned_holds_for_the_pages_that_follow_and_for_no_other(self, site: Site) -> None:
+    def test_tuned_rate_applies_to_later_pages_only(self, site: Site) -> None:
         run = spread(site, per_minute=60.0, limit=10)
         site.deliver()
 
@@ -91,7 +91,7 @@ class TestJobsPerMinute:
 
         assert seconds_between(site.host.due_times()) == pytest.approx([1.0] * 9 + [10.0] * 20, abs=0.002)
 
-    def test_that_is_taken_away_lets_the_rest_come_due_at_once(self, site: Site) -> None:
+    def test_removed_rate_makes_later_jobs_due_at_once(self, site: Site) -> None:
         run = spread(site, per_minute=0.001, limit=10)
         site.deliver()
 
@@ -101,7 +101,7 @@ class TestJobsPerMinute:
         (now,) = site.host.values("SELECT clock_timestamp() AT TIME ZONE 'UTC'")
         assert sum(each <= now for each in site.host.due_times()) == 10
 
-    def test_goes_on_where_it_was_when_it_comes_back(self, site: Site) -> None:
+    def test_resumed_run_continues_the_spacing(self, site: Site) -> None:
         run = spread(site, per_minute=60.0, limit=10)
         site.deliver()
         site.runs.pause(run.id, "for lunch")
@@ -111,7 +111,7 @@ class TestJobsPerMinute:
 
         assert seconds_between(site.host.due_times()) == pytest.approx([1.0] * 29, abs=0.002)
 
-    def test_holds_in_halves_of_a_page_that_has_failed(self, strict_site: Site) -> None:
+    def test_holds_after_a_page_is_bisected(self, strict_site: Site) -> None:
         strict_site.host.refuse_jobs_of(LEADS[5])
         spread(strict_site, per_minute=60.0, limit=10)
 
@@ -119,7 +119,7 @@ class TestJobsPerMinute:
 
         assert seconds_between(strict_site.host.due_times()) == pytest.approx([1.0] * 28, abs=0.002)
 
-    def test_two_runs_have_each_their_own(self, site: Site) -> None:
+    def test_two_runs_are_spaced_independently(self, site: Site) -> None:
         spread(site, per_minute=60.0, limit=30)
         site.host.add_client("client-2")
         site.host.add_leads("other-1", "other-2", clientId="client-2")
@@ -131,9 +131,9 @@ class TestJobsPerMinute:
         assert other < site.host.due_times()[5]
 
 
-class TestTheDrain:
+class TestDrain:
     @pytest.mark.parametrize(("seconds", "lead"), [(60, 5), (10, 2), (60, 0)])
-    def test_our_jobs_come_due_just_before_the_next(self, site: Site, seconds: int, lead: int) -> None:
+    def test_jobs_come_due_just_before_the_next_drain(self, site: Site, seconds: int, lead: int) -> None:
         drained = site.with_settings(BACKFILL_DRAIN_SECONDS=str(seconds), BACKFILL_DRAIN_LEAD_SECONDS=str(lead))
         site.host.add_leads(*LEADS)
         drained.start()
@@ -146,7 +146,7 @@ class TestTheDrain:
         assert timedelta() <= due - page <= timedelta(seconds=seconds)
         drained.close()
 
-    def test_that_is_not_known_leaves_them_due_at_once(self, site: Site) -> None:
+    def test_unknown_drain_makes_jobs_due_at_once(self, site: Site) -> None:
         site.host.add_leads(*LEADS)
         site.start()
 
@@ -156,7 +156,7 @@ class TestTheDrain:
         (page,) = site.host.values("SELECT date_trunc('milliseconds', at AT TIME ZONE 'UTC') FROM backfill.page")
         assert abs(due - page) <= timedelta(milliseconds=1)
 
-    def test_gives_way_to_jobs_per_minute(self, site: Site) -> None:
+    def test_jobs_per_minute_overrides_the_drain(self, site: Site) -> None:
         drained = site.with_settings(BACKFILL_DRAIN_SECONDS="60")
         spread(drained, per_minute=10.0)
 

@@ -1,4 +1,4 @@
-"""A page that fails: how the chain handles each error, and what the ledger records."""
+"""How the chain handles a failed page, for each kind of error, and what the ledger records."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ MOST = 2
 
 @pytest.fixture
 def impatient(site: Site) -> Iterator[Site]:
-    """The site for a worker with a lock time-out of 50 ms and two retries per page."""
+    """Yield the site for a worker with a lock timeout of 50 ms and two retries per page."""
     made = site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="50", BACKFILL_PAGE_RETRIES=str(MOST))
     yield made
     made.close()
@@ -51,7 +51,7 @@ def locked_job(site: Site, lead: str) -> Iterator[None]:
 
 
 class TestContention:
-    def test_page_is_tried_again_and_the_ledger_says_why(self, impatient: Site) -> None:
+    def test_page_is_retried_and_the_ledger_says_why(self, impatient: Site) -> None:
         message = started(impatient)
 
         with locked_job(impatient, "a"):
@@ -62,7 +62,7 @@ class TestContention:
         assert holds(impatient) == [("retry", 1, 1.0)]
         assert impatient.waiting == []
 
-    def test_next_try_is_half_as_large(self, impatient: Site) -> None:
+    def test_next_attempt_is_half_as_large(self, impatient: Site) -> None:
         message = started(impatient)
 
         with locked_job(impatient, "a"):
@@ -70,7 +70,7 @@ class TestContention:
 
         assert lane(impatient)["size"] == 1
 
-    def test_waits_double_up_to_a_minute(self, site: Site) -> None:
+    def test_backoff_doubles_up_to_a_minute(self, site: Site) -> None:
         patient = site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="50", BACKFILL_PAGE_RETRIES="20")
         message = started(site)
 
@@ -81,7 +81,7 @@ class TestContention:
         assert holds(site) == [("retry", 1, 183.0)]
         patient.close()
 
-    def test_lane_stops_after_the_last_retry(self, impatient: Site) -> None:
+    def test_lane_fails_after_the_last_retry(self, impatient: Site) -> None:
         message = started(impatient)
 
         with locked_job(impatient, "a"):
@@ -92,7 +92,7 @@ class TestContention:
         assert lane(impatient)["reason"] == f"page 1: given up after {MOST} retries: {LOCK_TIMEOUT}"
         assert impatient.read(message.run).state == "failed"
 
-    def test_retries_of_an_outage_do_not_count(self, impatient: Site) -> None:
+    def test_retries_during_an_outage_do_not_count(self, impatient: Site) -> None:
         message = started(impatient)
 
         with locked_job(impatient, "a"):
@@ -100,7 +100,7 @@ class TestContention:
 
         assert (step.outcome, step.delay, step.outages) == ("retry", 2, 6)
 
-    def test_old_page_stops_no_newer_chain(self, site: Site) -> None:
+    def test_superseded_page_cannot_fail_a_lane(self, site: Site) -> None:
         message = started(site)
         site.parts.chain.reseed(message.run, [1])
 
@@ -111,14 +111,14 @@ class TestContention:
 class TestChangingRows:
     @pytest.fixture
     def restless(self, own_site: Site) -> Site:
-        """A site whose host reverts each new job at once."""
+        """Return a site whose host reverts each new job at once."""
         own_site.host.do("CREATE FUNCTION take_back() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
         own_site.host.do(
             'CREATE TRIGGER take_back BEFORE INSERT ON "BackgroundJob" FOR EACH ROW EXECUTE FUNCTION take_back()'
         )
         return own_site
 
-    def test_page_is_tried_again(self, restless: Site) -> None:
+    def test_page_is_retried(self, restless: Site) -> None:
         step = restless.parts.chain.step(started(restless))
 
         assert (step.outcome, step.delay) == ("retry", 1)
@@ -126,7 +126,7 @@ class TestChangingRows:
 
 
 class TestOutage:
-    def test_page_is_tried_again_for_ever_and_soon(self, own_site: Site) -> None:
+    def test_page_is_retried_forever_with_a_short_delay(self, own_site: Site) -> None:
         message = started(own_site)
         away = own_site.with_settings(BACKFILL_PAGE_RETRIES="0")
 
@@ -141,7 +141,7 @@ class TestOutage:
 
 
 class TestLastingErrors:
-    def test_lane_stops_at_once_and_says_why(self, own_site: Site) -> None:
+    def test_lane_fails_at_once_and_says_why(self, own_site: Site) -> None:
         message = started(own_site)
         own_site.host.do('ALTER TABLE "BackgroundJob" RENAME COLUMN "lastError" TO "latestError"')
 
@@ -154,21 +154,21 @@ class TestLastingErrors:
 
 @pytest.fixture(scope="module")
 def own_redis() -> Iterator[Redis]:
-    """A Redis that no other test uses."""
+    """Yield a Redis server that no other test uses."""
     with Redis() as started:
         yield started
 
 
 @pytest.fixture
 def apart(site: Site, own_redis: Redis) -> Iterator[Site]:
-    """The site on that Redis."""
+    """Yield the site connected to `own_redis`."""
     made = Site(site.url, own_redis.url, waiting=site.waiting)
     yield made
     made.close()
 
 
 class TestRedis:
-    def test_page_waits_while_redis_refuses(self, apart: Site) -> None:
+    def test_page_is_postponed_while_redis_refuses_writes(self, apart: Site) -> None:
         message = started(apart)
 
         with redis_client.connect(apart.redis_url) as admin:
@@ -183,7 +183,7 @@ class TestRedis:
         assert holds(apart) == [("retry", 1, 5.0)]
         assert apart.host.enqueued() == []
 
-    def test_committed_page_whose_next_cannot_be_sent_is_followed_later(self, site: Site) -> None:
+    def test_committed_page_whose_successor_was_not_sent_is_followed_later(self, site: Site) -> None:
         message = started(site)
         step = without_a_broker(site).step(message)
 

@@ -1,4 +1,4 @@
-"""The fence: however often and by however many workers a message is delivered, its page happens once."""
+"""The fence: a page is done once, however often and by however many workers its message is delivered."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,7 +26,7 @@ def do(site: Site, message: PageMessage) -> Committed | Refused:
 
 
 def refusal(site: Site, message: PageMessage) -> str:
-    """Return why a page isn't done, after checking that asking changes nothing."""
+    """Return why a page isn't done, after checking that the attempt changed nothing."""
     before = site.host.versions()
     refused = do(site, message)
     assert isinstance(refused, Refused)
@@ -35,13 +35,13 @@ def refusal(site: Site, message: PageMessage) -> str:
 
 
 class TestDuplicates:
-    def test_a_second_delivery_changes_nothing(self, site: Site) -> None:
+    def test_second_delivery_is_a_no_op(self, site: Site) -> None:
         message = started(site)
         do(site, message)
 
         assert refusal(site, message) == "duplicate"
 
-    def test_a_second_delivery_waits_for_the_first_and_then_sees_that_it_is_one(
+    def test_second_delivery_waits_for_the_first_and_is_a_duplicate(
         self, site: Site, aside: ThreadPoolExecutor
     ) -> None:
         message = started(site)
@@ -61,7 +61,7 @@ class TestDuplicates:
         assert site.host.enqueued() == ["lead-1", "lead-2"]
         patient.close()
 
-    def test_of_many_deliveries_at_once_one_does_the_page(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_of_concurrent_deliveries_one_does_the_page(self, site: Site, aside: ThreadPoolExecutor) -> None:
         message = started(site)
         patient = site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="60000", BACKFILL_STATEMENT_TIMEOUT_MS="60000")
 
@@ -72,7 +72,7 @@ class TestDuplicates:
         assert site.host.values("SELECT count(*) FROM backfill.page") == [1]
         patient.close()
 
-    def test_a_page_that_is_rolled_back_is_done_by_the_next_delivery(self, site: Site) -> None:
+    def test_rolled_back_page_is_done_by_the_next_delivery(self, site: Site) -> None:
         message = started(site)
         with site.engine.connect() as connection:
             assert ledger.fence(connection, message, lock_ms=1_000, statement_ms=15_000) is not None
@@ -86,8 +86,8 @@ def page_of(fence: ledger.Fence) -> tuple[Window, PageContext]:
     return window, PageContext(fence.parameters.options, fence.started_at)
 
 
-class TestABackfillThatThisWorkerDoesNotKnow:
-    def test_its_page_waits_for_a_worker_that_does_and_the_ledger_says_so(self, site: Site) -> None:
+class TestUnknownBackfill:
+    def test_page_waits_for_a_worker_with_that_backfill(self, site: Site) -> None:
         message = started(site)
         site.host.do('UPDATE backfill.run SET parameters = parameters || \'{"backfill": "to-come"}\'')
 
@@ -103,24 +103,24 @@ class TestABackfillThatThisWorkerDoesNotKnow:
 
 
 class TestGenerations:
-    def test_a_message_of_an_older_one_is_superseded(self, site: Site) -> None:
+    def test_message_of_an_older_generation_is_superseded(self, site: Site) -> None:
         message = started(site)
         site.parts.chain.reseed(message.run, [1])
 
         assert refusal(site, message) == "superseded"
 
-    def test_a_message_of_the_newest_is_done(self, site: Site) -> None:
+    def test_message_of_the_newest_generation_is_done(self, site: Site) -> None:
         message = started(site)
         site.parts.chain.reseed(message.run, [1])
 
         assert isinstance(do(site, site.waiting[0]), Committed)
 
-    def test_a_message_of_one_that_the_ledger_does_not_know_is_not_done(self, site: Site) -> None:
+    def test_message_of_an_unknown_generation_is_not_done(self, site: Site) -> None:
         message = started(site)
 
         assert refusal(site, replace(message, generation=2)) == "unknown"
 
-    def test_a_committed_page_of_an_older_one_is_superseded_too(self, site: Site) -> None:
+    def test_committed_page_of_an_older_generation_is_superseded(self, site: Site) -> None:
         message = started(site)
         do(site, message)
         site.parts.chain.reseed(message.run, [1])
@@ -129,19 +129,19 @@ class TestGenerations:
 
 
 class TestStates:
-    def test_a_paused_run_is_held(self, site: Site) -> None:
+    def test_page_of_a_paused_run_is_inactive(self, site: Site) -> None:
         message = started(site)
         site.runs.pause(message.run, "for lunch")
 
         assert refusal(site, message) == "inactive"
 
-    def test_a_cancelled_run_is_held(self, site: Site) -> None:
+    def test_page_of_a_cancelled_run_is_inactive(self, site: Site) -> None:
         message = started(site)
         site.runs.cancel(message.run)
 
         assert refusal(site, message) == "inactive"
 
-    def test_a_lane_that_has_stopped_is_held(self, site: Site) -> None:
+    def test_page_of_a_failed_lane_is_inactive(self, site: Site) -> None:
         site.host.add_leads("a", "b")
         site.start(limit=1, lanes=2)
         message = site.waiting[0]
@@ -149,14 +149,14 @@ class TestStates:
 
         assert refusal(site, message) == "inactive"
 
-    def test_a_resumed_run_goes_on(self, site: Site) -> None:
+    def test_page_of_a_resumed_run_is_done(self, site: Site) -> None:
         message = started(site)
         site.runs.pause(message.run, "for lunch")
         site.runs.resume(message.run)
 
         assert isinstance(do(site, site.waiting[0]), Committed)
 
-    def test_a_single_batch_is_held_after_its_page(self, site: Site) -> None:
+    def test_second_page_of_a_single_batch_is_inactive(self, site: Site) -> None:
         message = started(site, single_batch=True)
         do(site, message)
 
@@ -165,31 +165,31 @@ class TestStates:
 
 
 class TestUnknown:
-    def test_a_page_is_not_done_before_the_one_before_it(self, site: Site) -> None:
+    def test_page_is_not_done_before_its_predecessor(self, site: Site) -> None:
         message = started(site)
 
         assert refusal(site, replace(message, page=2)) == "unknown"
 
-    def test_a_lane_that_the_ledger_does_not_have_is_not_done(self, site: Site) -> None:
+    def test_page_of_an_unknown_lane_is_not_done(self, site: Site) -> None:
         message = started(site)
 
         assert refusal(site, replace(message, lane=2)) == "unknown"
 
-    def test_a_run_that_the_ledger_does_not_have_is_not_done(self, site: Site) -> None:
+    def test_page_of_an_unknown_run_is_not_done(self, site: Site) -> None:
         message = started(site)
 
         assert refusal(site, replace(message, run=RunId("gone"))) == "unknown"
 
 
-class TestDeadlyPages:
-    def test_a_page_that_has_ended_its_worker_too_often_is_not_tried_again(self, site: Site) -> None:
+class TestPoisonPages:
+    def test_page_that_killed_its_worker_too_often_is_poison(self, site: Site) -> None:
         message = started(site)
         for _ in range(MOST_ATTEMPTS):
             site.live.begin(message)
 
         assert refusal(site, message) == "poison"
 
-    def test_it_stops_its_lane_and_says_why(self, site: Site) -> None:
+    def test_poison_page_fails_its_lane_and_says_why(self, site: Site) -> None:
         message = started(site)
         for _ in range(MOST_ATTEMPTS):
             site.live.begin(message)
@@ -205,14 +205,14 @@ class TestDeadlyPages:
 
 
 class TestChain:
-    def test_each_page_sends_the_one_after_it(self, site: Site) -> None:
+    def test_committed_page_sends_the_next_one(self, site: Site) -> None:
         message = started(site)
 
         site.parts.chain.step(message)
 
         assert site.waiting == [replace(message, page=2)]
 
-    def test_a_duplicate_sends_nothing(self, site: Site) -> None:
+    def test_duplicate_sends_nothing(self, site: Site) -> None:
         message = started(site)
         site.parts.chain.step(message)
 
@@ -221,7 +221,7 @@ class TestChain:
         assert step.outcome == "duplicate"
         assert site.waiting == [replace(message, page=2)]
 
-    def test_a_duplicate_sends_what_was_committed_and_not_followed(self, site: Site) -> None:
+    def test_duplicate_sends_a_successor_that_was_never_sent(self, site: Site) -> None:
         message = started(site)
         do(site, message)
 
@@ -229,7 +229,7 @@ class TestChain:
 
         assert site.waiting == [replace(message, page=2)]
 
-    def test_the_last_page_ends_the_run(self, site: Site) -> None:
+    def test_last_page_completes_the_run(self, site: Site) -> None:
         message = started(site, leads=2)
 
         site.parts.chain.step(message)
@@ -237,7 +237,7 @@ class TestChain:
         assert site.waiting == []
         assert site.read(message.run).state == "complete"
 
-    def test_a_duplicate_of_a_last_page_ends_the_run_that_was_left_unended(self, site: Site) -> None:
+    def test_duplicate_of_the_last_page_completes_an_unfinished_run(self, site: Site) -> None:
         message = started(site, leads=2)
         do(site, message)
 
@@ -246,7 +246,7 @@ class TestChain:
         assert site.read(message.run).state == "complete"
 
     @pytest.mark.parametrize("lanes", [1, 3])
-    def test_a_run_does_each_lead_once_though_every_message_comes_twice(self, site: Site, lanes: int) -> None:
+    def test_run_with_every_message_delivered_twice_does_each_lead_once(self, site: Site, lanes: int) -> None:
         leads = [f"lead-{number}" for number in range(1, 10)]
         site.host.add_leads(*leads)
         run = site.start(limit=2, lanes=lanes)

@@ -15,7 +15,7 @@ from backfill_tasks.engine.rate import FleetRate, Known, Rate
 from backfill_tasks.errors import UsageError
 from sandbox.servers import Servers
 
-#: So slow that no slot comes due during a test unless it moves the clock.
+#: So slow that no slot comes due during a test, unless the test moves the clock.
 SLOW = Rate("1/h")
 HOUR = 3_600
 NONE = Known(Rate("none"))
@@ -40,7 +40,7 @@ def fleet(redis: Redis, queue: str) -> Iterator[FleetRate]:
 
 @pytest.fixture
 def slow(fleet: FleetRate) -> FleetRate:
-    """A fleet at one page per hour, whose next slot is an hour away."""
+    """Return a fleet limited to one page per hour, with the next slot an hour away."""
     fleet.set(SLOW)
     return fleet
 
@@ -50,7 +50,7 @@ def empty(redis: Redis, queue: str) -> None:
 
 
 def pass_time(redis: Redis, queue: str, seconds: float) -> None:
-    """Shift every time stored in Redis into the past."""
+    """Let time pass: shift every time stored in Redis into the past."""
     microseconds = round(seconds * 1_000_000)
     redis.hincrby(f"backfill:rate:{queue}", "last", -microseconds)
     waiting = f"backfill:rate:{queue}:waiting"
@@ -70,13 +70,13 @@ def take(fleet: FleetRate, worker: str = "a", *, waited: float = 0.0, known: Kno
 
 
 class TestSlots:
-    def test_a_slot_is_not_given_before_it_is_due(self, slow: FleetRate) -> None:
+    def test_slot_is_not_granted_before_it_is_due(self, slow: FleetRate) -> None:
         answer = slow.take("a", NONE, waited=0)
 
         assert not answer.granted
         assert HOUR - 60 < answer.wait <= HOUR
 
-    def test_of_many_that_ask_for_one_that_is_due_one_gets_it(
+    def test_of_concurrent_workers_one_gets_the_due_slot(
         self, slow: FleetRate, redis: Redis, queue: str, aside: ThreadPoolExecutor
     ) -> None:
         pass_time(redis, queue, HOUR)
@@ -85,14 +85,12 @@ class TestSlots:
 
         assert sum(taken) == 1
 
-    def test_slots_that_nobody_took_are_gone(self, slow: FleetRate, redis: Redis, queue: str) -> None:
+    def test_unused_slots_expire(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         pass_time(redis, queue, 100 * HOUR)
 
         assert [take(slow) for _ in range(5)] == [True, False, False, False, False]
 
-    def test_a_slot_that_is_taken_late_does_not_put_the_next_one_off(
-        self, slow: FleetRate, redis: Redis, queue: str
-    ) -> None:
+    def test_slot_taken_late_does_not_delay_the_next_one(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         pass_time(redis, queue, HOUR + 0.04)
         take(slow)
 
@@ -100,13 +98,13 @@ class TestSlots:
 
         assert take(slow)
 
-    def test_a_change_gives_none_away(self, slow: FleetRate) -> None:
+    def test_rate_change_grants_no_slot(self, slow: FleetRate) -> None:
         for rate in ("2/h", "3/h", "1/h", "1/m", "1/h"):
             slow.set(Rate(rate))
 
             assert not take(slow)
 
-    def test_a_higher_rate_does_not_wait_for_the_slot_of_the_lower(
+    def test_higher_rate_does_not_wait_for_the_lower_rates_slot(
         self, slow: FleetRate, redis: Redis, queue: str
     ) -> None:
         pass_time(redis, queue, 60)
@@ -115,14 +113,12 @@ class TestSlots:
 
         assert take(slow)
 
-    def test_without_a_limit_everybody_gets_one(self, fleet: FleetRate) -> None:
+    def test_no_limit_always_grants_a_slot(self, fleet: FleetRate) -> None:
         fleet.set(Rate("none"))
 
         assert all(take(fleet) for _ in range(100))
 
-    def test_a_clock_that_was_put_back_costs_one_interval_at_most(
-        self, slow: FleetRate, redis: Redis, queue: str
-    ) -> None:
+    def test_clock_set_back_delays_by_one_interval_at_most(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         pass_time(redis, queue, -100 * HOUR)
 
         assert slow.take("a", NONE, waited=0).wait <= HOUR
@@ -131,9 +127,9 @@ class TestSlots:
 class TestOrder:
     """A slot goes to the task that has waited longest, whichever worker asks first."""
 
-    def test_who_has_waited_longer_goes_first(self, slow: FleetRate, redis: Redis, queue: str) -> None:
+    def test_longest_waiting_worker_goes_first(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         def near_asks_when_it_is_due() -> list[bool] | None:
-            """Return what it is told; None if this machine stalled meanwhile and the slot was free for all."""
+            """Return the worker's answer, or None if this machine stalled and the slot became free for all workers."""
             take(slow, "far", waited=100)
             make_due(redis, queue)
             began = monotonic()
@@ -143,47 +139,45 @@ class TestOrder:
         assert wait_for(near_asks_when_it_is_due, what="the machine to be quick") == [False]
         assert take(slow, "far", waited=100)
 
-    def test_whoever_does_not_come_for_it_loses_it(self, slow: FleetRate, redis: Redis, queue: str) -> None:
+    def test_worker_that_misses_its_slot_loses_it(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         take(slow, "dead", waited=100)
         make_due(redis, queue, since=0.2)
 
         assert take(slow, "near", waited=1)
 
-    def test_a_worker_that_no_longer_asks_holds_nobody_up(self, slow: FleetRate, redis: Redis, queue: str) -> None:
+    def test_dead_worker_delays_no_other(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         take(slow, "dead", waited=100)
         pass_time(redis, queue, 10)
         make_due(redis, queue)
 
         assert take(slow, "near", waited=1)
 
-    def test_a_worker_in_which_nothing_waits_any_more_holds_nobody_up(
-        self, slow: FleetRate, redis: Redis, queue: str
-    ) -> None:
+    def test_idle_worker_delays_no_other(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         take(slow, "idle", waited=100)
         slow.learn("idle", NONE)
         make_due(redis, queue)
 
         assert take(slow, "near", waited=1)
 
-    def test_within_a_second_it_goes_to_who_asks_first(self, slow: FleetRate, redis: Redis, queue: str) -> None:
+    def test_waits_within_a_second_of_each_other_are_equal(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         take(slow, "other", waited=1.5)
         make_due(redis, queue)
 
         assert take(slow, "near", waited=1)
 
-    def test_each_is_told_to_come_for_its_own_slot(self, slow: FleetRate) -> None:
+    def test_each_worker_is_told_when_its_own_slot_is_due(self, slow: FleetRate) -> None:
         waits = [slow.take(worker, NONE, waited=waited).wait for worker, waited in (("a", 3), ("b", 2), ("c", 1))]
 
         assert [round(wait / HOUR) for wait in waits] == [1, 2, 3]
 
 
-class TestWhichRateHolds:
-    def test_a_redis_that_knows_none_takes_that_of_the_first_worker(self, fleet: FleetRate) -> None:
+class TestCurrentRate:
+    def test_empty_redis_takes_the_first_workers_rate(self, fleet: FleetRate) -> None:
         assert fleet.learn("a", Known(Rate("7/s"))).rate == Rate("7/s")
         assert fleet.learn("b", Known(Rate("8/s"))).rate == Rate("7/s")
         assert fleet.read() == Rate("7/s")
 
-    def test_one_that_is_set_holds_for_all(self, fleet: FleetRate) -> None:
+    def test_new_rate_applies_to_all_workers(self, fleet: FleetRate) -> None:
         known = fleet.learn("a", Known(Rate("7/s")))
 
         fleet.set(Rate("5/s"))
@@ -191,30 +185,26 @@ class TestWhichRateHolds:
         assert fleet.learn("a", known).rate == Rate("5/s")
         assert fleet.learn("new", Known(Rate("7/s"))).rate == Rate("5/s")
 
-    def test_setting_one_answers_that_before(self, fleet: FleetRate) -> None:
+    def test_set_returns_the_previous_rate(self, fleet: FleetRate) -> None:
         assert fleet.set(Rate("5/s")) is None
         assert fleet.set(Rate("none")) == Rate("5/s")
         assert fleet.set(Rate("5/s")) == Rate("none")
 
-    def test_of_many_that_set_the_same_at_once_one_changes_it(
-        self, fleet: FleetRate, aside: ThreadPoolExecutor
-    ) -> None:
+    def test_of_concurrent_equal_changes_one_takes_effect(self, fleet: FleetRate, aside: ThreadPoolExecutor) -> None:
         fleet.set(Rate("5/s"))
 
         before = list(aside.map(fleet.set, [Rate("9/s")] * 8))
 
         assert sorted(map(str, before)) == ["5/s", *["9/s"] * 7]
 
-    def test_a_redis_that_was_emptied_learns_it_from_a_worker_that_knows_it(
-        self, slow: FleetRate, redis: Redis, queue: str
-    ) -> None:
+    def test_emptied_redis_relearns_the_rate_from_a_worker(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         known = slow.learn("a", NONE)
         empty(redis, queue)
 
         assert not take(slow, known=known)
         assert slow.read() == SLOW
 
-    def test_a_new_worker_that_comes_first_lets_nothing_go_before_the_others_have_spoken(
+    def test_new_worker_grants_nothing_before_the_others_report(
         self, slow: FleetRate, redis: Redis, queue: str
     ) -> None:
         known = slow.learn("old", NONE)
@@ -224,7 +214,7 @@ class TestWhichRateHolds:
         assert slow.learn("old", known).rate == SLOW
         assert slow.take("new", NONE, waited=0).known == known
 
-    def test_of_two_that_workers_know_the_later_holds(self, fleet: FleetRate, redis: Redis, queue: str) -> None:
+    def test_latest_known_rate_wins(self, fleet: FleetRate, redis: Redis, queue: str) -> None:
         fleet.set(Rate("5/s"))
         earlier = fleet.learn("a", NONE)
         fleet.set(Rate("9/s"))
@@ -235,7 +225,7 @@ class TestWhichRateHolds:
         assert fleet.learn("b", later).rate == Rate("9/s")
         assert fleet.learn("a", earlier).rate == Rate("9/s")
 
-    def test_each_queue_has_its_own(self, slow: FleetRate, redis: Redis, queue: str) -> None:
+    def test_queues_have_separate_rates(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         other = FleetRate(redis, f"{queue}-other")
         other.set(Rate("none"))
 
@@ -243,15 +233,15 @@ class TestWhichRateHolds:
         assert take(other)
         empty(redis, f"{queue}-other")
 
-    def test_it_is_kept_for_ever(self, fleet: FleetRate, redis: Redis, queue: str) -> None:
+    def test_rate_never_expires(self, fleet: FleetRate, redis: Redis, queue: str) -> None:
         fleet.set(SLOW)
 
         assert redis.ttl(f"backfill:rate:{queue}") == -1
 
 
-class TestNonsense:
+class TestCorruptKeys:
     @pytest.mark.parametrize("field", ["interval", "last", "at"])
-    def test_what_is_no_number_is_an_error_and_no_slot(
+    def test_non_number_is_an_error_and_grants_no_slot(
         self, slow: FleetRate, redis: Redis, queue: str, field: str
     ) -> None:
         redis.hset(f"backfill:rate:{queue}", field, "soon")
@@ -259,19 +249,19 @@ class TestNonsense:
         with pytest.raises(ResponseError):
             take(slow)
 
-    def test_a_key_of_another_kind_is_an_error_and_no_slot(self, slow: FleetRate, redis: Redis, queue: str) -> None:
+    def test_wrong_key_type_is_an_error_and_grants_no_slot(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         redis.set(f"backfill:rate:{queue}", "20/s")
 
         with pytest.raises(ResponseError):
             take(slow)
 
-    def test_reading_it_says_how_to_mend_it(self, fleet: FleetRate, redis: Redis, queue: str) -> None:
+    def test_reading_a_corrupt_rate_says_how_to_fix_it(self, fleet: FleetRate, redis: Redis, queue: str) -> None:
         redis.set(f"backfill:rate:{queue}", "20/s")
 
         with pytest.raises(UsageError, match=r"Set it again: backfill rate none$"):
             fleet.read()
 
-    def test_setting_a_rate_mends_it(self, fleet: FleetRate, redis: Redis, queue: str) -> None:
+    def test_setting_a_rate_replaces_a_corrupt_one(self, fleet: FleetRate, redis: Redis, queue: str) -> None:
         redis.set(f"backfill:rate:{queue}", "20/s")
 
         fleet.set(SLOW)
@@ -279,13 +269,13 @@ class TestNonsense:
         assert fleet.read() == SLOW
         assert not take(fleet)
 
-    def test_a_list_of_who_waits_that_is_none_is_made_anew(self, slow: FleetRate, redis: Redis, queue: str) -> None:
+    def test_corrupt_waiting_list_is_replaced(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         redis.set(f"backfill:rate:{queue}:waiting", "x")
 
         assert not take(slow)
         assert redis.type(f"backfill:rate:{queue}:waiting") == "hash"
 
-    def test_junk_among_those_who_wait_is_dropped(self, slow: FleetRate, redis: Redis, queue: str) -> None:
+    def test_corrupt_entries_of_the_waiting_list_are_dropped(self, slow: FleetRate, redis: Redis, queue: str) -> None:
         redis.hset(f"backfill:rate:{queue}:waiting", mapping={"b": "x", "c": ""})
         make_due(redis, queue)
 

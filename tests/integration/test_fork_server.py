@@ -1,4 +1,4 @@
-"""A program that the fork server starts behaves as if it had been executed."""
+"""A program started by the fork server behaves as if it had been executed."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def test_output_and_exit_status_are_the_same(tmp_path: Path, arguments: list[str
     assert (done.returncode, done.stdout, done.stderr) == (executed.returncode, executed.stdout, executed.stderr)
 
 
-def test_each_program_has_its_own_environment_and_directory(tmp_path: Path) -> None:
+def test_each_program_has_its_own_environment_and_folder(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("BACKFILL_LANES=7\n")
 
     inside, outside, given = (
@@ -56,7 +56,7 @@ def lanes(config: str) -> str:
     return line.partition(" = ")[2]
 
 
-def test_a_variable_of_the_interpreter_takes_effect(tmp_path: Path) -> None:
+def test_interpreter_variable_takes_effect(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("print('customized')")
 
     done = forked("--help", directory=tmp_path, PYTHONPATH=str(tmp_path))
@@ -64,7 +64,7 @@ def test_a_variable_of_the_interpreter_takes_effect(tmp_path: Path) -> None:
     assert done.stdout.startswith("customized\n")
 
 
-def test_a_killed_program_has_the_status_of_its_signal(tmp_path: Path) -> None:
+def test_killed_program_has_its_signals_exit_status(tmp_path: Path) -> None:
     command = [PROGRAMS / "celery", "-A", "backfill_tasks", "worker"]
     with (tmp_path / "log").open("wb") as log:
         process = fork_server.Process(

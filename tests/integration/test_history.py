@@ -25,7 +25,7 @@ def run_of(site: Site, *, leads: int = 1, pace: Pace | None = None, limit: int =
 
 
 def over(site: Site, run: Run, time: timedelta) -> Run:
-    """Return the run as if it had started at START and just ended after `time`."""
+    """Return the run as if it had started at START and ended `time` later."""
     return replace(site.read(run.id), started_at=START, finished_at=START + time)
 
 
@@ -77,8 +77,8 @@ def seconds_after_start(span: Span) -> tuple[float, float]:
     return (span.since - START).total_seconds(), (span.until - START).total_seconds()
 
 
-class TestAPageThatIsPutOff:
-    def test_is_kept_with_kind_and_reason(self, site: Site) -> None:
+class TestPostponedPage:
+    def test_is_recorded_with_kind_and_reason(self, site: Site) -> None:
         run_of(site, pace=FULL)
 
         assert site.deliver().outcome == "put off"
@@ -88,7 +88,7 @@ class TestAPageThatIsPutOff:
         assert hold["reason"] == "no room in the host's queue: 0 jobs wait, ours and due live ones"
         assert hold["until"] > hold["since"]
 
-    def test_is_one_row_however_often_it_waits_for_the_same(self, site: Site) -> None:
+    def test_has_one_row_per_reason(self, site: Site) -> None:
         run_of(site, pace=FULL)
         site.deliver()
         (first,) = held(site)
@@ -101,7 +101,7 @@ class TestAPageThatIsPutOff:
         assert last["until"] > first["until"]
         assert last["seconds"] == 3 * first["seconds"]
 
-    def test_by_an_indicator_is_kept_under_its_name(self, site: Site) -> None:
+    def test_is_recorded_under_its_indicators_name(self, site: Site) -> None:
         run_of(site, pace=only(max_live_wait=60))
         site.host.add_leads("other")
         site.host.add_job(
@@ -112,7 +112,7 @@ class TestAPageThatIsPutOff:
 
         assert [hold["kind"] for hold in held(site)] == ["live queue"]
 
-    def test_of_a_chain_that_was_seeded_anew_has_a_row_of_its_own(self, site: Site) -> None:
+    def test_reseeded_chain_has_a_row_of_its_own(self, site: Site) -> None:
         run = run_of(site, pace=FULL)
         site.deliver()
         site.waiting.clear()
@@ -123,7 +123,7 @@ class TestAPageThatIsPutOff:
 
         assert [hold["generation"] for hold in held(site)] == [1, 2]
 
-    def test_that_waits_for_a_retry_is_kept_too(self, site: Site) -> None:
+    def test_waiting_for_a_retry_is_recorded(self, site: Site) -> None:
         run_of(site)
         with site.engine.begin() as connection:
             ledger.hold_back(connection, site.waiting[0], 1, "page 1 waits for a retry: a lock")
@@ -132,7 +132,7 @@ class TestAPageThatIsPutOff:
             ("retry", "page 1 waits for a retry: a lock")
         ]
 
-    def test_that_somebody_else_has_done_is_not_kept(self, site: Site) -> None:
+    def test_is_not_recorded_if_another_worker_did_it(self, site: Site) -> None:
         run_of(site, leads=10, limit=5)
         late = site.waiting[0]
         site.deliver()
@@ -142,7 +142,7 @@ class TestAPageThatIsPutOff:
 
         assert held(site) == []
 
-    def test_goes_with_its_run(self, site: Site) -> None:
+    def test_is_deleted_with_its_run(self, site: Site) -> None:
         run = run_of(site, pace=FULL)
         site.deliver()
 
@@ -151,7 +151,7 @@ class TestAPageThatIsPutOff:
         assert held(site) == []
 
 
-class TestAPageThatGoesThrough:
+class TestCommittedPage:
     def test_leaves_no_hold(self, site: Site) -> None:
         run_of(site, leads=10, limit=5)
 
@@ -161,7 +161,7 @@ class TestAPageThatGoesThrough:
 
 
 class TestTimeline:
-    def test_has_all_pages_and_items_and_no_gap(self, site: Site) -> None:
+    def test_has_all_pages_and_leads_and_no_gap(self, site: Site) -> None:
         run = site.read(run_of(site, leads=100, limit=2).id)
         site.deliver_all()
 
@@ -171,7 +171,7 @@ class TestTimeline:
         assert sum(bucket.items for bucket in buckets) == 100
         assert all(before.span.until == after.span.since for before, after in pairwise(buckets))
 
-    def test_has_median_and_longest_of_the_pages_that_began_in_a_bucket(self, site: Site) -> None:
+    def test_bucket_has_median_and_maximum_of_its_pages(self, site: Site) -> None:
         run = run_of(site)
         add_pages(site, run, (1, 0.1, 5), (2, 0.9, 5), (9, 0.2, 7), (9, 0.2, 7))
 
@@ -180,7 +180,7 @@ class TestTimeline:
         assert (first.pages, first.items, first.median, first.longest) == (2, 10, 0.5, 0.9)
         assert (second.pages, second.items, second.median, second.longest) == (2, 14, 0.2, 0.2)
 
-    def test_a_bucket_without_a_page_has_neither(self, site: Site) -> None:
+    def test_empty_bucket_has_no_median_and_no_maximum(self, site: Site) -> None:
         run = run_of(site)
         add_pages(site, run, *[(1, 0.1, 5)] * 6)
 
@@ -189,7 +189,7 @@ class TestTimeline:
         assert (second.pages, second.items, second.median, second.longest) == (0, 0, None, None)
         assert third.pages == 0
 
-    def test_a_page_outside_of_the_run_s_milliseconds_is_counted(self, site: Site) -> None:
+    def test_page_just_outside_the_run_is_counted(self, site: Site) -> None:
         run = run_of(site)
         add_pages(site, run, (-0.0005, 0.1, 5), (10.0005, 0.1, 5))
 
@@ -197,13 +197,13 @@ class TestTimeline:
 
         assert only.pages == 2
 
-    def test_of_a_run_that_took_no_time_can_be_asked_for(self, site: Site) -> None:
+    def test_run_of_zero_duration_has_a_bucket(self, site: Site) -> None:
         (only,) = timeline(site, over(site, run_of(site), timedelta(0)))
 
         assert only.pages == 0
         assert only.span.seconds > 0
 
-    def test_of_a_long_run_has_no_more_buckets_than_a_plot_shows(self, site: Site) -> None:
+    def test_long_run_has_at_most_400_buckets(self, site: Site) -> None:
         run = run_of(site)
         site.host.do(
             """
@@ -223,7 +223,7 @@ class TestTimeline:
 
 
 class TestHolds:
-    def test_are_summed_by_kind(self, site: Site) -> None:
+    def test_holds_are_summed_by_kind(self, site: Site) -> None:
         run = run_of(site)
         add_holds(site, run, (1, "max pending", 1, 3), (2, "max pending", 2, 5), (2, "live queue", 4, 8))
 
@@ -233,7 +233,7 @@ class TestHolds:
         assert (live.kind, live.pages, live.seconds) == ("live queue", 1, 4)
         assert seconds_after_start(pending.span) == (1, 5)
 
-    def test_that_overlap_or_follow_closely_are_one_stretch(self, site: Site) -> None:
+    def test_overlapping_or_adjacent_holds_are_merged(self, site: Site) -> None:
         run = run_of(site)
         rows = [(1, 1.0, 30.0), (2, 2.0, 4.0), (3, 31.0, 40.0), (4, 60.0, 70.0)]
         add_holds(site, run, *((page, "live queue", since, until) for page, since, until in rows))
@@ -242,7 +242,7 @@ class TestHolds:
 
         assert [seconds_after_start(each) for each in hold.stretches] == [(1, 40), (60, 70)]
 
-    def test_end_with_the_run(self, site: Site) -> None:
+    def test_hold_ends_with_the_run(self, site: Site) -> None:
         run = run_of(site)
         add_holds(site, run, (1, "live queue", 1, 30), (2, "live queue", 20, 30))
 
@@ -275,16 +275,18 @@ class TestPauses:
             (["started", "resumed", "complete"], []),
         ],
     )
-    def test_are_from_each_stop_to_what_ends_it(self, names: list[str], expected: list[tuple[float, float]]) -> None:
+    def test_pause_lasts_from_a_stop_to_the_next_start_or_end(
+        self, names: list[str], expected: list[tuple[float, float]]
+    ) -> None:
         ended = START + timedelta(seconds=20)
         run = a_run(ended)
 
         assert [seconds_after_start(each) for each in ledger.pauses(run, events(*names))] == expected
 
-    def test_a_run_that_has_just_failed_does_not_pause(self) -> None:
+    def test_run_that_has_just_failed_has_no_pause(self) -> None:
         assert ledger.pauses(a_run(START + timedelta(seconds=1)), events("started", "failed")) == []
 
-    def test_are_in_the_events_of_a_real_run(self, site: Site) -> None:
+    def test_real_runs_events_give_its_pause(self, site: Site) -> None:
         run = run_of(site, leads=10, limit=5)
         site.runs.pause(run.id, "lunch")
         assert site.deliver().outcome == "inactive"

@@ -1,4 +1,4 @@
-"""Existing jobs: what happens to each status, alike in the dry run and the run, and which columns are renewed."""
+"""Existing jobs: how each status is handled, alike in the dry run and the run, and which columns are reset."""
 
 import pytest
 from integration.site import Site, classes
@@ -8,7 +8,7 @@ STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
 
 @pytest.fixture
 def newer_host(own_site: Site) -> Site:
-    """A host of a newer version with one more job status; it has a lead per status and one without a job."""
+    """Return a newer host with one more job status, a lead per status, and one without a job."""
     own_site.host.do("""ALTER TYPE "BackgroundJobStatus" ADD VALUE 'CANCELLED'""")
     for status in (*STATUSES, "CANCELLED"):
         own_site.host.add_leads(status)
@@ -18,7 +18,7 @@ def newer_host(own_site: Site) -> Site:
     return own_site
 
 
-def test_dry_run_and_run_agree_on_a_status_that_this_version_does_not_know(newer_host: Site) -> None:
+def test_dry_run_and_run_agree_on_an_unknown_status(newer_host: Site) -> None:
     dry = newer_host.dry_run()
 
     wet = newer_host.page()
@@ -29,7 +29,7 @@ def test_dry_run_and_run_agree_on_a_status_that_this_version_does_not_know(newer
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "CANCELLED"])
-def test_a_job_in_flight_or_of_an_unknown_status_is_left_alone(newer_host: Site, status: str) -> None:
+def test_job_in_flight_or_of_unknown_status_is_left_alone(newer_host: Site, status: str) -> None:
     before = newer_host.host.versions()
 
     newer_host.page()
@@ -37,7 +37,7 @@ def test_a_job_in_flight_or_of_an_unknown_status_is_left_alone(newer_host: Site,
     assert newer_host.host.versions()["BackgroundJob", f"job-{status}"] == before["BackgroundJob", f"job-{status}"]
 
 
-def test_a_job_without_a_status_is_left_alone(own_site: Site) -> None:
+def test_job_without_a_status_is_left_alone(own_site: Site) -> None:
     own_site.host.do('ALTER TABLE "BackgroundJob" ALTER status DROP NOT NULL')
     own_site.host.add_leads("a")
     own_site.host.add_job("a", "PENDING")
@@ -49,7 +49,7 @@ def test_a_job_without_a_status_is_left_alone(own_site: Site) -> None:
 
 
 @pytest.mark.parametrize("status", ["PENDING", "SUCCEEDED", "FAILED"])
-def test_a_reset_job_is_what_a_new_one_would_be(site: Site, status: str) -> None:
+def test_reset_job_equals_a_new_one(site: Site, status: str) -> None:
     site.host.add_client("client-2")
     site.host.add_leads("moved", "other", clientId="client-2")
     stale = {"clientId": "client-1", "leadId": "other", "type": "CONVERSATION_SYNC", "maxAttempts": 9}

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_nothing_below_imports_from_above() -> None:
+def test_no_layer_imports_a_higher_one() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
 
     done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)

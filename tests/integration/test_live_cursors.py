@@ -18,7 +18,7 @@ from backfill_tasks.engine.runs import new_id
 from backfill_tasks.errors import UnreachableError
 from sandbox.servers import Servers
 
-#: Nothing listens there.
+#: No server listens here.
 NOWHERE = "redis://127.0.0.1:1/0"
 
 LANE = Lane(1, Bounds("a", "z"), None, 0, 1, "running", None, {}, datetime.now(UTC))
@@ -45,33 +45,31 @@ def first(run: RunId) -> PageMessage:
 
 
 def lifetimes(redis: Redis, run: RunId) -> list[int]:
-    """Return the remaining lifetimes of a run's keys, in seconds; -1: no expiry."""
+    """Return the remaining lifetimes of a run's keys in seconds (-1: no expiry)."""
     keys = cast("list[str]", redis.keys(f"*{run}*"))
     return [redis.ttl(key) for key in keys]
 
 
 class TestPlacing:
-    def test_a_new_lane_stands_before_its_first_page_which_is_sent(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_new_lane_starts_before_its_first_page(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, LANE)
 
         assert cursors.read(run, 1) == LiveCursor(generation=1, page=0, cursor=None, sent=1)
 
-    def test_a_lane_that_is_gone_on_with_stands_where_the_ledger_has_it(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_resumed_lane_starts_at_the_ledgers_position(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, replace(LANE, cursor="é 1", page=7, generation=3))
 
         assert cursors.read(run, 1) == LiveCursor(generation=3, page=7, cursor="é 1", sent=8)
 
-    def test_what_redis_has_lost_is_none(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_lost_cursor_reads_as_none(self, cursors: LiveCursors, run: RunId) -> None:
         assert cursors.read(run, 1) is None
 
-    def test_a_page_that_began_in_a_lane_that_redis_has_lost_does_not_place_it(
-        self, cursors: LiveCursors, run: RunId
-    ) -> None:
+    def test_starting_a_page_does_not_restore_a_lost_cursor(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.begin(first(run))
 
         assert cursors.read(run, 1) is None
 
-    def test_a_run_that_has_ended_leaves_nothing(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
+    def test_finished_run_leaves_no_key(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
         cursors.place(run, LANE)
         cursors.place(run, replace(LANE, number=2))
 
@@ -81,33 +79,33 @@ class TestPlacing:
 
 
 class TestAdvancing:
-    def test_a_page_moves_the_cursor_and_notes_which_was_sent_last(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_page_moves_the_cursor_and_records_the_last_page_sent(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, LANE)
 
         assert cursors.advance(first(run), "c", sent=2)
         assert cursors.read(run, 1) == LiveCursor(generation=1, page=1, cursor="c", sent=2)
 
     @pytest.mark.parametrize("page", [1, 2])
-    def test_a_page_that_was_passed_does_not_move_it_back(self, cursors: LiveCursors, run: RunId, page: int) -> None:
+    def test_earlier_page_does_not_move_the_cursor_back(self, cursors: LiveCursors, run: RunId, page: int) -> None:
         cursors.place(run, LANE)
         cursors.advance(replace(first(run), page=2), "f", sent=3)
 
         assert not cursors.advance(replace(first(run), page=page), "c", sent=page + 1)
         assert cursors.read(run, 1) == LiveCursor(generation=1, page=2, cursor="f", sent=3)
 
-    def test_an_older_generation_does_not_move_it(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_older_generation_does_not_move_the_cursor(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, replace(LANE, generation=2))
 
         assert not cursors.advance(replace(first(run), page=9), "y", sent=10)
         assert cursors.read(run, 1) == LiveCursor(generation=2, page=0, cursor=None, sent=1)
 
-    def test_a_newer_generation_wins_over_any_page(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_newer_generation_overrides_any_page(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, replace(LANE, page=9, cursor="y"))
 
         assert cursors.advance(PageMessage(run, 1, 2, 2), "d", sent=3)
         assert cursors.read(run, 1) == LiveCursor(generation=2, page=2, cursor="d", sent=3)
 
-    def test_a_lane_that_redis_has_lost_is_written_anew(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_lost_cursor_is_rewritten(self, cursors: LiveCursors, run: RunId) -> None:
         assert cursors.advance(replace(first(run), page=5), "m", sent=6)
         assert cursors.read(run, 1) == LiveCursor(generation=1, page=5, cursor="m", sent=6)
 
@@ -117,7 +115,7 @@ class TestAdvancing:
         assert cursors.advance(PageMessage(run, 1, 10, 9), "m", sent=11)
         assert cursors.advance(PageMessage(run, 1, 1, 10), "b", sent=2)
 
-    def test_of_many_that_move_it_past_one_page_one_does(
+    def test_of_concurrent_moves_past_one_page_one_succeeds(
         self, cursors: LiveCursors, run: RunId, aside: ThreadPoolExecutor
     ) -> None:
         cursors.place(run, LANE)
@@ -126,7 +124,7 @@ class TestAdvancing:
 
         assert sum(moved) == 1
 
-    def test_lanes_do_not_touch_each_other(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_lanes_are_independent(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, LANE)
         cursors.place(run, replace(LANE, number=11))
 
@@ -136,32 +134,34 @@ class TestAdvancing:
 
 
 class TestClaiming:
-    def test_a_page_that_was_not_sent_is_claimed_once(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_unsent_page_is_claimed_once(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, LANE)
         second = replace(first(run), page=2)
 
         assert cursors.claim(second)
         assert not cursors.claim(second)
 
-    def test_of_many_that_claim_it_one_does(self, cursors: LiveCursors, run: RunId, aside: ThreadPoolExecutor) -> None:
+    def test_of_concurrent_claims_one_succeeds(
+        self, cursors: LiveCursors, run: RunId, aside: ThreadPoolExecutor
+    ) -> None:
         cursors.place(run, LANE)
 
         claimed = list(aside.map(lambda _: cursors.claim(replace(first(run), page=2)), range(32)))
 
         assert sum(claimed) == 1
 
-    def test_a_page_that_was_sent_is_not_claimed(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_sent_page_cannot_be_claimed(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, LANE)
         cursors.advance(first(run), "c", sent=2)
 
         assert not cursors.claim(replace(first(run), page=2))
 
-    def test_an_older_generation_claims_nothing(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_older_generation_claims_nothing(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, replace(LANE, generation=2))
 
         assert not cursors.claim(replace(first(run), page=9))
 
-    def test_it_leaves_the_cursor_where_it_is(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_claim_does_not_move_the_cursor(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, LANE)
         cursors.advance(first(run), "c", sent=1)
 
@@ -169,24 +169,24 @@ class TestClaiming:
 
         assert cursors.read(run, 1) == LiveCursor(generation=1, page=1, cursor="c", sent=2)
 
-    def test_a_page_of_a_lane_that_redis_has_lost_is_claimed_once(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_page_of_a_lost_cursor_is_claimed_once(self, cursors: LiveCursors, run: RunId) -> None:
         assert cursors.claim(first(run))
         assert not cursors.claim(first(run))
 
 
-class TestBeginning:
-    def test_each_beginning_of_a_page_is_counted(self, cursors: LiveCursors, run: RunId) -> None:
+class TestAttempts:
+    def test_each_start_of_a_page_is_counted(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, LANE)
 
         assert [cursors.begin(first(run)) for _ in range(3)] == [1, 2, 3]
 
-    def test_the_next_page_is_counted_from_one(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_count_restarts_at_the_next_page(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, LANE)
         cursors.begin(first(run))
 
         assert cursors.begin(replace(first(run), page=2)) == 1
 
-    def test_an_orderly_end_is_forgiven(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_reset_clears_the_count(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, LANE)
         cursors.begin(first(run))
 
@@ -194,7 +194,7 @@ class TestBeginning:
 
         assert cursors.begin(first(run)) == 1
 
-    def test_a_page_that_was_committed_has_ended_none(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_commit_clears_the_count(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, LANE)
         cursors.begin(first(run))
 
@@ -202,9 +202,7 @@ class TestBeginning:
 
         assert cursors.begin(first(run)) == 1
 
-    def test_seeding_the_lane_again_does_not_make_a_deadly_page_a_new_one(
-        self, cursors: LiveCursors, run: RunId
-    ) -> None:
+    def test_reseeding_keeps_a_poison_pages_count(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, LANE)
         cursors.begin(first(run))
 
@@ -214,8 +212,8 @@ class TestBeginning:
 
 
 @pytest.mark.usefixtures("junk")
-class TestJunk:
-    """A value under a lane's key that isn't a cursor counts as lost, and is overwritten."""
+class TestCorruptKey:
+    """A value that isn't a cursor counts as lost, and is overwritten."""
 
     JUNK = (
         {"generation": "x", "page": "y", "cursor": "c", "sent": "z", "attempts": "many", "begun": "1"},
@@ -233,66 +231,64 @@ class TestJunk:
         else:
             redis.hset(key, mapping=self.JUNK[int(number)])
 
-    def test_it_is_lost(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_corrupt_cursor_reads_as_none(self, cursors: LiveCursors, run: RunId) -> None:
         assert cursors.read(run, 1) is None
 
-    def test_a_lane_is_placed(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_lane_is_placed(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.place(run, LANE)
 
         assert cursors.read(run, 1) == LiveCursor(generation=1, page=0, cursor=None, sent=1)
 
-    def test_a_page_begins(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_page_starts_are_counted(self, cursors: LiveCursors, run: RunId) -> None:
         assert [cursors.begin(first(run)) for _ in range(2)] == [1, 2]
 
-    def test_a_page_moves_the_cursor(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_page_moves_the_cursor(self, cursors: LiveCursors, run: RunId) -> None:
         assert cursors.advance(replace(first(run), generation=2), "c", sent=2)
         assert cursors.read(run, 1) == LiveCursor(generation=2, page=1, cursor="c", sent=2)
 
-    def test_a_page_is_claimed_once(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_page_is_claimed_once(self, cursors: LiveCursors, run: RunId) -> None:
         second = PageMessage(run, 1, 2, 2)
 
         assert cursors.claim(second)
         assert not cursors.claim(second)
 
-    def test_a_page_is_forgiven(self, cursors: LiveCursors, run: RunId) -> None:
+    def test_reset_clears_the_count(self, cursors: LiveCursors, run: RunId) -> None:
         cursors.begin(first(run))
         cursors.reset_attempts(first(run))
 
         assert cursors.begin(first(run)) == 1
 
 
-class TestKeeping:
+class TestExpiry:
     """Every key expires eventually, even one written after its run has ended."""
 
-    def test_a_placed_cursor_goes(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
+    def test_placed_cursor_expires(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
         cursors.place(run, LANE)
 
         assert min(lifetimes(redis, run)) > 0
 
-    def test_a_page_that_has_begun_goes(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
+    def test_started_page_expires(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
         cursors.begin(first(run))
 
         assert min(lifetimes(redis, run)) > 0
 
-    def test_a_cursor_that_was_moved_after_it_was_lost_goes(
-        self, cursors: LiveCursors, redis: Redis, run: RunId
-    ) -> None:
+    def test_cursor_rewritten_after_a_loss_expires(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
         cursors.advance(first(run), "c", sent=2)
 
         assert min(lifetimes(redis, run)) > 0
 
-    def test_a_claim_in_a_lane_that_was_lost_goes(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
+    def test_claim_on_a_lost_cursor_expires(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
         cursors.claim(first(run))
 
         assert min(lifetimes(redis, run)) > 0
 
-    def test_an_orderly_end_in_a_lane_that_was_lost_goes(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
+    def test_reset_on_a_lost_cursor_expires(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
         cursors.reset_attempts(first(run))
 
         assert all(seconds > 0 for seconds in lifetimes(redis, run))
 
 
-def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
+def test_unreachable_redis_is_named_without_its_password() -> None:
     url = "redis://:hunter2@127.0.0.1:1/0"
 
     with pytest.raises(UnreachableError, match="REDIS_URL") as unreachable, redis_client.reachable(url):
@@ -303,12 +299,12 @@ def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
 
 
 def pings(redis: Redis) -> int:
-    """Return how often Redis was asked whether it answers."""
+    """Return the number of PING calls that Redis has answered."""
     return int(redis.info("commandstats").get("cmdstat_ping", {}).get("calls", 0))
 
 
-class TestWaitingForAnAnswer:
-    def test_an_answer_within_the_last_second_is_enough(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
+class TestWaitingForRedis:
+    def test_recent_answer_saves_the_ping(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
         cursors.place(run, LANE)
         before = pings(redis)
 
@@ -318,7 +314,7 @@ class TestWaitingForAnAnswer:
 
         assert pings(redis) == before or monotonic() - started > 1.0
 
-    def test_a_call_without_an_answer_makes_the_next_page_ask(self, server: Servers, run: RunId) -> None:
+    def test_failed_call_makes_the_next_page_ping(self, server: Servers, run: RunId) -> None:
         with redis_client.connect(server.redis_url) as redis, redis_client.connect(NOWHERE, patience=0) as prompt:
             cursors = LiveCursors(redis, prompt)
             cursors.wait_for_answer()

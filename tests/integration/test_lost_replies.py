@@ -1,4 +1,4 @@
-"""Redis executed a call but its reply was lost: nothing happens twice, whether or not the client retries."""
+"""Redis executed a call but its reply was lost: the call takes effect once, whether or not the client retries."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ LOST = 3
 
 
 class Lossy(Connection):
-    """A connection that sometimes breaks after Redis has executed a script and before the client gets the reply."""
+    """A connection that can break after Redis has executed a script and before the client gets the reply."""
 
     still_to_lose = 0
 
@@ -45,7 +45,7 @@ class Lossy(Connection):
 
 @contextmanager
 def lossy(server: Servers, *, patience: int) -> Iterator[Redis]:
-    """Yield a client like the workers', on connections that lose replies once `lose` has been called."""
+    """Yield a client like the workers', whose connections lose replies once `lose` has been called."""
     with redis_client.connect(server.redis_url, patience=patience) as client:
         settings = {**client.connection_pool.connection_kwargs, **parse_url(server.redis_url)}
         client.connection_pool = ConnectionPool(connection_class=Lossy, **settings)
@@ -55,21 +55,21 @@ def lossy(server: Servers, *, patience: int) -> Iterator[Redis]:
 
 @pytest.fixture
 def redis(server: Servers) -> Iterator[Redis]:
-    """A client that retries."""
+    """Yield a client that retries."""
     with lossy(server, patience=10) as client:
         yield client
 
 
 @pytest.fixture
 def prompt(server: Servers) -> Iterator[Redis]:
-    """A client that doesn't retry, as used under a lane's row lock."""
+    """Yield a client that doesn't retry, as used under a lane's row lock."""
     with lossy(server, patience=0) as client:
         yield client
 
 
 @pytest.fixture
 def cursors(redis: Redis, prompt: Redis) -> LiveCursors:
-    """The cursors, with their scripts loaded, so that the lost reply is a script's and not NOSCRIPT."""
+    """Return cursors whose scripts are loaded, so that the lost reply is a script's and not NOSCRIPT."""
     known = LiveCursors(lambda: redis, lambda: prompt)
     run = new_id()
     known.begin(first(run))
@@ -99,7 +99,7 @@ def assert_lost() -> None:
     assert Lossy.still_to_lose == 0
 
 
-def test_start_whose_reply_was_lost_is_undone_by_a_reset(cursors: LiveCursors, run: RunId) -> None:
+def test_start_with_a_lost_reply_is_cleared_by_a_reset(cursors: LiveCursors, run: RunId) -> None:
     lose(1)
     with pytest.raises(RedisConnectionError):
         cursors.begin(first(run))
@@ -111,7 +111,7 @@ def test_start_whose_reply_was_lost_is_undone_by_a_reset(cursors: LiveCursors, r
     assert cursors.begin(first(run)) == 1
 
 
-def test_page_whose_starts_lose_their_replies_is_no_poison_message(site: Site, cursors: LiveCursors) -> None:
+def test_page_whose_starts_lose_their_replies_is_not_poison(site: Site, cursors: LiveCursors) -> None:
     site.host.add_leads("a")
     site.start()
     message = site.waiting.pop(0)
@@ -126,7 +126,7 @@ def test_page_whose_starts_lose_their_replies_is_no_poison_message(site: Site, c
     assert unlucky.step(message).outcome == "committed"
 
 
-def test_a_page_that_moves_the_cursor_hears_that_it_did(cursors: LiveCursors, run: RunId) -> None:
+def test_page_learns_that_it_moved_the_cursor(cursors: LiveCursors, run: RunId) -> None:
     cursors.place(run, LANE)
 
     lose()
@@ -137,7 +137,7 @@ def test_a_page_that_moves_the_cursor_hears_that_it_did(cursors: LiveCursors, ru
     assert not cursors.advance(first(run), "c", sent=2)
 
 
-def test_a_claim_is_not_taken_for_anothers(cursors: LiveCursors, run: RunId) -> None:
+def test_claim_with_a_lost_reply_succeeds_once(cursors: LiveCursors, run: RunId) -> None:
     cursors.place(run, LANE)
     second = PageMessage(run, 1, 2, 1)
 
@@ -148,7 +148,7 @@ def test_a_claim_is_not_taken_for_anothers(cursors: LiveCursors, run: RunId) -> 
     assert not cursors.claim(second)
 
 
-def test_a_lane_is_placed_and_a_page_forgiven(cursors: LiveCursors, run: RunId) -> None:
+def test_placing_a_lane_and_resetting_a_page_take_effect(cursors: LiveCursors, run: RunId) -> None:
     cursors.begin(first(run))
 
     lose()
@@ -162,7 +162,7 @@ def test_a_lane_is_placed_and_a_page_forgiven(cursors: LiveCursors, run: RunId) 
     assert cursors.begin(first(run)) == 1
 
 
-def test_who_sets_a_rate_hears_which_one_held_before(redis: Redis, run: RunId) -> None:
+def test_set_rate_returns_the_previous_rate(redis: Redis, run: RunId) -> None:
     fleet = FleetRate(redis, f"test-{run}")
     fleet.set(Rate("7/s"))
 
@@ -174,7 +174,7 @@ def test_who_sets_a_rate_hears_which_one_held_before(redis: Redis, run: RunId) -
     redis.delete(f"backfill:rate:test-{run}")
 
 
-def test_the_first_rate_has_none_before_it(redis: Redis, run: RunId) -> None:
+def test_first_rate_has_no_previous_one(redis: Redis, run: RunId) -> None:
     fleet = FleetRate(redis, f"test-{run}")
     redis.script_load(redis_client.lua("set_rate"))
 

@@ -1,4 +1,4 @@
-"""Waiting jobs: never more than a run may have, and a page without room is postponed."""
+"""The limits on jobs: how many may be pending, how many a run may enqueue, and a page without room is postponed."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +12,8 @@ from unbounded import only
 from backfill_tasks.engine.model import PageMessage, Run
 from backfill_tasks.engine.page.results import Committed, PutOff, Refused
 
-#: Refuses a commit after which too many of our jobs would be pending. The lock makes commits take turns, so each sees
-#: all earlier ones and none escapes; until they commit, pages run concurrently.
+#: Refuses a commit after which too many of our jobs would be pending. Pages run concurrently; only their commits take
+#: turns, by a lock, so that each commit sees all earlier ones.
 GUARD = """
 CREATE FUNCTION refuse_too_many() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -36,7 +36,7 @@ def leads(number: int, *, prefix: str = "lead") -> list[str]:
 
 
 def bounded(site: Site, *, number: int, limit: int = 5, lanes: int = 1, most: int = 3) -> Run:
-    """Start a run over `number` leads, of whose jobs `most` may be pending."""
+    """Start a run over `number` leads, at most `most` of whose jobs may be pending."""
     site.host.add_leads(*leads(number))
     return site.start(limit=limit, lanes=lanes, pace=only(max_pending=most))
 
@@ -50,17 +50,17 @@ def do(site: Site, message: PageMessage) -> Committed | Refused | PutOff:
     return site.parts.chain.pages.do(message)
 
 
-class TestTheHorizon:
-    """Jobs that come due long after the next one take up no room until then."""
+class TestHorizon:
+    """Jobs that come due long after the next drain take up no room until then."""
 
     @pytest.fixture
     def parked(self, site: Site) -> Site:
-        """A host with five jobs that an older run has spread over hours."""
+        """Return a host with five jobs that an older run has spread over hours."""
         site.host.add_leads(*leads(5, prefix="parked"))
         site.whole_run(delay_ms=3_600_000)
         return site
 
-    def test_jobs_parked_in_the_future_take_up_no_room(self, parked: Site) -> None:
+    def test_jobs_due_in_the_future_take_up_no_room(self, parked: Site) -> None:
         parked.host.add_leads(*leads(3))
         parked.start(limit=5, pace=only(max_pending=3), after="lead-")
 
@@ -68,7 +68,7 @@ class TestTheHorizon:
 
         assert set(leads(3)) <= set(parked.host.enqueued())
 
-    def test_jobs_that_come_due_within_a_drain_do(self, parked: Site) -> None:
+    def test_jobs_due_before_the_next_drain_take_up_room(self, parked: Site) -> None:
         parked.host.do("""UPDATE "BackgroundJob" SET "runAt" = now() AT TIME ZONE 'UTC' + interval '30 seconds'""")
         parked.start(limit=5, pace=only(max_pending=3))
 
@@ -76,7 +76,7 @@ class TestTheHorizon:
 
         assert step.reason == "no room in the host's queue: 5 jobs wait, ours and due live ones"
 
-    def test_jobs_of_the_run_itself_count_however_late_they_come_due(self, site: Site) -> None:
+    def test_runs_own_jobs_count_whenever_they_come_due(self, site: Site) -> None:
         site.host.add_leads(*leads(5))
         site.start(limit=5, pace=only(max_pending=3), delay_ms=3_600_000)
         site.deliver()
@@ -85,7 +85,7 @@ class TestTheHorizon:
 
         assert step.reason == "no room in the host's queue: 3 jobs wait, ours and due live ones"
 
-    def test_spaced_jobs_of_the_run_itself_count_too(self, site: Site) -> None:
+    def test_runs_own_spaced_jobs_count_too(self, site: Site) -> None:
         site.host.add_leads(*leads(5))
         site.start(limit=5, pace=only(max_pending=3, jobs_per_minute=0.1))
         site.deliver()
@@ -95,8 +95,8 @@ class TestTheHorizon:
         assert step.reason == "no room in the host's queue: 3 jobs wait, ours and due live ones"
 
 
-class TestTheBound:
-    def test_a_page_takes_what_room_there_is(self, site: Site) -> None:
+class TestMaxPending:
+    def test_page_shrinks_to_the_room_left(self, site: Site) -> None:
         bounded(site, number=10, limit=5, most=3)
 
         site.deliver()
@@ -104,7 +104,7 @@ class TestTheBound:
         assert sizes(site) == [3]
         assert site.host.enqueued() == leads(3)
 
-    def test_room_that_comes_free_is_taken(self, site: Site) -> None:
+    def test_free_room_is_used_by_the_next_page(self, site: Site) -> None:
         bounded(site, number=10, limit=5, most=3)
         site.deliver()
         site.host.finish_jobs(2)
@@ -113,7 +113,7 @@ class TestTheBound:
 
         assert sizes(site) == [3, 2]
 
-    def test_a_page_larger_than_the_limit_is_not_made_of_it(self, site: Site) -> None:
+    def test_page_never_exceeds_its_limit(self, site: Site) -> None:
         bounded(site, number=10, limit=2, most=50)
 
         site.deliver()
@@ -121,7 +121,7 @@ class TestTheBound:
         assert sizes(site) == [2]
 
     @pytest.mark.parametrize("status", ["PENDING", "RUNNING"])
-    def test_jobs_that_the_host_has_not_done_take_up_room(self, site: Site, status: str) -> None:
+    def test_unfinished_jobs_take_up_room(self, site: Site, status: str) -> None:
         site.host.add_leads("before")
         site.host.add_job("before", status)
         bounded(site, number=10, most=1)
@@ -129,14 +129,14 @@ class TestTheBound:
         assert site.deliver().outcome == "put off"
 
     @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
-    def test_jobs_that_have_ended_take_up_none(self, site: Site, status: str) -> None:
+    def test_finished_jobs_take_up_no_room(self, site: Site, status: str) -> None:
         site.host.add_leads("a-before", overallScore=7)
         site.host.add_job("a-before", status)
         bounded(site, number=10, most=1)
 
         assert site.deliver().outcome == "committed"
 
-    def test_live_jobs_that_are_due_take_up_room_for_they_go_first(self, site: Site) -> None:
+    def test_due_live_jobs_take_up_room(self, site: Site) -> None:
         site.host.add_leads("a-before", overallScore=7)
         site.host.add_job("a-before", "PENDING", dedupeKey="lead_scoring:a-before")
         bounded(site, number=10, most=3)
@@ -149,7 +149,7 @@ class TestTheBound:
         ("status", "due"),
         [("PENDING", datetime(2100, 1, 1)), ("RUNNING", NOON), ("SUCCEEDED", NOON), ("FAILED", NOON)],  # noqa: DTZ001
     )
-    def test_other_jobs_of_other_kinds_take_up_none(self, site: Site, status: str, due: datetime) -> None:
+    def test_future_or_started_live_jobs_take_up_no_room(self, site: Site, status: str, due: datetime) -> None:
         site.host.add_leads("a-before", overallScore=7)
         site.host.add_job("a-before", status, dedupeKey="lead_scoring:a-before", runAt=due)
         bounded(site, number=10, most=3)
@@ -158,7 +158,7 @@ class TestTheBound:
 
         assert sizes(site) == [3]
 
-    def test_without_one_a_page_is_as_large_as_its_limit(self, site: Site) -> None:
+    def test_page_without_the_bound_has_its_limit(self, site: Site) -> None:
         site.host.add_leads(*leads(10))
         site.start(limit=5)
 
@@ -166,9 +166,7 @@ class TestTheBound:
 
         assert sizes(site) == [5]
 
-    def test_is_never_passed_by_lanes_and_runs_that_are_at_work_side_by_side(
-        self, own_site: Site, aside: ThreadPoolExecutor
-    ) -> None:
+    def test_concurrent_lanes_and_runs_never_exceed_the_bound(self, own_site: Site, aside: ThreadPoolExecutor) -> None:
         most = 7
         own_site.host.do(GUARD.replace("%s", str(most)))
         own_site.host.add_client("client-2")
@@ -202,9 +200,7 @@ class TestTheBound:
         assert [patient.verify(run.id).wrong for run in runs] == [False, False]
         patient.close()
 
-    def test_holds_in_a_database_whose_transactions_see_one_moment_only(
-        self, own_site: Site, aside: ThreadPoolExecutor
-    ) -> None:
+    def test_bound_holds_under_repeatable_read(self, own_site: Site, aside: ThreadPoolExecutor) -> None:
         (name,) = own_site.host.values("SELECT current_database()")
         own_site.host.do(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
         patient = own_site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="15000")
@@ -218,8 +214,8 @@ class TestTheBound:
         patient.close()
 
 
-class TestAPageWithoutRoom:
-    def test_waits_and_says_why(self, site: Site) -> None:
+class TestPageWithoutRoom:
+    def test_page_waits_and_says_why(self, site: Site) -> None:
         run = bounded(site, number=10, most=3)
         site.deliver()
 
@@ -229,7 +225,7 @@ class TestAPageWithoutRoom:
         assert step.reason == "no room in the host's queue: 3 jobs wait, ours and due live ones"
         assert [lane.reason for lane in site.read(run.id).lanes] == [step.reason]
 
-    def test_changes_nothing_of_the_host_s(self, site: Site) -> None:
+    def test_waiting_page_changes_no_host_row(self, site: Site) -> None:
         bounded(site, number=10, most=3)
         site.deliver()
         before = site.host.versions()
@@ -238,7 +234,7 @@ class TestAPageWithoutRoom:
 
         assert site.host.versions() == before
 
-    def test_is_sent_again_with_a_number(self, site: Site) -> None:
+    def test_waiting_page_is_resent_with_its_wait_count(self, site: Site) -> None:
         bounded(site, number=10, most=3)
         site.deliver()
         message = site.waiting[0]
@@ -248,7 +244,7 @@ class TestAPageWithoutRoom:
 
         assert site.waiting == [replace(message, waits=2)]
 
-    def test_goes_on_when_there_is_room_again_and_its_reason_is_gone(self, site: Site) -> None:
+    def test_page_continues_once_there_is_room_and_clears_its_reason(self, site: Site) -> None:
         run = bounded(site, number=10, most=3)
         site.deliver()
         site.deliver()
@@ -259,7 +255,7 @@ class TestAPageWithoutRoom:
         (lane,) = site.read(run.id).lanes
         assert (lane.page, lane.reason, lane.waits) == (2, None, 0)
 
-    def test_is_not_seeded_again_by_the_watchdog_while_it_waits(self, site: Site) -> None:
+    def test_watchdog_does_not_reseed_a_waiting_lane(self, site: Site) -> None:
         waiting = site.with_settings(BACKFILL_PRESSURE_SECONDS="600")
         bounded(waiting, number=10, most=3)
         waiting.deliver()
@@ -268,7 +264,7 @@ class TestAPageWithoutRoom:
         assert waiting.watchdog.look(stalled_seconds=0, on_their_way=set) == []
         waiting.close()
 
-    def test_stays_paused_when_the_run_is_paused_while_it_waits(self, site: Site) -> None:
+    def test_waiting_page_of_a_paused_run_is_inactive(self, site: Site) -> None:
         run = bounded(site, number=10, most=3)
         site.deliver()
         site.deliver()
@@ -277,7 +273,7 @@ class TestAPageWithoutRoom:
         assert site.deliver().outcome == "inactive"
         assert site.waiting == []
 
-    def test_has_not_ended_its_worker_however_often_it_asks(self, site: Site) -> None:
+    def test_waiting_page_never_becomes_poison(self, site: Site) -> None:
         bounded(site, number=4, most=3)
         site.deliver()
         for _ in range(20):
@@ -287,8 +283,8 @@ class TestAPageWithoutRoom:
         assert site.deliver().outcome == "committed"
 
 
-class TestADuplicate:
-    def test_of_a_page_that_was_put_off_is_dropped(self, site: Site) -> None:
+class TestDuplicate:
+    def test_duplicate_of_a_postponed_page_is_dropped(self, site: Site) -> None:
         bounded(site, number=10, most=3)
         site.deliver()
         message = site.waiting[0]
@@ -297,7 +293,7 @@ class TestADuplicate:
         assert site.parts.chain.step(message).outcome == "duplicate"
         assert site.waiting == [replace(message, waits=1)]
 
-    def test_never_makes_a_second_chain_however_many_come_at_once(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_concurrent_duplicates_never_fork_the_chain(self, site: Site, aside: ThreadPoolExecutor) -> None:
         patient = site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="15000")
         bounded(patient, number=10, most=3)
         patient.deliver()
@@ -309,7 +305,7 @@ class TestADuplicate:
         assert patient.waiting == [replace(message, waits=1)]
         patient.close()
 
-    def test_of_a_page_that_was_done_after_it_had_waited_is_dropped(self, site: Site) -> None:
+    def test_duplicate_of_a_page_done_after_waiting_is_dropped(self, site: Site) -> None:
         bounded(site, number=10, most=3)
         site.deliver()
         first = site.waiting[0]
@@ -320,7 +316,7 @@ class TestADuplicate:
         assert isinstance(do(site, first), Refused)
         assert sizes(site) == [3, 1]
 
-    def test_of_an_older_generation_is_superseded_whatever_its_number(self, site: Site) -> None:
+    def test_duplicate_of_an_older_generation_is_superseded(self, site: Site) -> None:
         run = bounded(site, number=10, most=3)
         site.deliver()
         site.deliver()
@@ -329,7 +325,7 @@ class TestADuplicate:
 
         assert site.parts.chain.step(old).outcome == "superseded"
 
-    def test_a_lane_that_is_seeded_again_after_it_has_waited_goes_on(self, site: Site) -> None:
+    def test_lane_reseeded_while_waiting_continues(self, site: Site) -> None:
         run = bounded(site, number=10, most=3)
         site.deliver()
         site.deliver()
@@ -347,7 +343,7 @@ class TestMaxJobs:
         return site.start(limit=limit, lanes=lanes, pace=only(max_jobs=most))
 
     @pytest.mark.parametrize("lanes", [1, 3])
-    def test_is_reached_exactly_and_then_the_run_pauses_and_says_why(self, site: Site, lanes: int) -> None:
+    def test_run_pauses_at_exactly_its_budget_and_says_why(self, site: Site, lanes: int) -> None:
         run = self.start(site, most=10, lanes=lanes)
 
         site.deliver_all()
@@ -356,7 +352,7 @@ class TestMaxJobs:
         found = site.read(run.id)
         assert (found.state, found.reason) == ("paused", "its budget of 10 jobs is used up")
 
-    def test_is_never_passed_by_lanes_at_work_side_by_side(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_concurrent_lanes_never_exceed_the_budget(self, site: Site, aside: ThreadPoolExecutor) -> None:
         patient = site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="15000")
         run = self.start(patient, most=7, lanes=5, limit=2)
         while patient.waiting:
@@ -367,7 +363,7 @@ class TestMaxJobs:
         assert patient.read(run.id).state == "paused"
         patient.close()
 
-    def test_raised_and_resumed_the_run_goes_on(self, site: Site) -> None:
+    def test_run_resumed_with_a_higher_budget_completes(self, site: Site) -> None:
         run = self.start(site, most=10, lanes=2)
         site.deliver_all()
 
@@ -379,7 +375,7 @@ class TestMaxJobs:
         assert len(site.host.enqueued()) == 20
         assert site.verify(run.id).clean
 
-    def test_resumed_and_not_raised_it_pauses_again_and_does_nothing(self, site: Site) -> None:
+    def test_run_resumed_with_the_same_budget_pauses_again(self, site: Site) -> None:
         run = self.start(site, most=10)
         site.deliver_all()
 
@@ -389,7 +385,7 @@ class TestMaxJobs:
         assert site.read(run.id).state == "paused"
         assert len(site.host.enqueued()) == 10
 
-    def test_a_job_that_was_pending_already_is_none_that_the_run_enqueues(self, site: Site) -> None:
+    def test_refreshed_job_does_not_count_against_the_budget(self, site: Site) -> None:
         run = self.start(site, most=10, limit=20)
         for lead in leads(15):
             site.host.add_job(lead, "PENDING")
@@ -400,7 +396,7 @@ class TestMaxJobs:
         assert found.state == "complete"
         assert (found.counts["refreshed"], found.counts["inserted"]) == (15, 5)
 
-    def test_a_job_that_had_ended_and_is_pending_again_is_one(self, site: Site) -> None:
+    def test_requeued_job_counts_against_the_budget(self, site: Site) -> None:
         run = self.start(site, most=10)
         for lead in leads(20):
             site.host.add_job(lead, "FAILED")
@@ -409,7 +405,7 @@ class TestMaxJobs:
 
         assert site.read(run.id).counts["requeued"] == 10
 
-    def test_that_lasts_to_the_end_pauses_nothing(self, site: Site) -> None:
+    def test_budget_used_up_by_the_last_page_does_not_pause_the_run(self, site: Site) -> None:
         run = self.start(site, most=20)
 
         site.deliver_all()

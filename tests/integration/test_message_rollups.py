@@ -1,4 +1,4 @@
-"""Message roll-ups: each lead's newest messages, never older than what it has, while webhooks write them too."""
+"""Message roll-ups: set to each lead's newest messages, never to an older value, while webhooks write them too."""
 
 import re
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def rollups(host: Host, lead: str) -> tuple[object, ...]:
 
 
 def write(host: Host, lead: str, direction: str, minute: int, **columns: object) -> None:
-    """Add a message that the host wrote at this minute."""
+    """Add a message that the host wrote `minute` minutes after noon."""
     moment = {"sentAt": at(minute), "createdAt": at(minute), **columns}
     host.add_message(f"{lead}/{direction}/{minute}", lead, direction=direction, **moment)
 
@@ -63,8 +63,8 @@ def whole_run(site: Site, **parameters: object) -> Run:
     return site.whole_run(backfill=NAME, **parameters)
 
 
-class TestWhatALeadGets:
-    def test_the_newest_message_of_each_direction_and_the_newest_of_all(self, site: Site) -> None:
+class TestValues:
+    def test_lead_gets_the_newest_message_of_each_direction_and_overall(self, site: Site) -> None:
         site.host.add_leads("a", inbound=0)
         for direction, minute in (("inbound", 1), ("outbound", 4), ("inbound", 3), ("outbound", 2)):
             write(site.host, "a", direction, minute)
@@ -78,7 +78,7 @@ class TestWhatALeadGets:
         ("direction", "expected"),
         [("inbound", (at(1), None, at(1), "inbound")), ("outbound", (None, at(1), at(1), "outbound"))],
     )
-    def test_nothing_for_a_direction_in_which_nobody_wrote(
+    def test_direction_without_a_message_stays_empty(
         self, site: Site, direction: str, expected: tuple[object, ...]
     ) -> None:
         site.host.add_leads("a", inbound=0)
@@ -88,7 +88,7 @@ class TestWhatALeadGets:
 
         assert rollups(site.host, "a") == expected
 
-    def test_of_two_messages_at_one_moment_the_inbound_one_is_the_last(self, site: Site) -> None:
+    def test_inbound_message_wins_a_tie(self, site: Site) -> None:
         site.host.add_leads("a", inbound=0)
         write(site.host, "a", "outbound", 1)
         write(site.host, "a", "inbound", 1)
@@ -97,7 +97,7 @@ class TestWhatALeadGets:
 
         assert rollups(site.host, "a") == (at(1), at(1), at(1), "inbound")
 
-    def test_all_else_stays_the_time_of_its_last_change_too(self, site: Site) -> None:
+    def test_other_columns_stay_the_same_including_updated_at(self, site: Site) -> None:
         site.host.add_leads("a")
         before = site.host.lead("a")
 
@@ -105,7 +105,7 @@ class TestWhatALeadGets:
 
         assert {**site.host.lead("a"), **dict.fromkeys(ROLLUPS)} == {**before, **dict.fromkeys(ROLLUPS)}
 
-    def test_no_other_table_is_written_and_no_job_made(self, site: Site) -> None:
+    def test_no_other_table_is_written(self, site: Site) -> None:
         site.host.add_leads("a", "b")
         before = {key: row for key, row in site.host.versions().items() if key[0] != "Lead"}
 
@@ -114,12 +114,12 @@ class TestWhatALeadGets:
         assert {key: row for key, row in site.host.versions().items() if key[0] != "Lead"} == before
 
 
-#: In the host's schema: the first schema of the search_path is the ledger's here, because the role has its name.
+#: Schema-qualified, because the role is named like the ledger's schema, which therefore comes first in its search_path.
 COUNTS = 'CREATE TABLE public."InboxCountsDirty" ("clientId" text PRIMARY KEY, "dirtyAt" timestamp(3) NOT NULL)'
 
 
-class TestWhatTheInboxCompares:
-    def test_the_newest_outbound_message_of_the_hosts_own_is_set_with_the_others(self, site: Site) -> None:
+class TestInboxColumns:
+    def test_newest_zrg_outbound_message_is_set_too(self, site: Site) -> None:
         site.host.add_leads("a", inbound=0)
         write(site.host, "a", "outbound", 1, source="zrg")
         write(site.host, "a", "outbound", 3, source="smartlead")
@@ -130,7 +130,7 @@ class TestWhatTheInboxCompares:
         assert rollups(site.host, "a") == (at(2), at(3), at(3), "outbound")
         assert site.host.lead("a")["lastZrgOutboundAt"] == at(1)
 
-    def test_a_lead_that_lacks_only_that_one_takes_part(self, site: Site) -> None:
+    def test_lead_that_lacks_only_the_zrg_column_is_read(self, site: Site) -> None:
         current = {"lastOutboundAt": at(1), "lastMessageAt": at(1), "lastMessageDirection": "outbound"}
         site.host.add_leads("a", inbound=0, **current)
         write(site.host, "a", "outbound", 1)
@@ -138,7 +138,7 @@ class TestWhatTheInboxCompares:
         assert dry_run(site).counts["updated"] == page(site).counts["updated"] == 1
         assert site.host.lead("a")["lastZrgOutboundAt"] == at(1)
 
-    def test_the_counts_of_the_workspaces_that_were_changed_are_marked_as_stale(self, own_site: Site) -> None:
+    def test_inbox_counts_of_changed_workspaces_are_marked_stale(self, own_site: Site) -> None:
         own_site.host.do(COUNTS)
         own_site.host.do("""INSERT INTO "InboxCountsDirty" VALUES ('client-1', %s)""", NOON)
         for client in ("client-2", "client-3"):
@@ -154,7 +154,7 @@ class TestWhatTheInboxCompares:
         assert [row["clientId"] for row in marked] == ["client-1", "client-2"]
         assert all(row["dirtyAt"] > NOON for row in marked)
 
-    def test_a_page_that_changes_nothing_marks_nothing(self, own_site: Site) -> None:
+    def test_page_without_a_change_marks_nothing_stale(self, own_site: Site) -> None:
         own_site.host.add_leads("a")
         whole_run(own_site)
         own_site.host.do(COUNTS)
@@ -164,10 +164,10 @@ class TestWhatTheInboxCompares:
         assert own_site.host.rows('SELECT * FROM "InboxCountsDirty"') == []
 
 
-class TestWhatIsNewerThanEveryMessage:
+class TestNewerThanEveryMessage:
     """A webhook may write the lead first and its message afterwards."""
 
-    def test_stays(self, site: Site) -> None:
+    def test_newer_value_is_kept(self, site: Site) -> None:
         newer = {"lastInboundAt": at(9), "lastMessageAt": at(9), "lastMessageDirection": "inbound"}
         site.host.add_leads("a", **newer)
 
@@ -176,7 +176,7 @@ class TestWhatIsNewerThanEveryMessage:
         assert result.counts == {"read": 0, "updated": 0}
         assert rollups(site.host, "a") == (at(9), None, at(9), "inbound")
 
-    def test_stays_while_what_lags_beside_it_is_set(self, site: Site) -> None:
+    def test_newer_value_is_kept_while_lagging_columns_are_set(self, site: Site) -> None:
         newer = {"lastInboundAt": at(9), "lastMessageAt": at(9), "lastMessageDirection": "inbound"}
         site.host.add_leads("a", **newer)
         write(site.host, "a", "outbound", 5)
@@ -186,8 +186,8 @@ class TestWhatIsNewerThanEveryMessage:
         assert rollups(site.host, "a") == (at(9), at(5), at(9), "inbound")
 
 
-class TestWhichLeads:
-    def test_are_those_that_lag_and_they_are_counted_the_same_in_a_dry_run(self, site: Site) -> None:
+class TestSelection:
+    def test_lagging_leads_are_read_alike_by_the_dry_run_and_the_run(self, site: Site) -> None:
         site.host.add_leads("lags")
         current = {"lastInboundAt": at(1), "lastMessageAt": at(1), "lastMessageDirection": "inbound"}
         site.host.add_leads("up-to-date", **current)
@@ -201,7 +201,7 @@ class TestWhichLeads:
         assert done.counts == {"read": 2, "updated": 2}
         assert counted.cursor == done.cursor
 
-    def test_a_second_run_finds_nothing_to_do_and_writes_nothing(self, site: Site) -> None:
+    def test_second_run_reads_and_writes_nothing(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c")
         whole_run(site)
         before = site.host.versions()
@@ -211,7 +211,7 @@ class TestWhichLeads:
         assert again.counts["read"] == 0
         assert site.host.versions() == before
 
-    def test_only_those_of_the_workspaces_that_are_asked_for(self, site: Site) -> None:
+    def test_only_the_named_workspaces_are_read(self, site: Site) -> None:
         site.host.add_client("client-2")
         site.host.add_leads("a")
         site.host.add_leads("b", clientId="client-2")
@@ -221,7 +221,7 @@ class TestWhichLeads:
         assert rollups(site.host, "a") == (None, None, None, None)
         assert rollups(site.host, "b") == (at(1), None, at(1), "inbound")
 
-    def test_a_page_ends_at_its_last_lead_or_after_the_last_row_that_it_looked_at(self, site: Site) -> None:
+    def test_page_ends_at_its_last_lead_or_at_the_row_limit(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c")
         site.host.add_leads("d", "e", inbound=0)
 
@@ -229,7 +229,7 @@ class TestWhichLeads:
         assert page(site, rows=4).cursor == "d"
         assert page(site).cursor == "e"
 
-    def test_lanes_hold_about_equally_many_of_them(self, site: Site) -> None:
+    def test_lanes_hold_equal_numbers_of_lagging_leads(self, site: Site) -> None:
         site.host.add_leads(*"abcdef")
 
         run = whole_run(site, lanes=3, limit=1)
@@ -242,16 +242,16 @@ UPDATE "Lead" SET "lastInboundAt" = %(at)s, "lastMessageAt" = %(at)s, "lastMessa
 """
 
 
-class TestBesideWebhooks:
+class TestConcurrentWebhooks:
     @pytest.fixture
     def patient(self, site: Site) -> Iterator[Site]:
-        """A worker with a lock time-out of 10 s, on a host where leads a and b lag."""
+        """Yield a worker with a lock timeout of 10 s, on a host where leads a and b lag."""
         site.host.add_leads("a", "b")
         worker = site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="10000")
         yield worker
         worker.engine.dispose()
 
-    def test_a_newer_value_that_was_written_while_the_page_waited_for_its_row_stays(
+    def test_newer_value_written_while_the_page_waited_is_kept(
         self, site: Site, patient: Site, aside: ThreadPoolExecutor
     ) -> None:
         site.start(backfill=NAME)
@@ -268,9 +268,7 @@ class TestBesideWebhooks:
         assert step.page is not None
         assert step.page.result.counts == {"read": 1, "updated": 1}
 
-    def test_a_lead_that_was_deleted_meanwhile_is_not_counted(
-        self, site: Site, patient: Site, aside: ThreadPoolExecutor
-    ) -> None:
+    def test_deleted_lead_is_not_counted(self, site: Site, patient: Site, aside: ThreadPoolExecutor) -> None:
         site.start(backfill=NAME)
         with site.host.session() as host:
             host.execute("""DELETE FROM "Lead" WHERE id = 'a'""")
@@ -283,7 +281,7 @@ class TestBesideWebhooks:
         assert step.page is not None
         assert step.page.result.counts == {"read": 1, "updated": 1}
 
-    def test_messages_and_leads_can_be_added_while_a_page_is_at_work(self, site: Site) -> None:
+    def test_messages_and_leads_can_be_added_during_a_page(self, site: Site) -> None:
         site.host.add_leads("a", "b")
 
         with site.engine.begin() as connection, site.host.session() as webhook:
@@ -294,7 +292,7 @@ class TestBesideWebhooks:
             )
             webhook.execute("""INSERT INTO "Lead" (id, "clientId", "updatedAt") VALUES ('aa', 'client-1', now())""")
 
-    def test_a_lead_that_is_up_to_date_is_not_even_locked(self, site: Site) -> None:
+    def test_lead_that_is_up_to_date_is_not_locked(self, site: Site) -> None:
         current = {"lastInboundAt": at(1), "lastMessageAt": at(1), "lastMessageDirection": "inbound"}
         site.host.add_leads("a", **current)
         site.host.add_leads("b")
@@ -312,8 +310,8 @@ CREATE TRIGGER refuse BEFORE UPDATE ON "Lead" FOR EACH ROW WHEN (NEW.id = 'c') E
 """
 
 
-class TestWhatTheEngineGivesIt:
-    def test_a_run_that_is_resumed_does_the_rest(self, site: Site) -> None:
+class TestEngine:
+    def test_resumed_run_does_the_rest(self, site: Site) -> None:
         site.host.add_leads(*"abcd")
         run = site.start(backfill=NAME, limit=1, lanes=2, single_batch=True)
         site.deliver()
@@ -325,7 +323,7 @@ class TestWhatTheEngineGivesIt:
         assert (ended.state, ended.counts) == ("complete", {"read": 4, "updated": 4})
         assert site.verify(run.id).clean
 
-    def test_a_page_that_is_delivered_twice_is_done_once(self, site: Site) -> None:
+    def test_duplicate_delivery_is_a_no_op(self, site: Site) -> None:
         site.host.add_leads("a", "b")
         run = site.start(backfill=NAME)
         site.waiting.append(site.waiting[0])
@@ -334,7 +332,7 @@ class TestWhatTheEngineGivesIt:
 
         assert site.read(run.id).counts == {"read": 2, "updated": 2}
 
-    def test_a_lead_that_the_database_refuses_is_quarantined_and_can_be_tried_again(self, own_site: Site) -> None:
+    def test_refused_lead_is_quarantined_and_can_be_retried(self, own_site: Site) -> None:
         own_site.host.add_leads(*"abcde")
         own_site.host.connection.execute(REFUSE.encode())
 
@@ -348,8 +346,8 @@ class TestWhatTheEngineGivesIt:
         assert own_site.verify(run.id).clean
 
 
-class TestTheVerification:
-    def test_names_a_lead_that_lags(self, site: Site) -> None:
+class TestVerification:
+    def test_lagging_lead_is_missing(self, site: Site) -> None:
         site.host.add_leads("a", "b")
         run = whole_run(site)
         site.host.do("""UPDATE "Lead" SET "lastMessageDirection" = NULL WHERE id = 'b'""")
@@ -358,7 +356,7 @@ class TestTheVerification:
 
         assert (found.missing, found.clean) == (("b",), False)
 
-    def test_counts_apart_what_came_after_the_run_began(self, site: Site) -> None:
+    def test_message_after_the_start_counts_as_arrived(self, site: Site) -> None:
         site.host.add_leads("a", "b")
         run = whole_run(site)
         late = run.started_at.replace(tzinfo=None) + timedelta(seconds=1)
@@ -368,7 +366,7 @@ class TestTheVerification:
 
         assert (found.missing, found.arrived, found.clean) == ((), 1, True)
 
-    def test_still_names_a_lead_that_lagged_before_and_has_a_later_message_too(self, site: Site) -> None:
+    def test_lead_that_lagged_before_a_late_message_is_missing(self, site: Site) -> None:
         site.host.add_leads("a")
         run = whole_run(site)
         site.host.do("""UPDATE "Lead" SET "lastInboundAt" = NULL""")
@@ -385,7 +383,7 @@ class TestTheVerification:
         ],
         ids=["newer than its messages", "no message", "no message but a direction"],
     )
-    def test_names_a_lead_that_the_run_passed_over_and_that_no_run_sets_back(
+    def test_lead_that_no_run_corrects_is_missing_and_left_alone(
         self, site: Site, inbound: int, columns: dict[str, object]
     ) -> None:
         site.host.add_leads("a", inbound=inbound, **columns)
@@ -395,7 +393,7 @@ class TestTheVerification:
         assert (found.missing, found.left_alone, found.wrong) == (("a",), ("a",), True)
         assert site.verify(whole_run(site).id).left_alone == ("a",)
 
-    def test_what_another_run_mends_is_not_said_to_be_left_alone(self, site: Site) -> None:
+    def test_lead_that_the_next_run_corrects_is_not_left_alone(self, site: Site) -> None:
         site.host.add_leads("a", "b")
         run = whole_run(site)
         site.host.do("""UPDATE "Lead" SET "lastMessageAt" = NULL""")
@@ -403,7 +401,7 @@ class TestTheVerification:
         assert site.verify(run.id).left_alone == ()
         assert site.verify(whole_run(site).id).clean
 
-    def test_the_runbook_s_statement_mends_what_a_run_leaves_alone(self, site: Site) -> None:
+    def test_runbook_statement_corrects_leads_left_alone(self, site: Site) -> None:
         site.host.add_leads("a", lastInboundAt=at(9), lastMessageAt=at(9), lastMessageDirection="inbound")
         site.host.add_leads("b", inbound=0, lastOutboundAt=at(9), lastZrgOutboundAt=at(9), lastMessageAt=at(9))
         site.host.add_leads("c", lastOutboundAt=at(9))
@@ -417,7 +415,7 @@ class TestTheVerification:
         assert rollups(site.host, "a") == (at(1), None, at(1), "inbound")
         assert rollups(site.host, "b") == (None, None, None, None)
 
-    def test_a_damaged_index_hides_no_message_from_whole_tables(self, own_site: Site) -> None:
+    def test_damaged_index_hides_no_message_from_a_full_verification(self, own_site: Site) -> None:
         own_site.host.add_leads("a", "b")
         with own_site.host.unindexed("Message") as host:
             host.execute(
@@ -430,7 +428,7 @@ class TestTheVerification:
         assert own_site.verify(run.id).clean
         assert Verifier(own_site.engine, MessageRollups(), STATEMENT_MS, full=True).verify(run).missing == ("b",)
 
-    def test_whole_tables_tell_what_indexes_tell(self, site: Site) -> None:
+    def test_full_verification_finds_the_same(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c", "d")
         site.host.add_leads("e", lastInboundAt=at(9))
         run = whole_run(site, lanes=2, limit=1)
@@ -442,7 +440,7 @@ class TestTheVerification:
         assert found == site.verify(run.id)
         assert (found.missing, found.left_alone, found.arrived) == (("b", "e"), ("e",), 1)
 
-    def test_counts_apart_what_a_webhook_writes_before_its_message(self, site: Site) -> None:
+    def test_webhook_write_ahead_of_its_message_counts_as_arrived(self, site: Site) -> None:
         site.host.add_leads("a")
         run = whole_run(site)
         late = run.started_at.replace(tzinfo=None) + timedelta(seconds=1)
@@ -455,6 +453,6 @@ class TestTheVerification:
 
 class TestOptions:
     @pytest.mark.parametrize("options", [{}, {"client_ids": "a"}, {"client_ids": None, "rescore_all": False}])
-    def test_refuses_options_that_are_not_its_own(self, options: dict[str, object]) -> None:
+    def test_unknown_options_are_refused(self, options: dict[str, object]) -> None:
         with pytest.raises(ValueError, match=r"its options are|client_ids: "):
             check(MessageRollups.options, options)

@@ -1,4 +1,4 @@
-"""What a scrape reads from the ledger: only what is new, by key, however large the ledger is."""
+"""What a scrape reads from the ledger: new rows only, by key, however large the ledger is."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +41,7 @@ NOTE_PAGES = "UPDATE backfill.lane SET page = page + %s WHERE run_id = %s AND nu
 
 @pytest.fixture(scope="module")
 def shared_large_site(make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """A ledger of 500 runs, one of which has 40,000 pages, with the statistics of an empty one."""
+    """Yield a ledger of 500 runs, one of them with 40,000 pages, and the statistics of an empty one."""
     large = Site(make_database(), server.redis_url)
     large.create()
     with psycopg.connect(large.url, autocommit=True) as connection:
@@ -54,12 +54,12 @@ def shared_large_site(make_database: Callable[..., str], server: Servers) -> Ite
 
 @pytest.fixture
 def large_site(shared_large_site: Site) -> Site:
-    """The same; tests add pages to it."""
+    """Return the database of `shared_large_site`; tests add pages to it."""
     return shared_large_site
 
 
 def look(site: Site, times: PageTimes) -> Sequence[WatchedRun]:
-    """Read as a scrape does."""
+    """Read what a scrape reads."""
     observer = Observer(site.settings, site.parts, 500)
     watched = observer.watched()
     times.count(observer.pages_after(times.behind(watched)))
@@ -89,14 +89,14 @@ def rows_read(site: Site, name: str, values: dict[str, object]) -> dict[str, flo
     return found
 
 
-def test_the_unfinished_runs_and_the_newest_are_watched_and_no_others(large_site: Site) -> None:
+def test_unfinished_and_newest_runs_are_watched(large_site: Site) -> None:
     runs = look(large_site, PageTimes())
 
     assert [run.id for run in runs] == ["run-300", *(f"run-{number}" for number in range(10, 0, -1))]
     assert all(run.counts["read"] == 14 for run in runs)
 
 
-def test_no_lane_but_those_of_the_watched_runs_is_read(large_site: Site) -> None:
+def test_only_lanes_of_watched_runs_are_read(large_site: Site) -> None:
     values = {"unfinished": ["running", "paused", "failed"], "most_unfinished": 20, "newest": 10}
 
     read = rows_read(large_site, "metrics", values)
@@ -105,7 +105,7 @@ def test_no_lane_but_those_of_the_watched_runs_is_read(large_site: Site) -> None
     assert "page" not in read
 
 
-def test_no_page_but_those_that_are_new_is_read(large_site: Site) -> None:
+def test_only_new_pages_are_read(large_site: Site) -> None:
     do_pages(large_site, "run-3", 5, seconds=0.1)
     values = {"runs": ["run-3", "run-3"], "lanes": [1, 2], "pages": [PAGES // 2, PAGES // 2], "most": 1_000}
 
@@ -114,7 +114,7 @@ def test_no_page_but_those_that_are_new_is_read(large_site: Site) -> None:
     assert read["page"] == 5
 
 
-def test_pages_that_were_done_before_are_not_timed(large_site: Site) -> None:
+def test_earlier_pages_are_not_timed(large_site: Site) -> None:
     times = PageTimes()
 
     look(large_site, times)
@@ -123,7 +123,7 @@ def test_pages_that_were_done_before_are_not_timed(large_site: Site) -> None:
     assert times.histograms() == {}
 
 
-def test_each_new_page_is_timed_once_in_its_class(large_site: Site) -> None:
+def test_each_new_page_is_timed_once_in_its_bucket(large_site: Site) -> None:
     times = PageTimes()
     look(large_site, times)
     do_pages(large_site, "run-3", 3, seconds=0.2)
@@ -140,7 +140,7 @@ def test_each_new_page_is_timed_once_in_its_class(large_site: Site) -> None:
     assert seconds == pytest.approx(99.6)
 
 
-def test_more_new_pages_than_are_read_at_a_time_are_caught_up_with(large_site: Site) -> None:
+def test_scrapes_catch_up_with_a_backlog_of_new_pages(large_site: Site) -> None:
     times = PageTimes()
     look(large_site, times)
     do_pages(large_site, "run-3", 2_500, seconds=0.1)
@@ -152,7 +152,7 @@ def test_more_new_pages_than_are_read_at_a_time_are_caught_up_with(large_site: S
     assert seen == [1_000, 2_000, 2_500, 2_500]
 
 
-def test_a_paused_run_and_lanes_that_have_ended_do_not_stand(site: Site) -> None:
+def test_lanes_of_a_paused_run_are_not_stalled(site: Site) -> None:
     site.host.add_leads(*(f"lead-{number}" for number in range(6)))
     run = site.start(limit=1, lanes=2)
     site.deliver()
@@ -163,7 +163,7 @@ def test_a_paused_run_and_lanes_that_have_ended_do_not_stand(site: Site) -> None
     assert [lane.idle for each in look(site, PageTimes()) for lane in each.lanes] == [None, None]
 
 
-def test_of_a_single_batch_only_the_lane_that_is_on_its_way_can_stand(site: Site) -> None:
+def test_only_the_active_lane_of_a_single_batch_can_stall(site: Site) -> None:
     site.host.add_leads(*(f"lead-{number}" for number in range(6)))
     site.start(limit=1, lanes=2, single_batch=True)
 

@@ -15,7 +15,7 @@ from backfill_tasks.engine.verification import Verifier
 
 PAST, FUTURE = ("-infinity", "4713-01-01 BC"), ("infinity", "294276-12-31")
 
-#: All time columns of the tables that a backfill reads; no lead has an outbound message.
+#: Overwrites all time columns that a backfill reads, except the outbound ones: no lead has an outbound message.
 SPOIL = """
 UPDATE "Lead" SET "createdAt" = {time}, "updatedAt" = {time}, "scoredAt" = {time}, "lastInboundAt" = {time},
   "lastMessageAt" = {time} WHERE id <> 'lead-0';
@@ -42,14 +42,14 @@ def outcome(site: Site, run: Run) -> Outcome:
 
 @pytest.fixture
 def run(site: Site) -> Run:
-    """A run that has enqueued the jobs of three leads."""
+    """Return a run that has enqueued the jobs of three leads."""
     site.host.add_leads("lead-0", "lead-1", "lead-2")
     return site.whole_run()
 
 
 @pytest.mark.parametrize("time", FUTURE)
-class TestAJobThatIsNeverDue:
-    def test_it_is_counted_apart_and_the_end_is_not_known(self, site: Site, run: Run, time: str) -> None:
+class TestJobNeverDue:
+    def test_job_is_counted_separately_and_time_left_is_unknown(self, site: Site, run: Run, time: str) -> None:
         site.host.do("""UPDATE "BackgroundJob" SET "runAt" = %s WHERE "leadId" = 'lead-1'""", time)
 
         found = outcome(site, run)
@@ -60,13 +60,13 @@ class TestAJobThatIsNeverDue:
         assert found.seconds_left(0) is None
 
     @pytest.mark.usefixtures("run")
-    def test_it_leaves_room_for_others(self, site: Site, time: str) -> None:
+    def test_job_takes_up_no_room(self, site: Site, time: str) -> None:
         site.host.do('UPDATE "BackgroundJob" SET "runAt" = %s', time)
 
         with site.engine.begin() as connection:
             assert site.parts.backfills["lead-scoring"].pending(connection, 12) == 0
 
-    def test_a_live_one_does_not_wait(self, site: Site, time: str) -> None:
+    def test_live_job_does_not_wait(self, site: Site, time: str) -> None:
         site.host.add_leads("lead-1")
         site.host.add_job("lead-1", "PENDING", dedupeKey="live", runAt=time)
 
@@ -74,8 +74,8 @@ class TestAJobThatIsNeverDue:
 
 
 @pytest.mark.parametrize("time", PAST)
-class TestAJobThatHasAlwaysBeenDue:
-    def test_it_has_waited_since_1970(self, site: Site, run: Run, time: str) -> None:
+class TestJobAlwaysDue:
+    def test_job_has_been_due_since_1970(self, site: Site, run: Run, time: str) -> None:
         site.host.do("""UPDATE "BackgroundJob" SET "runAt" = %s WHERE "leadId" = 'lead-1'""", time)
 
         found = outcome(site, run)
@@ -84,7 +84,7 @@ class TestAJobThatHasAlwaysBeenDue:
         assert found.oldest_due_at.year == 1970
         assert found.never_due == 0
 
-    def test_a_live_one_holds_pages_back(self, site: Site, time: str) -> None:
+    def test_live_job_postpones_pages(self, site: Site, time: str) -> None:
         site.host.add_leads("lead-1")
         site.host.add_job("lead-1", "PENDING", dedupeKey="live", runAt=time)
 
@@ -93,7 +93,7 @@ class TestAJobThatHasAlwaysBeenDue:
         assert reading.answer == "wait"
         assert "a live job has waited for" in reading.reason
 
-    def test_a_thousand_of_ours_hold_pages_back(self, site: Site, time: str) -> None:
+    def test_thousand_own_jobs_postpone_pages(self, site: Site, time: str) -> None:
         leads = [f"lead-{number:04}" for number in range(1_000)]
         site.host.add_leads(*leads)
         for lead in leads:
@@ -103,9 +103,9 @@ class TestAJobThatHasAlwaysBeenDue:
 
 
 @pytest.mark.parametrize("time", [*PAST, *FUTURE])
-class TestEveryTimeOfAHost:
+class TestEveryTimeColumn:
     @pytest.mark.parametrize("backfill", ["lead-scoring", "message-rollups"])
-    def test_a_run_over_such_rows_is_complete_and_clean(self, site: Site, time: str, backfill: str) -> None:
+    def test_run_is_complete_and_clean(self, site: Site, time: str, backfill: str) -> None:
         site.host.add_leads("lead-0", "lead-1", "lead-2")
         site.host.add_job("lead-1", "SUCCEEDED")
         spoil(site, time)
@@ -117,7 +117,7 @@ class TestEveryTimeOfAHost:
         if backfill == "lead-scoring":
             assert Verifier(site.engine, site.parts.backfills[backfill], STATEMENT_MS, full=True).verify(run).clean
 
-    def test_the_outcome_of_a_run_is_counted_over_such_rows(self, site: Site, run: Run, time: str) -> None:
+    def test_outcome_can_be_counted(self, site: Site, run: Run, time: str) -> None:
         spoil(site, time)
         site.host.do("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED' WHERE "leadId" = 'lead-1'""")
         site.host.do("UPDATE backfill.run SET started_at = started_at - interval '1 hour'")
@@ -127,7 +127,7 @@ class TestEveryTimeOfAHost:
         assert found.jobs == {"PENDING": 2, "RUNNING": 0, "SUCCEEDED": 1, "FAILED": 0}
         assert found.per_minute == 0
 
-    def test_a_lead_without_a_job_was_missed(self, site: Site, run: Run, time: str) -> None:
+    def test_lead_without_a_job_is_missing(self, site: Site, run: Run, time: str) -> None:
         site.host.do("""DELETE FROM "BackgroundJob" WHERE "leadId" = 'lead-1'""")
         spoil(site, time)
 

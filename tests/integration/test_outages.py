@@ -1,4 +1,4 @@
-"""What the backfill's sessions survive, and which settings of its role its transactions override."""
+"""What the backfill's sessions survive, and which role settings its transactions override."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from backfill_tasks.engine.ledger import NewRun
 from backfill_tasks.engine.model import PageMessage
 from backfill_tasks.engine.runs import Runs
 
-#: A statement time-out so short that a lost call shows soon.
+#: A short statement timeout, so that a lost call is detected soon.
 SHORT_MS = 500
 
 
@@ -49,7 +49,7 @@ def engine(url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def lossy(url: str) -> Iterator[tuple[Vanishing, Engine]]:
-    """Yield a proxy that can fall silent, and an engine behind it."""
+    """Yield a proxy that can go silent, and an engine behind it."""
     with vanishing(url) as (proxy, through), engine_at(through) as made:
         yield proxy, made
 
@@ -81,7 +81,7 @@ def in_a_savepoint(proxy: Vanishing, engine: Engine) -> None:
 
 
 class TestSilence:
-    def test_an_idle_session_that_is_lost_is_replaced_without_an_error(self, lossy: tuple[Vanishing, Engine]) -> None:
+    def test_lost_idle_session_is_replaced_without_an_error(self, lossy: tuple[Vanishing, Engine]) -> None:
         proxy, engine = lossy
         before = backend(engine)
         proxy.vanish()
@@ -89,7 +89,7 @@ class TestSilence:
         assert backend(engine) != before
 
     @pytest.mark.parametrize("lose", long_except([statement, commit, savepoint, in_a_savepoint], 0))
-    def test_a_call_without_an_answer_ends_and_the_next_session_works(
+    def test_lost_call_times_out_and_the_next_session_works(
         self, lossy: tuple[Vanishing, Engine], lose: Callable[[Vanishing, Engine], None]
     ) -> None:
         proxy, engine = lossy
@@ -102,7 +102,7 @@ class TestSilence:
         assert backend(engine)
 
     @pytest.mark.long
-    def test_a_server_that_never_answers_a_new_connection_is_an_outage(self, lossy: tuple[Vanishing, Engine]) -> None:
+    def test_server_that_never_answers_a_new_connection_is_an_outage(self, lossy: tuple[Vanishing, Engine]) -> None:
         proxy, engine = lossy
         proxy.dead = True
 
@@ -112,12 +112,12 @@ class TestSilence:
         assert is_outage(lost.value)
 
     @pytest.mark.long
-    def test_a_longer_statement_time_out_of_a_transaction_is_waited_for(self, engine: Engine) -> None:
+    def test_transactions_longer_timeout_is_respected(self, engine: Engine) -> None:
         with engine.begin() as connection:
             begin_read_only(connection, statement_ms=60_000)
             connection.exec_driver_sql(f"SELECT pg_sleep({(SHORT_MS + 5_500) / 1000})")
 
-    def test_the_next_transaction_has_the_engines_own_time_out_again(self, engine: Engine) -> None:
+    def test_next_transaction_has_the_engines_timeout_again(self, engine: Engine) -> None:
         with engine.begin() as connection:
             begin_read_only(connection, statement_ms=60_000)
 
@@ -128,14 +128,14 @@ class TestSilence:
 
 
 class TestEndedSessions:
-    def test_one_that_was_ended_while_idle_is_replaced_without_an_error(self, site: Site, engine: Engine) -> None:
+    def test_ended_idle_session_is_replaced_without_an_error(self, site: Site, engine: Engine) -> None:
         before = backend(engine)
 
         site.host.do(f"SELECT pg_terminate_backend({before}, 10000)")
 
         assert backend(engine) != before
 
-    def test_an_error_of_the_first_statement_is_not_repeated(self, engine: Engine) -> None:
+    def test_failed_first_statement_is_not_repeated(self, engine: Engine) -> None:
         backend(engine)
 
         with pytest.raises(DBAPIError) as ended, engine.begin() as connection:
@@ -145,7 +145,7 @@ class TestEndedSessions:
         assert backend(engine)
 
 
-def test_no_session_stays_read_only_when_the_database_no_longer_is(own_site: Site) -> None:
+def test_session_is_writable_again_once_the_database_is(own_site: Site) -> None:
     with engine_at(own_site.url) as engine:
 
         def write() -> None:
@@ -160,7 +160,7 @@ def test_no_session_stays_read_only_when_the_database_no_longer_is(own_site: Sit
     assert reason(refused.value) == "cannot execute CREATE TABLE in a read-only transaction (25006)"
 
 
-#: Settings that a DBA or a framework gives a role, and what they would do to us.
+#: Settings that a DBA or a framework may give a role and that would break a backfill.
 SETTINGS = {
     "statement_timeout": "1s",
     "lock_timeout": "1s",
@@ -196,7 +196,7 @@ def altered(url: str, settings: dict[str, str]) -> Iterator[None]:
 
 @pytest.fixture
 def odd_site(own_site: Site) -> Iterator[Site]:
-    """A host with some leads in a database with unusual settings."""
+    """Yield a host with some leads, in a database with unusual settings."""
     own_site.host.add_leads("lead-1", "lead-2", "lead-3")
     with altered(own_site.url, SETTINGS):
         strange = own_site.with_settings()
@@ -204,7 +204,7 @@ def odd_site(own_site: Site) -> Iterator[Site]:
         strange.close()
 
 
-def test_a_run_in_a_database_with_strange_settings_is_complete_and_clean(odd_site: Site) -> None:
+def test_run_under_unusual_settings_is_complete_and_clean(odd_site: Site) -> None:
     run = odd_site.whole_run()
 
     assert run.state == "complete"
@@ -230,12 +230,12 @@ def test_a_run_in_a_database_with_strange_settings_is_complete_and_clean(odd_sit
         ("array_nulls", "on"),
     ],
 )
-def test_a_transaction_has_its_own_settings(odd_site: Site, setting: str, value: str) -> None:
+def test_transaction_overrides_the_roles_setting(odd_site: Site, setting: str, value: str) -> None:
     with odd_site.engine.begin() as connection:
         assert connection.exec_driver_sql(f"SHOW {setting}").scalar_one() == value
 
 
-def test_a_session_that_idled_for_too_long_is_replaced_without_an_error(own_site: Site) -> None:
+def test_session_ended_by_idle_timeout_is_replaced_without_an_error(own_site: Site) -> None:
     with altered(own_site.url, {"idle_session_timeout": "1s"}), engine_at(own_site.url) as engine:
         before = backend(engine)
         gone = f"SELECT FROM pg_stat_activity WHERE pid = {before}"
@@ -246,7 +246,7 @@ def test_a_session_that_idled_for_too_long_is_replaced_without_an_error(own_site
 
 @pytest.fixture
 def without_a_ledger(own_site: Site) -> Iterator[Runs]:
-    """Runs whose ledger becomes unavailable when a page is sent."""
+    """Yield runs whose ledger becomes unavailable when a page is sent."""
 
     def send(_message: PageMessage, _delay: float) -> None:
         own_site.host.do("ALTER TABLE backfill.run RENAME TO away")
@@ -256,13 +256,13 @@ def without_a_ledger(own_site: Site) -> Iterator[Runs]:
     own_site.host.do("ALTER TABLE backfill.away RENAME TO run")
 
 
-def test_a_start_whose_pages_are_sent_has_no_error(own_site: Site, without_a_ledger: Runs) -> None:
+def test_start_succeeds_once_its_pages_are_sent(own_site: Site, without_a_ledger: Runs) -> None:
     run = own_site.start()
 
     assert without_a_ledger.start(NewRun("another", run.parameters, run.lanes), force=True)
 
 
-def test_a_resumption_whose_pages_are_sent_has_no_error(own_site: Site, without_a_ledger: Runs) -> None:
+def test_resume_succeeds_once_its_pages_are_sent(own_site: Site, without_a_ledger: Runs) -> None:
     run = own_site.start()
 
     assert without_a_ledger.resume(run.id) == []

@@ -18,7 +18,7 @@ UPDATE "Lead" SET "overallScore" = 3, "scoredAt" = now() AT TIME ZONE 'UTC' WHER
 
 @pytest.fixture
 def run(site: Site) -> Run:
-    """A run that has enqueued the jobs of three leads."""
+    """Return a run that has enqueued the jobs of three leads."""
     site.host.add_leads("lead-1", "lead-2", "lead-3")
     return site.whole_run()
 
@@ -35,7 +35,7 @@ def began_earlier(site: Site, run: Run, *, minutes: int) -> Run:
     return site.read(run.id)
 
 
-def test_its_jobs_are_counted_by_status(site: Site, run: Run) -> None:
+def test_jobs_are_counted_by_status(site: Site, run: Run) -> None:
     site.host.do(SUCCEED, "lead-1")
 
     found = outcome(site, run)
@@ -44,7 +44,7 @@ def test_its_jobs_are_counted_by_status(site: Site, run: Run) -> None:
     assert found.unended == 2
 
 
-def test_a_job_of_an_earlier_run_that_was_done_before_is_none_of_its_jobs(site: Site) -> None:
+def test_earlier_runs_finished_job_is_not_counted(site: Site) -> None:
     site.host.add_leads("lead-1", "lead-2")
     site.host.add_job("lead-1", "SUCCEEDED")
     site.host.do(SCORE, "lead-1")
@@ -54,7 +54,7 @@ def test_a_job_of_an_earlier_run_that_was_done_before_is_none_of_its_jobs(site: 
     assert found.jobs == {"PENDING": 1, "RUNNING": 0, "SUCCEEDED": 0, "FAILED": 0}
 
 
-def test_a_run_that_read_nothing_has_no_jobs_and_no_results(site: Site, run: Run) -> None:
+def test_run_that_read_nothing_has_no_jobs_and_no_results(site: Site, run: Run) -> None:
     site.host.do(SUCCEED, "lead-1")
     for lead in ("lead-1", "lead-2", "lead-3"):
         site.host.do(SCORE, lead)
@@ -68,7 +68,7 @@ def test_a_run_that_read_nothing_has_no_jobs_and_no_results(site: Site, run: Run
     assert (outcome(site, run).jobs["PENDING"], outcome(site, run).jobs["SUCCEEDED"]) == (2, 1)
 
 
-def test_a_job_belongs_to_the_run_that_wrote_it_last(site: Site, run: Run) -> None:
+def test_job_belongs_to_the_last_run_that_wrote_it(site: Site, run: Run) -> None:
     site.host.do(SUCCEED, "lead-1")
     site.host.do(SCORE, "lead-1")
     site.host.do("""UPDATE "BackgroundJob" SET status = 'RUNNING' WHERE "leadId" = 'lead-2'""")
@@ -79,13 +79,13 @@ def test_a_job_belongs_to_the_run_that_wrote_it_last(site: Site, run: Run) -> No
     assert outcome(site, later).jobs == {"PENDING": 1, "RUNNING": 0, "SUCCEEDED": 0, "FAILED": 0}
 
 
-def test_a_job_that_the_host_has_put_back_stays_the_runs(site: Site, run: Run) -> None:
+def test_rescheduled_job_still_belongs_to_the_run(site: Site, run: Run) -> None:
     site.host.do("""UPDATE "BackgroundJob" SET "runAt" = "runAt" - interval '1 day', attempts = 1""")
 
     assert outcome(site, run).jobs["PENDING"] == 3
 
 
-def test_a_job_that_was_released_from_quarantine_is_the_runs(strict_site: Site) -> None:
+def test_job_retried_from_quarantine_belongs_to_the_run(strict_site: Site) -> None:
     strict_site.host.add_leads("lead-1", "lead-2")
     strict_site.host.refuse_jobs_of("lead-2")
     run = strict_site.whole_run()
@@ -98,14 +98,14 @@ def test_a_job_that_was_released_from_quarantine_is_the_runs(strict_site: Site) 
     assert outcome(strict_site, between).jobs["PENDING"] == 1
 
 
-def test_jobs_of_a_page_that_was_cut_in_two_are_the_runs(strict_site: Site) -> None:
+def test_jobs_of_a_bisected_page_belong_to_the_run(strict_site: Site) -> None:
     strict_site.host.add_leads(*(f"lead-{number}" for number in range(8)))
     strict_site.host.refuse_jobs_of("lead-3", "lead-6")
 
     assert outcome(strict_site, strict_site.whole_run()).jobs["PENDING"] == 6
 
 
-def test_a_resumed_run_keeps_its_jobs(site: Site) -> None:
+def test_resumed_run_keeps_its_jobs(site: Site) -> None:
     site.host.add_leads("lead-1", "lead-2", "lead-3")
     run = site.start(limit=1)
     site.deliver()
@@ -120,18 +120,18 @@ def test_a_resumed_run_keeps_its_jobs(site: Site) -> None:
 
 def test_disqualified_leads_are_not_done_by_the_host(site: Site) -> None:
     site.host.add_leads("lead-1", sentimentTag="Bounce")
-    site.host.add_job("lead-1", "SUCCEEDED", runAt=datetime(2099, 1, 1))  # noqa: DTZ001  as the host has it
+    site.host.add_job("lead-1", "SUCCEEDED", runAt=datetime(2099, 1, 1))  # noqa: DTZ001  the host's columns have no time zone
 
     assert outcome(site, site.whole_run()).done == 0
 
 
-def test_of_a_run_from_before_jobs_were_kept_nothing_is_known(site: Site, run: Run) -> None:
+def test_outcome_of_an_older_versions_run_is_unknown(site: Site, run: Run) -> None:
     site.host.do("UPDATE backfill.page SET enqueued = NULL")
 
     assert not outcome(site, run).known
 
 
-def test_a_status_that_is_unknown_here_is_counted_by_its_name(own_site: Site) -> None:
+def test_unknown_status_is_counted_by_name(own_site: Site) -> None:
     own_site.host.do("""ALTER TYPE "BackgroundJobStatus" ADD VALUE 'CANCELLED'""")
     own_site.host.add_leads("lead-1")
     run = own_site.whole_run()
@@ -149,7 +149,7 @@ def test_live_jobs_are_not_counted(site: Site, run: Run) -> None:
     assert outcome(site, run).jobs["PENDING"] == 3
 
 
-def test_a_lead_is_done_when_it_has_its_score(site: Site, run: Run) -> None:
+def test_lead_is_done_once_it_has_its_score(site: Site, run: Run) -> None:
     site.host.do(SUCCEED, "lead-1")
     site.host.do(SUCCEED, "lead-2")
     site.host.do(SCORE, "lead-2")
@@ -157,7 +157,7 @@ def test_a_lead_is_done_when_it_has_its_score(site: Site, run: Run) -> None:
     assert outcome(site, run).done == 1
 
 
-def test_the_oldest_due_job_tells_since_when_it_waits(site: Site, run: Run) -> None:
+def test_oldest_due_job_gives_the_waiting_time(site: Site, run: Run) -> None:
     (due,) = site.host.values('SELECT min("runAt") FROM "BackgroundJob"')
 
     found = outcome(site, run)
@@ -166,7 +166,7 @@ def test_the_oldest_due_job_tells_since_when_it_waits(site: Site, run: Run) -> N
     assert found.oldest_due_at.replace(tzinfo=None) == due
 
 
-def test_a_job_that_is_due_later_is_not_the_oldest_due_one(site: Site) -> None:
+def test_future_job_is_not_the_oldest_due_one(site: Site) -> None:
     site.host.add_leads("lead-1")
 
     found = outcome(site, site.whole_run(delay_ms=3_600_000))
@@ -176,20 +176,20 @@ def test_a_job_that_is_due_later_is_not_the_oldest_due_one(site: Site) -> None:
     assert found.last_due_at > found.seen_at
 
 
-def test_how_many_it_ends_a_minute_is_not_known_at_once(site: Site, run: Run) -> None:
+def test_jobs_per_minute_are_unknown_at_first(site: Site, run: Run) -> None:
     site.host.do(SUCCEED, "lead-1")
 
     assert outcome(site, run).per_minute is None
 
 
-def test_how_many_it_ends_a_minute_is_known_after_a_while(site: Site, run: Run) -> None:
+def test_jobs_per_minute_are_known_after_a_while(site: Site, run: Run) -> None:
     earlier = began_earlier(site, run, minutes=60)
     site.host.do(SUCCEED, "lead-1")
 
     assert outcome(site, earlier).per_minute == pytest.approx(0.1)
 
 
-def test_only_the_workspaces_of_the_run_are_counted(site: Site) -> None:
+def test_only_the_runs_workspaces_are_counted(site: Site) -> None:
     site.host.add_client("client-2")
     site.host.add_leads("lead-1")
     site.host.add_leads("lead-2", clientId="client-2")
@@ -199,7 +199,7 @@ def test_only_the_workspaces_of_the_run_are_counted(site: Site) -> None:
     assert outcome(site, first).jobs["PENDING"] == 1
 
 
-def test_a_backfill_without_jobs_has_none(site: Site) -> None:
+def test_backfill_without_jobs_has_no_outcome(site: Site) -> None:
     site.host.add_leads("lead-1")
     run = site.whole_run(backfill="message-rollups")
 

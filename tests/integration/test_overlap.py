@@ -1,4 +1,4 @@
-"""Which runs overlap, and that checking and starting are atomic."""
+"""Which runs overlap, and that the check and the start are atomic."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,14 +25,14 @@ class TestWorkspaces:
             (walks("a"), walks("b"), None),
         ],
     )
-    def test_those_in_both_are_what_overlaps(
+    def test_overlap_names_the_shared_workspaces(
         self, one: dict[str, list[str]], other: dict[str, list[str]], what: str | None
     ) -> None:
         assert LeadScoring().overlap(one, other) == what
 
 
 class TestStart:
-    def test_is_refused_beside_a_run_that_walks_the_same(self, site: Site) -> None:
+    def test_start_is_refused_while_an_overlapping_run_is_running(self, site: Site) -> None:
         site.host.add_leads("lead-1")
         run = site.start()
 
@@ -42,14 +42,14 @@ class TestStart:
         assert site.host.values("SELECT count(*) FROM backfill.run") == [1]
         assert len(site.waiting) == 1
 
-    def test_is_not_refused_beside_one_that_has_nothing_left(self, site: Site) -> None:
+    def test_start_is_allowed_if_the_overlapping_run_has_nothing_left(self, site: Site) -> None:
         site.host.add_leads("lead-1")
         site.start()
-        site.host.do("UPDATE backfill.lane SET state = 'done'")  # as left by a worker that died before it ended the run
+        site.host.do("UPDATE backfill.lane SET state = 'done'")  # as if a worker had died before it ended the run
 
         assert site.start(force=False).state == "running"
 
-    def test_waits_for_whoever_is_starting_and_then_finds_that_run(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_concurrent_start_waits_and_then_finds_the_other_run(self, site: Site, aside: ThreadPoolExecutor) -> None:
         site.host.add_leads("lead-1")
         with site.host.session() as other:
             other.execute("SELECT pg_advisory_xact_lock(hashtextextended('backfill:start', 0))")

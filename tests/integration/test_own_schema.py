@@ -1,4 +1,4 @@
-"""The whole job on the host's real schema."""
+"""A whole run on the host's real schema."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ class TestHostsOwnSchema:
         real.migrate()
         return real
 
-    def test_the_whole_job_is_done_and_verified(self, real_site: Site, sample: Sample) -> None:
+    def test_whole_run_is_done_and_verified(self, real_site: Site, sample: Sample) -> None:
         counted = real_site.dry_run(limit=2_000).counts
 
         run = real_site.whole_run(limit=90, lanes=3)

@@ -1,4 +1,4 @@
-"""The page statement: which leads it takes, what it writes, where it ends, and what it leaves alone."""
+"""The page statement: which leads it reads, what it writes, where it ends, and what it leaves alone."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,29 +32,29 @@ def leads(*numbers: int) -> list[str]:
     return [f"lead-{number:02d}" for number in numbers]
 
 
-class TestWhoTakesPart:
-    def test_a_lead_with_an_inbound_message_and_no_score_is_read(self, site: Site) -> None:
+class TestSelection:
+    def test_unscored_lead_with_an_inbound_message_is_read(self, site: Site) -> None:
         site.host.add_leads("a")
 
         assert site.page().counts["read"] == 1
 
-    def test_a_lead_that_never_wrote_is_not_read(self, site: Site) -> None:
+    def test_lead_without_an_inbound_message_is_not_read(self, site: Site) -> None:
         site.host.add_leads("a", inbound=0)
         site.host.add_message("out", "a", direction="outbound")
 
         assert site.page().counts["read"] == 0
 
-    def test_a_scored_lead_is_not_read(self, site: Site) -> None:
+    def test_scored_lead_is_not_read(self, site: Site) -> None:
         site.host.add_leads("a", overallScore=3)
 
         assert site.page().counts["read"] == 0
 
-    def test_a_scored_lead_is_read_when_all_are_to_be_scored_again(self, site: Site) -> None:
+    def test_scored_lead_is_read_with_rescore_all(self, site: Site) -> None:
         site.host.add_leads("a", overallScore=3)
 
         assert classes(site.page(rescore_all=True)) == {"inserted": 1}
 
-    def test_only_the_leads_of_the_named_workspaces_are_read(self, site: Site) -> None:
+    def test_only_the_named_workspaces_are_read(self, site: Site) -> None:
         for client in ("client-2", "client-3"):
             site.host.add_client(client)
             site.host.add_leads(f"of {client}", clientId=client)
@@ -64,7 +64,7 @@ class TestWhoTakesPart:
 
         assert site.host.enqueued() == ["of client-1", "of client-3"]
 
-    def test_a_stretch_begins_after_its_lower_bound_and_ends_with_its_upper(self, site: Site) -> None:
+    def test_bounds_exclude_the_lower_and_include_the_upper(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c", "d")
 
         site.page(lower="a", upper="c")
@@ -73,7 +73,7 @@ class TestWhoTakesPart:
 
 
 class TestAnchor:
-    def test_it_is_the_newest_inbound_message(self, site: Site) -> None:
+    def test_newest_inbound_message_is_the_anchor(self, site: Site) -> None:
         site.host.add_leads("a", inbound=0)
         for name, minutes in (("z-old", 1), ("b-newest", 3), ("y-older", 2)):
             site.host.add_message(name, "a", sentAt=NOON + timedelta(minutes=minutes))
@@ -84,7 +84,7 @@ class TestAnchor:
         assert job is not None
         assert job["messageId"] == "b-newest"
 
-    def test_a_newer_outbound_message_is_none(self, site: Site) -> None:
+    def test_newer_outbound_message_is_not_the_anchor(self, site: Site) -> None:
         site.host.add_leads("a")
         site.host.add_message("answer", "a", direction="outbound", sentAt=NOON + timedelta(days=1))
 
@@ -95,7 +95,7 @@ class TestAnchor:
         assert job["messageId"] == "a/1"
 
     @pytest.mark.parametrize("arrival", [("m-1", "m-2", "m-3"), ("m-3", "m-2", "m-1"), ("m-2", "m-3", "m-1")])
-    def test_of_messages_with_one_time_always_the_same_one_is_taken(self, site: Site, arrival: tuple[str, ...]) -> None:
+    def test_tie_between_messages_is_deterministic(self, site: Site, arrival: tuple[str, ...]) -> None:
         site.host.add_leads("a", inbound=0)
         for name in arrival:
             site.host.add_message(name, "a", sentAt=NOON)
@@ -107,7 +107,7 @@ class TestAnchor:
         assert job["messageId"] == "m-3"
 
     @pytest.mark.parametrize("status", ["PENDING", "SUCCEEDED", "FAILED"])
-    def test_that_of_a_job_that_exists_is_made_new(self, site: Site, status: str) -> None:
+    def test_existing_jobs_anchor_is_renewed(self, site: Site, status: str) -> None:
         site.host.add_leads("a", inbound=2)
         site.host.add_job("a", status, messageId="a/1")
 
@@ -119,54 +119,54 @@ class TestAnchor:
 
 
 class TestClasses:
-    def test_a_lead_without_a_job_gets_one(self, site: Site) -> None:
+    def test_lead_without_a_job_gets_one(self, site: Site) -> None:
         site.host.add_leads("a")
 
         assert classes(site.page()) == {"inserted": 1}
 
     @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
-    def test_a_job_that_had_ended_is_requeued(self, site: Site, status: str) -> None:
+    def test_finished_job_is_requeued(self, site: Site, status: str) -> None:
         site.host.add_leads("a")
         site.host.add_job("a", status)
 
         assert classes(site.page()) == {"requeued": 1}
 
-    def test_a_job_that_is_pending_is_refreshed(self, site: Site) -> None:
+    def test_pending_job_is_refreshed(self, site: Site) -> None:
         site.host.add_leads("a")
         site.host.add_job("a", "PENDING")
 
         assert classes(site.page()) == {"refreshed": 1}
 
-    def test_a_job_that_is_running_is_in_flight(self, site: Site) -> None:
+    def test_running_job_is_in_flight(self, site: Site) -> None:
         site.host.add_leads("a")
         site.host.add_job("a", "RUNNING")
 
         assert classes(site.page()) == {"in_flight": 1}
 
     @pytest.mark.parametrize("tag", DISQUALIFYING)
-    def test_a_lead_with_a_disqualifying_tag_is_disqualified(self, site: Site, tag: str) -> None:
+    def test_lead_with_a_disqualifying_tag_is_disqualified(self, site: Site, tag: str) -> None:
         site.host.add_leads("a", sentimentTag=tag)
 
         assert classes(site.page()) == {"disqualified": 1}
 
     @pytest.mark.parametrize("tag", NEAR_MISSES)
-    def test_a_tag_that_is_only_like_one_does_not_disqualify(self, site: Site, tag: str | None) -> None:
+    def test_similar_tag_does_not_disqualify(self, site: Site, tag: str | None) -> None:
         site.host.add_leads("a", sentimentTag=tag)
 
         assert classes(site.page()) == {"inserted": 1}
 
-    def test_a_leads_status_plays_no_part(self, site: Site) -> None:
+    def test_lead_status_is_ignored(self, site: Site) -> None:
         site.host.add_leads("a", status="unqualified")
 
         assert classes(site.page()) == {"inserted": 1}
 
-    def test_each_lead_of_a_page_is_of_one_class(self, sample_site: Site) -> None:
+    def test_each_lead_of_a_page_has_one_class(self, sample_site: Site) -> None:
         result = sample_site.page(limit=2_000)
 
         assert set(classes(result)) == {"inserted", "requeued", "refreshed", "in_flight", "disqualified"}
         assert sum(classes(result).values()) == result.counts["read"]
 
-    def test_a_dry_run_counts_what_the_page_then_does(self, sample_site: Site) -> None:
+    def test_dry_run_counts_match_the_page(self, sample_site: Site) -> None:
         counted = sample_site.dry_run(limit=300)
 
         done = sample_site.page(limit=300)
@@ -175,7 +175,7 @@ class TestClasses:
 
 
 class TestJobs:
-    def test_a_new_one_is_as_the_host_wants_it(self, site: Site) -> None:
+    def test_new_job_matches_the_hosts_format(self, site: Site) -> None:
         site.host.add_leads("a", inbound=2)
 
         site.page()
@@ -203,7 +203,7 @@ class TestJobs:
         assert written["runAt"] == written["createdAt"] == written["updatedAt"]
 
     @pytest.mark.parametrize("status", ["PENDING", "SUCCEEDED", "FAILED"])
-    def test_one_that_exists_starts_anew(self, site: Site, status: str) -> None:
+    def test_existing_job_is_reset(self, site: Site, status: str) -> None:
         site.host.add_leads("a", inbound=2)
         site.host.add_job("a", status)
         before = site.host.job("a")
@@ -229,7 +229,7 @@ class TestJobs:
         }
 
     @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
-    def test_their_times_are_utc_whatever_the_sessions_time_zone(self, site: Site, zone: str) -> None:
+    def test_job_times_are_utc_in_any_session_time_zone(self, site: Site, zone: str) -> None:
         site.host.add_leads("a")
         before = datetime.now(UTC).replace(tzinfo=None)
 
@@ -243,7 +243,7 @@ class TestJobs:
         assert job is not None
         assert abs(job["runAt"] - before) < timedelta(minutes=5)
 
-    def test_their_ids_differ(self, site: Site) -> None:
+    def test_job_ids_differ(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c")
 
         site.page()
@@ -252,21 +252,21 @@ class TestJobs:
 
 
 class TestSpreading:
-    def test_the_nth_job_is_due_n_delays_after_the_start(self, site: Site) -> None:
+    def test_nth_job_is_due_n_delays_after_the_start(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c")
 
         site.page(delay_ms=250)
 
         assert due(site) == {"a": 250, "b": 500, "c": 750}
 
-    def test_numbers_go_on_from_those_of_the_pages_before(self, site: Site) -> None:
+    def test_ordinals_continue_from_earlier_pages(self, site: Site) -> None:
         site.host.add_leads("a", "b")
 
         site.page(delay_ms=1_000, ordinal=40)
 
         assert due(site) == {"a": 41_000, "b": 42_000}
 
-    def test_every_job_that_is_written_has_a_number_and_no_other_lead(self, site: Site) -> None:
+    def test_only_leads_with_a_written_job_have_an_ordinal(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c", "e")
         site.host.add_leads("d", sentimentTag="Blacklist")
         site.host.add_job("a", "SUCCEEDED")
@@ -278,7 +278,7 @@ class TestSpreading:
         assert result.numbered == 3
         assert {lead: at for lead, at in due(site).items() if lead != "b"} == {"a": 10, "c": 20, "e": 30}
 
-    def test_a_long_run_may_spread_over_years(self, site: Site) -> None:
+    def test_long_run_may_spread_jobs_over_years(self, site: Site) -> None:
         site.host.add_leads("a")
 
         site.page(delay_ms=86_400_000, ordinal=9_999)
@@ -294,7 +294,7 @@ def due(site: Site) -> dict[str, int]:
 
 
 class TestDisqualified:
-    def test_it_is_scored_one_throughout_and_says_why(self, site: Site) -> None:
+    def test_disqualified_lead_gets_score_one_and_the_reason(self, site: Site) -> None:
         site.host.add_leads("a", sentimentTag="Opted Out")
 
         site.page()
@@ -304,7 +304,7 @@ class TestDisqualified:
         assert lead["scoreReasoning"] == "Automatically disqualified: Opted Out"
         assert lead["scoredAt"] > NOON
 
-    def test_nothing_else_of_it_changes_least_of_all_its_place_in_the_inbox(self, site: Site) -> None:
+    def test_no_other_column_changes_including_updated_at(self, site: Site) -> None:
         site.host.add_leads("a", sentimentTag="Bounced")
         before = site.host.lead("a")
 
@@ -313,14 +313,14 @@ class TestDisqualified:
         changed = {name for name, value in site.host.lead("a").items() if value != before[name]}
         assert changed == {"fitScore", "intentScore", "overallScore", "scoreReasoning", "scoredAt"}
 
-    def test_it_gets_no_job(self, site: Site) -> None:
+    def test_disqualified_lead_gets_no_job(self, site: Site) -> None:
         site.host.add_leads("a", sentimentTag="Blacklist")
 
         site.page()
 
         assert site.host.enqueued() == []
 
-    def test_a_job_that_it_has_stays_as_it_is(self, site: Site) -> None:
+    def test_disqualified_leads_existing_job_is_left_alone(self, site: Site) -> None:
         site.host.add_leads("a", sentimentTag="Blacklist")
         site.host.add_job("a", "PENDING")
         before = site.host.job("a")
@@ -329,7 +329,7 @@ class TestDisqualified:
 
         assert site.host.job("a") == before
 
-    def test_an_older_score_gives_way_when_all_are_to_be_scored_again(self, site: Site) -> None:
+    def test_older_score_is_overwritten_with_rescore_all(self, site: Site) -> None:
         site.host.add_leads("a", sentimentTag="Bounce", overallScore=4, fitScore=4)
 
         site.page(rescore_all=True)
@@ -338,8 +338,8 @@ class TestDisqualified:
         assert (lead["fitScore"], lead["overallScore"]) == (1, 1)
 
 
-class TestWhereAPageEnds:
-    def test_a_full_page_ends_with_its_last_lead(self, site: Site) -> None:
+class TestPageEnd:
+    def test_full_page_ends_at_its_last_lead(self, site: Site) -> None:
         site.host.add_leads(*leads(1, 2, 3, 4, 5))
 
         result = site.page(limit=3)
@@ -347,17 +347,17 @@ class TestWhereAPageEnds:
         assert (result.cursor, result.counts["read"]) == ("lead-03", 3)
         assert site.host.enqueued() == leads(1, 2, 3)
 
-    def test_the_last_page_ends_with_the_stretch(self, site: Site) -> None:
+    def test_last_page_ends_at_the_upper_bound(self, site: Site) -> None:
         site.host.add_leads(*leads(1, 2, 3))
 
         assert site.page(limit=4, upper="lead-99").cursor == "lead-99"
 
-    def test_a_page_with_exactly_the_rest_ends_with_its_last_lead(self, site: Site) -> None:
+    def test_page_with_exactly_the_rest_ends_at_its_last_lead(self, site: Site) -> None:
         site.host.add_leads(*leads(1, 2, 3))
 
         assert site.page(limit=3).cursor == "lead-03"
 
-    def test_an_empty_stretch_just_moves_the_cursor(self, site: Site) -> None:
+    def test_range_without_eligible_leads_just_moves_the_cursor(self, site: Site) -> None:
         site.host.add_leads(*leads(1, 2, 3), overallScore=2)
         before = site.host.versions()
 
@@ -366,10 +366,10 @@ class TestWhereAPageEnds:
         assert (result.cursor, set(result.counts.values()), result.numbered) == ("lead-03", {0}, 0)
         assert site.host.versions() == before
 
-    def test_a_stretch_without_a_row_just_moves_the_cursor(self, site: Site) -> None:
+    def test_range_without_rows_just_moves_the_cursor(self, site: Site) -> None:
         assert site.page(lower="a", upper="b").cursor == "b"
 
-    def test_it_ends_after_so_many_rows_though_it_is_not_full(self, site: Site) -> None:
+    def test_page_ends_at_the_row_limit_even_if_it_is_not_full(self, site: Site) -> None:
         site.host.add_leads(*leads(*range(1, 13)), overallScore=2)
         site.host.add_leads(*leads(13, 14))
 
@@ -377,7 +377,7 @@ class TestWhereAPageEnds:
 
         assert (result.cursor, result.counts["read"]) == ("lead-10", 0)
 
-    def test_what_lies_within_these_rows_is_done(self, site: Site) -> None:
+    def test_leads_within_the_row_limit_are_done(self, site: Site) -> None:
         site.host.add_leads(*leads(*range(1, 10), 11, 12), overallScore=2)
         site.host.add_leads(*leads(10, 13))
 
@@ -387,12 +387,12 @@ class TestWhereAPageEnds:
         assert site.host.enqueued() == leads(10)
 
     @pytest.mark.parametrize("rows", [3, 4])
-    def test_the_last_rows_end_with_the_stretch(self, site: Site, rows: int) -> None:
+    def test_last_rows_end_at_the_upper_bound(self, site: Site, rows: int) -> None:
         site.host.add_leads(*leads(1, 2, 3), overallScore=2)
 
         assert site.page(rows=rows).cursor == "lead-03"
 
-    def test_pages_one_after_the_other_do_each_lead_once(self, site: Site) -> None:
+    def test_successive_pages_do_each_lead_once(self, site: Site) -> None:
         site.host.add_leads(*leads(*range(1, 20, 3)))
         site.host.add_leads(*leads(*range(2, 20, 3)), overallScore=2)
 
@@ -404,7 +404,7 @@ class TestWhereAPageEnds:
         assert read == 7
         assert site.host.enqueued() == leads(*range(1, 20, 3))
 
-    def test_a_run_ends_its_pages_at_the_limit_or_the_most_rows(self, sample_site: Site) -> None:
+    def test_every_page_of_a_run_respects_both_limits(self, sample_site: Site) -> None:
         run = sample_site.whole_run(limit=7)
 
         seen = "SELECT count(*) FROM \"Lead\" WHERE id > coalesce(page.lower, '') AND id <= page.cursor"
@@ -414,8 +414,8 @@ class TestWhereAPageEnds:
         assert {page["read"] for page in pages[:-1]} == {7}
 
 
-class TestWhatIsLeftAlone:
-    def test_a_running_job_is_not_touched(self, site: Site) -> None:
+class TestLeftAlone:
+    def test_running_job_is_not_touched(self, site: Site) -> None:
         site.host.add_leads("a", inbound=3)
         site.host.add_job("a", "RUNNING")
         before = site.host.versions()
@@ -424,7 +424,7 @@ class TestWhatIsLeftAlone:
 
         assert site.host.versions() == before
 
-    def test_the_hosts_own_jobs_are_not_touched(self, site: Site) -> None:
+    def test_host_jobs_are_not_touched(self, site: Site) -> None:
         site.host.add_leads("a")
         for status in ("PENDING", "RUNNING", "SUCCEEDED", "FAILED"):
             site.host.add_job("a", status, id=f"live {status}", dedupeKey=f"lead_scoring:a:{status}")
@@ -439,7 +439,7 @@ class TestWhatIsLeftAlone:
         assert {key: row for key, row in after.items() if key in before} == before
         assert len(after) == len(before) + 1
 
-    def test_rows_that_are_not_the_pages_are_not_written_anew(self, sample_site: Site) -> None:
+    def test_only_the_pages_rows_are_written(self, sample_site: Site) -> None:
         before = sample_site.host.versions()
 
         result = sample_site.page(limit=200)
@@ -458,7 +458,7 @@ class TestWhatIsLeftAlone:
         }
         assert len(after) - len(before) == result.counts["inserted"]
 
-    def test_a_dry_run_writes_nothing(self, sample_site: Site) -> None:
+    def test_dry_run_writes_nothing(self, sample_site: Site) -> None:
         before = sample_site.host.versions()
 
         sample_site.dry_run(limit=2_000, rescore_all=True)
@@ -468,7 +468,7 @@ class TestWhatIsLeftAlone:
 
 class TestSchema:
     @pytest.mark.parametrize("name", ["crm", 'My "CRM"', "50%s {host} :lower", "größe"])
-    def test_the_hosts_tables_may_lie_in_any_schema(self, own_site: Site, name: str) -> None:
+    def test_host_schema_may_have_any_name(self, own_site: Site, name: str) -> None:
         create_schema(own_site.host.connection, schema=name)
         own_site.host.do("SELECT set_config('search_path', quote_ident(%s), false)", name)
         own_site.host.add_client("client-1")
@@ -484,7 +484,7 @@ class TestSchema:
         assert own_site.host.enqueued() == ["a"]
 
 
-def test_a_page_takes_ids_for_what_they_are(site: Site) -> None:
+def test_unusual_ids_are_taken_literally(site: Site) -> None:
     ids: list[Any] = ["%", "%s", "%(limit)s", ":lower", "a'b", 'a"b', "a\\b", "{host}", "$1", "NULL", "\t", "é", "😀"]
     site.host.add_leads(*ids)
 

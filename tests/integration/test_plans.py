@@ -1,4 +1,4 @@
-"""Every statement of a page reads about a page, on a large table and whatever its statistics say."""
+"""Every statement of a page reads about one page's rows, on a large table and with any statistics."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ from sandbox.servers import Servers
 LEADS = 24_000
 LIMIT = 100
 
-#: The most inbound messages that a lead of the sample has.
+#: The largest number of inbound messages of a lead in the sample.
 MESSAGES = 6
 
 JOBS = """
@@ -57,7 +57,7 @@ class Templates:
 
 @pytest.fixture(scope="session")
 def templates(make_database: Callable[..., str]) -> Templates:
-    """Large host databases: with fresh statistics, with none, and with those of a queue that was empty then."""
+    """Return large host databases: with fresh statistics, with none, and with those of a then empty queue."""
     fresh, missing = make_database(), make_database()
     with psycopg.connect(fresh, autocommit=True) as connection:
         create_schema(connection)
@@ -79,7 +79,7 @@ def templates(make_database: Callable[..., str]) -> Templates:
 def large_site(
     request: pytest.FixtureRequest, make_database: Callable[..., str], templates: Templates, server: Servers
 ) -> Iterator[Site]:
-    """A host with many leads; tests add runs to it, and pages of a few hundred leads."""
+    """Yield a host with many leads; tests add runs to it, and pages of a few hundred leads."""
     large = Site(make_database(template=getattr(templates, request.param)), server.redis_url)
     large.migrate()
     yield large
@@ -147,7 +147,7 @@ def survey_plan(site: Site, *, after: str | None, limit: int, backfill: str = Le
 
 
 def verification_plans(site: Site) -> tuple[Plan, Plan]:
-    """Return the plans of finding missing leads and of the recount, after one page that passed the most rows it may."""
+    """Return the plans of finding missing leads and of the recount, after one page of the maximum number of rows."""
     run = start(site, after=nth_lead(site.host, 0.5), limit=PAGE_ROWS, single_batch=True)
     site.deliver()
     with explained(site.engine) as plans:
@@ -170,50 +170,50 @@ def take_rollups_away(host: Host, *, after: str | None) -> None:
     )
 
 
-class TestAPageOfADenseTable:
+class TestDensePage:
     @pytest.mark.parametrize("plan_of", [page_plan, survey_plan])
     @pytest.mark.parametrize("share", [0, 0.1, 0.9])
     @pytest.mark.parametrize("rescore_all", [False, True])
-    def test_reads_a_few_rows_for_each_lead_wherever_it_is(
+    def test_reads_a_few_rows_per_lead_anywhere_in_the_table(
         self, large_site: Site, plan_of: Callable[..., Plan], share: float, *, rescore_all: bool
     ) -> None:
         after = nth_lead(large_site.host, share) if share else None
 
         plan = plan_of(large_site, after=after, limit=LIMIT, rescore_all=rescore_all)
 
-        # One lead in three is eligible: 300 rows are looked at, and counted once more in a dry run.
+        # One lead in three is eligible: a page reads 300 rows, and a dry run counts them once more.
         assert plan.whole == []
         assert plan.rows("Lead") <= 10 * LIMIT
         assert plan.rows("Message") <= 10 * LIMIT * MESSAGES
         assert plan.rows("BackgroundJob") <= 5 * LIMIT
 
     @pytest.mark.parametrize("plan_of", [page_plan, survey_plan])
-    def test_reads_jobs_for_its_own_leads_however_large_it_is(
-        self, large_site: Site, plan_of: Callable[..., Plan]
-    ) -> None:
+    def test_reads_jobs_of_its_own_leads_only(self, large_site: Site, plan_of: Callable[..., Plan]) -> None:
         plan = plan_of(large_site, after=None, limit=PAGE_ROWS)
 
         assert plan.rows("BackgroundJob") <= 5 * PAGE_ROWS
 
 
-class TestAPageOfASparseTable:
+class TestSparsePage:
     @pytest.mark.parametrize("plan_of", [page_plan, survey_plan])
     @pytest.mark.parametrize("share", [0, 0.5])
-    def test_reads_no_more_than_a_page_may(self, large_site: Site, plan_of: Callable[..., Plan], share: float) -> None:
+    def test_reads_at_most_the_maximum_rows_of_a_page(
+        self, large_site: Site, plan_of: Callable[..., Plan], share: float
+    ) -> None:
         after = nth_lead(large_site.host, share) if share else None
         sparse = smallest_client(large_site.host)
 
         plan = plan_of(large_site, after=after, limit=LIMIT, client_ids=[sparse])
 
-        # Rows are looked at once, and once more to find the page's end; a dry run counts them a third time.
+        # A page reads its rows once, and once more to find its end; a dry run counts them a third time.
         assert plan.whole == []
         assert plan.rows("Lead") <= 3 * PAGE_ROWS + LIMIT
         assert plan.rows("Message") <= PAGE_ROWS * MESSAGES
         assert plan.rows("BackgroundJob") <= 5 * LIMIT
 
 
-class TestTheVerification:
-    def test_looks_for_missing_leads_in_bounded_stretches(self, large_site: Site) -> None:
+class TestVerification:
+    def test_missing_leads_are_found_in_bounded_ranges(self, large_site: Site) -> None:
         look, _ = verification_plans(large_site)
 
         assert look.whole == []
@@ -221,7 +221,7 @@ class TestTheVerification:
         assert look.rows("Message") <= PAGE_ROWS * MESSAGES
         assert look.rows("BackgroundJob") <= PAGE_ROWS
 
-    def test_counts_again_what_one_page_has_passed(self, large_site: Site) -> None:
+    def test_recount_reads_one_page(self, large_site: Site) -> None:
         _, recount = verification_plans(large_site)
 
         assert recount.whole == []
@@ -229,7 +229,7 @@ class TestTheVerification:
         assert recount.rows("BackgroundJob") <= PAGE_ROWS
 
 
-#: Due jobs with keys of this prefix, not inserted in due order: the planner must find one.
+#: Due jobs with keys of this prefix, not inserted in due order: only an index returns them in order.
 DUE_JOBS = """
 INSERT INTO "BackgroundJob" (
   id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "runAt", "updatedAt"
@@ -247,7 +247,7 @@ CROSS JOIN (
 
 @contextmanager
 def page_of(site: Site) -> Iterator[Connection]:
-    """Yield a page's transaction up to its fence, and roll it back."""
+    """Yield a page's transaction up to its fence, then roll it back."""
     run = start(site, after=None, limit=LIMIT)
     message = site.waiting.pop()
     with site.engine.connect() as connection, connection.begin() as transaction:
@@ -258,13 +258,13 @@ def page_of(site: Site) -> Iterator[Connection]:
 
 
 def waiting_jobs(connection: Connection) -> int:
-    """Return how many jobs of all kinds aren't done."""
+    """Return how many jobs of all kinds are unfinished."""
     query = """SELECT count(*) FROM "BackgroundJob" WHERE status IN ('PENDING', 'RUNNING')"""
     return int(connection.exec_driver_sql(query).scalar_one())
 
 
-class TestWhatIsAskedBeforeAPage:
-    def test_counts_pending_jobs_by_index_and_looks_at_none_that_is_done(self, large_site: Site) -> None:
+class TestAdmission:
+    def test_pending_count_reads_unfinished_jobs_by_index(self, large_site: Site) -> None:
         with page_of(large_site) as connection:
             connection.exec_driver_sql(DUE_JOBS, {"key": "lead_scoring:", "number": 500})
             with explained(large_site.engine) as plans:
@@ -275,7 +275,7 @@ class TestWhatIsAskedBeforeAPage:
         assert plan.whole == []
         assert plan.rows("BackgroundJob") <= most
 
-    def test_counts_no_further_than_to_the_bound(self, large_site: Site) -> None:
+    def test_pending_count_stops_at_the_bound(self, large_site: Site) -> None:
         with page_of(large_site) as connection:
             connection.exec_driver_sql(DUE_JOBS, {"key": KEY_PREFIX, "number": 3_000})
             before = waiting_jobs(connection) - 3_000
@@ -286,7 +286,7 @@ class TestWhatIsAskedBeforeAPage:
         assert plan.whole == []
         assert plan.rows("BackgroundJob") <= before + 50
 
-    def test_looks_for_a_live_job_by_index_among_a_bounded_number(self, large_site: Site) -> None:
+    def test_live_job_is_found_by_index_among_a_bounded_number(self, large_site: Site) -> None:
         with page_of(large_site) as connection:
             connection.exec_driver_sql(DUE_JOBS, {"key": KEY_PREFIX, "number": 12_000})
             with explained(large_site.engine) as plans:
@@ -297,8 +297,8 @@ class TestWhatIsAskedBeforeAPage:
         assert plan.rows("BackgroundJob") <= 1_000
 
 
-class TestTheOutcome:
-    def test_looks_for_jobs_by_index(self, large_site: Site) -> None:
+class TestOutcome:
+    def test_jobs_are_found_by_index(self, large_site: Site) -> None:
         run = start(large_site, after=nth_lead(large_site.host, 0.5), limit=LIMIT, single_batch=True)
         large_site.deliver()
 
@@ -313,11 +313,11 @@ class TestTheOutcome:
 
 
 class TestMessageRollups:
-    """The sample's roll-ups are as new as its messages, so a page finds nothing until they are removed."""
+    """The sample's roll-ups are up to date, so a page finds nothing until they are removed."""
 
     @pytest.mark.parametrize("plan_of", [page_plan, survey_plan])
     @pytest.mark.parametrize("share", [0, 0.5])
-    def test_a_page_of_leads_that_all_lag_reads_a_few_rows_for_each(
+    def test_page_of_lagging_leads_reads_a_few_rows_per_lead(
         self, large_site: Site, plan_of: Callable[..., Plan], share: float
     ) -> None:
         after = nth_lead(large_site.host, share) if share else None
@@ -325,14 +325,14 @@ class TestMessageRollups:
 
         plan = plan_of(large_site, after=after, limit=LIMIT, backfill=MessageRollups.name)
 
-        # Leads without a message are looked at and skipped.
+        # Leads without a message are read and skipped.
         assert plan.whole == []
         assert plan.rows("Lead") <= 10 * LIMIT
         assert plan.rows("Message") <= 10 * LIMIT * MESSAGES
 
     @pytest.mark.parametrize("plan_of", [page_plan, survey_plan])
     @pytest.mark.parametrize("share", [0.1, 0.7])
-    def test_a_page_of_leads_of_which_none_lags_reads_no_more_than_a_page_may(
+    def test_page_without_lagging_leads_reads_a_bounded_number_of_rows(
         self, large_site: Site, plan_of: Callable[..., Plan], share: float
     ) -> None:
         after = nth_lead(large_site.host, share)
@@ -343,7 +343,7 @@ class TestMessageRollups:
         assert plan.rows("Lead") <= 3 * PAGE_ROWS + LIMIT
         assert plan.rows("Message") <= PAGE_ROWS * (MESSAGES + 1)
 
-    def test_the_verification_looks_for_leads_that_lag_in_bounded_stretches(self, large_site: Site) -> None:
+    def test_verification_finds_lagging_leads_in_bounded_ranges(self, large_site: Site) -> None:
         after = nth_lead(large_site.host, 0.5)
         run = large_site.start(backfill=MessageRollups.name, limit=PAGE_ROWS, after=after, single_batch=True)
         large_site.deliver()
@@ -358,11 +358,9 @@ class TestMessageRollups:
         assert plan.rows("Message") <= 2 * PAGE_ROWS * MESSAGES
 
 
-class TestWholeTables:
+class TestFullVerification:
     @pytest.mark.parametrize("backfill", [LeadScoring.name, MessageRollups.name])
-    def test_are_read_once_and_without_an_index_whatever_the_statistics_say(
-        self, large_site: Site, backfill: str
-    ) -> None:
+    def test_tables_are_read_sequentially_with_any_statistics(self, large_site: Site, backfill: str) -> None:
         run = large_site.start(backfill=backfill, limit=PAGE_ROWS, lanes=2)
         large_site.deliver_all()
         sizes = {table: large_site.host.values(f'SELECT count(*) FROM "{table}"')[0] for table in TABLES}
@@ -377,7 +375,7 @@ class TestWholeTables:
             assert all(plan.rows(table) <= 2 * size for table, size in sizes.items())
 
 
-class TestTheGuardItself:
+class TestPlanGuard:
     @pytest.mark.parametrize(
         "statement",
         [
@@ -386,14 +384,14 @@ class TestTheGuardItself:
             'SELECT id FROM "Lead" ORDER BY id',
         ],
     )
-    def test_notices_a_table_or_an_index_read_from_end_to_end(self, large_site: Site, statement: str) -> None:
+    def test_full_scan_of_a_table_or_an_index_is_noticed(self, large_site: Site, statement: str) -> None:
         with explained(large_site.engine) as plans, large_site.engine.begin() as connection:
             connection.exec_driver_sql(statement)
 
         assert plans[0].whole
         assert plans[0].rows("Lead") == LEADS
 
-    def test_notices_rows_that_were_read_and_thrown_away(self, large_site: Site) -> None:
+    def test_discarded_rows_are_noticed(self, large_site: Site) -> None:
         statement = """SELECT FROM "Lead" WHERE id > '' AND "jobTitle" = 'none'"""
 
         with explained(large_site.engine) as plans, large_site.engine.begin() as connection:

@@ -17,7 +17,7 @@ from backfill_tasks.engine.pooler import between
 
 @contextmanager
 def traffic(url: str, clients: int = 3) -> Iterator[None]:
-    """Run other clients' transactions, one after the other, while the block runs."""
+    """Run other clients' transactions while the block runs."""
     ended = threading.Event()
 
     def work() -> None:
@@ -34,33 +34,33 @@ def traffic(url: str, clients: int = 3) -> Iterator[None]:
         thread.join()
 
 
-def test_nothing(site: Site) -> None:
+def test_direct_connection_is_recognized(site: Site) -> None:
     assert between(parse_url(site.url)) == "nothing"
 
 
 @pytest.mark.parametrize("size", [1, 5])
-def test_a_transaction_pooler(site: Site, tmp_path: Path, size: int) -> None:
+def test_transaction_pooler_is_recognized(site: Site, tmp_path: Path, size: int) -> None:
     with pgbouncer(site.url, tmp_path, mode="transaction", size=size) as url:
         assert between(parse_url(url)) == "a transaction pooler"
 
 
-def test_a_session_pooler(site: Site, tmp_path: Path) -> None:
+def test_session_pooler_is_recognized(site: Site, tmp_path: Path) -> None:
     with pgbouncer(site.url, tmp_path, mode="session") as url:
         assert between(parse_url(url)) == "a session pooler"
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
-def test_while_others_use_it_too(site: Site, tmp_path: Path, mode: str) -> None:
+def test_pooler_is_recognized_beside_other_clients(site: Site, tmp_path: Path, mode: str) -> None:
     with pgbouncer(site.url, tmp_path, mode=mode) as url, traffic(url):
         assert between(parse_url(url)) == f"a {mode} pooler"
 
 
-def test_it_says_so_where_a_second_connection_waits_for_ever(site: Site, tmp_path: Path) -> None:
+def test_pooler_is_recognized_if_a_second_connection_never_opens(site: Site, tmp_path: Path) -> None:
     with pgbouncer(site.url, tmp_path, mode="session", size=1) as url:
         assert between(parse_url(url), patience=0.2) == "a pooler"
 
 
-def test_a_pooler_that_leaves_the_first_connection_waiting_is_not_waited_for(site: Site, tmp_path: Path) -> None:
+def test_blocked_first_connection_is_given_up(site: Site, tmp_path: Path) -> None:
     with (
         pgbouncer(site.url, tmp_path, mode="transaction", size=1) as url,
         psycopg.connect(url, prepare_threshold=None) as occupant,
@@ -70,14 +70,14 @@ def test_a_pooler_that_leaves_the_first_connection_waiting_is_not_waited_for(sit
             between(parse_url(url), patience=0.5)
 
 
-def test_a_server_that_is_frozen_is_not_waited_for(site: Site) -> None:
+def test_frozen_server_is_given_up(site: Site) -> None:
     with vanishing(f"{site.url}?connect_timeout=2") as (proxy, url):
         proxy.dead = True
         with pytest.raises(psycopg.OperationalError):
             between(parse_url(url), patience=0.5)
 
 
-def test_pressure_is_measured_through_a_transaction_pooler(site: Site, tmp_path: Path) -> None:
+def test_pressure_can_be_measured_through_a_transaction_pooler(site: Site, tmp_path: Path) -> None:
     pressure = site.parts.pressure
     with pgbouncer(site.url, tmp_path, mode="transaction") as url, traffic(url):
         engine = connect(parse_url(f"{url}?pgbouncer=true"))

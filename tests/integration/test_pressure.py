@@ -1,4 +1,4 @@
-"""Pressure: what each indicator measures, what holds a page back, and that a broken indicator stops nothing."""
+"""Pressure: what each indicator measures, what postpones a page, and that a broken indicator stops no page."""
 
 import logging
 import time
@@ -40,7 +40,7 @@ def live_queue(most: float) -> LiveQueueAge:
 
 
 def read(site: Site, indicator: Indicator, *prepare: str) -> Reading:
-    """Return an indicator's reading, in a transaction of its own."""
+    """Return an indicator's reading, taken in a transaction of its own."""
     with site.engine.begin() as connection:
         for statement in prepare:
             connection.exec_driver_sql(statement)
@@ -65,7 +65,7 @@ def statements(site: Site, indicators: Sequence[Indicator]) -> list[str]:
 
 
 class TestOldestTransaction:
-    def test_waits_while_one_of_this_database_is_open_for_longer(self, site: Site) -> None:
+    def test_waits_while_an_older_transaction_is_open(self, site: Site) -> None:
         with site.host.session() as other:
             other.execute("SELECT 1")
 
@@ -74,26 +74,26 @@ class TestOldestTransaction:
         assert reading.answer == "wait"
         assert reading.reason == f"a transaction has been open for {reading.value}, over 0 s"
 
-    def test_goes_when_it_has_ended(self, site: Site) -> None:
+    def test_goes_once_the_transaction_has_ended(self, site: Site) -> None:
         with site.host.session() as other:
             other.execute("SELECT 1")
 
         wait_for(lambda: read(site, OldestTransaction(0)).answer == "go", what="the session to be gone")
 
-    def test_goes_while_none_is_open_for_so_long(self, site: Site) -> None:
+    def test_goes_while_open_transactions_are_young(self, site: Site) -> None:
         with site.host.session() as other:
             other.execute("SELECT 1")
 
             assert read(site, OldestTransaction(3_600)).answer == "go"
 
-    def test_does_not_count_the_page_s_own(self, site: Site) -> None:
+    def test_ignores_the_pages_own_transaction(self, site: Site) -> None:
         assert read(site, OldestTransaction(0), "SELECT pg_sleep(0.01)").answer == "go"
 
 
 class TestLockWaits:
     @contextmanager
     def blocked(self, site: Site, aside: ThreadPoolExecutor, *, application: str) -> Iterator[None]:
-        """Keep a session of this application waiting for another's row lock."""
+        """Keep a session of this application waiting for another session's row lock."""
         site.host.add_leads("lead-1")
         update = """UPDATE "Lead" SET "jobTitle" = 'CTO' WHERE id = 'lead-1'"""
 
@@ -108,42 +108,42 @@ class TestLockWaits:
             yield
         waits.result()
 
-    def test_waits_while_more_sessions_wait_than_may(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_waits_while_too_many_sessions_wait_for_a_lock(self, site: Site, aside: ThreadPoolExecutor) -> None:
         with self.blocked(site, aside, application="webhooks"):
             reading = read(site, LockWaits(0))
 
         assert (reading.answer, reading.value) == ("wait", "1")
         assert reading.reason == "1 session waits for a lock, over 0"
 
-    def test_goes_while_no_more_wait_than_may(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_goes_while_no_more_sessions_wait_than_allowed(self, site: Site, aside: ThreadPoolExecutor) -> None:
         with self.blocked(site, aside, application="webhooks"):
             assert read(site, LockWaits(1)).answer == "go"
 
-    def test_goes_when_none_waits(self, site: Site) -> None:
+    def test_goes_when_no_session_waits(self, site: Site) -> None:
         reading = read(site, LockWaits(0))
 
         assert (reading.answer, reading.value) == ("go", "0")
 
-    def test_does_not_count_our_own(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_ignores_our_own_sessions(self, site: Site, aside: ThreadPoolExecutor) -> None:
         with self.blocked(site, aside, application="backfill"):
             assert read(site, LockWaits(0)).answer == "go"
 
 
 class TestActiveSessions:
-    def test_waits_while_a_larger_share_of_the_connections_is_at_work_than_may(self, site: Site) -> None:
+    def test_waits_while_too_large_a_share_of_connections_is_active(self, site: Site) -> None:
         reading = read(site, ActiveSessions(0))
 
         assert reading.answer == "wait"
         assert reading.reason == f"{reading.value} connections are active, over 0 %"
 
-    def test_counts_sessions_of_all_databases_against_max_connections(self, site: Site) -> None:
+    def test_counts_all_databases_sessions_against_max_connections(self, site: Site) -> None:
         reading = read(site, ActiveSessions(100))
 
         (most,) = site.host.values("SELECT current_setting('max_connections')")
         assert reading.answer == "go"
         assert reading.value.endswith(f" of {most}")
 
-    def test_counts_a_transaction_that_is_open_and_idle(self, site: Site) -> None:
+    def test_counts_a_session_idle_in_transaction(self, site: Site) -> None:
         with site.host.session() as other:
             other.execute("SELECT 1")
 
@@ -152,7 +152,7 @@ class TestActiveSessions:
 
 class TestReplicationLag:
     def with_standbys(self, site: Site, *lags: str, most: float = 30) -> Reading:
-        """Return the reading of a server with such lagging standbys; a view replaces PostgreSQL's own."""
+        """Return the reading with standbys that lag this much; a view replaces pg_stat_replication."""
         rows = ", ".join(f"(interval '{lag}')" if lag else "(CAST(NULL AS interval))" for lag in lags)
         return read(
             site,
@@ -161,13 +161,13 @@ class TestReplicationLag:
             "SET LOCAL search_path = pg_temp, pg_catalog",
         )
 
-    def test_waits_while_the_slowest_standby_is_further_behind_than_may_be(self, own_site: Site) -> None:
+    def test_waits_while_the_slowest_standby_lags_too_far(self, own_site: Site) -> None:
         reading = self.with_standbys(own_site, "2 s", "95.5 s")
 
         assert (reading.answer, reading.value) == ("wait", "95.5 s")
         assert reading.reason == "a standby is 95.5 s behind, over 30 s"
 
-    def test_goes_while_all_are_near(self, own_site: Site) -> None:
+    def test_goes_while_all_standbys_are_close(self, own_site: Site) -> None:
         assert self.with_standbys(own_site, "2 s", "30 s").answer == "go"
 
     def test_goes_while_a_standby_has_nothing_to_replay(self, own_site: Site) -> None:
@@ -184,11 +184,11 @@ class TestReplicationLag:
 class TestOthersAtWork:
     @pytest.fixture
     def quiet_site(self, own_site: Site) -> Site:
-        """A site where the test's own other session passes for one of ours."""
+        """Return a site where the test's own second session passes for one of the backfill's."""
         own_site.host.do("SET application_name = 'backfill'")
         return own_site
 
-    def test_keeps_pages_small_beside_a_session_that_is_at_work(self, quiet_site: Site) -> None:
+    def test_limits_the_page_size_beside_an_active_session(self, quiet_site: Site) -> None:
         with quiet_site.host.session() as other:
             other.execute("SELECT 1")
 
@@ -198,18 +198,18 @@ class TestOthersAtWork:
         assert reading.limit == 50
         assert reading.reason == "one page at a time, of at most 50 items: 1 other session is active"
 
-    def test_lets_pages_be_as_large_as_they_would_beside_our_own(self, quiet_site: Site) -> None:
+    def test_does_not_limit_the_page_size_beside_our_own_sessions(self, quiet_site: Site) -> None:
         reading = read(quiet_site, OthersAtWork(50))
 
         assert (reading.answer, reading.value, reading.limit, reading.reason) == ("go", "0", None, "")
 
-    def test_does_not_count_a_session_that_has_been_still_for_a_while(self, quiet_site: Site) -> None:
+    def test_ignores_a_session_that_has_been_idle_for_a_while(self, quiet_site: Site) -> None:
         with quiet_site.host.session() as other:
             other.execute("SELECT 1")
 
             wait_for(lambda: read(quiet_site, OthersAtWork(50)).limit is None, what="the session to count no more")
 
-    def test_a_page_beside_one_is_as_small(self, quiet_site: Site) -> None:
+    def test_page_beside_an_active_session_is_small(self, quiet_site: Site) -> None:
         quiet_site.host.add_leads("lead-1", "lead-2", "lead-3")
         with quiet_site.host.session() as other:
             other.execute("SELECT 1")
@@ -220,7 +220,7 @@ class TestOthersAtWork:
 
         assert quiet_site.host.enqueued() == ["lead-1", "lead-2"]
 
-    def test_a_page_beside_one_waits_until_no_other_page_is_at_work(
+    def test_page_beside_an_active_session_takes_turns_with_other_pages(
         self, quiet_site: Site, aside: ThreadPoolExecutor
     ) -> None:
         quiet_site.host.add_leads("lead-1")
@@ -238,14 +238,14 @@ class TestOthersAtWork:
 
 class TestPageDuration:
     def page_took(self, site: Site, *, seconds: float, ago: float) -> None:
-        """Record a page that was done `ago` seconds ago in `seconds`."""
+        """Record a page of this duration that ended `ago` seconds ago."""
         site.host.add_leads("lead-1", "lead-2")
         site.start(limit=1)
         site.host.do(
             "UPDATE backfill.lane SET page_seconds = %s, moved_at = now() - %s * interval '1 second'", seconds, ago
         )
 
-    def test_waits_after_a_page_that_took_too_long_for_as_long_as_that_took(self, site: Site) -> None:
+    def test_waits_after_a_slow_page_for_as_long_as_it_took(self, site: Site) -> None:
         self.page_took(site, seconds=60, ago=1)
 
         reading = read(site, PageDuration(2_000))
@@ -253,12 +253,12 @@ class TestPageDuration:
         assert (reading.answer, reading.value) == ("wait", "60,000 ms")
         assert reading.reason == "the last page took 60,000 ms, over 2000 ms"
 
-    def test_goes_when_that_is_rested_from(self, site: Site) -> None:
+    def test_goes_after_that_wait(self, site: Site) -> None:
         self.page_took(site, seconds=60, ago=61)
 
         assert read(site, PageDuration(2_000)).answer == "go"
 
-    def test_goes_after_a_page_that_was_quick(self, site: Site) -> None:
+    def test_goes_after_a_quick_page(self, site: Site) -> None:
         self.page_took(site, seconds=1.5, ago=0)
 
         assert read(site, PageDuration(2_000)).answer == "go"
@@ -266,7 +266,7 @@ class TestPageDuration:
     def test_goes_before_the_first_page(self, site: Site) -> None:
         assert read(site, PageDuration(1)).answer == "go"
 
-    def test_is_the_duration_of_the_pages_themselves(self, own_site: Site) -> None:
+    def test_measures_the_pages_themselves(self, own_site: Site) -> None:
         own_site.host.do(
             "CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$"
@@ -284,17 +284,17 @@ class TestPageDuration:
         resting.close()
 
 
-class TestRights:
+class TestPrivileges:
     @pytest.fixture
     def weak_role(self, own_site: Site) -> Iterator[str]:
-        """A role that sees only its own sessions."""
+        """Yield a role that sees its own sessions only."""
         name = f"weak_{time.time_ns()}"
         own_site.host.do(f"CREATE ROLE {name}")
         yield name
         own_site.host.do(f"DROP ROLE {name}")
 
     @pytest.mark.parametrize("kind", STATISTICS)
-    def test_without_them_an_indicator_is_unknown_and_names_the_grant(
+    def test_indicator_without_the_grant_is_unknown_and_names_it(
         self, own_site: Site, weak_role: str, kind: Callable[[float], Indicator]
     ) -> None:
         reading = read(own_site, kind(0), f"SET LOCAL ROLE {weak_role}")
@@ -303,21 +303,21 @@ class TestRights:
         assert reading.reason.endswith(f"GRANT pg_read_all_stats TO {weak_role}")
 
     @pytest.mark.parametrize("kind", STATISTICS)
-    def test_with_the_grant_that_it_names_it_knows(
+    def test_indicator_works_with_the_named_grant(
         self, own_site: Site, weak_role: str, kind: Callable[[float], Indicator]
     ) -> None:
         own_site.host.do(f"GRANT pg_read_all_stats TO {weak_role}")
 
         assert read(own_site, kind(100), f"SET LOCAL ROLE {weak_role}").answer == "go"
 
-    def test_what_is_unknown_holds_nothing_back(self, own_site: Site, weak_role: str) -> None:
+    def test_unknown_reading_postpones_no_page(self, own_site: Site, weak_role: str) -> None:
         with own_site.host.session() as other, own_site.engine.begin() as connection:
             other.execute("SELECT 1")
             connection.exec_driver_sql(f"SET LOCAL ROLE {weak_role}")
 
             assert own_site.parts.pressure.ask(connection, [OldestTransaction(0)]).wait is None
 
-    def test_where_nobody_can_be_seen_at_work_pages_are_small(self, own_site: Site, weak_role: str) -> None:
+    def test_page_size_is_limited_if_other_sessions_are_invisible(self, own_site: Site, weak_role: str) -> None:
         assert read(own_site, OthersAtWork(50), f"SET LOCAL ROLE {weak_role}").limit == 50
 
 
@@ -334,7 +334,7 @@ class TestLiveQueueAge:
         )
 
     def add_own_jobs(self, site: Site, number: int, *, due_for: str) -> None:
-        """Add jobs of ours that have all been due for this long."""
+        """Add jobs of the backfill that have all been due for this long."""
         site.host.add_leads("ours", overallScore=7)
         site.host.do(
             """
@@ -351,7 +351,7 @@ class TestLiveQueueAge:
             number,
         )
 
-    def test_waits_while_a_live_job_has_waited_for_longer(self, site: Site) -> None:
+    def test_waits_while_a_live_job_has_waited_too_long(self, site: Site) -> None:
         self.add_live_job(site, due_for="5 minutes")
 
         reading = read(site, live_queue(180))
@@ -359,36 +359,36 @@ class TestLiveQueueAge:
         assert (reading.answer, reading.value) == ("wait", "300 s")
         assert reading.reason == "a live job has waited for 300 s, over 180 s"
 
-    def test_goes_while_none_has(self, site: Site) -> None:
+    def test_goes_while_no_live_job_has_waited_too_long(self, site: Site) -> None:
         self.add_live_job(site, due_for="2 minutes")
 
         assert read(site, live_queue(180)).answer == "go"
 
     @pytest.mark.parametrize("status", ["RUNNING", "SUCCEEDED", "FAILED"])
-    def test_asks_for_jobs_that_wait_and_no_others(self, site: Site, status: str) -> None:
+    def test_ignores_started_and_finished_jobs(self, site: Site, status: str) -> None:
         self.add_live_job(site, due_for="5 minutes", status=status)
 
         reading = read(site, live_queue(180))
 
         assert (reading.answer, reading.value) == ("go", "none waits")
 
-    def test_a_job_that_is_not_due_yet_does_not_wait(self, site: Site) -> None:
+    def test_ignores_a_job_that_is_not_due_yet(self, site: Site) -> None:
         self.add_live_job(site, due_for="-5 minutes")
 
         assert read(site, live_queue(0.001)).value == "none waits"
 
-    def test_our_own_jobs_may_wait_for_as_long_as_they_will(self, site: Site) -> None:
+    def test_ignores_how_long_our_own_jobs_wait(self, site: Site) -> None:
         self.add_own_jobs(site, 10, due_for="3 days")
 
         assert read(site, live_queue(180)).answer == "go"
 
-    def test_a_live_job_behind_some_of_ours_is_seen(self, site: Site) -> None:
+    def test_finds_a_live_job_behind_our_own_jobs(self, site: Site) -> None:
         self.add_live_job(site, due_for="5 minutes")
         self.add_own_jobs(site, 999, due_for="1 hour")
 
         assert read(site, live_queue(180)).value == "300 s"
 
-    def test_where_ours_are_so_many_that_none_can_be_seen_the_last_of_them_stands_for_it(self, site: Site) -> None:
+    def test_waits_if_too_many_old_jobs_of_ours_hide_live_ones(self, site: Site) -> None:
         self.add_own_jobs(site, 1_000, due_for="1 hour")
 
         reading = read(site, live_queue(180))
@@ -396,12 +396,12 @@ class TestLiveQueueAge:
         assert (reading.answer, reading.value) == ("wait", "3,600 s")
         assert reading.reason.startswith("1,000 of our own jobs have been due for over 180 s")
 
-    def test_where_those_have_just_come_due_no_live_job_behind_them_has_waited_long(self, site: Site) -> None:
+    def test_goes_if_the_jobs_of_ours_that_hide_live_ones_are_recent(self, site: Site) -> None:
         self.add_own_jobs(site, 1_000, due_for="1 minute")
 
         assert read(site, live_queue(180)).answer == "go"
 
-    def test_holds_a_page_back_until_the_live_job_is_done(self, site: Site) -> None:
+    def test_postpones_a_page_until_the_live_job_is_done(self, site: Site) -> None:
         self.add_live_job(site, due_for="5 minutes")
         site.host.add_leads("lead-1")
         quick = site.with_settings(BACKFILL_PRESSURE_SECONDS="0.01")
@@ -413,14 +413,14 @@ class TestLiveQueueAge:
         assert quick.read(run.id).state == "complete"
         quick.close()
 
-    def test_is_not_asked_where_it_is_off(self, site: Site) -> None:
+    def test_is_skipped_when_switched_off(self, site: Site) -> None:
         self.add_live_job(site, due_for="5 days")
         site.host.add_leads("lead-1")
         site.start(pace=only(max_live_wait=0))
 
         assert site.deliver().outcome == "committed"
 
-    def test_is_asked_for_every_run_with_its_own_threshold(self, site: Site) -> None:
+    def test_uses_each_runs_own_threshold(self, site: Site) -> None:
         self.add_live_job(site, due_for="5 minutes")
         site.host.add_leads("lead-1", "lead-2")
         site.start(pace=only(max_live_wait=60.0), limit=1)
@@ -429,14 +429,14 @@ class TestLiveQueueAge:
         assert [site.deliver().outcome for _ in range(2)] == ["put off", "committed"]
 
 
-class TestALiveQueueThatCantBeMeasured:
-    """The guard fails closed: a page doesn't start unless it knows whether live jobs wait."""
+class TestUnmeasurableLiveQueue:
+    """The indicator fails closed: no page starts unless it is known whether live jobs wait."""
 
     GO_ON = "To continue without it: backfill tune RUN --max-live-wait 0"
 
     @pytest.fixture
     def weak_role(self, own_site: Site) -> Iterator[str]:
-        """A role that may read the host's tables."""
+        """Yield a role that may read the host's tables."""
         name = f"weak_{time.time_ns()}"
         own_site.host.do(f"CREATE ROLE {name}")
         own_site.host.do(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
@@ -445,7 +445,7 @@ class TestALiveQueueThatCantBeMeasured:
         own_site.host.do(f"DROP ROLE {name}")
 
     def bloat(self, site: Site) -> None:
-        """Fill the index with entries of jobs that no longer wait, as on a host whose table isn't vacuumed."""
+        """Fill the index with entries of finished jobs, as on a host whose table isn't vacuumed."""
         site.host.add_leads("lead-1", overallScore=7)
         site.host.do('ALTER TABLE "BackgroundJob" SET (autovacuum_enabled = off)')
         site.host.do(
@@ -461,7 +461,7 @@ class TestALiveQueueThatCantBeMeasured:
         )
         site.host.do("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED'""")
 
-    def test_waits_while_the_table_is_locked_and_names_who_has_locked_it(self, own_site: Site) -> None:
+    def test_waits_while_the_table_is_locked_and_names_the_locking_session(self, own_site: Site) -> None:
         with own_site.host.session() as other:
             other.execute('LOCK TABLE "BackgroundJob" IN ACCESS EXCLUSIVE MODE')
             pid = other.info.backend_pid
@@ -474,7 +474,7 @@ class TestALiveQueueThatCantBeMeasured:
         assert self.GO_ON in reading.reason
         assert read(own_site, live_queue(180)).answer == "go"
 
-    def test_waits_while_the_index_is_bloated_and_names_the_index_to_rebuild(self, own_site: Site) -> None:
+    def test_waits_while_the_index_is_bloated_and_names_it(self, own_site: Site) -> None:
         pressure = own_site.parts.pressure
         with own_site.host.session() as old:
             old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -492,7 +492,7 @@ class TestALiveQueueThatCantBeMeasured:
         own_site.host.do(cure)
         assert read(own_site, live_queue(180)).answer == "go"
 
-    def test_names_the_index_that_is_missing(self, own_site: Site) -> None:
+    def test_names_the_missing_index(self, own_site: Site) -> None:
         own_site.host.do('DROP INDEX "BackgroundJob_status_runAt_idx"')
         self.bloat(own_site)
         own_site.parts.pressure.patience_ms = own_site.parts.pressure.closed_patience_ms = 1
@@ -502,7 +502,7 @@ class TestALiveQueueThatCantBeMeasured:
         assert reading.answer == "wait"
         assert 'CREATE INDEX CONCURRENTLY ON "public"."BackgroundJob" (status, "runAt")' in reading.reason
 
-    def test_names_the_right_that_is_missing(self, own_site: Site, weak_role: str) -> None:
+    def test_names_the_missing_privilege(self, own_site: Site, weak_role: str) -> None:
         own_site.host.do(f'REVOKE SELECT ON "BackgroundJob" FROM {weak_role}')
 
         reading = read(own_site, live_queue(180), f"SET LOCAL ROLE {weak_role}")
@@ -510,7 +510,7 @@ class TestALiveQueueThatCantBeMeasured:
         assert reading.answer == "wait"
         assert f'GRANT SELECT ON "public"."BackgroundJob" TO {weak_role}' in reading.reason
 
-    def test_names_the_exemption_that_is_missing(self, own_site: Site, weak_role: str) -> None:
+    def test_names_the_missing_row_security_exemption(self, own_site: Site, weak_role: str) -> None:
         own_site.host.do('ALTER TABLE "BackgroundJob" ENABLE ROW LEVEL SECURITY')
 
         reading = read(own_site, live_queue(180), f"SET LOCAL ROLE {weak_role}", "SET LOCAL row_security = off")
@@ -518,13 +518,13 @@ class TestALiveQueueThatCantBeMeasured:
         assert reading.answer == "wait"
         assert f"ALTER ROLE {weak_role} BYPASSRLS" in reading.reason
 
-    def test_where_even_the_catalogs_do_not_say_doctor_is_named(self, own_site: Site) -> None:
+    def test_points_to_doctor_if_the_catalogs_give_no_cause(self, own_site: Site) -> None:
         reading = read(own_site, LiveQueueAge("nowhere", OUR_KEY, 180))
 
         assert reading.answer == "wait"
         assert "`backfill doctor` says what is missing" in reading.reason
 
-    def test_is_asked_for_longer_than_one_that_stops_nothing(self, own_site: Site) -> None:
+    def test_gets_more_time_than_an_indicator_that_fails_open(self, own_site: Site) -> None:
         own_site.parts.pressure.patience_ms = 1
         own_site.parts.pressure.closed_patience_ms = 15_000
         with own_site.host.session() as old:
@@ -534,10 +534,10 @@ class TestALiveQueueThatCantBeMeasured:
 
             assert read(own_site, live_queue(180)).answer == "go"
 
-    def test_where_it_is_off_it_is_unknown(self, own_site: Site) -> None:
+    def test_is_unknown_when_switched_off(self, own_site: Site) -> None:
         assert read(own_site, LiveQueueAge("nowhere", OUR_KEY, 0)).answer == "unknown"
 
-    def test_holds_a_page_back_until_it_can(self, own_site: Site) -> None:
+    def test_postpones_a_page_until_it_can_be_measured(self, own_site: Site) -> None:
         own_site.host.add_leads("lead-1")
         quick = own_site.with_settings(BACKFILL_PRESSURE_SECONDS="0.01")
         run = quick.start(pace=only(max_live_wait=180.0))
@@ -554,12 +554,12 @@ class TestALiveQueueThatCantBeMeasured:
         quick.close()
 
 
-# ---------------------------------------------------------------- what breaks
+# ---------------------------------------------------------------- broken indicators
 
 
 @dataclass(frozen=True)
 class Breaking(Indicator):
-    """An indicator that breaks by its query, or, if the query is harmless, in its judgement."""
+    """An indicator whose query fails or, if the query succeeds, whose judgement raises."""
 
     sql: str = "SELECT 1 AS one"
     name: ClassVar[str] = "breaking"
@@ -578,7 +578,7 @@ class Breaking(Indicator):
 
 @dataclass(frozen=True)
 class Guard(Breaking):
-    """Breaks, and fails closed."""
+    """A broken indicator that fails closed."""
 
     fails_closed: ClassVar[bool] = True
 
@@ -592,10 +592,10 @@ WITHOUT_VALUE = Breaking("SELECT :nothing AS one")
 BREAKING = (RAISES, SQL_ERROR, TIME_OUT, WITHOUT_VALUE)
 
 
-class TestAnIndicatorThatBreaks:
+class TestBrokenIndicator:
     @pytest.fixture
     def broken_site(self, site: Site) -> Iterator[Site]:
-        """A worker whose indicators all break, with a run and its first message."""
+        """Yield a worker whose indicators are all broken, with a run and its first message."""
         broken = site.with_settings(BACKFILL_PRESSURE_SECONDS="0.01")
         broken.parts.pressure.indicators = BREAKING
         site.host.add_leads("lead-1", "lead-2")
@@ -621,14 +621,14 @@ class TestAnIndicatorThatBreaks:
         assert (reading.answer, reading.reason) == ("unknown", why)
 
     @pytest.mark.parametrize("indicator", BREAKING)
-    def test_does_not_keep_those_behind_it_from_answering(self, site: Site, indicator: Indicator) -> None:
+    def test_does_not_prevent_later_readings(self, site: Site, indicator: Indicator) -> None:
         with site.engine.begin() as connection:
             readings = site.parts.pressure.readings(connection, [LockWaits(0), indicator, LockWaits(9), indicator])
 
         assert [each.answer for each in readings] == ["go", "unknown", "go", "unknown"]
 
     @pytest.mark.parametrize("indicators", [BREAKING, [SETTLED], [LockWaits(0)], []])
-    def test_leaves_the_page_its_own_time_outs(self, site: Site, indicators: Sequence[Indicator]) -> None:
+    def test_leaves_the_pages_timeouts_unchanged(self, site: Site, indicators: Sequence[Indicator]) -> None:
         site.host.add_leads("lead-1")
         site.start()
         with site.engine.begin() as connection:
@@ -642,13 +642,13 @@ class TestAnIndicatorThatBreaks:
         assert tuple(kept) == ("321ms", "12345ms")
 
     @pytest.mark.parametrize("indicator", [Guard(), Guard("SELECT no_such_column FROM backfill.run")])
-    def test_holds_pages_back_if_it_fails_closed(self, site: Site, indicator: Indicator) -> None:
+    def test_postpones_pages_if_it_fails_closed(self, site: Site, indicator: Indicator) -> None:
         reading = read(site, indicator)
 
         assert (reading.answer, reading.measured) == ("wait", None)
         assert reading.reason
 
-    def test_is_logged_as_holding_pages_back_if_it_fails_closed(
+    def test_is_logged_as_postponing_pages_if_it_fails_closed(
         self, site: Site, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.WARNING):
@@ -667,7 +667,7 @@ class TestAnIndicatorThatBreaks:
 
         assert len([record for record in caplog.records if "can't be measured" in record.message]) == 1
 
-    def test_that_loses_the_connection_lets_the_page_be_tried_again(self, broken_site: Site) -> None:
+    def test_page_is_retried_after_an_indicator_loses_the_connection(self, broken_site: Site) -> None:
         broken_site.parts.pressure.indicators = (LOST, LockWaits(0))
         message = broken_site.waiting[0]
 
@@ -678,7 +678,7 @@ class TestAnIndicatorThatBreaks:
 
 
 class TestReadings:
-    def test_hold_for_a_while_so_that_pages_cost_no_more_for_being_watched_over(self, site: Site) -> None:
+    def test_reading_is_cached_for_a_while(self, site: Site) -> None:
         with site.host.session() as other, site.engine.begin() as connection:
             pressure = site.with_settings(BACKFILL_PRESSURE_SECONDS="600").parts.pressure
             pressure.fresh_seconds = 600
@@ -687,12 +687,12 @@ class TestReadings:
 
             assert pressure.ask(connection, [OldestTransaction(0)]).wait is None
 
-    def test_cost_three_ways_to_the_server_however_many_there_are(self, site: Site) -> None:
+    def test_any_number_of_indicators_costs_three_round_trips(self, site: Site) -> None:
         every = [kind(100) for kind in STATISTICS] + [PageDuration(2_000), live_queue(180)]
 
         assert len(statements(site, every)) == 3
 
-    def test_of_one_that_broke_are_taken_apart_from_those_that_did_not(self, site: Site) -> None:
+    def test_broken_indicator_is_read_separately(self, site: Site) -> None:
         wanted = [SQL_ERROR, PageDuration(2_000), live_queue(180)]
         read(site, SQL_ERROR)
 
@@ -701,7 +701,7 @@ class TestReadings:
         assert ("page_seconds" in together, "no_such_column" in together) == (True, False)
         assert ("page_seconds" in alone, "no_such_column" in alone) == (False, True)
 
-    def test_of_one_that_works_again_are_taken_with_all_others(self, own_site: Site) -> None:
+    def test_repaired_indicator_is_read_with_the_others(self, own_site: Site) -> None:
         mended = Breaking("SELECT one FROM mended")
         read(own_site, mended)
         own_site.host.do("CREATE TABLE mended AS SELECT 2 AS one")
@@ -709,7 +709,7 @@ class TestReadings:
 
         assert len(statements(own_site, [mended, PageDuration(2_000), live_queue(180)])) == 3
 
-    def test_of_the_same_question_with_other_values_are_each_their_own(self, site: Site) -> None:
+    def test_same_query_with_other_values_is_read_separately(self, site: Site) -> None:
         ours, theirs = live_queue(180), LiveQueueAge("public", "other:", 180)
         site.host.add_leads("lead-1")
         site.host.add_job("lead-1", "PENDING", dedupeKey="other:lead-1")
@@ -718,13 +718,13 @@ class TestReadings:
 
         assert [each.answer for each in readings] == ["wait", "go"]
 
-    def test_of_an_indicator_that_is_off_are_not_taken(self, site: Site) -> None:
+    def test_disabled_indicator_is_not_read(self, site: Site) -> None:
         with site.host.session() as other, site.engine.begin() as connection:
             other.execute("SELECT 1")
 
             assert site.parts.pressure.ask(connection, [OldestTransaction(None), live_queue(0)]).wait is None
 
-    def test_change_nothing(self, site: Site) -> None:
+    def test_reading_changes_nothing(self, site: Site) -> None:
         every = [kind(0) for kind in STATISTICS] + [PageDuration(1), live_queue(1)]
         before = site.host.versions()
         with site.engine.begin() as connection:

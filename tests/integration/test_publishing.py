@@ -15,7 +15,7 @@ from sandbox.servers import Servers
 NAME = "publishing-test"
 
 
-def test_a_connection_that_breaks_while_the_queue_is_declared_loses_no_message(server: Servers) -> None:
+def test_broken_connection_during_queue_declaration_loses_no_message(server: Servers) -> None:
     parts = urlsplit(server.redis_url)
     failures: list[Exception] = []
     with Redis.from_url(server.redis_url) as redis, Proxy(parts.port or 6379) as proxy, ThreadPoolExecutor(1) as pool:
@@ -39,7 +39,7 @@ def test_a_connection_that_breaks_while_the_queue_is_declared_loses_no_message(s
         redis.delete(NAME, f"_kombu.binding.{NAME}")
 
 
-def test_a_channel_makes_one_client_for_all_its_calls(server: Servers) -> None:
+def test_channel_uses_one_client_for_all_its_calls(server: Servers) -> None:
     with transport.Connection(server.redis_url, transport=f"{transport.__name__}:Transport") as connection:
         channel = connection.default_channel
 

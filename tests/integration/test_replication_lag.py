@@ -1,4 +1,4 @@
-"""A real standby: pages wait while it lags, and go on when it has caught up."""
+"""With a real standby, pages wait while it lags and continue once it has caught up."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from sandbox.servers import Postgres
 
 @pytest.fixture
 def primary() -> Iterator[Postgres]:
-    """A server of the test's own, because no other test may have a standby."""
+    """Yield a server of the test's own, because no other test may have a standby."""
     with Postgres() as started:
         yield started
 
@@ -48,7 +48,7 @@ def write(engine: Engine) -> None:
         connection.execute(text("INSERT INTO written DEFAULT VALUES"))
 
 
-def test_pages_wait_for_a_standby_that_is_behind_until_it_has_caught_up(engine: Engine, standby: Standby) -> None:
+def test_pages_wait_for_a_lagging_standby_until_it_has_caught_up(engine: Engine, standby: Standby) -> None:
     wait_for(lambda: lag(engine).value != "no standby", what="the standby to follow")
     assert lag(engine).answer == "go"
 

@@ -1,4 +1,4 @@
-"""Retrying quarantined leads: those that succeed are counted as if they had never failed."""
+"""Retrying quarantined leads: a lead that succeeds is counted as if it had never failed."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +17,7 @@ REFUSED = ("lead-2", "lead-4")
 
 
 def quarantined(site: Site, *, pace: Pace | None = None, limit: int = 3, lanes: int = 1) -> Run:
-    """Do a run with two of five leads in quarantine; the database no longer refuses their jobs."""
+    """Do a run with two of five leads in quarantine; afterwards the database accepts their jobs."""
     site.host.add_leads(*LEADS)
     site.host.refuse_jobs_of(*REFUSED)
     run = site.whole_run(limit=limit, lanes=lanes, pace=pace)
@@ -36,15 +36,15 @@ def errors(site: Site) -> dict[str, str]:
 
 
 def page_counts(site: Site) -> dict[str, int]:
-    """Return the non-zero counts of all pages together."""
+    """Return the non-zero counts, summed over all pages."""
     rows = site.host.rows(
         "SELECT key, sum(value::int)::int AS number FROM backfill.page, jsonb_each_text(counts) GROUP BY key"
     )
     return {row["key"]: row["number"] for row in rows if row["number"]}
 
 
-class TestLeadsThatGoThrough:
-    def test_get_their_jobs_and_leave_the_quarantine(self, strict_site: Site) -> None:
+class TestSuccess:
+    def test_leads_get_their_jobs_and_leave_the_quarantine(self, strict_site: Site) -> None:
         run = quarantined(strict_site)
 
         assert [(each.item, each.outcome) for each in retry(strict_site, run)] == [
@@ -53,7 +53,7 @@ class TestLeadsThatGoThrough:
         assert strict_site.host.enqueued() == list(LEADS)
         assert errors(strict_site) == {}
 
-    def test_are_counted_by_page_lane_and_run_as_if_they_had_never_failed(self, strict_site: Site) -> None:
+    def test_leads_are_counted_as_if_they_had_never_failed(self, strict_site: Site) -> None:
         run = quarantined(strict_site, lanes=2)
 
         retry(strict_site, run)
@@ -62,7 +62,7 @@ class TestLeadsThatGoThrough:
         assert {name: number for name, number in found.counts.items() if number} == {"read": 5, "inserted": 5}
         assert page_counts(strict_site) == {"read": 5, "inserted": 5}
 
-    def test_leave_a_run_that_verifies_clean_with_every_count_in_the_database(self, strict_site: Site) -> None:
+    def test_run_verifies_clean_with_every_count_in_the_database(self, strict_site: Site) -> None:
         run = quarantined(strict_site, lanes=2)
 
         retry(strict_site, run)
@@ -71,7 +71,7 @@ class TestLeadsThatGoThrough:
         assert verification.clean
         assert verification.found["inserted"] == (5, 5)
 
-    def test_come_due_behind_the_run_s_last_and_not_in_the_past(self, strict_site: Site) -> None:
+    def test_jobs_come_due_after_the_runs_last_job(self, strict_site: Site) -> None:
         run = quarantined(strict_site, pace=only(jobs_per_minute=60.0))
         last = max(strict_site.host.due_times())
 
@@ -81,7 +81,7 @@ class TestLeadsThatGoThrough:
             [1, 2], abs=0.002
         )
 
-    def test_are_the_run_s_next_in_number_where_each_has_its_own_time(self, strict_site: Site) -> None:
+    def test_ordinals_continue_the_runs(self, strict_site: Site) -> None:
         strict_site.host.add_leads(*LEADS)
         strict_site.host.refuse_jobs_of(*REFUSED)
         run = strict_site.whole_run(limit=3, delay_ms=1_000)
@@ -93,14 +93,14 @@ class TestLeadsThatGoThrough:
         assert len(set(strict_site.host.due_times())) == 5
 
     @pytest.mark.parametrize("state", ["running", "paused", "failed", "complete"])
-    def test_go_through_in_every_state_but_cancelled(self, strict_site: Site, state: RunState) -> None:
+    def test_retry_works_in_every_state_except_cancelled(self, strict_site: Site, state: RunState) -> None:
         run = quarantined(strict_site)
         strict_site.host.do("UPDATE backfill.run SET state = %s", state)
 
         assert {each.outcome for each in retry(strict_site, run)} == {"went through"}
         assert strict_site.read(run.id).state == state
 
-    def test_do_not_disturb_a_run_that_is_still_on_its_way(self, strict_site: Site) -> None:
+    def test_retry_does_not_disturb_a_run_in_progress(self, strict_site: Site) -> None:
         strict_site.host.add_leads(*LEADS)
         strict_site.host.refuse_jobs_of(*REFUSED)
         run = strict_site.start(limit=3)
@@ -115,8 +115,8 @@ class TestLeadsThatGoThrough:
         assert strict_site.verify(run.id).clean
 
 
-class TestLeadsThatFailAgain:
-    def test_stay_in_quarantine_with_their_new_error(self, strict_site: Site) -> None:
+class TestRepeatedFailure:
+    def test_leads_stay_in_quarantine_with_their_new_error(self, strict_site: Site) -> None:
         run = quarantined(strict_site)
         strict_site.host.refuse_jobs_of("lead-4", saying="still no job")
 
@@ -126,13 +126,13 @@ class TestLeadsThatFailAgain:
         assert tried[1] == Tried("lead-4", "failed again", told, "still no job (23514)")
         assert errors(strict_site) == {"lead-4": told}
 
-    def test_do_not_keep_the_others_from_going_through(self, strict_site: Site) -> None:
+    def test_other_leads_still_succeed(self, strict_site: Site) -> None:
         run = quarantined(strict_site)
         strict_site.host.refuse_jobs_of("lead-2")
 
         assert [each.outcome for each in retry(strict_site, run)] == ["failed again", "went through"]
 
-    def test_leave_every_count_as_it_was(self, strict_site: Site) -> None:
+    def test_counts_stay_the_same(self, strict_site: Site) -> None:
         run = quarantined(strict_site)
         strict_site.host.refuse_jobs_of(*REFUSED)
 
@@ -142,8 +142,8 @@ class TestLeadsThatFailAgain:
         assert not strict_site.verify(run.id).wrong
 
 
-class TestLeadsThatHaveChanged:
-    def test_one_that_is_gone_leaves_the_quarantine_and_is_counted_no_more(self, strict_site: Site) -> None:
+class TestChangedLeads:
+    def test_deleted_lead_leaves_the_quarantine_and_the_counts(self, strict_site: Site) -> None:
         run = quarantined(strict_site)
         strict_site.host.do("""DELETE FROM "Message" WHERE "leadId" = 'lead-2'""")
         strict_site.host.do("""DELETE FROM "Lead" WHERE id = 'lead-2'""")
@@ -154,7 +154,7 @@ class TestLeadsThatHaveChanged:
         assert strict_site.read(run.id).counts["read"] == 4
         assert strict_site.verify(run.id).clean
 
-    def test_one_that_has_its_score_by_now_gets_no_job(self, strict_site: Site) -> None:
+    def test_scored_lead_gets_no_job(self, strict_site: Site) -> None:
         run = quarantined(strict_site)
         strict_site.host.do("""UPDATE "Lead" SET "overallScore" = 7 WHERE id = 'lead-2'""")
 
@@ -163,7 +163,7 @@ class TestLeadsThatHaveChanged:
         assert strict_site.host.job("lead-2") is None
         assert strict_site.verify(run.id).clean
 
-    def test_one_that_is_disqualified_by_now_is_scored(self, strict_site: Site) -> None:
+    def test_disqualified_lead_is_scored(self, strict_site: Site) -> None:
         run = quarantined(strict_site)
         strict_site.host.do("""UPDATE "Lead" SET "sentimentTag" = 'Blacklist' WHERE id = 'lead-2'""")
 
@@ -176,8 +176,8 @@ class TestLeadsThatHaveChanged:
         assert verification.found["disqualified"] == (1, 1)
 
 
-class TestAtTheSameTime:
-    def test_two_do_each_lead_once(self, strict_site: Site, aside: ThreadPoolExecutor) -> None:
+class TestConcurrentRetries:
+    def test_concurrent_retries_do_each_lead_once(self, strict_site: Site, aside: ThreadPoolExecutor) -> None:
         run = quarantined(strict_site)
         patient = strict_site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="15000")
 
@@ -188,7 +188,7 @@ class TestAtTheSameTime:
         assert strict_site.verify(run.id).clean
         patient.close()
 
-    def test_again_there_is_nothing_to_do(self, strict_site: Site) -> None:
+    def test_second_retry_is_a_no_op(self, strict_site: Site) -> None:
         run = quarantined(strict_site)
         retry(strict_site, run)
 
@@ -197,7 +197,7 @@ class TestAtTheSameTime:
 
 
 class TestHeld:
-    def test_by_the_bound_on_pending_jobs_at_the_first_that_finds_no_room(self, strict_site: Site) -> None:
+    def test_retry_stops_at_the_bound_on_pending_jobs(self, strict_site: Site) -> None:
         run = quarantined(strict_site, pace=only(max_pending=4))
 
         tried = retry(strict_site, run)
@@ -206,7 +206,7 @@ class TestHeld:
         assert tried[1].reason == "no room in the host's queue: 4 jobs wait, ours and due live ones"
         assert list(errors(strict_site)) == ["lead-4"]
 
-    def test_by_the_run_s_budget(self, strict_site: Site) -> None:
+    def test_retry_stops_at_the_runs_budget(self, strict_site: Site) -> None:
         run = quarantined(strict_site, pace=only(max_jobs=3))
 
         (tried,) = retry(strict_site, run)
@@ -214,7 +214,7 @@ class TestHeld:
         assert (tried.outcome, tried.reason) == ("held", "its budget of 3 jobs is used up")
         assert strict_site.read(run.id).state == "complete"
 
-    def test_by_an_error_that_passes_and_nothing_is_changed(self, strict_site: Site) -> None:
+    def test_retry_stops_at_a_transient_error_and_changes_nothing(self, strict_site: Site) -> None:
         run = quarantined(strict_site)
         quick = strict_site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="20")
 
@@ -228,8 +228,8 @@ class TestHeld:
         quick.close()
 
 
-class TestTheEvent:
-    def test_says_how_many_went_through_and_how_many_are_left(self, strict_site: Site) -> None:
+class TestEvent:
+    def test_event_has_the_number_retried_and_left(self, strict_site: Site) -> None:
         run = quarantined(strict_site)
         strict_site.host.refuse_jobs_of("lead-4")
 
@@ -239,7 +239,7 @@ class TestTheEvent:
         assert event["detail"] == {"went through": 1, "left": 1}
         assert event["who"] == ledger.who()
 
-    def test_is_there_too_when_whoever_retries_is_stopped(self, strict_site: Site) -> None:
+    def test_interrupted_retry_records_its_event(self, strict_site: Site) -> None:
         run = quarantined(strict_site)
         tries = strict_site.parts.retrier.retry(run.id)
         next(tries)
@@ -249,7 +249,7 @@ class TestTheEvent:
         (event,) = strict_site.host.events("retried")
         assert event["detail"] == {"went through": 1, "left": 1}
 
-    def test_is_not_there_where_nothing_was_in_quarantine(self, strict_site: Site) -> None:
+    def test_empty_quarantine_records_no_event(self, strict_site: Site) -> None:
         strict_site.host.add_leads(*LEADS)
         run = strict_site.whole_run()
 

@@ -1,4 +1,4 @@
-"""Row-level security: rows hidden from this role are reported up front; a page detects it if it appears later."""
+"""Row-level security: hidden rows are refused before a run, and a page detects a policy that appears later."""
 
 import secrets
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ GRANT USAGE ON SCHEMA backfill TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill TO {role};
 """
 
-#: Ways in which row-level security hides a table's rows or prevents writes.
+#: Policies that hide a table's rows or prevent writes.
 HIDING = {
     "no policy": "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
     "a policy for some rows": (
@@ -77,12 +77,12 @@ def check(site: Site, backfill: Backfill, *, apply: bool = True) -> None:
 
 
 class TestHost:
-    def test_a_role_with_every_grant_may_go_on(self, weak: Weak) -> None:
+    def test_role_with_every_grant_is_accepted(self, weak: Weak) -> None:
         check(weak.site, LeadScoring())
 
     @pytest.mark.parametrize("table", LeadScoring.rights)
     @pytest.mark.parametrize("apply", [True, False])
-    def test_a_table_whose_rows_are_hidden_is_refused_with_the_statement_that_mends_it(
+    def test_hidden_table_is_refused_with_the_statement_that_fixes_it(
         self, weak: Weak, table: str, *, apply: bool
     ) -> None:
         weak.hide(f'"{table}"')
@@ -93,18 +93,18 @@ class TestHost:
         check(weak.site, LeadScoring(), apply=apply)
 
     @pytest.mark.parametrize("how", HIDING)
-    def test_whatever_the_policies_are(self, weak: Weak, how: str) -> None:
+    def test_every_kind_of_policy_is_refused(self, weak: Weak, how: str) -> None:
         weak.hide('"Lead"', how)
 
         with pytest.raises(HostError, match="row-level security"):
             check(weak.site, MessageRollups())
 
-    def test_of_a_table_that_is_not_used_it_does_not_matter(self, weak: Weak) -> None:
+    def test_unused_hidden_table_is_accepted(self, weak: Weak) -> None:
         weak.hide('"BackgroundJob"')
 
         check(weak.site, MessageRollups())
 
-    def test_the_owner_sees_all_unless_it_is_forced_upon_it_too(self, weak: Weak) -> None:
+    def test_owner_is_accepted_unless_row_security_is_forced(self, weak: Weak) -> None:
         weak.owner.host.do(f'ALTER TABLE "Lead" OWNER TO {weak.role}')
         weak.hide('"Lead"')
         check(weak.site, LeadScoring())
@@ -126,7 +126,7 @@ class TestHost:
 
 class TestLedger:
     @pytest.mark.parametrize("table", LEDGER)
-    def test_a_table_whose_rows_are_hidden_is_refused_and_not_taken_for_missing(self, weak: Weak, table: str) -> None:
+    def test_hidden_ledger_table_is_refused_and_not_reported_as_missing(self, weak: Weak, table: str) -> None:
         weak.hide(f"backfill.{table}")
 
         with (
@@ -138,7 +138,7 @@ class TestLedger:
         with weak.site.engine.begin() as connection:
             schema.require(connection)
 
-    def test_one_that_is_switched_on_by_an_event_trigger_is_not_made(self, weak: Weak) -> None:
+    def test_ledger_hidden_by_an_event_trigger_is_not_created(self, weak: Weak) -> None:
         host = weak.owner.host
         host.do("DROP SCHEMA backfill CASCADE")
         host.do(
@@ -169,7 +169,7 @@ class TestLedger:
 class TestPage:
     @pytest.fixture
     def started(self, weak: Weak) -> Weak:
-        """A run of two pages, the first of which is done."""
+        """Return a run of two pages, the first of which is done."""
         weak.owner.host.add_leads("lead-1", "lead-2")
         weak.site.start(limit=1)
         assert weak.site.deliver().outcome == "committed"
@@ -177,7 +177,7 @@ class TestPage:
 
     @pytest.mark.parametrize("how", HIDING)
     @pytest.mark.parametrize("table", ["Lead", "Message", "BackgroundJob"])
-    def test_a_page_whose_rows_are_hidden_waits_and_says_why(self, started: Weak, table: str, how: str) -> None:
+    def test_page_with_hidden_rows_waits_and_says_why(self, started: Weak, table: str, how: str) -> None:
         started.hide(f'"{table}"', how)
 
         step = started.site.deliver()
@@ -189,7 +189,7 @@ class TestPage:
         assert lane == {"state": "running", "reason": step.reason, "waits": 1}
         assert started.owner.host.enqueued() == ["lead-1"]
 
-    def test_it_goes_on_by_itself_when_that_is_mended(self, started: Weak) -> None:
+    def test_page_continues_by_itself_once_that_is_fixed(self, started: Weak) -> None:
         started.hide('"Lead"')
         for _ in range(7):  # more often than a poison page is attempted
             assert started.site.deliver().outcome == "put off"
@@ -200,7 +200,7 @@ class TestPage:
         assert started.owner.host.values("SELECT state FROM backfill.run") == ["complete"]
         assert started.owner.host.enqueued() == ["lead-1", "lead-2"]
 
-    def test_another_backfill_s_page_waits_too(self, weak: Weak) -> None:
+    def test_page_of_another_backfill_waits_too(self, weak: Weak) -> None:
         weak.owner.host.add_leads("lead-1")
         weak.site.start(backfill=MessageRollups.name)
         weak.hide('"Lead"', "a policy to read and none to write")
@@ -209,7 +209,7 @@ class TestPage:
 
         assert (step.outcome, "row-level security" in (step.reason or "")) == ("put off", True)
 
-    def test_so_does_one_whose_right_is_revoked(self, started: Weak) -> None:
+    def test_page_with_a_revoked_privilege_waits_too(self, started: Weak) -> None:
         started.owner.host.do(f'REVOKE UPDATE ON "Lead" FROM {started.role}')
 
         step = started.site.deliver()
@@ -218,7 +218,7 @@ class TestPage:
         assert f'GRANT SELECT, UPDATE ON "public"."Lead" TO {started.role}' in (step.reason or "")
 
     @pytest.mark.parametrize("table", ["lane", "run", "page"])
-    def test_a_ledger_that_is_hidden_ends_no_run_and_loses_no_page(self, started: Weak, table: str) -> None:
+    def test_hidden_ledger_ends_no_run_and_loses_no_page(self, started: Weak, table: str) -> None:
         started.hide(f"backfill.{table}")
         for _ in range(7):
             step = started.site.deliver()
@@ -232,7 +232,7 @@ class TestPage:
         assert started.owner.host.values("SELECT state FROM backfill.run") == ["complete"]
         assert started.owner.host.enqueued() == ["lead-1", "lead-2"]
 
-    def test_a_run_whose_lanes_can_t_be_seen_is_not_ended(self, started: Weak) -> None:
+    def test_run_with_hidden_lanes_is_not_finished(self, started: Weak) -> None:
         started.hide("backfill.lane")
         (run,) = started.owner.host.values("SELECT id FROM backfill.run")
 
@@ -244,7 +244,7 @@ class TestPage:
 class TestReading:
     """A read between the check and the end of a command fails instead of returning fewer rows."""
 
-    def test_what_only_reads_is_refused_by_the_server(self, weak: Weak) -> None:
+    def test_server_refuses_a_read_of_hidden_rows(self, weak: Weak) -> None:
         weak.hide('"Lead"')
 
         with weak.site.engine.connect() as connection:
@@ -252,7 +252,7 @@ class TestReading:
             with pytest.raises(DBAPIError, match="row-level security"):
                 connection.exec_driver_sql('SELECT FROM "Lead"')
 
-    def test_lanes_are_not_cut_of_what_can_be_seen(self, weak: Weak) -> None:
+    def test_lanes_are_not_split_by_visible_rows_only(self, weak: Weak) -> None:
         weak.owner.host.add_leads("lead-1")
         run = weak.site.start()
         weak.hide('"Lead"')

@@ -1,4 +1,4 @@
-"""The ledger's migrations: each applied once and in order, whoever applies them and how often."""
+"""The ledger's migrations: each is applied once and in order, whoever applies them and however often."""
 
 import secrets
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ A_RUN = "INSERT INTO backfill.run (id, backfill, state, parameters, started_by) 
 
 @pytest.fixture
 def database(empty_database: str) -> Iterator[Host]:
-    """An empty database, as its DBA sees it."""
+    """Yield an empty database as its DBA sees it."""
     host = Host(empty_database)
     yield host
     host.close()
@@ -39,7 +39,7 @@ def database(empty_database: str) -> Iterator[Host]:
 
 @pytest.fixture
 def engine(empty_database: str) -> Iterator[Engine]:
-    """The same, as the engine sees it."""
+    """Yield an engine on that database."""
     connected = connect(parse_url(empty_database))
     yield connected
     connected.dispose()
@@ -47,7 +47,7 @@ def engine(empty_database: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def stranger(database: Host) -> Iterator[str]:
-    """A role without any privilege."""
+    """Yield a role without any privilege."""
     role = f"backfill_test_{secrets.token_hex(4)}"
     database.connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
     yield role
@@ -84,17 +84,17 @@ def run_script(url: str) -> None:
 
 
 class TestMigrating:
-    def test_an_empty_database_gets_every_version(self, engine: Engine) -> None:
+    def test_empty_database_gets_every_version(self, engine: Engine) -> None:
         assert migrate(engine) == list(schema.migrations())
 
-    def test_done_again_it_does_nothing(self, engine: Engine, database: Host) -> None:
+    def test_second_migration_is_a_no_op(self, engine: Engine, database: Host) -> None:
         migrate(engine)
         before = looks(database)
 
         assert migrate(engine) == []
         assert looks(database) == before
 
-    def test_what_the_ledger_holds_stays(self, engine: Engine, database: Host) -> None:
+    def test_migration_keeps_existing_rows(self, engine: Engine, database: Host) -> None:
         migrate(engine)
         database.do(A_RUN)
 
@@ -102,7 +102,7 @@ class TestMigrating:
 
         assert database.values("SELECT id FROM backfill.run") == ["r"]
 
-    def test_of_two_at_once_one_does_it_and_both_succeed(
+    def test_of_concurrent_migrations_one_applies_and_all_succeed(
         self, engine: Engine, database: Host, aside: ThreadPoolExecutor
     ) -> None:
         together = Barrier(4)
@@ -118,22 +118,22 @@ class TestMigrating:
         assert applied == [[], [], [], list(schema.migrations())]
         assert database.values("SELECT version FROM backfill.migration ORDER BY version") == list(schema.migrations())
 
-    def test_versions_follow_each_other_without_a_gap(self) -> None:
+    def test_versions_have_no_gap(self) -> None:
         assert list(schema.migrations()) == list(range(1, schema.latest() + 1))
 
 
 class TestRequiring:
-    def test_a_ledger_of_the_known_version_will_do(self, engine: Engine) -> None:
+    def test_current_ledger_is_accepted(self, engine: Engine) -> None:
         migrate(engine)
 
         require(engine)
 
-    def test_a_missing_one_is_missed_and_the_way_to_it_told(self, engine: Engine, database: Host) -> None:
+    def test_missing_ledger_is_refused_with_the_command_to_create_it(self, engine: Engine, database: Host) -> None:
         with pytest.raises(LedgerError, match=r"does not exist yet: run `backfill init`"):
             require(engine)
         assert database.values("SELECT count(*) FROM pg_namespace WHERE nspname = 'backfill'") == [0]
 
-    def test_an_older_one_is_told_by_its_version(self, engine: Engine, database: Host) -> None:
+    def test_older_ledger_is_refused_with_its_version(self, engine: Engine, database: Host) -> None:
         migrate(engine)
         database.do("UPDATE backfill.migration SET version = version - 100")
 
@@ -142,14 +142,14 @@ class TestRequiring:
         ):
             require(engine)
 
-    def test_a_newer_one_is_refused(self, engine: Engine, database: Host) -> None:
+    def test_newer_ledger_is_refused(self, engine: Engine, database: Host) -> None:
         migrate(engine)
         database.do("INSERT INTO backfill.migration (version) VALUES (99)")
 
         with pytest.raises(LedgerError, match=r"at version 99, .* install the newer program"):
             require(engine)
 
-    def test_a_newer_one_is_not_migrated(self, engine: Engine, database: Host) -> None:
+    def test_newer_ledger_is_not_migrated(self, engine: Engine, database: Host) -> None:
         migrate(engine)
         database.do("INSERT INTO backfill.migration (version) VALUES (99)")
         before = looks(database)
@@ -160,7 +160,9 @@ class TestRequiring:
 
 
 class TestScript:
-    def test_it_makes_what_migrating_makes(self, engine: Engine, database: Host, empty_database: str) -> None:
+    def test_script_creates_the_same_tables_as_migrations(
+        self, engine: Engine, database: Host, empty_database: str
+    ) -> None:
         migrate(engine)
         migrated = looks(database)
         database.do("DROP SCHEMA backfill CASCADE")
@@ -170,7 +172,7 @@ class TestScript:
         assert looks(database) == migrated
         require(engine)
 
-    def test_it_can_be_run_again(self, database: Host, empty_database: str) -> None:
+    def test_script_can_be_run_again(self, database: Host, empty_database: str) -> None:
         run_script(empty_database)
         before = looks(database)
 
@@ -179,7 +181,7 @@ class TestScript:
         assert looks(database) == before
         assert database.values("SELECT version FROM backfill.migration ORDER BY version") == list(schema.migrations())
 
-    def test_it_can_be_run_after_migrating(self, engine: Engine, database: Host, empty_database: str) -> None:
+    def test_script_can_be_run_after_migrations(self, engine: Engine, database: Host, empty_database: str) -> None:
         migrate(engine)
         before = looks(database)
 
@@ -187,14 +189,14 @@ class TestScript:
 
         assert looks(database) == before
 
-    def test_nothing_is_left_to_migrate_after_it(self, engine: Engine, empty_database: str) -> None:
+    def test_script_leaves_nothing_to_migrate(self, engine: Engine, empty_database: str) -> None:
         run_script(empty_database)
 
         assert migrate(engine) == []
 
 
-class TestRights:
-    def test_a_role_that_may_not_create_the_ledger_is_sent_to_a_dba(
+class TestPrivileges:
+    def test_role_that_may_not_create_the_ledger_is_referred_to_a_dba(
         self, engine: Engine, database: Host, stranger: str
     ) -> None:
         with (
@@ -204,7 +206,7 @@ class TestRights:
             schema.migrate(it)
         assert database.values("SELECT count(*) FROM pg_namespace WHERE nspname = 'backfill'") == [0]
 
-    def test_a_role_that_may_not_use_the_ledger_is_told_which_right_it_lacks(
+    def test_role_that_may_not_use_the_ledger_is_told_the_missing_privilege(
         self, engine: Engine, stranger: str
     ) -> None:
         migrate(engine)
@@ -212,7 +214,7 @@ class TestRights:
         with pytest.raises(LedgerError, match="USAGE"), acting_as(stranger, engine) as connection:
             schema.require(connection)
 
-    def test_the_grants_that_the_script_names_are_enough(
+    def test_scripts_grants_are_sufficient(
         self, engine: Engine, database: Host, stranger: str, empty_database: str
     ) -> None:
         run_script(empty_database)

@@ -1,4 +1,4 @@
-"""A single batch: one page that reads something, in one lane, whatever the watchdog and late messages do."""
+"""A single batch: one page that reads a lead, in one lane, despite the watchdog and late messages."""
 
 import pytest
 from harness import wait_for
@@ -13,7 +13,7 @@ from backfill_tasks.options import Parameters
 
 @pytest.fixture
 def far_down(site: Site) -> Site:
-    """A host whose small workspace comes after 6,000 leads of another, so that its first page reads nothing."""
+    """Return a host whose small workspace comes after another's 6,000 leads: its first page reads no lead."""
     site.host.do(
         """INSERT INTO "Lead" (id, "clientId", "updatedAt")
         SELECT 'lead-' || lpad(n::text, 5, '0'), 'client-1', now() FROM generate_series(1, 6000) AS n"""
@@ -33,7 +33,7 @@ def pages(site: Site, run: RunId) -> list[int]:
     return [lane.page for lane in site.read(run).lanes]
 
 
-def test_it_passes_empty_pages_until_one_reads_something(far_down: Site) -> None:
+def test_empty_pages_are_passed_until_one_reads_a_lead(far_down: Site) -> None:
     run = far_down.start(limit=1, single_batch=True, client_ids=["small"])
 
     far_down.deliver_all()
@@ -42,9 +42,7 @@ def test_it_passes_empty_pages_until_one_reads_something(far_down: Site) -> None
     assert (ended.state, ended.reason, ended.counts["read"]) == ("paused", "single batch done", 1)
 
 
-def test_it_looks_no_further_than_it_may_and_says_that_nothing_was_read(
-    far_down: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_ends_after_too_many_empty_pages_and_says_so(far_down: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "MOST_EMPTY_PAGES", 1)
     run = far_down.start(limit=1, single_batch=True, client_ids=["small"])
 
@@ -55,7 +53,7 @@ def test_it_looks_no_further_than_it_may_and_says_that_nothing_was_read(
     assert ended.reason == "single batch ended without reading an item"
 
 
-def test_it_goes_on_in_the_next_lanes_until_one_reads_something(site: Site) -> None:
+def test_next_lanes_follow_until_a_page_reads_a_lead(site: Site) -> None:
     site.host.add_leads("a", "b", "c", inbound=0)
     site.host.add_leads("d", "e")
     run = site.start(limit=1, lanes=4, single_batch=True)
@@ -68,7 +66,7 @@ def test_it_goes_on_in_the_next_lanes_until_one_reads_something(site: Site) -> N
     assert site.verify(run.id).clean
 
 
-def test_the_watchdog_seeds_the_next_lane_if_the_worker_ended_before(site: Site) -> None:
+def test_watchdog_seeds_the_next_lane_if_the_worker_died(site: Site) -> None:
     site.host.add_leads("a", inbound=0)
     site.host.add_leads("b")
     run = site.start(limit=1, lanes=2, single_batch=True)
@@ -79,7 +77,7 @@ def test_the_watchdog_seeds_the_next_lane_if_the_worker_ended_before(site: Site)
     assert site.read(run.id).counts["read"] == 1
 
 
-def test_late_duplicates_of_a_lane_that_was_passed_do_nothing(site: Site) -> None:
+def test_late_duplicate_of_a_passed_lane_is_a_no_op(site: Site) -> None:
     site.host.add_leads("a", inbound=0)
     site.host.add_leads("b", "c")
     run = site.start(limit=1, lanes=3, single_batch=True)
@@ -92,7 +90,7 @@ def test_late_duplicates_of_a_lane_that_was_passed_do_nothing(site: Site) -> Non
     assert pages(site, run.id) == [1, 1, 0]
 
 
-def test_it_ends_complete_where_no_lane_reads_anything(site: Site) -> None:
+def test_batch_completes_if_no_lane_reads_a_lead(site: Site) -> None:
     site.host.add_leads("a", "b", inbound=0)
     run = site.start(limit=1, lanes=2, single_batch=True)
 
@@ -104,29 +102,29 @@ def test_it_ends_complete_where_no_lane_reads_anything(site: Site) -> None:
 
 @pytest.fixture
 def two_lanes(site: Site) -> Run:
-    """A single batch in the first of two lanes of two pages each, seeded but not done."""
+    """Return a single batch with two lanes of two pages each; the first lane is seeded but not done."""
     site.host.add_leads("a", "b", "c", "d")
     return site.start(limit=1, lanes=2, single_batch=True)
 
 
-def test_the_watchdog_seeds_its_lane_only(site: Site, two_lanes: Run) -> None:
+def test_watchdog_seeds_the_batchs_lane_only(site: Site, two_lanes: Run) -> None:
     assert [each.lane for each in seeded_by_the_watchdog(site)] == [1]
 
 
-def test_no_other_lane_is_seeded_when_its_lane_is_done(site: Site, two_lanes: Run) -> None:
+def test_finished_batch_lane_is_followed_by_no_other(site: Site, two_lanes: Run) -> None:
     site.host.do("UPDATE backfill.lane SET state = 'done' WHERE number = 1")
 
     assert seeded_by_the_watchdog(site) == []
 
 
-def test_a_failed_lane_ends_it_and_no_other_is_seeded(site: Site, two_lanes: Run) -> None:
+def test_failed_lane_ends_the_batch_and_no_other_is_seeded(site: Site, two_lanes: Run) -> None:
     site.parts.chain.stop(site.waiting.pop(), "by the test")
 
     assert seeded_by_the_watchdog(site) == []
     assert site.read(two_lanes.id).state == "failed"
 
 
-def test_late_messages_of_other_lanes_do_nothing_in_a_resumed_single_batch(site: Site) -> None:
+def test_late_message_of_another_lane_is_a_no_op_in_a_resumed_batch(site: Site) -> None:
     site.host.add_leads("a", "b", "c", "d")
     run = site.start(limit=1, lanes=2)
     site.runs.pause(run.id, "by the test")
@@ -141,7 +139,7 @@ def test_late_messages_of_other_lanes_do_nothing_in_a_resumed_single_batch(site:
     assert site.read(run.id).reason == "single batch done"
 
 
-def test_all_lanes_move_when_it_is_resumed(site: Site, two_lanes: Run) -> None:
+def test_resumed_run_continues_in_all_lanes(site: Site, two_lanes: Run) -> None:
     site.deliver_all()
 
     site.runs.resume(two_lanes.id)
@@ -150,7 +148,7 @@ def test_all_lanes_move_when_it_is_resumed(site: Site, two_lanes: Run) -> None:
     assert (site.read(two_lanes.id).state, pages(site, two_lanes.id)) == ("complete", [2, 2])
 
 
-def test_a_dry_run_of_one_batch_says_that_it_read_nothing(far_down: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_batch_dry_run_says_that_it_read_nothing(far_down: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "MOST_EMPTY_PAGES", 1)
     backfill = far_down.parts.backfills["lead-scoring"]
     parameters = Parameters("lead-scoring", 1, 1, options=own_options(client_ids=["small"]))

@@ -1,4 +1,4 @@
-"""Splitting into lanes: no key skipped, even sizes, whatever the ids consist of and however they sort."""
+"""Splitting into lanes: no key is skipped and lanes are even, for any ids and any collation."""
 
 import uuid
 
@@ -23,7 +23,7 @@ IDS = {
 
 
 def lane_sizes(site: Site, uppers: list[str], *, after: str | None = None) -> list[int]:
-    """Return how many unscored leads are in each lane, by the database's own order."""
+    """Return how many unscored leads are in each lane, in the database's own order."""
     lowers = [after or "", *uppers[:-1]]
     statement = 'SELECT count(*) FROM "Lead" WHERE id > %s AND id <= %s AND "overallScore" IS NULL'
     return [site.host.values(statement, *bounds)[0] for bounds in zip(lowers, uppers, strict=True)]
@@ -31,7 +31,7 @@ def lane_sizes(site: Site, uppers: list[str], *, after: str | None = None) -> li
 
 @pytest.fixture(params=["site", "english_site"], ids=["by code point", "en_US.UTF-8"])
 def any_site(request: pytest.FixtureRequest) -> Site:
-    """A site in a database of each collation."""
+    """Return a site, once for each collation."""
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Site)
     return found
@@ -39,7 +39,7 @@ def any_site(request: pytest.FixtureRequest) -> Site:
 
 class TestAnyIds:
     @pytest.mark.parametrize("kind", IDS)
-    def test_every_lead_lies_in_a_lane_and_lanes_are_even(self, any_site: Site, kind: str) -> None:
+    def test_lanes_are_even_and_cover_every_lead(self, any_site: Site, kind: str) -> None:
         any_site.host.add_leads(*IDS[kind], inbound=0)
 
         sizes = lane_sizes(any_site, any_site.split(lanes=7))
@@ -48,7 +48,7 @@ class TestAnyIds:
         assert max(sizes) - min(sizes) <= 1
 
     @pytest.mark.parametrize("kind", IDS)
-    def test_a_run_does_each_lead_once(self, any_site: Site, kind: str) -> None:
+    def test_run_does_each_lead_once(self, any_site: Site, kind: str) -> None:
         any_site.host.add_leads(*IDS[kind])
 
         run = any_site.whole_run(limit=9, lanes=3)
@@ -56,14 +56,14 @@ class TestAnyIds:
         assert run.counts["inserted"] == len(IDS[kind])
         assert sorted(any_site.host.enqueued()) == sorted(IDS[kind])
 
-    def test_an_empty_id_is_one_too(self, any_site: Site) -> None:
+    def test_empty_id_is_included(self, any_site: Site) -> None:
         any_site.host.add_leads("", "a")
 
         any_site.whole_run(limit=1)
 
         assert sorted(any_site.host.enqueued()) == ["", "a"]
 
-    def test_a_table_of_every_kind_of_id_is_cut_evenly(self, any_site: Site) -> None:
+    def test_mixed_ids_are_split_evenly(self, any_site: Site) -> None:
         any_site.host.do('DELETE FROM "Client"')
         fill(any_site.host.connection, 3_000, ids="mixed")
 
@@ -75,13 +75,13 @@ class TestAnyIds:
 
 
 class TestBounds:
-    def test_the_last_is_the_tables_last_lead_also_where_it_takes_no_part(self, site: Site) -> None:
+    def test_last_bound_is_the_tables_last_lead_even_if_ineligible(self, site: Site) -> None:
         site.host.add_leads("a", "b")
         site.host.add_leads("z", overallScore=3)
 
         assert site.split(lanes=2) == ["a", "z"]
 
-    def test_lanes_begin_after_the_cursor(self, any_site: Site) -> None:
+    def test_lanes_start_after_the_cursor(self, any_site: Site) -> None:
         any_site.host.add_leads(*(f"lead_{letter}{number}" for letter in "aAbB" for number in range(10)), inbound=0)
         (middle,) = any_site.host.values('SELECT id FROM "Lead" ORDER BY id OFFSET 19 LIMIT 1')
 
@@ -89,44 +89,44 @@ class TestBounds:
 
         assert lane_sizes(any_site, uppers, after=middle) == [5, 5, 5, 5]
 
-    def test_a_cursor_need_not_be_a_lead(self, site: Site) -> None:
+    def test_cursor_need_not_be_an_existing_lead(self, site: Site) -> None:
         site.host.add_leads("a", "c", "d")
 
         assert site.split(lanes=2, after="b") == ["c", "d"]
 
-    def test_nothing_lies_after_the_last_lead(self, site: Site) -> None:
+    def test_no_lanes_after_the_last_lead(self, site: Site) -> None:
         site.host.add_leads("a")
 
         assert site.split(lanes=2, after="a") == []
 
-    def test_an_empty_table_has_no_lanes(self, site: Site) -> None:
+    def test_empty_table_has_no_lanes(self, site: Site) -> None:
         assert site.split(lanes=2) == []
 
-    def test_a_table_in_which_nobody_takes_part_is_one_lane(self, site: Site) -> None:
+    def test_table_without_eligible_leads_is_one_lane(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c", overallScore=1)
 
         assert site.split(lanes=3) == ["c"]
 
 
 class TestSizes:
-    def test_there_are_never_more_lanes_than_leads(self, site: Site) -> None:
+    def test_lanes_never_outnumber_leads(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c")
 
         assert site.split(lanes=64) == ["a", "b", "c"]
 
     @pytest.mark.parametrize(("smallest", "lanes"), [(1, 4), (3, 3), (5, 2), (9, 1), (10, 1), (11, 1)])
-    def test_lanes_are_not_made_smaller_than_asked(self, site: Site, smallest: int, lanes: int) -> None:
+    def test_lanes_respect_the_smallest_size(self, site: Site, smallest: int, lanes: int) -> None:
         site.host.add_leads(*(f"lead-{number}" for number in range(10)))
 
         assert len(site.split(lanes=4, smallest=smallest)) == lanes
 
-    def test_they_hold_equally_many_of_those_that_take_part(self, site: Site) -> None:
+    def test_lanes_hold_equal_numbers_of_eligible_leads(self, site: Site) -> None:
         site.host.add_leads(*(f"a-{number}" for number in range(8)), overallScore=2)
         site.host.add_leads(*(f"b-{number}" for number in range(4)))
 
         assert lane_sizes(site, site.split(lanes=2)) == [2, 2]
 
-    def test_scored_leads_count_when_all_are_to_be_scored_again(self, site: Site) -> None:
+    def test_scored_leads_count_with_rescore_all(self, site: Site) -> None:
         site.host.add_leads(*(f"a-{number}" for number in range(3)), overallScore=2)
         site.host.add_leads(*(f"b-{number}" for number in range(3)))
 

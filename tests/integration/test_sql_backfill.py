@@ -1,4 +1,4 @@
-"""A SqlBackfill run by the engine, whatever its table's key."""
+"""A SqlBackfill run by the engine, for any type of key."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from backfill_tasks.engine.contract import ItemsFailed
 from backfill_tasks.errors import HostError, UsageError
 from backfill_tasks.options import Option, Text, Texts, Whole
 
-#: Awkward keys, by type.
+#: Unusual keys, by type.
 KEYS: Mapping[str, Sequence[str]] = {
     "text": [
         "",
@@ -89,7 +89,7 @@ def names(columns: str) -> tuple[str, ...]:
 
 
 def things(site: Site, number: int) -> None:
-    """Create `number` rows that aren't done."""
+    """Create the table `thing` with `number` rows to change."""
     make_table(site, "id int PRIMARY KEY, done boolean NOT NULL DEFAULT false, name text", [])
     site.host.do("INSERT INTO thing SELECT n, false, 'thing ' || n FROM generate_series(1, %s) AS n", number)
 
@@ -120,7 +120,7 @@ class TestKeys:
         assert walk.verify(run, full=True).clean
 
     @pytest.mark.parametrize(("columns", "rows"), ALL, ids=[each[0] for each in ALL])
-    def test_a_run_goes_on_from_any_of_its_keys(self, english_site: Site, columns: str, rows: list[list[str]]) -> None:
+    def test_run_can_start_after_any_key(self, english_site: Site, columns: str, rows: list[list[str]]) -> None:
         key = names(columns)
         make_table(
             english_site, f"{columns}, done boolean NOT NULL DEFAULT false, PRIMARY KEY ({', '.join(key)})", rows
@@ -132,10 +132,10 @@ class TestKeys:
         assert len(cursors) == len(rows)
         for passed, cursor in enumerate(cursors[:-1], start=1):
             english_site.host.do("UPDATE thing SET done = false")
-            if cursor:  # an operator can't give an empty text as a cursor
+            if cursor:  # an operator can't pass an empty cursor
                 assert walk.whole_run(cursor=cursor).counts["read"] == len(rows) - passed
 
-    def test_keys_may_be_of_types_of_the_hosts_own(self, site: Site) -> None:
+    def test_keys_may_have_the_hosts_own_types(self, site: Site) -> None:
         site.host.do("DROP TABLE IF EXISTS thing")
         site.host.do("DROP TYPE IF EXISTS public.size")
         site.host.do("DROP DOMAIN IF EXISTS public.code")
@@ -151,7 +151,7 @@ class TestKeys:
         assert [lane.cursor for lane in run.lanes][-1] == '["large", "a"]'
         assert walk.verify(run).looked_at == 3
 
-    def test_a_single_key_travels_as_its_own_text(self, site: Site) -> None:
+    def test_single_column_key_is_stored_as_plain_text(self, site: Site) -> None:
         make_table(
             site, "id uuid PRIMARY KEY, done boolean NOT NULL DEFAULT false", [["0190A5B2-0000-7000-8000-00000000000A"]]
         )
@@ -160,7 +160,7 @@ class TestKeys:
 
         assert lane.cursor == "0190a5b2-0000-7000-8000-00000000000a"
 
-    def test_a_key_of_several_columns_travels_as_json(self, site: Site) -> None:
+    def test_composite_key_is_stored_as_json(self, site: Site) -> None:
         make_table(
             site, "a text, id bigint, done boolean NOT NULL DEFAULT false, PRIMARY KEY (a, id)", [['a "quoted" ä', 7]]
         )
@@ -172,20 +172,20 @@ class TestKeys:
     @pytest.mark.parametrize(
         "cursor", ["a", "7", "[]", '["a"]', '["a", 1, 2]', '{"a": 1}', '["a", null]', '["a", true]', '["a", "x"]']
     )
-    def test_a_cursor_that_is_no_key_is_refused(self, site: Site, cursor: str) -> None:
+    def test_malformed_cursor_is_refused(self, site: Site, cursor: str) -> None:
         make_table(site, "a text, id bigint, done boolean NOT NULL DEFAULT false, PRIMARY KEY (a, id)", [["a", 1]])
 
         with pytest.raises(UsageError, match="is not a key of"):
             Walk.of(site, marking(key=("a", "id"))).start(cursor=cursor)
 
-    def test_an_operator_may_write_a_number_without_quotes(self, site: Site) -> None:
+    def test_number_in_a_cursor_may_be_unquoted(self, site: Site) -> None:
         make_table(
             site, "a text, id bigint, done boolean NOT NULL DEFAULT false, PRIMARY KEY (a, id)", [["a", 1], ["a", 2]]
         )
 
         assert Walk.of(site, marking(key=("a", "id"))).whole_run(cursor='["a", 1]').counts["read"] == 1
 
-    def test_a_database_without_an_encoding_has_keys_of_any_bytes(self, make_database: Any, site: Site) -> None:
+    def test_database_without_an_encoding_accepts_any_bytes(self, make_database: Any, site: Site) -> None:
         plain = Site(make_database(locale="C"), site.redis_url)
         plain.create()
         try:
@@ -209,7 +209,7 @@ class TestKeys:
 
 
 class TestPages:
-    def test_the_dry_run_counts_what_the_run_does_and_changes_nothing(self, site: Site) -> None:
+    def test_dry_run_counts_match_the_run_and_change_nothing(self, site: Site) -> None:
         things(site, 100)
         site.host.do("UPDATE thing SET done = true WHERE id %% 3 = 0")
         walk = Walk.of(site, marking())
@@ -223,7 +223,7 @@ class TestPages:
         assert undone(site) == []
         assert walk.whole_run().counts.get("read", 0) == 0
 
-    def test_a_sparse_table_is_walked_in_pages_of_a_bounded_number_of_rows(self, site: Site) -> None:
+    def test_sparse_table_is_walked_in_pages_of_bounded_rows(self, site: Site) -> None:
         things(site, 12_000)
         site.host.do("UPDATE thing SET done = true WHERE id <> 11000")
 
@@ -231,12 +231,12 @@ class TestPages:
 
         assert (run.pages, run.counts["updated"]) == (3, 1)
 
-    def test_an_empty_table_is_complete_at_once(self, site: Site) -> None:
+    def test_empty_table_completes_at_once(self, site: Site) -> None:
         things(site, 0)
 
         assert Walk.of(site, marking()).whole_run().state == "complete"
 
-    def test_options_are_parameters_of_the_sql(self, site: Site) -> None:
+    def test_options_are_sql_parameters(self, site: Site) -> None:
         things(site, 10)
         own = (
             Option("least", Whole(0, 100), "Only from this one on.", default=0),
@@ -251,7 +251,7 @@ class TestPages:
         assert walk.whole_run(among=["thing 1", "thing 2"], least=2).counts["updated"] == 1
         assert 2 not in undone(site)
 
-    def test_sql_may_have_colons_percent_signs_braces_and_comments(self, site: Site) -> None:
+    def test_sql_may_contain_colons_percent_signs_braces_and_comments(self, site: Site) -> None:
         things(site, 3)
         where = """'{"a":1, ":x": 2}'::jsonb->>'a' = '1' AND name LIKE 'thing%' AND id % 2 = 1 -- '{host}' :y"""
         walk = Walk.of(site, marking(where=where, set="""done = '12:30' > '11:00', name = '{":a"}' -- none"""))
@@ -259,7 +259,7 @@ class TestPages:
         assert walk.whole_run().counts["updated"] == 2
         assert site.host.values("SELECT name FROM thing ORDER BY id") == ['{":a"}', "thing 2", '{":a"}']
 
-    def test_other_tables_of_the_host_are_named_by_its_schema(self, site: Site) -> None:
+    def test_host_placeholder_is_the_hosts_schema(self, site: Site) -> None:
         things(site, 3)
         site.host.add_leads("thing 2")
 
@@ -268,9 +268,7 @@ class TestPages:
         assert Walk.of(site, marking(where=where)).whole_run().counts["updated"] == 1
 
     @pytest.mark.parametrize("form", ["set", "apply", "process"])
-    def test_a_row_that_the_database_refuses_is_quarantined_alone_and_can_be_tried_again(
-        self, site: Site, form: str
-    ) -> None:
+    def test_refused_row_is_quarantined_alone_and_can_be_retried(self, site: Site, form: str) -> None:
         things(site, 50)
         site.host.do("ALTER TABLE thing ADD CONSTRAINT never CHECK (NOT (done AND id = 17))")
         walk = Walk.of(site, of_form(form))
@@ -287,9 +285,7 @@ class TestPages:
         assert walk.verify(run).clean
 
     @pytest.mark.parametrize("form", ["set", "apply", "process"])
-    def test_a_row_that_the_host_changes_under_the_page_is_read_again(
-        self, site: Site, aside: ThreadPoolExecutor, form: str
-    ) -> None:
+    def test_row_changed_by_the_host_is_read_again(self, site: Site, aside: ThreadPoolExecutor, form: str) -> None:
         things(site, 5)
         walk = Walk.of(site, of_form(form, set="done = true, name = name || ', done'"))
         run = walk.start()
@@ -308,7 +304,7 @@ class TestPages:
             "by the host",
         ]
 
-    def test_a_row_that_the_host_deletes_under_the_page_is_passed(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_row_deleted_by_the_host_is_skipped(self, site: Site, aside: ThreadPoolExecutor) -> None:
         things(site, 5)
         walk = Walk.of(site, marking())
         run = walk.start()
@@ -323,11 +319,11 @@ class TestPages:
 
 
 def done(rows: Sequence[Row[Any]], connection: Connection) -> None:
-    """Handle rows without doing anything."""
+    """Accept the rows and change nothing."""
 
 
-def of_form(form: str, set: str = "done = true") -> Any:  # noqa: A002  as SqlBackfill has it
-    """Return the same change in each form."""
+def of_form(form: str, set: str = "done = true") -> Any:  # noqa: A002  SqlBackfill's own parameter name
+    """Return a backfill that makes the same change in the given form."""
     update = f"UPDATE thing SET {set} FROM page WHERE thing.id = page.id"
     if form == "apply":
         return marking(apply=update)
@@ -341,7 +337,7 @@ def of_form(form: str, set: str = "done = true") -> Any:  # noqa: A002  as SqlBa
 
 
 class TestApply:
-    def test_the_statement_goes_by_the_keys_of_the_page(self, site: Site) -> None:
+    def test_apply_statement_can_join_the_pages_keys(self, site: Site) -> None:
         make_table(
             site, "a text, id bpchar(3), done bool DEFAULT false, PRIMARY KEY (a, id)", [["x", "ab"], ["y", "a"]]
         )
@@ -360,7 +356,7 @@ class TestApply:
 
 
 class TestProcess:
-    def test_it_gets_locked_rows_and_its_options_and_says_what_became_of_them(self, site: Site) -> None:
+    def test_process_gets_locked_rows_and_options_and_returns_counts(self, site: Site) -> None:
         things(site, 10)
         seen: list[int] = []
 
@@ -385,7 +381,7 @@ class TestProcess:
         assert site.host.values("SELECT name FROM thing WHERE id = 3") == ["thing 3?"]
         assert walk.verify(run).clean
 
-    def test_its_table_may_be_called_page(self, site: Site) -> None:
+    def test_table_may_be_named_page(self, site: Site) -> None:
         site.host.do("CREATE TABLE IF NOT EXISTS public.page (id int PRIMARY KEY, done bool NOT NULL DEFAULT false)")
         site.host.do("INSERT INTO public.page VALUES (1) ON CONFLICT DO NOTHING")
         seen: list[int] = []
@@ -397,7 +393,7 @@ class TestProcess:
 
         assert seen == [1]
 
-    def test_it_gets_the_columns_that_it_names(self, site: Site) -> None:
+    def test_process_gets_the_named_columns(self, site: Site) -> None:
         things(site, 1)
         seen: list[tuple[Any, ...]] = []
 
@@ -408,7 +404,7 @@ class TestProcess:
 
         assert seen == [("thing 1", 1)]
 
-    def test_a_row_that_it_fails_on_is_quarantined_with_the_place_and_no_value(self, site: Site) -> None:
+    def test_failing_row_is_quarantined_with_the_line_and_no_value(self, site: Site) -> None:
         things(site, 30)
 
         def process(rows: Sequence[Row[Any]], connection: Connection) -> None:
@@ -433,7 +429,7 @@ class TestProcess:
         assert "is odd" not in first.reason
 
     @pytest.mark.parametrize("counts", [{"processed": 0}, {"done": 1}])
-    def test_counts_that_do_not_add_up_are_refused(self, site: Site, counts: dict[str, int]) -> None:
+    def test_inconsistent_counts_are_refused(self, site: Site, counts: dict[str, int]) -> None:
         things(site, 1)
         walk = Walk.of(site, marking(process=lambda *_: counts))
 
@@ -441,7 +437,7 @@ class TestProcess:
 
         assert walk.quarantined(run)["1"].startswith("it got 1 rows, but counted ")
 
-    def test_it_may_say_itself_why_a_row_fails(self, site: Site) -> None:
+    def test_process_may_give_its_own_reason(self, site: Site) -> None:
         things(site, 1)
 
         def process(rows: Sequence[Row[Any]], connection: Connection) -> None:
@@ -453,7 +449,7 @@ class TestProcess:
 
 
 class TestVerify:
-    def test_rows_that_still_need_the_change_are_missing(self, site: Site) -> None:
+    def test_rows_that_still_match_are_missing(self, site: Site) -> None:
         things(site, 10)
         walk = Walk.of(site, marking())
         run = walk.whole_run()
@@ -462,7 +458,7 @@ class TestVerify:
         for full in (False, True):
             assert walk.verify(run, full=full).missing == ("2", "9")
 
-    def test_rows_that_came_after_the_start_are_the_hosts_own(self, site: Site) -> None:
+    def test_rows_inserted_after_the_start_count_as_arrived(self, site: Site) -> None:
         make_table(site, "id int PRIMARY KEY, done bool NOT NULL, at timestamp(3) NOT NULL", [])
         walk = Walk.of(site, marking(arrived_at="at"))
         site.host.do("INSERT INTO thing VALUES (1, false, '2020-01-01'), (5, false, '2020-01-01')")
@@ -476,25 +472,25 @@ class TestVerify:
 
 
 class TestSplit:
-    def test_lanes_of_a_small_table_have_equally_many_rows_to_do(self, site: Site) -> None:
+    def test_lanes_of_a_small_table_hold_equal_numbers_of_rows_to_change(self, site: Site) -> None:
         things(site, 900)
         site.host.do("UPDATE thing SET done = true WHERE id <= 600")
 
         assert Walk.of(site, marking()).split(lanes=3) == ["700", "800", "900"]
 
-    def test_a_table_with_nothing_to_do_is_cut_by_all_its_rows(self, site: Site) -> None:
+    def test_table_without_rows_to_change_is_split_by_all_rows(self, site: Site) -> None:
         things(site, 900)
         site.host.do("UPDATE thing SET done = true")
 
         assert Walk.of(site, marking()).split(lanes=3) == ["300", "600", "900"]
 
-    def test_a_lane_is_not_smaller_than_wanted(self, site: Site) -> None:
+    def test_lanes_respect_the_smallest_size(self, site: Site) -> None:
         things(site, 900)
 
         assert len(Walk.of(site, marking()).split(lanes=64, smallest=300)) == 3
         assert Walk.of(site, marking()).split(lanes=64, smallest=1_000) == ["900"]
 
-    def test_lanes_begin_after_a_key(self, site: Site) -> None:
+    def test_lanes_start_after_a_key(self, site: Site) -> None:
         things(site, 900)
 
         assert Walk.of(site, marking()).split(lanes=2, after="700") == ["800", "900"]
@@ -515,7 +511,7 @@ class TestTunableOptions:
         )
         return Walk.of(site, marking(where="NOT done AND size <= :most AND :kind IS NULL", options=options))
 
-    def test_the_next_page_gets_the_new_value(self, walk: Walk) -> None:
+    def test_next_page_gets_the_new_value(self, walk: Walk) -> None:
         run = walk.start(limit=2)
         walk.chain.step(walk.site.waiting.pop(0))
 
@@ -526,7 +522,7 @@ class TestTunableOptions:
         assert walk.site.host.values("SELECT id FROM thing WHERE done ORDER BY id") == [1, 2, 3, 4]
         assert walk.site.read(run.id).parameters.options["most"] == 4
 
-    def test_the_event_records_the_old_and_the_new_value(self, walk: Walk) -> None:
+    def test_event_records_old_and_new_values(self, walk: Walk) -> None:
         run = walk.start()
 
         walk.runs.tune(run.id, {"most": 4, "limit": 7})
@@ -534,7 +530,7 @@ class TestTunableOptions:
         (event,) = walk.site.host.events("tuned")
         assert event["detail"] == {"most": [100, 4], "limit": [500, 7]}
 
-    def test_one_that_is_newer_than_the_run_changes_from_its_default(self, walk: Walk) -> None:
+    def test_option_added_after_the_start_changes_from_its_default(self, walk: Walk) -> None:
         run = walk.start()
         walk.site.host.do("UPDATE backfill.run SET parameters = parameters - 'most'")
 
@@ -550,7 +546,7 @@ class TestTunableOptions:
             ({"max_jobs": 5}, "max_jobs: mark enqueues no jobs"),
         ],
     )
-    def test_a_change_that_makes_no_sense_is_refused_whole(self, walk: Walk, changes: dict[str, Any], why: str) -> None:
+    def test_invalid_change_is_refused_as_a_whole(self, walk: Walk, changes: dict[str, Any], why: str) -> None:
         run = walk.start()
 
         with pytest.raises(UsageError, match=re.escape(why)):
@@ -596,7 +592,7 @@ class TestTables:
             ("id int PRIMARY KEY, done bool", "nr", "the backfill's key must name columns of its table"),
         ],
     )
-    def test_one_that_cannot_be_walked_by_its_key_is_refused_with_what_helps(
+    def test_table_without_a_suitable_key_is_refused_with_the_fix(
         self, site: Site, columns: str, key: Any, fix: str | None
     ) -> None:
         make_table(site, columns, [])
@@ -607,7 +603,7 @@ class TestTables:
         "index",
         ["(id) WHERE done", "(id text_pattern_ops)", '(id COLLATE "C")', "(lower(id))", "(id NULLS FIRST)"],
     )
-    def test_an_index_of_another_order_or_of_some_rows_does_not_help(self, site: Site, index: str) -> None:
+    def test_index_of_other_order_or_partial_is_not_enough(self, site: Site, index: str) -> None:
         make_table(site, "id text NOT NULL, done bool, UNIQUE (id) DEFERRABLE", [])
         site.host.do(f"CREATE UNIQUE INDEX ON thing {index}")
         site.host.do("ALTER TABLE thing DROP CONSTRAINT thing_id_key")
@@ -617,21 +613,21 @@ class TestTables:
         assert fix is not None
         assert "INDEX CONCURRENTLY" in fix
 
-    def test_an_index_that_is_not_valid_does_not_help(self, own_site: Site) -> None:
+    def test_invalid_index_is_not_enough(self, own_site: Site) -> None:
         make_table(own_site, "id int NOT NULL, done bool", [])
         own_site.host.do("CREATE UNIQUE INDEX thing_id ON thing (id)")
         own_site.host.do("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'thing_id'::regclass")
 
         assert lacking(own_site, marking()) is not None
 
-    def test_a_descending_index_helps(self, site: Site) -> None:
+    def test_descending_index_is_enough(self, site: Site) -> None:
         make_table(site, "a int NOT NULL, id int NOT NULL, done bool NOT NULL DEFAULT false", [[1, 1], [1, 2]])
         site.host.do("CREATE UNIQUE INDEX ON thing (a DESC, id DESC)")
 
         assert lacking(site, marking(key=("a", "id"))) is None
         assert Walk.of(site, marking(key=("a", "id"))).whole_run(limit=1).counts["updated"] == 2
 
-    def test_a_partitioned_table_is_walked_whole(self, site: Site) -> None:
+    def test_partitioned_table_is_walked_completely(self, site: Site) -> None:
         site.host.do("DROP TABLE IF EXISTS thing")
         site.host.do(
             "CREATE TABLE public.thing (id int PRIMARY KEY, done bool NOT NULL DEFAULT false) PARTITION BY RANGE (id)"
@@ -645,7 +641,7 @@ class TestTables:
 
         assert walk.whole_run(limit=7, lanes=2).counts["updated"] == 100
 
-    def test_one_that_others_inherit_from_is_refused(self, site: Site) -> None:
+    def test_table_with_inheritance_children_is_refused(self, site: Site) -> None:
         make_table(site, "id int PRIMARY KEY, done bool", [])
         site.host.do("CREATE TABLE public.heir () INHERITS (thing)")
         try:
@@ -653,7 +649,7 @@ class TestTables:
         finally:
             site.host.do("DROP TABLE heir")
 
-    def test_a_run_of_one_is_refused(self, site: Site) -> None:
+    def test_run_on_an_unsuitable_table_is_refused(self, site: Site) -> None:
         make_table(site, "id int NOT NULL, done bool", [])
         walk = Walk.of(site, marking())
 
@@ -662,7 +658,7 @@ class TestTables:
 
 
 def lacking(site: Site, backfill: Any) -> str | None:
-    """Return the fix for a table that can't be walked."""
+    """Return the fix for a table that can't be walked, or None."""
     walk = Walk.of(site, backfill)
     with site.engine.begin() as connection:
         found = walk.backfill.missing(connection, apply=True)
@@ -680,12 +676,12 @@ class TestDeclarations:
             ({"classes": {"a": "a", "b": "b"}}, "it can have only one class"),
         ],
     )
-    def test_one_that_makes_no_sense_is_refused_where_it_is_made(self, changes: dict[str, Any], why: str) -> None:
+    def test_invalid_declaration_is_refused_immediately(self, changes: dict[str, Any], why: str) -> None:
         with pytest.raises(ValueError, match=why):
             marking(**changes)
 
 
-def test_json_is_what_the_key_says(site: Site) -> None:
+def test_bounds_of_a_composite_key_are_json(site: Site) -> None:
     make_table(
         site, "a text, id bigint, done boolean NOT NULL DEFAULT false, PRIMARY KEY (a, id)", [["x", 1], ["y", 2]]
     )
@@ -694,18 +690,18 @@ def test_json_is_what_the_key_says(site: Site) -> None:
     assert [json.loads(each) for each in walk.split(lanes=2)] == [["x", "1"], ["y", "2"]]
 
 
-class TestTheExamplesOfTheDocumentation:
+class TestDocumentationExamples:
     @staticmethod
     def example(number: int, name: str) -> SqlBackfill:
         page = (Path(__file__).parents[2] / "docs/another-backfill.md").read_text(encoding="utf-8")
         code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[number]
         assert len(code.splitlines()) <= 30
         made: dict[str, Any] = {}
-        exec(code, made)  # noqa: S102  our own page
+        exec(code, made)  # noqa: S102  our own documentation
         found: SqlBackfill = made[name]
         return found
 
-    def test_the_first_one_changes_what_it_says(self, site: Site) -> None:
+    def test_sql_example_changes_the_right_rows(self, site: Site) -> None:
         site.host.add_client("client-2")
         site.host.add_leads("a", email="A@B.example")
         site.host.add_leads("b", email="b@b.example")
@@ -718,7 +714,7 @@ class TestTheExamplesOfTheDocumentation:
         assert site.host.values('SELECT email FROM "Lead" ORDER BY id') == ["a@b.example", "b@b.example", "C@b.example"]
         assert walk.verify(run).clean
 
-    def test_the_one_in_python_too(self, site: Site) -> None:
+    def test_python_example_changes_the_right_rows(self, site: Site) -> None:
         site.host.add_leads("a", "b", email="a@b.example")
         site.host.add_leads("c")
         walk = Walk.of(site, self.example(1, "digest_emails"))

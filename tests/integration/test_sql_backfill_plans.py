@@ -1,4 +1,4 @@
-"""A SqlBackfill reads by its key's index, whatever PostgreSQL knows of the table."""
+"""A SqlBackfill reads by its key's index, with or without statistics."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from sandbox.servers import Servers
 ROWS = 60_000
 LIMIT = 100
 
-#: Tables with their keys.
+#: Tables and their keys.
 TABLES = {"single": ("id",), "composite": ("tenant", "id")}
 
 CREATE = """
@@ -33,7 +33,7 @@ INSERT INTO composite SELECT * FROM single;
 
 @pytest.fixture(scope="module", params=[False, True], ids=["without statistics", "with statistics"])
 def large_site(request: pytest.FixtureRequest, make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """A site with tables in which one row in three needs the change."""
+    """Yield a site whose tables need a change in one row of three."""
     site = Site(make_database(), server.redis_url)
     site.create()
     for table in TABLES:
@@ -55,15 +55,13 @@ def form(request: pytest.FixtureRequest) -> dict[str, object]:
 
 @pytest.mark.parametrize("table", TABLES)
 class TestPages:
-    def test_one_reads_a_few_rows_for_each_that_it_changes(
-        self, large_site: Site, table: str, form: dict[str, object]
-    ) -> None:
+    def test_page_reads_a_few_rows_per_changed_row(self, large_site: Site, table: str, form: dict[str, object]) -> None:
         plans = page_plans(walk(large_site, table, **form), table, after=0.5)
 
         assert [plan.whole for plan in plans] == [[]] * len(plans)
         assert max(plan.rows(table) for plan in plans) <= 10 * LIMIT
 
-    def test_one_of_a_sparse_table_reads_a_bounded_number_of_rows(
+    def test_page_of_a_sparse_table_reads_a_bounded_number_of_rows(
         self, large_site: Site, table: str, form: dict[str, object]
     ) -> None:
         plans = page_plans(walk(large_site, table, where="pad = 'rare'", **form), table, after=0.1)
@@ -71,7 +69,7 @@ class TestPages:
         assert [plan.whole for plan in plans] == [[]] * len(plans)
         assert max(plan.rows(table) for plan in plans) <= 3 * PAGE_ROWS
 
-    def test_one_of_the_dry_run_and_of_the_verification_reads_no_more(self, large_site: Site, table: str) -> None:
+    def test_dry_run_and_verification_read_a_bounded_number_of_rows(self, large_site: Site, table: str) -> None:
         of = walk(large_site, table, where="pad = 'rare'")
         run = of.whole_run(limit=PAGE_ROWS)
         with explained(large_site.engine, TABLES) as plans:
@@ -85,9 +83,9 @@ class TestPages:
 
 
 class TestStatementsForDoctor:
-    """What doctor plans: the statements of a page, none of which is sent."""
+    """Doctor plans the statements of a page and sends none of them."""
 
-    def test_one_that_goes_by_the_keys_of_the_page_reads_no_table_whole(self, large_site: Site) -> None:
+    def test_statement_joining_the_pages_keys_scans_no_whole_table(self, large_site: Site) -> None:
         apply = (
             "UPDATE composite SET done = true FROM page WHERE (composite.tenant, composite.id) = (page.tenant, page.id)"
         )
@@ -95,14 +93,14 @@ class TestStatementsForDoctor:
         assert read_whole(walk(large_site, "composite", apply=apply)) == []
         assert read_whole(walk(large_site, "composite", process=lambda *_: None)) == []
 
-    def test_one_that_reads_a_table_whole_after_the_locks_is_found(self, large_site: Site) -> None:
+    def test_full_scan_after_the_locks_is_found(self, large_site: Site) -> None:
         apply = (
             "UPDATE single SET pad = (SELECT max(pad) FROM composite WHERE done) FROM page WHERE single.id = page.id"
         )
 
         assert read_whole(walk(large_site, "single", apply=apply)) == ['"public"."composite"']
 
-    def test_an_error_after_the_locks_is_found(self, large_site: Site) -> None:
+    def test_error_after_the_locks_is_found(self, large_site: Site) -> None:
         apply = "UPDATE single SET no_such_column = true FROM page WHERE single.id = page.id"
 
         with pytest.raises(DBAPIError, match="no_such_column"):
@@ -110,7 +108,7 @@ class TestStatementsForDoctor:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_lanes_are_cut_by_a_part_of_the_table(large_site: Site, table: str) -> None:
+def test_splitting_reads_part_of_the_table(large_site: Site, table: str) -> None:
     of = walk(large_site, table)
 
     with explained(large_site.engine, TABLES) as plans:
@@ -129,7 +127,7 @@ def walk(site: Site, table: str, **changes: object) -> Walk:
 
 
 def read_whole(of: Walk) -> list[str]:
-    """Return the tables that a page would read whole."""
+    """Return the tables that a page would scan completely."""
     with of.site.engine.begin() as connection:
         begin_read_only(connection, statement_ms=STATEMENT_MS)
         window = Window(Bounds(None, str(of.backfill.last_key(connection))), 500, PAGE_ROWS)
@@ -139,7 +137,7 @@ def read_whole(of: Walk) -> list[str]:
 
 
 def page_plans(of: Walk, table: str, *, after: float) -> list[Plan]:
-    """Return the plans of a page's statements as a worker runs them, at this place in the table."""
+    """Return the plans of a page's statements as a worker runs them, starting at this share of the table."""
     key = TABLES[table]
     texts = ", ".join(f"{each}::text" for each in key)
     statement = f"SELECT ARRAY[{texts}] FROM {table} ORDER BY {', '.join(key)} OFFSET %s LIMIT 1"

@@ -17,7 +17,7 @@ FOLDERS = {
     "backfill_tasks.backfills": ("host", "lead_scoring", "message_rollups"),
 }
 
-#: The files with a part to fill in, and its values.
+#: Files with a placeholder, and the files that fill it.
 PARTS = {
     "host/lanes.sql": ("lead_scoring/split.sql", "message_rollups/split.sql"),
     "lead_scoring/verdict.sql": ("lead_scoring/verify.sql", "lead_scoring/verify_full.sql"),
@@ -32,7 +32,7 @@ PARAMETER = re.compile(r"(?<![:\w]):(\w+)")
 
 
 def paths() -> Iterator[tuple[str, str, str | None]]:
-    """Yield each file's package, path and one of its parts."""
+    """Yield each file's package and path, with each file that can fill its placeholder."""
     for package, folders in FOLDERS.items():
         for folder in folders:
             for entry in sorted(files(package).joinpath(folder).iterdir(), key=lambda found: found.name):
@@ -49,7 +49,7 @@ def numbered(sql: str) -> str:
 
 
 @pytest.mark.parametrize(("package", "path", "part"), list(paths()))
-def test_file_is_a_statement_that_postgresql_prepares(site: Site, package: str, path: str, part: str | None) -> None:
+def test_postgresql_prepares_the_file(site: Site, package: str, path: str, part: str | None) -> None:
     sql = load_sql(package, path).replace("{host}", quoted("public"))
     if part is not None:
         sql = sql.replace("{leads}", load_sql(package, part).replace("{host}", quoted("public")))

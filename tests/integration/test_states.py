@@ -17,7 +17,7 @@ from backfill_tasks.engine.model import PageMessage, PageResult, Run, RunId
 from backfill_tasks.engine.quarantine import Tried
 from backfill_tasks.engine.states import Actor, LaneState, RunState, WrongStateError
 
-#: Why a run of `run_in` is in its state.
+#: The reasons of runs made by `run_in`, by state.
 REASONS: dict[RunState, str | None] = {
     "running": None,
     "paused": "for lunch",
@@ -28,7 +28,7 @@ REASONS: dict[RunState, str | None] = {
 
 
 def run_in(site: Site, state: RunState) -> RunId:
-    """Return a run of two lanes that reached its state the regular way. Its undone first messages wait."""
+    """Return a run of two lanes that reached its state the regular way. Messages not yet delivered wait."""
     site.host.add_leads("a", "b", "c", "d")
     run = site.start(limit=1, lanes=2).id
     match state:
@@ -50,7 +50,7 @@ def events(site: Site) -> list[str]:
 
 
 def first_page(run: RunId) -> PageMessage:
-    """Return the first message of the first lane; it is late, unless the run has just started."""
+    """Return the message of the first lane's first page; it is late unless the run has just started."""
     return PageMessage(run, lane=1, page=1, generation=1)
 
 
@@ -82,7 +82,7 @@ def verify(site: Site, run: RunId) -> object:
 
 
 def look(site: Site, run: RunId) -> object:
-    """Do what `status` and `watch` do."""
+    """Read the run, as `status` and `watch` do."""
     return site.read(run)
 
 
@@ -118,7 +118,7 @@ class Change:
 
 
 def nothing(state: RunState, *noted: str, refusal: str | None = None) -> Change:
-    """Expect the run's state and reason to stay as they are."""
+    """Expect the run's state and reason to stay the same."""
     return Change(state, REASONS[state], noted, refusal)
 
 
@@ -188,9 +188,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("state", "act", "change"), CASES)
-def test_every_state_meets_every_command_and_every_step_of_the_engine(
-    site: Site, state: RunState, act: Act, change: Change
-) -> None:
+def test_state_and_action_have_the_expected_result(site: Site, state: RunState, act: Act, change: Change) -> None:
     run = run_in(site, state)
     before, noted = site.read(run), events(site)
 
@@ -209,13 +207,13 @@ def test_every_state_meets_every_command_and_every_step_of_the_engine(
         assert after.finished_at == before.finished_at
 
 
-def test_every_state_is_in_every_expectation() -> None:
+def test_expectations_cover_every_state() -> None:
     assert all(set(changes) == set(states.RUN_STATES) for changes in EXPECTED.values())
 
 
 @pytest.mark.parametrize("act", [pause, resume, cancel, tune])
 @pytest.mark.parametrize("state", states.RUN_STATES)
-def test_a_refused_command_leaves_lanes_and_messages_alone(site: Site, state: RunState, act: Act) -> None:
+def test_refused_command_leaves_lanes_and_messages_alone(site: Site, state: RunState, act: Act) -> None:
     if EXPECTED[act][state].refusal is None:
         return
     run = run_in(site, state)
@@ -228,7 +226,7 @@ def test_a_refused_command_leaves_lanes_and_messages_alone(site: Site, state: Ru
 
 
 @pytest.mark.parametrize("act", [pause, resume, cancel, tune])
-def test_a_repeated_command_says_whether_it_did_anything(site: Site, act: Act) -> None:
+def test_repeated_command_reports_that_it_changed_nothing(site: Site, act: Act) -> None:
     run = run_in(site, "running")
 
     first, second = act(site, run), act(site, run)
@@ -241,12 +239,12 @@ def test_a_repeated_command_says_whether_it_did_anything(site: Site, act: Act) -
     }[act]
 
 
-# ---------------------------------------------------------------- what leads where: the ledger obeys the table
+# ---------------------------------------------------------------- the ledger obeys the transition table
 
 
 @pytest.mark.parametrize("by", get_args(Actor))
 @pytest.mark.parametrize("old", states.RUN_STATES)
-def test_a_run_moves_where_the_table_lets_it_and_nowhere_else(site: Site, old: RunState, by: Actor) -> None:
+def test_run_allows_the_tables_transitions_only(site: Site, old: RunState, by: Actor) -> None:
     run = run_in(site, "running")
 
     def moves(new: RunState) -> bool:
@@ -264,7 +262,7 @@ def test_a_run_moves_where_the_table_lets_it_and_nowhere_else(site: Site, old: R
 
 @pytest.mark.parametrize("run_state", states.RUN_STATES)
 @pytest.mark.parametrize("old", states.LANE_STATES)
-def test_a_lane_moves_where_the_table_lets_it_and_nowhere_else(site: Site, old: LaneState, run_state: RunState) -> None:
+def test_lane_allows_the_tables_transitions_only(site: Site, old: LaneState, run_state: RunState) -> None:
     run = run_in(site, "running")
     site.host.do("UPDATE backfill.run SET state = %s", run_state)
 
@@ -285,9 +283,7 @@ def test_a_lane_moves_where_the_table_lets_it_and_nowhere_else(site: Site, old: 
 
 
 @pytest.mark.parametrize(("table", "known"), [("run", states.RUN_STATES), ("lane", states.LANE_STATES)])
-def test_the_ledger_s_tables_allow_the_states_of_the_table_and_no_others(
-    site: Site, table: str, known: tuple[str, ...]
-) -> None:
+def test_check_constraint_allows_the_known_states_only(site: Site, table: str, known: tuple[str, ...]) -> None:
     (constraint,) = site.host.values(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
         " WHERE conrelid = %s::regclass AND contype = 'c' AND pg_get_constraintdef(oid) LIKE '%%state%%'",
@@ -297,7 +293,7 @@ def test_the_ledger_s_tables_allow_the_states_of_the_table_and_no_others(
     assert sorted(re.findall(r"'(\w+)'", constraint)) == sorted(known)
 
 
-def test_every_event_of_a_transition_tells_from_where_to_where_why_and_who(site: Site) -> None:
+def test_transition_event_has_old_new_reason_and_author(site: Site) -> None:
     run = run_in(site, "failed")
     site.runs.resume(run)
     site.runs.pause(run, "for tea")
@@ -317,7 +313,7 @@ def test_every_event_of_a_transition_tells_from_where_to_where_why_and_who(site:
 # ---------------------------------------------------------------- lanes
 
 
-def test_resume_starts_failed_lanes_again_and_leaves_done_ones_alone(site: Site) -> None:
+def test_resume_restarts_failed_lanes_only(site: Site) -> None:
     run = run_in(site, "failed")
 
     site.runs.resume(run)
@@ -328,7 +324,7 @@ def test_resume_starts_failed_lanes_again_and_leaves_done_ones_alone(site: Site)
     assert site.waiting == [PageMessage(run, lane=1, page=1, generation=2)]
 
 
-def test_a_lane_that_is_done_can_not_fail(site: Site) -> None:
+def test_done_lane_cannot_fail(site: Site) -> None:
     run = run_in(site, "running")
     site.deliver_all()
     lane = site.read(run).lanes[0]
@@ -339,7 +335,7 @@ def test_a_lane_that_is_done_can_not_fail(site: Site) -> None:
     assert site.read(run).lanes[0].state == "done"
 
 
-def test_a_single_batch_whose_run_was_cancelled_does_not_go_on_in_the_next_lane(site: Site) -> None:
+def test_cancelled_single_batch_does_not_continue_in_the_next_lane(site: Site) -> None:
     run = run_in(site, "cancelled")
     site.waiting.clear()
 
@@ -349,7 +345,7 @@ def test_a_single_batch_whose_run_was_cancelled_does_not_go_on_in_the_next_lane(
     assert site.waiting == []
 
 
-def test_reseeding_leaves_a_failed_lane_to_the_operator(site: Site) -> None:
+def test_reseeding_skips_a_failed_lane(site: Site) -> None:
     run = run_in(site, "running")
     site.parts.chain.stop(first_page(run), "it can't go on")
 
@@ -362,7 +358,7 @@ def test_reseeding_leaves_a_failed_lane_to_the_operator(site: Site) -> None:
 
 
 def lanes_have_ended(site: Site, *, state: RunState = "running", failed: bool = False) -> Run:
-    """Return a run whose last lane has ended and whose finisher died before it ended the run."""
+    """Return a run whose last lane has ended and whose finisher died before it finished the run."""
     site.host.add_leads("a")
     run = site.start()
     message = site.waiting.pop()
@@ -377,15 +373,15 @@ def lanes_have_ended(site: Site, *, state: RunState = "running", failed: bool = 
 
 @pytest.mark.parametrize("failed", [False, True])
 @pytest.mark.parametrize("finisher", [a_lane_ends, the_watchdog_looks])
-class TestARunWhoseLanesHaveAllEnded:
-    def test_is_finished_if_it_is_running(self, site: Site, finisher: Act, *, failed: bool) -> None:
+class TestAllLanesEnded:
+    def test_running_run_is_finished(self, site: Site, finisher: Act, *, failed: bool) -> None:
         run = lanes_have_ended(site, failed=failed)
 
         finisher(site, run.id)
 
         assert site.read(run.id).state == ("failed" if failed else "complete")
 
-    def test_stays_paused_until_it_is_resumed(self, site: Site, finisher: Act, *, failed: bool) -> None:
+    def test_paused_run_stays_paused_until_it_is_resumed(self, site: Site, finisher: Act, *, failed: bool) -> None:
         run = lanes_have_ended(site, state="paused", failed=failed)
 
         finisher(site, run.id)
@@ -395,7 +391,7 @@ class TestARunWhoseLanesHaveAllEnded:
         site.deliver_all()
         assert site.read(run.id).state == "complete"
 
-    def test_stays_cancelled(self, site: Site, finisher: Act, *, failed: bool) -> None:
+    def test_cancelled_run_stays_cancelled(self, site: Site, finisher: Act, *, failed: bool) -> None:
         run = lanes_have_ended(site, state="cancelled", failed=failed)
 
         finisher(site, run.id)
@@ -403,7 +399,7 @@ class TestARunWhoseLanesHaveAllEnded:
         assert site.read(run.id).state == "cancelled"
 
 
-def test_the_watchdog_finishes_a_single_batch_whose_lane_failed(site: Site) -> None:
+def test_watchdog_finishes_a_single_batch_whose_lane_failed(site: Site) -> None:
     site.host.add_leads("a", "b")
     run = site.start(limit=1, lanes=2, single_batch=True)
     with site.engine.begin() as connection:
@@ -414,7 +410,7 @@ def test_the_watchdog_finishes_a_single_batch_whose_lane_failed(site: Site) -> N
     assert (site.read(run.id).state, site.read(run.id).reason) == ("failed", "lane 1: it can't go on")
 
 
-# ---------------------------------------------------------------- two at once
+# ---------------------------------------------------------------- concurrency
 
 
 @contextmanager
@@ -447,11 +443,11 @@ def with_two_in_quarantine(strict_site: Site) -> RunId:
     return run.id
 
 
-class TestWhoeverComesSecond:
-    """One transaction is open and has its locks; a second one waits for them and then finds a new state."""
+class TestSecondTransaction:
+    """A second transaction waits for the locks of an open one, and then finds a new state."""
 
     @pytest.mark.parametrize("act", [pause, cancel, tune])
-    def test_is_refused_once_the_run_is_complete(self, site: Site, aside: ThreadPoolExecutor, act: Act) -> None:
+    def test_command_is_refused_once_the_run_is_complete(self, site: Site, aside: ThreadPoolExecutor, act: Act) -> None:
         run = lanes_have_ended(site)
 
         with site.engine.begin() as connection:
@@ -464,7 +460,9 @@ class TestWhoeverComesSecond:
         assert events(site) == ["started", "complete"]
 
     @pytest.mark.parametrize("act", [pause, resume, tune])
-    def test_is_refused_once_the_run_is_cancelled(self, site: Site, aside: ThreadPoolExecutor, act: Act) -> None:
+    def test_command_is_refused_once_the_run_is_cancelled(
+        self, site: Site, aside: ThreadPoolExecutor, act: Act
+    ) -> None:
         run = run_in(site, "running")
 
         with site.engine.begin() as connection:
@@ -478,7 +476,7 @@ class TestWhoeverComesSecond:
         assert [lane.generation for lane in site.read(run).lanes] == [1, 1]
 
     @pytest.mark.parametrize("new", ["paused", "cancelled"])
-    def test_does_not_finish_a_run_that_was_halted(self, site: Site, aside: ThreadPoolExecutor, new: RunState) -> None:
+    def test_finisher_leaves_a_halted_run_alone(self, site: Site, aside: ThreadPoolExecutor, new: RunState) -> None:
         run = lanes_have_ended(site)
 
         with site.engine.begin() as connection:
@@ -489,7 +487,7 @@ class TestWhoeverComesSecond:
 
         assert site.read(run.id).state == new
 
-    def test_does_not_fail_a_run_whose_failed_lane_was_resumed(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_finisher_leaves_a_resumed_run_running(self, site: Site, aside: ThreadPoolExecutor) -> None:
         run = lanes_have_ended(site, failed=True)
 
         with site.engine.begin() as connection:
@@ -502,7 +500,7 @@ class TestWhoeverComesSecond:
         assert (site.read(run.id).state, site.read(run.id).lanes[0].state) == ("running", "running")
 
     @pytest.mark.parametrize("act", [pause, cancel])
-    def test_does_not_revive_a_lane_of_a_run_that_was_halted(
+    def test_watchdog_does_not_reseed_a_lane_of_a_halted_run(
         self, site: Site, aside: ThreadPoolExecutor, act: Act
     ) -> None:
         run = run_in(site, "running")
@@ -518,7 +516,7 @@ class TestWhoeverComesSecond:
         assert [lane.generation for lane in site.read(run).lanes] == [1, 1]
         assert site.waiting == []
 
-    def test_of_two_operators_who_pause_changes_nothing(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_second_pause_changes_nothing(self, site: Site, aside: ThreadPoolExecutor) -> None:
         run = run_in(site, "running")
 
         answers = list(aside.map(lambda number: site.runs.pause(run, f"by operator {number}"), range(6)))
@@ -527,7 +525,7 @@ class TestWhoeverComesSecond:
         (event,) = site.host.events("paused")
         assert event["detail"]["reason"] == site.read(run).reason
 
-    def test_of_two_operators_who_cancel_changes_nothing(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_second_cancel_changes_nothing(self, site: Site, aside: ThreadPoolExecutor) -> None:
         run = run_in(site, "paused")
 
         answers = list(aside.map(lambda _: site.runs.cancel(run), range(6)))
@@ -535,7 +533,7 @@ class TestWhoeverComesSecond:
         assert answers.count(True) == 1
         assert len(site.host.events("cancelled")) == 1
 
-    def test_of_two_operators_who_resume_has_the_lanes(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_concurrent_resumes_leave_one_chain_per_lane(self, site: Site, aside: ThreadPoolExecutor) -> None:
         run = run_in(site, "paused")
 
         list(aside.map(lambda _: site.runs.resume(run), range(4)))
@@ -546,11 +544,11 @@ class TestWhoeverComesSecond:
         assert [event["detail"]["old"] for event in site.host.events("resumed")] == ["paused", *["running"] * 3]
 
 
-class TestAPageAtWork:
-    """A page's transaction locks its lane. It doesn't lock the run, so no command waits for it."""
+class TestPageInFlight:
+    """A page's transaction locks its lane but not the run, so no command waits for it."""
 
     @pytest.mark.parametrize(("act", "state"), [(pause, "paused"), (cancel, "cancelled")])
-    def test_commits_in_a_run_that_was_halted_meanwhile(self, site: Site, act: Act, state: RunState) -> None:
+    def test_page_commits_in_a_run_halted_meanwhile(self, site: Site, act: Act, state: RunState) -> None:
         run = lanes_of_one_page(site)
 
         with page_at_work(site, run.id) as connection:
@@ -561,7 +559,7 @@ class TestAPageAtWork:
         found = site.read(run.id)
         assert (found.state, found.lanes[0].state, found.pages) == (state, "done", 1)
 
-    def test_is_followed_by_none_in_a_run_that_was_cancelled(self, site: Site) -> None:
+    def test_cancelled_run_does_no_more_pages(self, site: Site) -> None:
         run = run_in(site, "cancelled")
 
         site.deliver_all()
@@ -569,9 +567,7 @@ class TestAPageAtWork:
         assert site.read(run).pages == 0
         assert site.host.enqueued() == []
 
-    def test_and_a_resume_that_waits_for_it_do_not_block_each_other(
-        self, site: Site, aside: ThreadPoolExecutor
-    ) -> None:
+    def test_page_and_waiting_resume_do_not_deadlock(self, site: Site, aside: ThreadPoolExecutor) -> None:
         run = run_in(site, "running")
 
         with page_at_work(site, run) as connection:
@@ -583,8 +579,8 @@ class TestAPageAtWork:
         assert site.read(run).state == "running"
 
 
-class TestARetry:
-    def test_of_a_cancelled_run_tries_nothing(self, strict_site: Site) -> None:
+class TestRetry:
+    def test_retry_of_a_cancelled_run_is_refused(self, strict_site: Site) -> None:
         run = with_two_in_quarantine(strict_site)
         strict_site.host.do("UPDATE backfill.run SET state = 'cancelled'")
 
@@ -594,7 +590,7 @@ class TestARetry:
         assert strict_site.host.enqueued() == ["b"]
         assert strict_site.host.events("retried") == []
 
-    def test_gets_no_further_once_its_run_is_cancelled(self, strict_site: Site) -> None:
+    def test_retry_stops_once_its_run_is_cancelled(self, strict_site: Site) -> None:
         run = with_two_in_quarantine(strict_site)
         strict_site.host.do("UPDATE backfill.run SET state = 'paused'")
         tried = strict_site.parts.retrier.retry(run)

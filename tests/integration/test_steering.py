@@ -28,7 +28,7 @@ def sizes(site: Site) -> list[int]:
 class TestTune:
     @pytest.mark.parametrize("limit", [3, 20])
     @pytest.mark.parametrize("target_page_ms", [0, 60_000])
-    def test_a_limit_holds_from_the_next_page_on(self, site: Site, limit: int, target_page_ms: int) -> None:
+    def test_new_limit_applies_to_the_next_page(self, site: Site, limit: int, target_page_ms: int) -> None:
         run = started(site, limit=10, pace=only(target_page_ms=target_page_ms))
         site.deliver()
 
@@ -37,7 +37,7 @@ class TestTune:
 
         assert sizes(site) == [10, limit]
 
-    def test_answers_what_was_changed_old_and_new(self, site: Site) -> None:
+    def test_tune_returns_old_and_new_values(self, site: Site) -> None:
         run = started(site, limit=10, pace=only(max_pending=50))
 
         changed = site.runs.tune(run.id, {"limit": 10, "max_pending": None, "jobs_per_minute": 2.5})
@@ -45,39 +45,39 @@ class TestTune:
         assert changed == {"max_pending": (50, None), "jobs_per_minute": (None, 2.5)}
         assert site.read(run.id).parameters.pace == only(jobs_per_minute=2.5)
 
-    def test_what_is_so_already_changes_nothing_and_is_no_event(self, site: Site) -> None:
+    def test_unchanged_value_records_no_event(self, site: Site) -> None:
         run = started(site, limit=10)
 
         assert site.runs.tune(run.id, {"limit": 10}) == {}
         assert site.host.events("tuned") == []
 
-    def test_a_paused_run_may_be_tuned(self, site: Site) -> None:
+    def test_paused_run_can_be_tuned(self, site: Site) -> None:
         run = started(site, limit=10)
         site.runs.pause(run.id, "for lunch")
 
         assert site.runs.tune(run.id, {"limit": 20}) == {"limit": (10, 20)}
 
-    def test_a_complete_run_is_refused(self, site: Site) -> None:
+    def test_complete_run_is_refused(self, site: Site) -> None:
         run = started(site)
         site.deliver_all()
 
         with pytest.raises(UsageError, match=r"is complete: nothing to tune"):
             site.runs.tune(run.id, {"limit": 20})
 
-    def test_a_cancelled_run_is_refused(self, site: Site) -> None:
+    def test_cancelled_run_is_refused(self, site: Site) -> None:
         run = started(site)
         site.runs.cancel(run.id)
 
         with pytest.raises(UsageError, match=r"is cancelled: nothing to tune"):
             site.runs.tune(run.id, {"limit": 20})
 
-    def test_jobs_per_minute_is_refused_where_a_delay_says_when_they_are_due(self, site: Site) -> None:
+    def test_jobs_per_minute_conflicts_with_delay_ms(self, site: Site) -> None:
         run = started(site, delay_ms=100)
 
         with pytest.raises(OptionConflictError, match=r"has delay_ms, which contradicts jobs_per_minute"):
             site.runs.tune(run.id, {"jobs_per_minute": 10.0})
 
-    def test_at_the_same_time_every_change_is_kept_and_noted(self, site: Site, aside: ThreadPoolExecutor) -> None:
+    def test_concurrent_changes_are_all_kept_and_recorded(self, site: Site, aside: ThreadPoolExecutor) -> None:
         run = started(site, limit=10)
         changes: list[dict[str, int]] = [{"limit": 20}, {"max_pending": 7}, {"max_jobs": 9}, {"page_delay_ms": 1}]
 
@@ -90,12 +90,12 @@ class TestTune:
         assert len(site.host.events("tuned")) == 4
 
 
-class TestTheSizeOfPages:
+class TestPageSize:
     PACE = only(target_page_ms=600)
 
     @pytest.fixture
     def slow_site(self, own_site: Site) -> Site:
-        """A host where writing the jobs takes longer than a page's target."""
+        """Return a host where writing the jobs takes longer than the page's target."""
         own_site.host.do(
             "CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN PERFORM pg_sleep(0.7); RETURN NULL; END $$"
@@ -103,7 +103,7 @@ class TestTheSizeOfPages:
         own_site.host.do('CREATE TRIGGER rest BEFORE INSERT ON "BackgroundJob" EXECUTE FUNCTION rest()')
         return own_site
 
-    def test_shrinks_after_a_slow_page_and_recovers_slowly_after_a_quick_one(self, slow_site: Site) -> None:
+    def test_size_shrinks_after_a_slow_page_and_recovers_slowly(self, slow_site: Site) -> None:
         started(slow_site, number=200, limit=40, pace=self.PACE)
         slow_site.deliver()
         slow_site.host.do('DROP TRIGGER rest ON "BackgroundJob"')
@@ -116,7 +116,7 @@ class TestTheSizeOfPages:
         assert 10 <= second < 40
         assert third == second + 2
 
-    def test_is_halved_when_a_page_could_not_be_done_in_time(self, site: Site) -> None:
+    def test_size_is_halved_after_a_timeout(self, site: Site) -> None:
         started(site, limit=40, pace=self.PACE)
         with site.engine.begin() as connection:
             ledger.hold_back(connection, site.waiting[0], 0, "canceling statement due to lock timeout (55P03)")
@@ -125,7 +125,7 @@ class TestTheSizeOfPages:
 
         assert sizes(site) == [20]
 
-    def test_is_halved_again_each_time_but_is_never_none(self, site: Site) -> None:
+    def test_repeated_timeouts_shrink_the_size_to_one(self, site: Site) -> None:
         started(site, limit=40, pace=self.PACE)
         with site.engine.begin() as connection:
             for _ in range(10):
@@ -135,7 +135,7 @@ class TestTheSizeOfPages:
 
         assert sizes(site) == [1]
 
-    def test_is_half_of_a_limit_that_was_lowered(self, site: Site) -> None:
+    def test_size_is_half_of_a_lowered_limit(self, site: Site) -> None:
         run = started(site, limit=40, pace=self.PACE)
         with site.engine.begin() as connection:
             ledger.hold_back(connection, site.waiting[0], 0, "a lock")
@@ -147,7 +147,7 @@ class TestTheSizeOfPages:
 
         assert sizes(site) == [5]
 
-    def test_skips_nothing_however_it_changes(self, site: Site) -> None:
+    def test_changing_the_size_skips_no_lead(self, site: Site) -> None:
         run = started(site, limit=40, pace=self.PACE)
         for number in (7, 40, 1, 13):
             site.runs.tune(run.id, {"limit": number})
@@ -159,8 +159,8 @@ class TestTheSizeOfPages:
         assert site.verify(run.id).clean
 
 
-class TestACanary:
-    def test_does_one_page_of_one_lane_and_pauses(self, site: Site) -> None:
+class TestCanary:
+    def test_canary_does_one_page_of_one_lane_and_pauses(self, site: Site) -> None:
         run = started(site, limit=10, lanes=3, single_batch=True)
 
         site.deliver_all()
@@ -168,14 +168,14 @@ class TestACanary:
         found = site.read(run.id)
         assert (found.state, found.pages) == ("paused", 1)
 
-    def test_does_not_let_the_watchdog_begin_the_other_lanes(self, site: Site) -> None:
+    def test_watchdog_does_not_start_the_other_lanes(self, site: Site) -> None:
         started(site, limit=10, lanes=3, single_batch=True)
         (first,) = site.waiting
 
         assert site.watchdog.look(stalled_seconds=0, on_their_way=lambda: {first.task_id}) == []
         assert site.waiting == [first]
 
-    def test_whose_task_was_lost_is_begun_again_and_no_other_lane_with_it(self, site: Site) -> None:
+    def test_watchdog_reseeds_the_canarys_lane_only(self, site: Site) -> None:
         run = started(site, limit=10, lanes=3, single_batch=True)
         site.waiting.clear()
 
@@ -184,7 +184,7 @@ class TestACanary:
 
         assert site.read(run.id).pages == 1
 
-    def test_goes_on_in_all_lanes_when_it_is_resumed(self, site: Site) -> None:
+    def test_resumed_canary_continues_in_all_lanes(self, site: Site) -> None:
         run = started(site, limit=10, lanes=3, single_batch=True)
         site.deliver_all()
 
@@ -194,7 +194,7 @@ class TestACanary:
         assert site.read(run.id).state == "complete"
         assert site.host.enqueued() == leads(100)
 
-    def test_that_finds_no_room_waits_for_it_and_is_one_page_still(self, site: Site) -> None:
+    def test_canary_without_room_waits_and_stays_one_page(self, site: Site) -> None:
         site.host.add_leads("before", overallScore=1)
         site.host.add_job("before", "PENDING")
         run = started(site, limit=10, lanes=2, single_batch=True, pace=only(max_pending=1))
@@ -214,7 +214,7 @@ class TestEvents:
         (found,) = site.host.events(name)
         return found
 
-    def test_a_run_s_whole_life_is_told_in_order(self, strict_site: Site) -> None:
+    def test_events_tell_a_runs_whole_life_in_order(self, strict_site: Site) -> None:
         strict_site.host.refuse_jobs_of("lead-001")
         run = started(strict_site, number=3, limit=1)
         strict_site.runs.tune(run.id, {"limit": 2})
@@ -241,7 +241,7 @@ class TestEvents:
             "retried",
         ]
 
-    def test_every_one_has_its_user_and_host(self, site: Site) -> None:
+    def test_event_has_user_and_host(self, site: Site) -> None:
         run = started(site)
         site.runs.tune(run.id, {"limit": 2})
         site.runs.pause(run.id, "for lunch")
@@ -250,31 +250,31 @@ class TestEvents:
         assert set(site.host.values("SELECT who FROM backfill.event")) == {ledger.who()}
         assert ledger.who().count("@") == 1
 
-    def test_a_start_has_the_parameters(self, site: Site) -> None:
+    def test_start_event_has_the_parameters(self, site: Site) -> None:
         run = started(site, limit=10, pace=only(max_pending=50))
 
         assert self.event(site, "started")["detail"]["parameters"] == run.parameters.as_json()
 
-    def test_a_change_has_what_was_and_what_is(self, site: Site) -> None:
+    def test_tune_event_has_old_and_new_values(self, site: Site) -> None:
         run = started(site, limit=10)
         site.runs.tune(run.id, {"limit": 2, "max_pending": 5})
 
         assert self.event(site, "tuned")["detail"] == {"limit": [10, 2], "max_pending": [None, 5]}
 
-    def test_a_pause_has_its_reason(self, site: Site) -> None:
+    def test_pause_event_has_its_reason(self, site: Site) -> None:
         run = started(site)
         site.runs.pause(run.id, "for lunch")
 
         assert self.event(site, "paused")["detail"] == {"old": "running", "new": "paused", "reason": "for lunch"}
 
-    def test_a_second_pause_is_none(self, site: Site) -> None:
+    def test_second_pause_records_no_event(self, site: Site) -> None:
         run = started(site)
         site.runs.pause(run.id, "for lunch")
 
         assert not site.runs.pause(run.id, "for dinner")
         assert len(site.host.events("paused")) == 1
 
-    def test_a_run_that_used_its_budget_up_has_one_pause_however_many_lanes_find_out(self, site: Site) -> None:
+    def test_used_up_budget_records_one_pause_for_all_lanes(self, site: Site) -> None:
         started(site, limit=10, lanes=4, pace=only(max_jobs=5))
 
         site.deliver_all()

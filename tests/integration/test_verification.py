@@ -14,7 +14,7 @@ from backfill_tasks.engine.verification import Verification, Verifier
 
 @pytest.fixture
 def run(site: Site) -> RunId:
-    """A complete run of two lanes over leads of every class, in pages of two."""
+    """Return a complete run of two lanes over leads of every class, in pages of two."""
     site.host.add_leads(*(f"lead-{number}" for number in range(1, 9)))
     site.host.add_leads("lead-9", "lead-a", sentimentTag="Blacklist")
     for lead, status in (("lead-1", "SUCCEEDED"), ("lead-2", "PENDING"), ("lead-3", "RUNNING")):
@@ -27,25 +27,25 @@ def tamper(site: Site, statement: str) -> None:
 
 
 class TestClean:
-    def test_a_complete_run_is(self, site: Site, run: RunId) -> None:
+    def test_complete_run_is_clean(self, site: Site, run: RunId) -> None:
         found = site.verify(run)
 
         assert found.clean
         assert found.found == {"inserted": (5, 5), "disqualified": (2, 2)}
 
-    def test_a_complete_run_over_every_kind_of_lead_is(self, sample_site: Site) -> None:
+    def test_complete_run_over_every_kind_of_lead_is_clean(self, sample_site: Site) -> None:
         found = sample_site.verify(sample_site.whole_run(limit=90, lanes=3).id)
 
         assert (found.missing, found.contradictions) == ((), ())
 
-    def test_a_run_on_its_way_is_as_far_as_it_is(self, site: Site) -> None:
+    def test_unfinished_run_is_clean_up_to_its_cursor(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c")
         run = site.start(limit=1)
         site.deliver()
 
         assert site.verify(run.id).clean
 
-    def test_a_run_over_one_workspace_is(self, site: Site) -> None:
+    def test_run_over_one_workspace_is_clean(self, site: Site) -> None:
         site.host.add_client("client-2")
         site.host.add_leads("a")
         site.host.add_leads("b", clientId="client-2")
@@ -53,7 +53,7 @@ class TestClean:
         assert site.verify(site.whole_run(client_ids=["client-2"]).id).clean
 
     @pytest.mark.parametrize("full", [False, True])
-    def test_a_run_is_beside_another_whose_pages_have_the_same_times(self, site: Site, *, full: bool) -> None:
+    def test_runs_with_equal_page_times_are_both_clean(self, site: Site, *, full: bool) -> None:
         site.host.add_client("client-2")
         site.host.add_leads("a", "d")
         site.host.add_leads("b", clientId="client-2")
@@ -71,13 +71,13 @@ class TestClean:
             {"inserted": (1, 1), "disqualified": (1, 1)},
         ]
 
-    def test_a_run_over_scored_leads_is(self, site: Site) -> None:
+    def test_run_over_scored_leads_is_clean(self, site: Site) -> None:
         site.host.add_leads("a", "b", overallScore=2)
         site.host.add_leads("c", overallScore=2, sentimentTag="Bounce")
 
         assert site.verify(site.whole_run(rescore_all=True).id).clean
 
-    def test_it_writes_nothing(self, site: Site, run: RunId) -> None:
+    def test_verification_writes_nothing(self, site: Site, run: RunId) -> None:
         before = site.host.versions()
 
         site.verify(run)
@@ -85,8 +85,8 @@ class TestClean:
         assert site.host.versions() == before
 
 
-class TestTheHostGoesOn:
-    def test_jobs_that_were_done_are_not_missed(self, site: Site, run: RunId) -> None:
+class TestLaterChanges:
+    def test_finished_jobs_are_not_missing(self, site: Site, run: RunId) -> None:
         site.host.do("""UPDATE "Lead" SET "overallScore" = 3, "scoredAt" = now() WHERE id IN ('lead-4', 'lead-5')""")
         site.host.do("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED' WHERE "leadId" = 'lead-4'""")
         site.host.do("""DELETE FROM "BackgroundJob" WHERE "leadId" = 'lead-5'""")
@@ -96,7 +96,7 @@ class TestTheHostGoesOn:
         assert found.clean
         assert found.found["inserted"] == (5, 4)
 
-    def test_leads_that_were_deleted_are_not_missed(self, site: Site, run: RunId) -> None:
+    def test_deleted_leads_are_not_missing(self, site: Site, run: RunId) -> None:
         site.host.do("""DELETE FROM "Lead" WHERE id IN ('lead-4', 'lead-9')""")
 
         found = site.verify(run)
@@ -104,7 +104,7 @@ class TestTheHostGoesOn:
         assert found.clean
         assert found.found == {"inserted": (5, 4), "disqualified": (2, 1)}
 
-    def test_leads_that_arrived_since_are_not_its_own(self, site: Site, run: RunId) -> None:
+    def test_later_leads_count_as_arrived(self, site: Site, run: RunId) -> None:
         (now,) = site.host.values("SELECT (now() AT TIME ZONE 'UTC')::timestamp(3)")
         site.host.add_leads("lead-4a", inbound=0, createdAt=now)
         site.host.add_message("first word", "lead-4a", createdAt=now)
@@ -114,7 +114,7 @@ class TestTheHostGoesOn:
         assert found.clean
         assert found.arrived == 1
 
-    def test_leads_that_wrote_for_the_first_time_since_are_not_its_own(self, site: Site) -> None:
+    def test_leads_with_a_later_first_message_count_as_arrived(self, site: Site) -> None:
         site.host.add_leads("a", "c")
         site.host.add_leads("b", inbound=0)
         run = site.whole_run()
@@ -125,7 +125,7 @@ class TestTheHostGoesOn:
 
         assert (found.missing, found.arrived) == ((), 1)
 
-    def test_pages_done_since_the_run_was_read_contradict_nothing(self, site: Site) -> None:
+    def test_pages_done_during_the_verification_contradict_nothing(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c")
         run = site.start(limit=1)
         site.deliver()
@@ -134,7 +134,7 @@ class TestTheHostGoesOn:
 
         assert Verifier(site.engine, site.parts.backfills["lead-scoring"], STATEMENT_MS).verify(read).clean
 
-    def test_a_later_run_over_the_same_leads_does_not_make_it_wrong(self, site: Site, run: RunId) -> None:
+    def test_later_run_over_the_same_leads_does_not_contradict_it(self, site: Site, run: RunId) -> None:
         later = site.whole_run(rescore_all=True).id
 
         assert site.verify(run).clean
@@ -142,7 +142,7 @@ class TestTheHostGoesOn:
 
 
 class TestMissing:
-    def test_a_lead_that_has_lost_its_job_is_named(self, site: Site, run: RunId) -> None:
+    def test_lead_that_lost_its_job_is_missing(self, site: Site, run: RunId) -> None:
         tamper(site, """DELETE FROM "BackgroundJob" WHERE "leadId" IN ('lead-2', 'lead-6')""")
 
         found = site.verify(run)
@@ -150,17 +150,17 @@ class TestMissing:
         assert found.missing == ("lead-2", "lead-6")
         assert not found.clean
 
-    def test_a_disqualified_lead_without_its_score_is_named(self, site: Site, run: RunId) -> None:
+    def test_disqualified_lead_without_its_score_is_missing(self, site: Site, run: RunId) -> None:
         tamper(site, """UPDATE "Lead" SET "overallScore" = NULL, "scoredAt" = NULL WHERE id = 'lead-9'""")
 
         assert site.verify(run).missing == ("lead-9",)
 
-    def test_a_job_of_the_hosts_own_is_no_substitute(self, site: Site, run: RunId) -> None:
+    def test_host_job_is_no_substitute(self, site: Site, run: RunId) -> None:
         tamper(site, """UPDATE "BackgroundJob" SET "dedupeKey" = 'lead_scoring:x' WHERE "leadId" = 'lead-6'""")
 
         assert site.verify(run).missing == ("lead-6",)
 
-    def test_a_lead_in_quarantine_is_not_missing_but_counted(self, own_site: Site) -> None:
+    def test_quarantined_lead_is_counted_and_not_missing(self, own_site: Site) -> None:
         own_site.host.do("""ALTER TABLE "BackgroundJob" ADD CONSTRAINT no_x CHECK ("leadId" <> 'x')""")
         own_site.host.add_leads("a", "x")
 
@@ -169,7 +169,7 @@ class TestMissing:
         assert (found.wrong, found.clean) == (False, False)
         assert found.quarantined == 1
 
-    def test_leads_that_no_lane_has_passed_are_not_looked_for(self, site: Site) -> None:
+    def test_leads_after_the_cursor_are_not_missing(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c")
         run = site.start(limit=1)
         site.deliver()
@@ -178,9 +178,9 @@ class TestMissing:
 
 
 class TestUnresolved:
-    """Leads that miss nothing but still have no result."""
+    """Leads that have their job but no result."""
 
-    def test_a_job_that_failed_or_left_no_score_is_told_apart_and_is_not_clean(self, site: Site, run: RunId) -> None:
+    def test_failed_job_or_missing_score_is_reported_and_not_clean(self, site: Site, run: RunId) -> None:
         tamper(site, """UPDATE "BackgroundJob" SET status = 'FAILED' WHERE "leadId" IN ('lead-4', 'lead-7')""")
         tamper(site, """UPDATE "BackgroundJob" SET status = 'SUCCEEDED' WHERE "leadId" = 'lead-5'""")
 
@@ -189,7 +189,7 @@ class TestUnresolved:
         assert found.unresolved == {"failed": ("lead-4", "lead-7"), "without_score": ("lead-5",), "unknown_status": ()}
         assert (found.wrong, found.clean, found.waiting) == (False, False, 5)
 
-    def test_a_job_in_a_status_that_this_version_does_not_know_is_told(self, own_site: Site) -> None:
+    def test_unknown_job_status_is_reported_and_not_clean(self, own_site: Site) -> None:
         own_site.host.do("""ALTER TYPE "BackgroundJobStatus" ADD VALUE 'CANCELLED'""")
         own_site.host.add_leads("a")
         run = own_site.whole_run().id
@@ -199,7 +199,7 @@ class TestUnresolved:
 
         assert (found.unresolved["unknown_status"], found.clean) == (("a",), False)
 
-    def test_an_old_score_is_no_result_of_a_run_over_scored_leads(self, site: Site) -> None:
+    def test_earlier_score_is_no_result_of_a_rescoring_run(self, site: Site) -> None:
         site.host.add_leads("old", "new", overallScore=2, scoredAt=NOON)
         run = site.whole_run(rescore_all=True)
         site.host.do("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED'""")
@@ -207,7 +207,7 @@ class TestUnresolved:
 
         assert site.verify(run.id).unresolved["without_score"] == ("old",)
 
-    def test_a_lead_in_quarantine_whose_old_job_failed_counts_once(self, own_site: Site) -> None:
+    def test_quarantined_lead_with_a_failed_job_counts_once(self, own_site: Site) -> None:
         own_site.host.do('ALTER TABLE "BackgroundJob" ADD CONSTRAINT no_x CHECK ("leadId" <> \'x\' OR attempts > 0)')
         own_site.host.add_leads("a", "x")
         own_site.host.add_job("x", "FAILED")
@@ -216,14 +216,14 @@ class TestUnresolved:
 
         assert (found.quarantined, found.unresolved["failed"]) == (1, ())
 
-    def test_what_the_host_has_still_to_do_is_counted_and_clean(self, site: Site, run: RunId) -> None:
+    def test_pending_jobs_are_counted_and_clean(self, site: Site, run: RunId) -> None:
         found = site.verify(run)
 
         assert (found.waiting, found.clean) == (8, True)
 
 
 class TestNothingSeen:
-    def test_a_run_that_has_passed_nothing_is_not_clean(self, site: Site) -> None:
+    def test_run_without_a_page_is_not_clean(self, site: Site) -> None:
         site.host.add_leads("a")
         run = site.start()
 
@@ -231,7 +231,7 @@ class TestNothingSeen:
 
         assert (found.looked_at, found.wrong, found.clean) == (0, False, False)
 
-    def test_a_run_whose_leads_can_not_be_seen_any_more_is_not_clean(self, site: Site, run: RunId) -> None:
+    def test_run_without_visible_leads_is_not_clean(self, site: Site, run: RunId) -> None:
         tamper(site, 'DELETE FROM "Lead"')
 
         assert not site.verify(run).clean
@@ -293,7 +293,7 @@ class TestWrongCounts:
             "a quarantined lead too many",
         ],
     )
-    def test_each_is_told(self, site: Site, run: RunId, tampering: str, said: str) -> None:
+    def test_wrong_count_is_reported(self, site: Site, run: RunId, tampering: str, said: str) -> None:
         tamper(site, tampering)
 
         found = site.verify(run)
@@ -301,12 +301,12 @@ class TestWrongCounts:
         assert not found.clean
         assert any(said in each for each in found.contradictions), found.contradictions
 
-    def test_the_last_page_of_a_lane_that_is_gone_is_told(self, site: Site, run: RunId) -> None:
+    def test_missing_last_page_is_reported(self, site: Site, run: RunId) -> None:
         tamper(site, "DELETE FROM backfill.page WHERE lane = 2 AND number = 3")
 
         assert not site.verify(run).clean
 
-    def test_a_lane_that_stands_elsewhere_than_its_last_page_is_told(self, site: Site) -> None:
+    def test_lane_cursor_that_differs_from_its_last_page_is_reported(self, site: Site) -> None:
         site.host.add_leads("a", "b", "c", overallScore=1)
         site.host.add_leads("d")
         run = site.whole_run()
@@ -320,7 +320,7 @@ class TestFull:
         found = site.read(run)
         return Verifier(site.engine, site.parts.backfills["lead-scoring"], STATEMENT_MS, full=True).verify(found)
 
-    def test_a_damaged_index_hides_no_lead(self, own_site: Site) -> None:
+    def test_damaged_index_hides_no_lead(self, own_site: Site) -> None:
         own_site.host.add_leads("a", "c")
         with own_site.host.unindexed("Lead") as host:
             host.execute("""INSERT INTO "Lead" (id, "clientId", "createdAt", "updatedAt")
@@ -334,7 +334,7 @@ class TestFull:
         found = self.verify(own_site, run.id)
         assert (found.missing, found.hidden, found.wrong) == (("b",), ("b",), True)
 
-    def test_after_a_reindex_a_run_does_what_the_index_had_hidden(self, own_site: Site) -> None:
+    def test_run_after_a_reindex_does_the_hidden_lead(self, own_site: Site) -> None:
         own_site.host.add_leads("a")
         own_site.host.add_leads("b", inbound=0)
         with own_site.host.unindexed("Message") as host:
@@ -349,7 +349,7 @@ class TestFull:
         own_site.whole_run()
         assert self.verify(own_site, run.id).clean
 
-    def test_a_damaged_index_hides_no_job_that_the_ledger_keeps_quiet(self, own_site: Site) -> None:
+    def test_damaged_index_hides_no_uncounted_job(self, own_site: Site) -> None:
         own_site.host.add_leads("a", "c", "e")
         run = own_site.whole_run(limit=1)
         with own_site.host.unindexed("BackgroundJob") as host:
@@ -365,7 +365,7 @@ class TestFull:
         (contradiction,) = self.verify(own_site, run.id).contradictions
         assert contradiction == "lane 1 page 2: the ledger counts 0 inserted, but the database has 1"
 
-    def test_pages_of_one_millisecond_are_told_apart(self, site: Site) -> None:
+    def test_pages_of_the_same_millisecond_are_told_apart(self, site: Site) -> None:
         site.host.add_leads("a", "c")
         site.host.add_leads("b", "d", sentimentTag="Bounce")
         run = site.whole_run(limit=1, lanes=2)
@@ -378,7 +378,7 @@ class TestFull:
 
         assert (found.clean, found.found) == (True, {"inserted": (2, 2), "disqualified": (2, 2)})
 
-    def test_it_reads_for_longer_than_a_page_may(self, site: Site, run: RunId) -> None:
+    def test_statements_may_take_longer_than_a_pages(self, site: Site, run: RunId) -> None:
         patience = "state = 'active' AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '7 s'"
         with psycopg.connect(site.url) as host, ThreadPoolExecutor(1) as pool:
             host.execute('LOCK TABLE "Lead"')
@@ -389,7 +389,7 @@ class TestFull:
 
             assert verification.result().looked_at
 
-    def test_it_finds_what_the_other_finds(self, site: Site, run: RunId) -> None:
+    def test_full_verification_finds_the_same(self, site: Site, run: RunId) -> None:
         tamper(site, """DELETE FROM "BackgroundJob" WHERE "leadId" IN ('lead-2', 'lead-6')""")
         tamper(site, """UPDATE "BackgroundJob" SET status = 'FAILED' WHERE "leadId" = 'lead-4'""")
 
@@ -397,6 +397,6 @@ class TestFull:
 
 
 def _one(connection: "psycopg.Connection[Any]", query: str) -> Any:
-    """Return the only value of a query about statistics, as of now: a transaction otherwise keeps its snapshot."""
+    """Return the only value of a statistics query, as of now: a transaction otherwise keeps its snapshot."""
     connection.execute("SELECT pg_stat_clear_snapshot()")
     return connection.execute(query.encode()).fetchone()[0]

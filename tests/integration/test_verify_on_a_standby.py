@@ -1,4 +1,4 @@
-"""`verify --replica` reads a real standby that has the whole run, or says in one line why it doesn't."""
+"""`verify --replica` reads a real standby that has the whole run, or says in one line why it can't."""
 
 import os
 import re
@@ -51,16 +51,14 @@ def standby(primary: Postgres, shared_site: Site) -> Iterator[Standby]:
 
 @pytest.fixture
 def command(site: Site, standby: Standby, tmp_path: Path) -> Backfill:
-    """The installed command, with both servers in its environment."""
+    """Return the installed command, with both servers in its environment."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")}
     servers = {"DATABASE_URL": site.url, "REDIS_URL": site.redis_url, "BACKFILL_REPLICA_URL": standby.url}
     return Backfill(tmp_path, {**inherited, **UNBOUNDED, **servers})
 
 
 @pytest.mark.parametrize("full", [(), ("--full",)], ids=["by index", "whole tables"])
-def test_a_standby_verifies_a_run_as_soon_as_it_has_all_of_it(
-    site: Site, command: Backfill, full: tuple[str, ...]
-) -> None:
+def test_standby_verifies_a_run_once_it_has_all_of_it(site: Site, command: Backfill, full: tuple[str, ...]) -> None:
     site.host.add_leads("a", "b", "c")
     run = site.whole_run(limit=1, lanes=2)
 
@@ -71,9 +69,7 @@ def test_a_standby_verifies_a_run_as_soon_as_it_has_all_of_it(
     assert found["replayed"]
 
 
-def test_what_is_wrong_is_seen_on_the_standby_and_the_standby_is_named(
-    site: Site, command: Backfill, standby: Standby
-) -> None:
+def test_missing_lead_is_found_on_the_standby_which_is_named(site: Site, command: Backfill, standby: Standby) -> None:
     site.host.add_leads("a", "b")
     site.whole_run()
     site.host.do("""DELETE FROM "BackgroundJob" WHERE "leadId" = 'a'""")
@@ -85,7 +81,7 @@ def test_what_is_wrong_is_seen_on_the_standby_and_the_standby_is_named(
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
 
 
-def test_a_standby_that_catches_up_meanwhile_is_waited_for(
+def test_verification_waits_for_a_standby_that_catches_up(
     site: Site, command: Backfill, standby: Standby, aside: ThreadPoolExecutor
 ) -> None:
     standby.pause_replay()
@@ -99,7 +95,7 @@ def test_a_standby_that_catches_up_meanwhile_is_waited_for(
     assert verification.result().returncode == 0
 
 
-def test_a_standby_that_lacks_the_last_page_is_not_believed(site: Site, command: Backfill, standby: Standby) -> None:
+def test_standby_that_lacks_the_last_page_verifies_nothing(site: Site, command: Backfill, standby: Standby) -> None:
     site.host.add_leads("a", "b")
     run = site.start(limit=1)
     site.deliver()
@@ -118,7 +114,7 @@ def test_a_standby_that_lacks_the_last_page_is_not_believed(site: Site, command:
     assert command.json("verify", "--replica")["state"] == "complete"
 
 
-def test_at_the_end_of_a_wal_page_a_position_is_asked_for_that_a_standby_reports(site: Site) -> None:
+def test_requested_position_at_a_wal_page_boundary_is_reachable(site: Site) -> None:
     pad_to_the_end_of_a_wal_page(site)
 
     with site.engine.begin() as connection:
@@ -127,7 +123,7 @@ def test_at_the_end_of_a_wal_page_a_position_is_asked_for_that_a_standby_reports
     assert asked.position % 8192 not in {24, 40}
 
 
-def test_what_an_open_transaction_of_the_host_has_written_is_not_waited_for(site: Site, command: Backfill) -> None:
+def test_verification_does_not_wait_for_an_open_transaction(site: Site, command: Backfill) -> None:
     site.host.add_leads("a")
     site.whole_run()
     with site.host.session() as host:
@@ -137,7 +133,7 @@ def test_what_an_open_transaction_of_the_host_has_written_is_not_waited_for(site
         host.rollback()
 
 
-def test_the_primary_is_no_standby(site: Site, command: Backfill) -> None:
+def test_primary_is_refused_as_a_replica(site: Site, command: Backfill) -> None:
     site.host.add_leads("a")
     site.whole_run()
 
@@ -146,7 +142,7 @@ def test_the_primary_is_no_standby(site: Site, command: Backfill) -> None:
     assert (done.returncode, "is not a standby: it accepts writes" in done.stderr) == (2, True)
 
 
-def test_a_standby_of_another_server_is_refused(site: Site, command: Backfill, server: Servers) -> None:
+def test_standby_of_another_server_is_refused(site: Site, command: Backfill, server: Servers) -> None:
     with Postgres() as other, Standby(other).start() as foreign:
         site.host.add_leads("a")
         site.whole_run()
@@ -156,7 +152,7 @@ def test_a_standby_of_another_server_is_refused(site: Site, command: Backfill, s
     assert (done.returncode, "is a standby of another server" in done.stderr) == (2, True)
 
 
-def test_another_database_of_the_standby_is_refused(site: Site, command: Backfill, standby: Standby) -> None:
+def test_standbys_other_database_is_refused(site: Site, command: Backfill, standby: Standby) -> None:
     site.host.add_leads("a")
     run = site.whole_run()
 
@@ -165,7 +161,7 @@ def test_another_database_of_the_standby_is_refused(site: Site, command: Backfil
     assert (done.returncode, f"has no run {run.id}" in done.stderr) == (2, True)
 
 
-def test_a_role_that_can_not_tell_the_servers_apart_says_so(site: Site, command: Backfill) -> None:
+def test_role_that_cannot_identify_the_servers_says_so(site: Site, command: Backfill) -> None:
     site.host.add_leads("a")
     site.whole_run()
     site.host.do("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM public")
@@ -183,7 +179,7 @@ def test_a_role_that_can_not_tell_the_servers_apart_says_so(site: Site, command:
 
 
 @pytest.mark.parametrize("url", ["", "mysql://replica/db", "postgresql://postgres@127.0.0.1:1/postgres"])
-def test_a_setting_that_leads_nowhere_is_named(site: Site, command: Backfill, url: str) -> None:
+def test_invalid_replica_url_is_named(site: Site, command: Backfill, url: str) -> None:
     site.host.add_leads("a")
     site.whole_run()
 
@@ -195,7 +191,7 @@ def test_a_setting_that_leads_nowhere_is_named(site: Site, command: Backfill, ur
     assert "DATABASE_URL" not in line
 
 
-def test_without_the_option_the_primary_is_read(site: Site, command: Backfill) -> None:
+def test_primary_is_read_by_default(site: Site, command: Backfill) -> None:
     site.host.add_leads("a")
     site.whole_run()
 
@@ -222,13 +218,13 @@ class Conflicting(LeadScoring):
 
 @pytest.fixture
 def reader(standby: Standby) -> Iterator[Engine]:
-    """The engine on the standby."""
+    """Yield an engine on the standby."""
     made = connect(parse_url(standby.url), statement_ms=STATEMENT_MS)
     yield made
     made.dispose()
 
 
-def test_a_read_that_the_standby_cancels_is_repeated(site: Site, command: Backfill, reader: Engine) -> None:
+def test_cancelled_read_is_repeated(site: Site, command: Backfill, reader: Engine) -> None:
     site.host.add_leads("a")
     run = site.whole_run()
     command.json("verify", "--replica")
@@ -236,7 +232,7 @@ def test_a_read_that_the_standby_cancels_is_repeated(site: Site, command: Backfi
     assert Verifier(reader, Conflicting(site, 2), STATEMENT_MS).verify(run).clean
 
 
-def test_a_read_that_is_cancelled_again_and_again_is_reported(site: Site, command: Backfill, reader: Engine) -> None:
+def test_repeatedly_cancelled_read_is_reported(site: Site, command: Backfill, reader: Engine) -> None:
     site.host.add_leads("a")
     run = site.whole_run()
     command.json("verify", "--replica")
@@ -261,7 +257,7 @@ def pad_to_the_end_of_a_wal_page(site: Site) -> None:
         if offset in {24, 40}:
             return
         left = 8192 - offset
-        # A message record has 51 bytes besides its text.
+        # A message record takes 51 bytes besides its text.
         site.host.do(
             "SELECT pg_logical_emit_message(false, '', repeat('x', %s))", max(1, (left - 56 if left < 4000 else 2000))
         )

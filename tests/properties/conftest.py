@@ -1,4 +1,4 @@
-"""Servers of the property tests: databases with two collations, and a Redis that the tests may empty at any time."""
+"""Servers of the property tests: databases with two collations, and a Redis that tests can empty at any time."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone TO %L', current_datab
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all property tests as long where they try as many examples as `make test-long` wants."""
+    """Mark all property tests as long, unless HYPOTHESIS_PROFILE asks for few examples."""
     if not SHORT:
         for item in items:
             if item.path.is_relative_to(Path(__file__).parent):
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def emptied_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis that no other test uses."""
+    """A Redis for these tests alone."""
     with Redis(tmp_path_factory.mktemp("redis")) as redis:
         yield redis
 
@@ -50,7 +50,7 @@ def laboratory(
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_grace() -> Iterator[None]:
-    """Give a duplicate no grace period: only the test itself sends the next page."""
+    """Give duplicates no grace period, so that only the test sends the next page."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chain, "_GRACE_SECONDS", 0.0)
         patch.setattr(chain, "_LOOK_SECONDS", 0.0)

@@ -1,6 +1,6 @@
-"""How many examples a property test tries, as HYPOTHESIS_PROFILE says.
+"""The number of examples of a property test, according to HYPOTHESIS_PROFILE.
 
-By default a few, for `make test`; with `long`, which `make test-long` sets, more, which are always the same; with
+By default few, for `make test`; with `long`, set by `make test-long`, more, and always the same ones; with
 `thorough` many new ones.
 """
 
@@ -13,9 +13,9 @@ SHORT = _PROFILE == "short"
 _THOROUGH = _PROFILE == "thorough"
 
 _MUCH = 20
-#: The part of a long run's examples that a short run tries.
+#: The divisor from a long run's number of examples to a short run's.
 _LITTLE = 5
-#: The examples are large on purpose, and each one empties the servers behind the fixtures.
+#: Examples are large on purpose, and each one empties the servers behind the fixtures.
 _EXPECTED = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture)
 
 
@@ -23,10 +23,10 @@ def tried(examples: int, *, steps: int = 30, much: int = _MUCH, shrinks: bool = 
     """Return Hypothesis settings for this many examples in a long run.
 
     Args:
-        examples: how many examples a long run tries. A short run tries a fifth of them, but at least two.
-        steps: how many steps a state machine takes.
-        much: the factor of a thorough run.
-        shrinks: whether a failing example can be repeated, and so shrunk.
+        examples: the number of examples of a long run. A short run tries a fifth of them, but at least two.
+        steps: the number of steps of a state machine.
+        much: the factor for a thorough run.
+        shrinks: whether a failing example is reproducible, and so can be shrunk.
     """
     phases = (Phase.explicit, Phase.reuse, Phase.generate, *([Phase.shrink] if shrinks else []))
     return settings(

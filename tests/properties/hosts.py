@@ -1,4 +1,4 @@
-"""Random host databases: every kind of id, workspace, tag, score, message and job that a host may have."""
+"""Random host databases: every kind of id, workspace, tag, score, message and job."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +16,7 @@ LONG_AGO = datetime(2025, 1, 1)  # noqa: DTZ001  the host's columns hold UTC wit
 MINUTE = timedelta(minutes=1)
 CLIENTS = ("client-1", "Client-2", "client_3", "ärzte: 100% 'q'")
 
-#: Tags that disqualify, and tags that almost do.
+#: Disqualifying tags, and near misses.
 TAGS = (
     None,
     *sorted(DISQUALIFYING),
@@ -24,8 +24,7 @@ TAGS = (
     *("Interested", "Not Interested"),
 )
 
-#: Ids that are prefixes of one another, that differ only in what some collations ignore, or that contain SQL's or a
-#: driver's syntax.
+#: Ids that are prefixes of one another, that some collations treat alike, or that contain SQL's or a driver's syntax.
 TRICKY_IDS = (
     *("a", "A", "aa", "aA", "Aa", "ab", "a b", "a-b", "a_b", "a__b", "_ab", "-ab", " a", "a ", "b", "B"),
     *("lead", "lead_1", "lead-1", "lead1", "lead_10", "lead_2", "LEAD_1", "Lead_1", "lead_1:x"),
@@ -56,7 +55,7 @@ class Host:
         return [row["id"] for row in self.tables["Lead"]]
 
     def __repr__(self) -> str:
-        """Return the columns that distinguish hosts, short enough to read when an example fails."""
+        """Return the distinguishing columns, short enough to read in a failing example."""
         columns = {
             "Lead": ("id", "clientId", "sentimentTag", "overallScore"),
             "Message": ("id", "leadId", "direction", "sentAt"),
@@ -79,26 +78,26 @@ class Host:
 
 @dataclass(frozen=True)
 class Traits:
-    """What a host has besides unscored leads with one reply. The simplest host has none of it."""
+    """The features of a host besides unscored leads with one reply. The simplest host has none."""
 
     workspaces: bool  # more than one
     ids: bool  # of every kind, not only UUIDs
     tags: bool
     scores: bool
     silent: bool  # leads that never answered
-    ties: bool  # several messages at one moment
-    jobs: bool  # ours, left over, in every status
+    ties: bool  # simultaneous messages
+    jobs: bool  # ours, left over from earlier runs, in every status
     live_jobs: bool  # the host's own
 
 
 _STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
-#: Keys that aren't ours, some of them nearly.
+#: Keys that aren't ours, including near misses.
 _LIVE_KEYS = ("lead_scoring:{lead}:{message}", "Lead_scoring_backfill:{lead}", "lead_scoring_backfill:{lead}:{message}")
 
 
 @st.composite
 def hosts(draw: st.DrawFn, *, most: int = 60) -> Host:
-    """A host database of up to `most` leads in four workspaces.
+    """Draw a host database of up to `most` leads in four workspaces.
 
     The number of leads, the traits and a seed are drawn; the rest follows from the seed, lead by lead. So examples
     differ widely, and a failing one can be shrunk by dropping leads and traits.
@@ -185,7 +184,7 @@ def settings_row(client: str) -> dict[str, Any]:
 
 
 def lead_row(lead: str, client: str, index: int, *, tag: str | None, score: int | None) -> dict[str, Any]:
-    """Return a lead's row; a score comes with the columns that the host stores alongside it."""
+    """Return a lead's row; a score comes with its other columns."""
     return {
         "id": lead,
         "firstName": f"First {index}",
@@ -228,7 +227,7 @@ def job_row(
     attempts: int = 0,
     most_attempts: int = 3,
 ) -> dict[str, Any]:
-    """Return a job as the host's runner leaves it in this status."""
+    """Return a job in the form in which the host's runner leaves it in this status."""
     ended = status in {"SUCCEEDED", "FAILED"}
     running = status == "RUNNING"
     return {
@@ -254,7 +253,7 @@ def job_row(
 
 @dataclass(frozen=True)
 class Order:
-    """What an operator asks of a run. `rows`: the most rows that one page looks at to find its leads."""
+    """The options of a run. `rows`: the maximum number of rows that a page reads to find its leads."""
 
     limit: int
     lanes: int
@@ -271,7 +270,7 @@ class Order:
 
 @st.composite
 def orders(draw: st.DrawFn, host: Host, *, limits: int = 20, lanes: int = 5) -> Order:
-    """Any valid run on this host."""
+    """Draw a valid run on this host."""
     cursors = st.none() | (st.sampled_from(host.leads) | lead_ids if host.leads else lead_ids)
     return Order(
         limit=draw(st.integers(1, limits)),
@@ -296,6 +295,6 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn, *, most: int = 60, limits: int = 20, lanes: int = 5) -> Case:
-    """Any valid run on any host."""
+    """Draw a host and a valid run on it."""
     host = draw(hosts(most=most))
     return Case(host, draw(orders(host, limits=limits, lanes=lanes)))

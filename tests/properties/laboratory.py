@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real Redis that each example fills; the test itself is the broker."""
+"""A real PostgreSQL and a real Redis, filled by each example; the test itself is the broker."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +54,7 @@ CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON "BackgroundJob" FOR EACH ROW EX
 
 @dataclass
 class Broker:
-    """Keeps the messages in flight, and delivers them as the test decides."""
+    """The messages in flight; the test decides on their delivery."""
 
     waiting: list[PageMessage] = field(default_factory=list)
     sent: list[PageMessage] = field(default_factory=list)
@@ -85,11 +85,11 @@ class Observed:
     run: Run
 
     def fates(self, order: Order) -> dict[str, Fate]:
-        """Return what must happen to every lead that the run passed."""
+        """Return the expected fate of every lead that the run passed."""
         return oracle.fates(self.before, order.rules, self.passed)
 
     def differences(self, order: Order) -> list[str]:
-        """Return how the database differs from what the run must leave."""
+        """Return the differences between the database and the run's expected result."""
         return oracle.differences(self.before, self.after, self.fates(order), self.span, delay_ms=order.delay_ms)
 
 
@@ -111,7 +111,7 @@ class Laboratory:
 
     @cached_property
     def parts(self) -> Parts:
-        """The engine, connected like a worker's, with this broker in place of Celery's."""
+        """The engine, connected as in a worker, with this broker in place of Celery's."""
         values = {**UNBOUNDED, "DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
         return assemble(settings.load(values), self.send)
 
@@ -121,7 +121,7 @@ class Laboratory:
 
     @cached_property
     def host_connection(self) -> "psycopg.Connection[Any]":
-        """The host's own connection: every statement commits."""
+        """The host's connection, in autocommit."""
         return psycopg.connect(self.database_url, autocommit=True)
 
     @cached_property
@@ -145,7 +145,7 @@ class Laboratory:
     # ------------------------------------------------------------ the host's rows
 
     def load(self, host: Host, *, keep_redis: bool = False) -> Snapshot:
-        """Empty everything (but not Redis with `keep_redis`, because a worker uses it), and fill the host's tables."""
+        """Empty everything, and fill the host's tables. `keep_redis` spares Redis, for a worker that uses it."""
         self.broker = Broker()
         if not keep_redis:
             self.redis.flushdb()
@@ -192,14 +192,14 @@ class Laboratory:
             return Snapshot(tables)
 
     def lose_ledger_and_redis(self) -> None:
-        """Lose everything that the engine knows of its runs, and every message."""
+        """Lose the ledger, Redis and every message."""
         self.broker = Broker()
         self.redis.flushdb()
         self.host_connection.execute("DELETE FROM backfill.run")
 
     @contextmanager
     def refusing(self, leads: Sequence[str]) -> Iterator[None]:
-        """Make the database refuse every write of a score or a job of these leads while the block runs."""
+        """Make the database refuse every score and job of these leads while the block runs."""
         self.host_connection.execute(_REFUSING)
         self.insert("refused", [{"lead": lead} for lead in leads])
         try:
@@ -208,7 +208,7 @@ class Laboratory:
             self.host_connection.execute("DROP TABLE refused; DROP FUNCTION refuse CASCADE")
 
     def candidates(self, host: Snapshot, order: Order, bounds: Bounds) -> list[str]:
-        """Return the leads within bounds that a run would take if they have an inbound message."""
+        """Return the leads within bounds that a run selects if they have an inbound message."""
         fated = oracle.fates(host, order.rules, self.after(bounds.lower, bounds.upper))
         return [lead for lead, what in fated.items() if what not in {"another_workspace", "already_scored"}]
 
@@ -220,7 +220,7 @@ class Laboratory:
         return [lead for (lead,) in found]
 
     def now(self) -> datetime:
-        """Return the database's time as the host writes it."""
+        """Return the database's time in the host's format."""
         found = self.host_connection.execute("SELECT clock_timestamp() AT TIME ZONE 'UTC'").fetchone()
         assert found is not None
         moment: datetime = found[0]
@@ -244,7 +244,7 @@ class Laboratory:
         return int(found[0])
 
     def quarantined(self, run: RunId) -> set[str]:
-        """Return the leads that a run has in quarantine."""
+        """Return the leads in a run's quarantine."""
         found = self.host_connection.execute("SELECT item FROM backfill.quarantine WHERE run_id = %s", [run])
         return {lead for (lead,) in found}
 
@@ -260,7 +260,7 @@ class Laboratory:
         return cut(self.parts.engine, self.backfill, parameters(order), smallest=1)
 
     def dry_run(self, order: Order, *, single_batch: bool = False) -> Run:
-        """Do a dry run to its end."""
+        """Complete a dry run."""
         dry = DryRun(
             engine=self.parts.engine,
             backfill=self.backfill,
@@ -286,7 +286,7 @@ class Laboratory:
 
     @contextmanager
     def while_a_page_is_at_work(self, act: Callable[[], None]) -> Iterator[None]:
-        """Call `act` once, when the next page has executed its statement but not yet committed."""
+        """Call `act` once, after the next page's statement and before its commit."""
         acted: list[bool] = []
 
         def happens(*details: Any) -> None:
@@ -301,26 +301,26 @@ class Laboratory:
             event.remove(self.parts.engine, "after_cursor_execute", happens)
 
     def drain(self, order: Order, random: Random | None = None) -> None:
-        """Deliver messages until none waits: in random order if a generator is given, else the oldest first."""
+        """Deliver all messages: in random order with a generator, otherwise the oldest first."""
         with looking_at(order.rows):
             while self.broker.waiting:
                 index = random.randrange(len(self.broker.waiting)) if random else 0
                 self.deliver(self.broker.waiting.pop(index))
 
     def run(self, order: Order, random: Random | None = None, *, ordinal: int = 0) -> Run:
-        """Do a whole run and return how it ended."""
+        """Complete a run and return its final state."""
         run = self.start(order, ordinal=ordinal)
         self.drain(order, random)
         return self.parts.runs.read(run)
 
     def observe(self, order: Order, run: Callable[[], Run]) -> Observed:
-        """Snapshot the database, let a run of this order happen, and snapshot it again."""
+        """Take a snapshot of the database before and after a run of this order."""
         before, passed, began = self.snapshot(), self.after(order.cursor), self.now()
         ended = run()
         return Observed(before, self.snapshot(), passed, Span(began, self.now()), ended)
 
     def verify(self, run: Run, *, rows: int) -> Verification:
-        """Return what the database says of a run."""
+        """Return the verification of a run."""
         with looking_at(rows):
             return Verifier(self.parts.engine, self.backfill, STATEMENT_MS).verify(run)
 
@@ -347,7 +347,7 @@ def parameters(order: Order) -> Parameters:
 
 @contextmanager
 def looking_at(rows: int) -> Iterator[None]:
-    """Make pages look at so few rows that a small table counts as sparse."""
+    """Bound the rows that a page reads, so that even a small table counts as sparse."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (statement, dry_run, verification):
             patch.setattr(module, "PAGE_ROWS", rows)

@@ -1,7 +1,7 @@
-"""Processes that die at any of their steps, like a SIGKILL: nothing after the step happens, and no handler runs.
+"""Processes that die at any step, as by SIGKILL: nothing after the step happens, and no handler runs.
 
-A step is anything visible from outside: a statement to PostgreSQL, a commit, a command to Redis, a sent message. A
-process may die before or after each of them, and so between any two.
+A step is an externally visible action: a statement to PostgreSQL, a commit, a command to Redis, a sent message. A
+process can die before or after each step, and so between any two.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from backfill_tasks.engine.runs import Runs
 
 
 class Died(BaseException):
-    """The process is gone; the text names the step before or after which it died."""
+    """The process died; the text names the step before or after which it died."""
 
 
 @dataclass
@@ -31,13 +31,13 @@ class Reaper:
     meanwhile: Callable[[], object] | None = None
 
     def happen(self) -> None:
-        """Let others act, once: the process has committed a page and not yet sent the next."""
+        """Let others act once, after the process has committed a page and before it sends the next."""
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
             meanwhile()
 
     def step(self, name: str) -> None:
-        """Count a step; end the process if it is the last one."""
+        """Count a step; end the process at its last one."""
         if self.left is None:
             return
         if self.left == 0:
@@ -47,7 +47,7 @@ class Reaper:
 
     @contextmanager
     def after(self, steps: int | None) -> Iterator[None]:
-        """End the process after this many steps in the block, if it gets that far; None: never."""
+        """End the process after this many steps in the block; None: never."""
         self.left = steps
         try:
             yield
@@ -60,7 +60,7 @@ class MortalPipeline(Pipeline):
 
     reaper: ClassVar[Reaper]
 
-    def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002  the client's own signature
+    def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002  the client's signature
         self.reaper.step("before commands to Redis")
         answers = super().execute(raise_on_error)
         self.reaper.step("after commands to Redis")
@@ -84,7 +84,7 @@ class MortalRedis(Redis):
 
 @contextmanager
 def mortal(laboratory: Laboratory, reaper: Reaper) -> Iterator[Runs]:
-    """Yield the engine of a laboratory, in processes that the reaper may end."""
+    """Yield a laboratory's engine, in processes that the reaper can end."""
     parts = laboratory.parts
 
     def send(message: PageMessage, delay: float) -> None:

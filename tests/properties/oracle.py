@@ -1,6 +1,6 @@
-"""What a run must leave behind, derived from the host's rules alone: plain Python over plain rows.
+"""The expected result of a run, derived from the host's rules alone: plain Python over plain rows.
 
-It shares no code with the page statement, so that the two can only agree by both being right. Where the rules allow
+It shares no code with the page statement, so the two agree only if both are right. Where the rules allow
 several results (which of two simultaneous messages is the anchor, a new job's id, a page's millisecond), the oracle
 accepts all of them.
 """
@@ -28,7 +28,7 @@ ENQUEUED: tuple[Fate, ...] = ("inserted", "requeued", "refreshed")
 READ: tuple[Fate, ...] = (*ENQUEUED, "in_flight", "disqualified")
 PASSED_OVER: tuple[Fate, ...] = ("already_scored", "no_inbound")
 
-#: What happens to a lead that already has its job.
+#: The fate of a lead with an existing job, by the job's status.
 OF_A_JOB: Mapping[str, Fate] = {
     "RUNNING": "in_flight",
     "PENDING": "refreshed",
@@ -41,7 +41,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 def naive_utc(moment: datetime) -> datetime:
-    """Return a moment as the host writes it: UTC without a zone."""
+    """Return a moment in the host's format: UTC without a zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
@@ -52,7 +52,7 @@ def our_key(lead: str) -> str:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Every row of the host's tables at one moment: by table and id, leads in the database's own order."""
+    """Every row of the host's tables at one moment, by table and id; leads are in the database's order."""
 
     tables: Mapping[str, Mapping[str, Row]]
 
@@ -77,7 +77,7 @@ class Snapshot:
         return found
 
     def our_job(self, lead: str) -> Row | None:
-        """Return our job of this lead, if there is one."""
+        """Return our job of this lead, or None."""
         return self.job_by_key.get(our_key(lead))
 
     def anchors_in_use(self) -> dict[str, str]:
@@ -93,7 +93,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Rules:
-    """The parameters of a run that decide what happens to a lead."""
+    """The parameters of a run that decide a lead's fate."""
 
     client_ids: Sequence[str] | None = None
     rescore_all: bool = False
@@ -102,7 +102,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Span:
-    """When a run was in progress, by the database's clock, as the host writes it: UTC without a zone."""
+    """The duration of a run, by the database's clock, in the host's format: UTC without a zone."""
 
     began: datetime
     ended: datetime
@@ -112,7 +112,7 @@ class Span:
 
 
 def fate(host: Snapshot, rules: Rules, lead: str) -> Fate:
-    """Return what happens to a lead that a run passes."""
+    """Return the fate of a lead that a run passes."""
     row = host.leads[lead]
     if rules.client_ids is not None and row["clientId"] not in rules.client_ids:
         return "another_workspace"
@@ -127,12 +127,12 @@ def fate(host: Snapshot, rules: Rules, lead: str) -> Fate:
 
 
 def fates(host: Snapshot, rules: Rules, passed: Collection[str]) -> dict[str, Fate]:
-    """Return what happens to every lead that a run passes."""
+    """Return the fate of every lead that a run passes."""
     return {lead: fate(host, rules, lead) for lead in passed}
 
 
 def counts(fated: Mapping[str, Fate]) -> dict[str, int]:
-    """Return the counts that the run must have: `read` and every class."""
+    """Return the run's expected counts: `read` and every class."""
     number = Counter(fated.values())
     return {"read": sum(number[name] for name in READ), **{name: number[name] for name in READ}}
 
@@ -157,15 +157,15 @@ def differences(
     delay_ms: int = 0,
     exempt: Collection[str] = (),
 ) -> list[str]:
-    """Return how the database differs from its earlier state with the fates applied, and nothing else changed.
+    """Return the differences between the database and its earlier state with only the fates applied.
 
     Args:
-        before: the database when the run began.
+        before: the database at the run's start.
         after: the database now.
-        fated: what happens to the leads that were passed.
-        span: when the run was in progress.
-        delay_ms: the run's delay; if it has one, the caller compares the times of its jobs.
-        exempt: leads that the host changed meanwhile; neither they nor their rows are compared.
+        fated: the fates of the leads that were passed.
+        span: the duration of the run.
+        delay_ms: the run's delay; if it isn't 0, the caller compares the due times of its jobs.
+        exempt: leads that the host changed during the run; their rows aren't compared.
     """
     return [
         *_other_tables(before, after, set(exempt)),
@@ -252,7 +252,7 @@ def _new_job(lead: Row, found: Row) -> dict[str, Any]:
 
 
 def _free_choices(before: Snapshot, found: Row, lead: str, what: Fate, span: Span, delay_ms: int) -> Iterator[str]:
-    """Yield violations of the bounds where the rules leave a choice."""
+    """Yield violations of the bounds where the rules allow several results."""
     anchors = before.anchors(lead)
     if found["messageId"] not in anchors:
         yield f"the job of lead {lead!r} has the anchor {found['messageId']!r}, not one of {sorted(anchors)}"

@@ -1,7 +1,7 @@
-"""Random sequences of faults and of the host's own work during a run, and the invariants that are true throughout.
+"""Random sequences of faults and of the host's writes during a run, and the invariants that always hold.
 
 The test is the broker: it delivers, repeats, loses and reorders messages. Processes die at any step, Redis is emptied,
-operators pause and resume, the watchdog checks the lanes, and webhooks change rows between the pages.
+operators pause and resume, the watchdog checks the lanes, and webhooks change rows between pages.
 """
 
 import sys
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Picks one of several: its position modulo their number.
+#: Picks one of several items: an index modulo their number.
 which = st.integers(0, 63)
-#: After how many steps a process dies; a lane's last page takes about 30. None: never.
+#: The number of steps after which a process dies; a lane's last page takes about 30. None: never.
 poison = st.integers(0, 32)
 deaths = st.none() | poison
 
-#: What others may do between a page's commit and the sending of the next.
+#: Actions of others between a page's commit and the sending of the next.
 MEANWHILE = ("pause", "cancel", "resume", "watchdog", "duplicate", "empty redis")
 
-#: More rounds than any of these runs needs to end.
+#: More rounds than a run needs to end.
 ROUNDS = 200
 
 
 class Faults(RuleBasedStateMachine):
-    """One run from start to end, and everything that can happen to it."""
+    """One run from start to end, with every kind of fault."""
 
     laboratory: ClassVar[Laboratory]
 
@@ -55,15 +55,15 @@ class Faults(RuleBasedStateMachine):
         self.reaper = Reaper()
         self.runs = self.stack.enter_context(mortal(self.laboratory, self.reaper))
         self.run: RunId | None = None
-        self.touched: set[str] = set()  # leads that the host changed, or whose rows it did
-        self.shaken: set[str] = set()  # ... so that it may take part or not, or lost its job
-        self.arrived: set[str] = set()  # leads that the host created during the run
-        self.did: Counter[str] = Counter()  # what the run did, by class, according to the rows
-        self.enqueued: Counter[str] = Counter()  # how often, by lead
+        self.touched: set[str] = set()  # leads changed by the host, or with rows changed by it
+        self.shaken: set[str] = set()  # ... so that their fate is open, or their job is gone
+        self.arrived: set[str] = set()  # leads created by the host during the run
+        self.did: Counter[str] = Counter()  # the run's results by class, according to the rows
+        self.enqueued: Counter[str] = Counter()  # number of times, by lead
         self.due: list[datetime] = []
         self.lost_processes: Counter[tuple[int, int]] = Counter()  # by lane and page
         self.given_up: set[tuple[int, int]] = set()
-        self.batch_ends_at: int | None = None  # at most this many pages that read, until the run is resumed
+        self.batch_ends_at: int | None = None  # the maximum number of non-empty pages until the run is resumed
 
     # ------------------------------------------------------------ the run and its messages
 
@@ -184,7 +184,7 @@ class Faults(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule(index=which, one_that_is_awaited=st.sampled_from((False, False, False, True)))
     def give_a_message_up(self, index: int, *, one_that_is_awaited: bool) -> None:
-        """Give up a message whose page, as far as this delivery knows, met transient errors too often."""
+        """Give up a message, as if its page had run out of retries."""
         message = self.sent[index % len(self.sent)]
         run = self._read()
         lane = run.lanes[message.lane - 1]
@@ -277,7 +277,7 @@ class Faults(RuleBasedStateMachine):
             self.stack.close()
 
     def _settle(self) -> None:
-        """With the watchdog and `resume`, the run must end, whatever happened, and agree with the database."""
+        """Drive the run to its end with the watchdog and `resume`, and compare it with the database."""
         for _ in range(ROUNDS):
             while self.waiting:
                 self._deliver(self.waiting.pop(0))
@@ -324,7 +324,7 @@ class Faults(RuleBasedStateMachine):
         assert set(verified.missing) <= self.shaken - self.arrived
         assert self.laboratory.keys_kept_for_ever() == [], "Redis keeps for ever what nobody needs"
 
-    # ------------------------------------------------------------ what our processes do
+    # ------------------------------------------------------------ our processes
 
     @property
     def _run(self) -> RunId:
@@ -351,11 +351,11 @@ class Faults(RuleBasedStateMachine):
         return step is not None
 
     def _batch_lane(self) -> int | None:
-        """Return the only lane that a single batch may move now; None: all may."""
+        """Return the only lane that a single batch may move now; None: all of them."""
         return self._ask("SELECT batch_lane FROM backfill.run WHERE id = :run")
 
     def _pages_that_read(self) -> int:
-        """Return how many pages had anything to read; a single batch doesn't count the others."""
+        """Return the number of non-empty pages; a single batch doesn't count empty ones."""
         query = "SELECT count(*) FROM backfill.page WHERE run_id = :run AND (counts ->> 'read')::int > 0"
         return self._ask(query) or 0
 
@@ -365,7 +365,7 @@ class Faults(RuleBasedStateMachine):
         return found
 
     def _command(self, command: Callable[[], bool]) -> bool | None:
-        """Run an operator's command; return None if the run's state no longer allows it."""
+        """Run an operator's command; return None if the run's state doesn't allow it."""
         try:
             return command()
         except IllegalTransitionError:
@@ -382,7 +382,7 @@ class Faults(RuleBasedStateMachine):
             assert lane.awaited.task_id not in sent, f"{lane} was seeded again, and its message was not lost: {before}"
 
     def _act(self, action: Callable[[], T], *, dies_after: int | None = None) -> T | None:
-        """Let one of our processes act, and check what it did; return None if it died."""
+        """Let one of our processes act, and check its results; return None if it died."""
         cancelled = self._read().state == "cancelled"
         did = self.did.copy()
         answer: T | None = None
@@ -396,7 +396,7 @@ class Faults(RuleBasedStateMachine):
         return answer
 
     def _look_at_what_was_done(self) -> None:
-        """Determine from the rows what the run has done, and check the ledger against it."""
+        """Determine the run's results from the rows, and check the ledger against them."""
         old, old_versions = self.now, self.versions
         self.now, self.versions = self.laboratory.snapshot(), self._versions()
         assert old.leads.keys() == self.now.leads.keys()
@@ -436,7 +436,7 @@ class Faults(RuleBasedStateMachine):
             lane = run.lanes[message.lane - 1]
             assert message.generation < lane.generation or message.page <= lane.page + 1, "a lane has split"
 
-    # ------------------------------------------------------------ what the host does
+    # ------------------------------------------------------------ the host's writes
 
     def _lead(self, index: int) -> str:
         leads = list(self.now.leads)
@@ -449,7 +449,7 @@ class Faults(RuleBasedStateMachine):
         self.now, self.versions = self.laboratory.snapshot(), self._versions()
 
     def _versions(self) -> dict[str, str]:
-        """Return which transaction wrote each lead and each job."""
+        """Return the transaction that last wrote each lead and each job."""
         statement = """
             SELECT 'lead ' || id, xmin::text FROM "Lead"
             UNION ALL
@@ -458,7 +458,7 @@ class Faults(RuleBasedStateMachine):
         return dict(self.laboratory.host_connection.execute(statement).fetchall())
 
 
-def test_no_sequence_of_faults_enqueues_a_lead_twice_or_skips_one(laboratory: Laboratory) -> None:
+def test_no_sequence_of_faults_repeats_or_skips_a_lead(laboratory: Laboratory) -> None:
     class Here(Faults):
         pass
 

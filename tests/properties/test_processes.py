@@ -1,4 +1,4 @@
-"""The whole job with the installed command and real worker processes, one of which is killed at a random moment."""
+"""A complete run with the installed command and real workers, one of them killed at a random moment."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from sandbox.servers import Redis
 
 @pytest.fixture(scope="module")
 def backfill(laboratory: Laboratory, emptied_redis: Redis, tmp_path_factory: pytest.TempPathFactory) -> Backfill:
-    """The command, with a watchdog that checks the lanes every second."""
+    """The command, with a watchdog every second."""
     return Backfill(
         directory=tmp_path_factory.mktemp("processes"),
         environment={
@@ -39,7 +39,7 @@ def backfill(laboratory: Laboratory, emptied_redis: Redis, tmp_path_factory: pyt
 
 @pytest.fixture(scope="module")
 def survivor(backfill: Backfill) -> Iterator[Worker]:
-    """A worker with beat that lives through all examples."""
+    """A worker with beat, alive during all examples."""
     worker = Worker.start(backfill, concurrency=1, beat=True)
     yield worker
     worker.stop()
@@ -61,7 +61,7 @@ def arguments(order: Order) -> list[str]:
 @tried(5, much=10, shrinks=False)
 @given(case=cases(limits=4, lanes=3), pages=st.integers(0, 15))
 @pytest.mark.usefixtures("survivor")
-def test_a_killed_worker_changes_nothing_of_what_a_run_leaves(
+def test_a_killed_worker_does_not_change_a_runs_result(
     laboratory: Laboratory, backfill: Backfill, case: Case, pages: int
 ) -> None:
     order = replace(case.order, rows=5_000)
@@ -92,5 +92,5 @@ def test_a_killed_worker_changes_nothing_of_what_a_run_leaves(
         due = sorted(after.job_by_key[oracle.our_key(lead)]["runAt"] for lead in fated if fated[lead] in ENQUEUED)
         started_at = naive_utc(datetime.fromisoformat(run["started_at"]))
         assert due == oracle.due_times(started_at, order.delay_ms, len(due))
-    verified = backfill.json("verify", run["run_id"])  # a run without leads can't be called clean
+    verified = backfill.json("verify", run["run_id"])  # a run without leads is never clean
     assert (verified["missing"], verified["contradictions"]) == ([], [])

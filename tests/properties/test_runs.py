@@ -1,4 +1,4 @@
-"""What is true of every run on every host database, in whatever order its messages arrive."""
+"""Properties of every run on every host database, in every order of its messages."""
 
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -22,7 +22,7 @@ from backfill_tasks.engine.runs import cut, lanes_of, new_id
 if TYPE_CHECKING:
     from backfill_tasks.engine.chain import Step
 
-#: The order in which waiting messages are delivered.
+#: The order of deliveries.
 deliveries = st.integers(0, 2**16).map(Random)
 
 
@@ -31,7 +31,7 @@ def counts(run: Run, *names: str) -> dict[str, int]:
 
 
 def walk(lane: Lane) -> tuple[object, ...]:
-    """Return everything that must be equal for a lane in a dry run and its run."""
+    """Return the parts of a lane that must be equal in a dry run and its run."""
     classes = {name: lane.counts.get(name, 0) for name in ("read", *READ)}
     return lane.number, lane.bounds, lane.cursor, lane.page, lane.state, classes
 
@@ -41,7 +41,7 @@ def walk(lane: Lane) -> tuple[object, ...]:
 
 @tried(20)
 @given(cases())
-def test_a_dry_run_counts_every_lead_as_the_rules_say(laboratory: Laboratory, case: Case) -> None:
+def test_a_dry_runs_counts_match_the_oracle(laboratory: Laboratory, case: Case) -> None:
     host = laboratory.load(case.host)
     fated = oracle.fates(host, case.order.rules, laboratory.after(case.order.cursor))
 
@@ -68,7 +68,7 @@ def test_a_dry_run_writes_nothing(laboratory: Laboratory, case: Case) -> None:
 
 @tried(25)
 @given(cases(), deliveries)
-def test_a_run_does_what_its_dry_run_counted(laboratory: Laboratory, case: Case, random: Random) -> None:
+def test_a_run_matches_its_dry_runs_counts(laboratory: Laboratory, case: Case, random: Random) -> None:
     laboratory.load(case.host)
     dry = laboratory.dry_run(case.order)
 
@@ -83,7 +83,7 @@ def test_a_run_does_what_its_dry_run_counted(laboratory: Laboratory, case: Case,
 
 @tried(50)
 @given(cases(), deliveries)
-def test_a_run_leaves_what_the_rules_say_and_nothing_else(laboratory: Laboratory, case: Case, random: Random) -> None:
+def test_a_runs_changes_match_the_oracle(laboratory: Laboratory, case: Case, random: Random) -> None:
     laboratory.load(case.host)
 
     observed = laboratory.observe(case.order, lambda: laboratory.run(case.order, random))
@@ -94,7 +94,7 @@ def test_a_run_leaves_what_the_rules_say_and_nothing_else(laboratory: Laboratory
 
 @tried(12)
 @given(cases(), deliveries)
-def test_the_pages_of_a_lane_follow_one_another_and_their_classes_add_up(
+def test_a_lanes_pages_are_contiguous_and_their_classes_add_up(
     laboratory: Laboratory, case: Case, random: Random
 ) -> None:
     laboratory.load(case.host)
@@ -115,7 +115,7 @@ def test_the_pages_of_a_lane_follow_one_another_and_their_classes_add_up(
 
 @tried(12)
 @given(cases(), deliveries)
-def test_the_verification_of_a_complete_run_is_clean(laboratory: Laboratory, case: Case, random: Random) -> None:
+def test_a_complete_run_verifies_clean(laboratory: Laboratory, case: Case, random: Random) -> None:
     laboratory.load(case.host)
 
     run = laboratory.run(case.order, random)
@@ -128,9 +128,7 @@ def test_the_verification_of_a_complete_run_is_clean(laboratory: Laboratory, cas
 
 @tried(12)
 @given(cases(), st.data())
-def test_the_verification_finds_every_lead_that_lost_what_the_run_gave_it(
-    laboratory: Laboratory, case: Case, data: st.DataObject
-) -> None:
+def test_verify_finds_every_lead_with_a_lost_result(laboratory: Laboratory, case: Case, data: st.DataObject) -> None:
     host = laboratory.load(case.host)
     run = laboratory.run(case.order)
     fated = oracle.fates(host, case.order.rules, laboratory.after(case.order.cursor))
@@ -148,7 +146,7 @@ def test_the_verification_finds_every_lead_that_lost_what_the_run_gave_it(
 
 @tried(15)
 @given(cases(), deliveries)
-def test_running_again_at_once_is_safe(laboratory: Laboratory, case: Case, random: Random) -> None:
+def test_an_immediate_second_run_is_safe(laboratory: Laboratory, case: Case, random: Random) -> None:
     laboratory.load(case.host)
     first = laboratory.observe(case.order, lambda: laboratory.run(case.order, random))
 
@@ -161,7 +159,7 @@ def test_running_again_at_once_is_safe(laboratory: Laboratory, case: Case, rando
 
 @tried(10)
 @given(cases(most=20))
-def test_of_two_messages_of_one_moment_always_the_same_is_the_anchor(laboratory: Laboratory, case: Case) -> None:
+def test_the_anchor_among_simultaneous_messages_is_deterministic(laboratory: Laboratory, case: Case) -> None:
     laboratory.load(case.host)
     laboratory.run(case.order)
     anchors = laboratory.snapshot().anchors_in_use()
@@ -174,7 +172,7 @@ def test_of_two_messages_of_one_moment_always_the_same_is_the_anchor(laboratory:
 
 @tried(20)
 @given(cases(), deliveries, st.integers(1, 86_400_000), st.sampled_from((0, 0, 1, 137)))
-def test_the_nth_job_of_a_run_that_spreads_is_due_n_delays_after_its_start(
+def test_delay_ms_makes_the_nth_job_due_n_delays_after_the_start(
     laboratory: Laboratory, case: Case, random: Random, delay_ms: int, numbered: int
 ) -> None:
     order = replace(case.order, delay_ms=delay_ms)
@@ -194,7 +192,7 @@ def test_the_nth_job_of_a_run_that_spreads_is_due_n_delays_after_its_start(
 
 @tried(30)
 @given(cases(lanes=9))
-def test_lanes_cover_all_leads_after_the_cursor_and_are_even(laboratory: Laboratory, case: Case) -> None:
+def test_lanes_cover_all_leads_after_the_cursor_evenly(laboratory: Laboratory, case: Case) -> None:
     host = laboratory.load(case.host)
     passed = laboratory.after(case.order.cursor)
 
@@ -213,7 +211,7 @@ def test_lanes_cover_all_leads_after_the_cursor_and_are_even(laboratory: Laborat
 
 @tried(20)
 @given(cases(lanes=9), st.integers(1, 30))
-def test_no_lane_is_smaller_than_the_smallest_that_is_wanted(laboratory: Laboratory, case: Case, smallest: int) -> None:
+def test_no_lane_is_smaller_than_the_minimum(laboratory: Laboratory, case: Case, smallest: int) -> None:
     host = laboratory.load(case.host)
 
     lanes = cut(laboratory.parts.engine, laboratory.backfill, parameters(case.order), smallest=smallest)
@@ -228,9 +226,7 @@ def test_no_lane_is_smaller_than_the_smallest_that_is_wanted(laboratory: Laborat
 
 @tried(12)
 @given(cases(), deliveries)
-def test_a_single_batch_ends_with_the_first_page_that_reads_something(
-    laboratory: Laboratory, case: Case, random: Random
-) -> None:
+def test_a_single_batch_ends_with_the_first_non_empty_page(laboratory: Laboratory, case: Case, random: Random) -> None:
     order = replace(case.order, lanes=1)
     laboratory.load(case.host)
     dry = laboratory.dry_run(order, single_batch=True)
@@ -247,7 +243,7 @@ def test_a_single_batch_ends_with_the_first_page_that_reads_something(
 
 @tried(15)
 @given(cases(), deliveries)
-def test_a_run_resumed_batch_by_batch_does_one_page_each_time_and_says_that_it_is_paused(
+def test_a_run_resumed_batch_by_batch_does_one_page_each_time_and_pauses(
     laboratory: Laboratory, case: Case, random: Random
 ) -> None:
     laboratory.load(case.host)
@@ -263,7 +259,7 @@ def test_a_run_resumed_batch_by_batch_does_one_page_each_time_and_says_that_it_i
             laboratory.parts.runs.resume(run, single_batch=True)
             laboratory.drain(case.order, random)
             done = laboratory.parts.runs.read(run)
-            assert done.pages > pages  # empty pages are passed
+            assert done.pages > pages  # a batch also passes empty pages
         return done
 
     observed = laboratory.observe(case.order, batch_by_batch)
@@ -274,7 +270,7 @@ def test_a_run_resumed_batch_by_batch_does_one_page_each_time_and_says_that_it_i
 
 @tried(8, shrinks=False)
 @given(case=cases(most=20, limits=4), watched=st.booleans())
-def test_a_single_batch_is_one_page_whatever_else_waits_and_however_many_workers_there_are(
+def test_a_single_batch_is_one_page_despite_waiting_messages_and_many_workers(
     laboratory: Laboratory, case: Case, *, watched: bool
 ) -> None:
     order = replace(case.order, lanes=3, delay_ms=0)
@@ -309,14 +305,12 @@ def test_a_single_batch_is_one_page_whatever_else_waits_and_however_many_workers
     assert laboratory.parts.runs.read(run).state in {"paused", "complete"}
 
 
-# ---------------------------------------------------------------- messages that come more than once
+# ---------------------------------------------------------------- duplicate messages
 
 
 @tried(15)
 @given(cases(most=25), deliveries, st.integers(2, 9))
-def test_every_message_may_come_any_number_of_times_at_any_time(
-    laboratory: Laboratory, case: Case, random: Random, times: int
-) -> None:
+def test_repeated_deliveries_are_no_ops(laboratory: Laboratory, case: Case, random: Random, times: int) -> None:
     laboratory.load(case.host)
 
     def with_duplicates() -> Run:
@@ -339,7 +333,7 @@ def test_every_message_may_come_any_number_of_times_at_any_time(
 
 @tried(8, shrinks=False)
 @given(cases(most=25, lanes=3), st.integers(1, 4), st.integers(2, 6))
-def test_every_message_may_come_several_times_at_once(
+def test_concurrent_duplicate_deliveries_are_no_ops(
     laboratory: Laboratory, case: Case, times: int, workers: int
 ) -> None:
     laboratory.load(case.host)
@@ -360,12 +354,12 @@ def test_every_message_may_come_several_times_at_once(
     assert observed.differences(case.order) == []
 
 
-# ---------------------------------------------------------------- leads that fail on their own
+# ---------------------------------------------------------------- failing leads
 
 
 @tried(15)
 @given(cases(most=40), deliveries, st.data())
-def test_leads_that_fail_on_their_own_are_quarantined_and_all_others_go_through(
+def test_only_failing_leads_are_quarantined(
     laboratory: Laboratory, case: Case, random: Random, data: st.DataObject
 ) -> None:
     laboratory.load(case.host)
@@ -393,12 +387,12 @@ def test_leads_that_fail_on_their_own_are_quarantined_and_all_others_go_through(
     assert not laboratory.verify(observed.run, rows=case.order.rows).wrong
 
 
-# ---------------------------------------------------------------- what a run can be rebuilt from
+# ---------------------------------------------------------------- restoring a run
 
 
 @tried(15)
 @given(cases(), deliveries, st.integers(0, 12))
-def test_a_checkpoint_file_of_any_moment_brings_back_a_run_whose_ledger_and_redis_are_lost(
+def test_any_checkpoint_file_restores_a_run_without_ledger_and_redis(
     tmp_path: Path, laboratory: Laboratory, case: Case, random: Random, pages: int
 ) -> None:
     laboratory.load(case.host)

@@ -1,4 +1,4 @@
-"""Webhooks in the middle of a page: their transactions are open when it begins, and end while it is in flight."""
+"""Webhooks during a page: their transactions are open when it starts, and end while it is in flight."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 ROUNDS = 200
 
 
-#: What a webhook, the host's runner or another run may do to a lead and its rows.
+#: Changes by a webhook, the host's runner or another run to a lead and its rows.
 TO_THE_LEAD = ("delete", "disqualify", "tag", "score", "receive", "delete the anchor", "make one beside it")
 TO_ITS_JOB = ("take on", "end", "delete", "enqueue")
 
 
 def change_the_lead(laboratory: Laboratory, now: Snapshot, lead: str, what: str) -> None:
-    """Do something to the lead or its messages, if possible."""
+    """Change the lead or its messages, if possible."""
     anchors = sorted(now.anchors(lead))
     match what:
         case "delete":
@@ -54,7 +54,7 @@ def change_the_lead(laboratory: Laboratory, now: Snapshot, lead: str, what: str)
 
 
 def change_its_job(laboratory: Laboratory, now: Snapshot, lead: str, what: str) -> None:
-    """Do something to our job of the lead, if possible."""
+    """Change our job of the lead, if possible."""
     job, anchors, client = now.our_job(lead), sorted(now.anchors(lead)), now.leads[lead]["clientId"]
     if job is None:
         if what == "enqueue" and anchors:
@@ -71,7 +71,7 @@ def change_its_job(laboratory: Laboratory, now: Snapshot, lead: str, what: str) 
 
 
 def beside(lead: str) -> str:
-    """Return the id of a lead that sorts close to this one."""
+    """Return a lead id that sorts close to this one."""
     return f"{lead}+"
 
 
@@ -89,7 +89,7 @@ def in_a_transaction(laboratory: Laboratory, *, keep: bool) -> Iterator[None]:
 
 
 def over_or_waiting(page: "Future[Step]", observer: "psycopg.Connection[Any]") -> bool:
-    """Return whether a page has ended, or waits for a lock."""
+    """Return whether a page has ended or waits for a lock."""
     waits = observer.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     ).fetchone()
@@ -98,14 +98,14 @@ def over_or_waiting(page: "Future[Step]", observer: "psycopg.Connection[Any]") -
 
 @pytest.fixture
 def observer(laboratory: Laboratory) -> Iterator["psycopg.Connection[Any]"]:
-    """A connection that takes no part."""
+    """A connection for observing the others."""
     with psycopg.connect(laboratory.database_url, autocommit=True) as connection:
         yield connection
 
 
 @tried(20)
 @given(case=cases(most=20, limits=6, lanes=2), data=st.data())
-def test_a_page_goes_through_whatever_a_webhook_does_to_one_of_its_leads(
+def test_a_page_succeeds_despite_a_concurrent_webhook(
     laboratory: Laboratory, observer: "psycopg.Connection[Any]", case: Case, data: st.DataObject
 ) -> None:
     order = replace(case.order, rows=5_000)

@@ -1,4 +1,4 @@
-"""A run for a test to change."""
+"""Build runs for unit tests."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def run_of(*lanes: Lane, **changes: Any) -> Run:
-    """Return a run with these lanes that has just started, with these changes."""
+    """Return a run with these lanes that has just started, with these fields changed."""
     whole = Run(
         id=RunId("r-1"),
         mode="apply",

@@ -1,4 +1,4 @@
-"""A campaign names the faults that may have broken a promise, and counts violations by kind of fault."""
+"""A fault campaign attributes violations to faults, and counts them by kind of fault."""
 
 import time
 
@@ -9,7 +9,7 @@ from chaos.schedule import BY_NAME
 FROZEN, KILLED, CUT = (BY_NAME[name] for name in ("redis: frozen", "worker: killed", "postgres: connections cut"))
 
 
-def test_a_violation_names_every_fault_that_was_at_work_since_it_began() -> None:
+def test_violation_names_every_fault_active_since_it_began() -> None:
     findings = Findings(1)
     findings.begins(CUT)
     findings.ends(CUT)
@@ -23,7 +23,7 @@ def test_a_violation_names_every_fault_that_was_at_work_since_it_began() -> None
     assert findings.violations[0].kinds == (FROZEN.name, KILLED.name)
 
 
-def test_a_violation_after_all_faults_names_the_one_that_ended_last() -> None:
+def test_violation_after_all_faults_names_the_last_one_to_end() -> None:
     findings = Findings(1)
     findings.begins(FROZEN)
     findings.begins(KILLED)
@@ -36,7 +36,7 @@ def test_a_violation_after_all_faults_names_the_one_that_ended_last() -> None:
     assert findings.violations[0].kinds == (FROZEN.name,)
 
 
-def test_the_same_violation_counts_once() -> None:
+def test_repeated_violation_counts_once() -> None:
     findings = Findings(1)
 
     for _ in range(2):
@@ -45,7 +45,7 @@ def test_the_same_violation_counts_once() -> None:
     assert len(findings.violations) == 1
 
 
-def test_the_table_has_a_column_for_silences_ended_programs_and_all_else() -> None:
+def test_table_separates_silences_ended_processes_and_other_violations() -> None:
     findings = Findings(1)
     findings.begins(KILLED)
     for rule in ("silence", "process ended by itself", "skipped", "enqueued twice"):

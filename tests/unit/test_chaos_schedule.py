@@ -1,4 +1,4 @@
-"""A campaign's schedule is a pure function of its seed."""
+"""A fault campaign's schedule is a pure function of its seed."""
 
 import itertools
 
@@ -6,7 +6,7 @@ from chaos.faults import PLAYERS
 from chaos.schedule import KINDS, draw
 
 
-def test_a_seed_replays_its_schedule() -> None:
+def test_seed_replays_its_schedule() -> None:
     assert [draw(seed) for seed in range(20)] == [draw(seed) for seed in range(20)]
     assert draw(1) != draw(2)
 
@@ -17,11 +17,11 @@ def test_every_kind_of_fault_occurs_within_50_seeds() -> None:
     assert drawn == {kind.name for kind in KINDS}
 
 
-def test_every_kind_of_fault_can_be_played() -> None:
+def test_every_kind_of_fault_has_a_player() -> None:
     assert set(PLAYERS) == {kind.name for kind in KINDS}
 
 
-def test_a_kind_that_can_not_be_played_leaves_the_others_of_its_seed_alone() -> None:
+def test_excluded_kind_leaves_the_seeds_other_faults_unchanged() -> None:
     without = frozenset({"postgres: disk full"})
 
     for seed in range(50):

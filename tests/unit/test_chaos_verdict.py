@@ -1,4 +1,4 @@
-"""A campaign separates what `backfill verify` rightly reports from what is wrong."""
+"""A fault campaign tells what `backfill verify` may report from what is wrong."""
 
 import json
 from typing import Any
@@ -15,11 +15,11 @@ def verified(**found: Any) -> Answer:
     return Answer(0, json.dumps({**CLEAN, **found}), "")
 
 
-def test_a_clean_run_has_none() -> None:
+def test_clean_run_has_no_complaint() -> None:
     assert complaints(verified(), set()) == []
 
 
-def test_a_lead_whose_job_the_host_has_deleted_is_none() -> None:
+def test_missing_lead_is_no_complaint_if_the_host_deleted_its_job() -> None:
     found = verified(clean=False, missing=["lead-1", "lead-2"])
 
     assert complaints(found, {"lead-1"}) == ["lead lead-2 has no result"]
@@ -30,9 +30,9 @@ def test_a_lead_whose_job_the_host_has_deleted_is_none() -> None:
     [{"contradictions": ["inserted differs"]}, {"quarantined": 1}, {"unresolved": {"failed": ["lead-1"]}}, {}],
     ids=["counts", "quarantine", "unresolved", "nothing"],
 )
-def test_all_else_is_one(found: dict[str, Any]) -> None:
+def test_any_other_finding_is_a_complaint(found: dict[str, Any]) -> None:
     assert len(complaints(verified(clean=False, **found), set())) == 1
 
 
-def test_no_answer_is_one() -> None:
+def test_failed_verify_is_a_complaint() -> None:
     assert complaints(Answer(1, "", "PostgreSQL is away"), set()) == ["exit 1: PostgreSQL is away"]

@@ -1,4 +1,4 @@
-"""Checkpoint files are complete or absent, and read exactly or refused."""
+"""A checkpoint file is complete or absent, and is read exactly or refused."""
 
 import json
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def content(path: Path) -> Content:
-    """Return the content of a valid file."""
+    """Return the content of a valid checkpoint file."""
     checkpoint.write(path, RUN)
     sound: Content = json.loads(path.read_text(encoding="utf-8"))
     return sound
@@ -41,7 +41,7 @@ def content(path: Path) -> Content:
 
 @dataclass(frozen=True)
 class Damage:
-    """One value of a file that is missing or changed, at any depth."""
+    """Change or remove one value of a file's content, at any depth."""
 
     keys: tuple[str | int, ...]
     values: tuple[object, ...] = ()
@@ -68,7 +68,7 @@ def without(*keys: str | int) -> Damage:
 
 
 def refusal(path: Path) -> str:
-    """Return the error for a file, after checking that it is one line that says what to do."""
+    """Return the error for a file, after checking that it is a single line and names the file."""
     with pytest.raises(CheckpointError) as refused:
         checkpoint.read(path)
     text = str(refused.value)
@@ -78,13 +78,13 @@ def refusal(path: Path) -> str:
 
 
 class TestWriting:
-    def test_what_was_written_is_read_again(self, path: Path) -> None:
+    def test_written_checkpoint_is_read_back(self, path: Path) -> None:
         checkpoint.write(path, RUN)
 
         left = (Bounds("é_1", "k"), Bounds("p", "z"))
         assert checkpoint.read(path) == Checkpoint(RunId("r-1"), PARAMETERS, 7, left)
 
-    def test_a_newer_one_takes_the_olders_place(self, path: Path) -> None:
+    def test_newer_checkpoint_replaces_the_older_one(self, path: Path) -> None:
         checkpoint.write(path, RUN)
 
         checkpoint.write(path, replace(RUN, ordinal=8))
@@ -93,36 +93,36 @@ class TestWriting:
         assert isinstance(found, Checkpoint)
         assert found.ordinal == 8
 
-    def test_nothing_else_is_left_in_its_folder(self, path: Path) -> None:
+    def test_writing_leaves_no_other_file_in_the_folder(self, path: Path) -> None:
         checkpoint.write(path, RUN)
 
         assert list(path.parent.iterdir()) == [path]
 
-    def test_a_run_whose_lanes_are_all_done_has_nothing_left(self, path: Path) -> None:
+    def test_finished_run_has_nothing_left(self, path: Path) -> None:
         checkpoint.write(path, replace(RUN, lanes=LANES[1:2]))
 
         found = checkpoint.read(path)
         assert isinstance(found, Checkpoint)
         assert found.left == ()
 
-    def test_a_folder_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+    def test_missing_folder_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=r"can't be written to .*missing.*: No such file or directory"):
             checkpoint.write(tmp_path / "missing" / "checkpoint.json", RUN)
 
-    def test_a_write_that_fails_leaves_nothing_behind(self, path: Path) -> None:
+    def test_failed_write_leaves_nothing_behind(self, path: Path) -> None:
         path.mkdir()
 
         with pytest.raises(CheckpointError):
             checkpoint.write(path, RUN)
         assert list(path.parent.iterdir()) == [path]
 
-    def test_whether_it_can_be_written_is_known_without_writing_it(self, tmp_path: Path, path: Path) -> None:
+    def test_writability_check_writes_nothing(self, tmp_path: Path, path: Path) -> None:
         checkpoint.require_writable(path)
 
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("place", ["missing/checkpoint.json", "file/checkpoint.json", "folder"])
-    def test_a_place_for_no_file_is_refused_beforehand(self, tmp_path: Path, place: str) -> None:
+    def test_path_for_no_file_is_refused_before_the_run(self, tmp_path: Path, place: str) -> None:
         (tmp_path / "file").touch()
         (tmp_path / "folder").mkdir()
 
@@ -131,10 +131,10 @@ class TestWriting:
 
 
 class TestReading:
-    def test_a_file_that_is_not_there_is_none(self, path: Path) -> None:
+    def test_missing_file_reads_as_none(self, path: Path) -> None:
         assert checkpoint.read(path) is None
 
-    def test_a_lane_is_gone_on_with_after_its_cursor(self, path: Path, content: Content) -> None:
+    def test_lane_resumes_after_its_cursor(self, path: Path, content: Content) -> None:
         content["lanes"][2]["cursor"] = "q"
         path.write_text(json.dumps(content))
 
@@ -143,7 +143,7 @@ class TestReading:
         assert isinstance(found, Checkpoint)
         assert found.left == (Bounds("é_1", "k"), Bounds("q", "z"))
 
-    def test_a_failed_lane_is_gone_on_with_too(self, path: Path, content: Content) -> None:
+    def test_failed_lane_resumes_after_its_cursor(self, path: Path, content: Content) -> None:
         content["lanes"][0]["state"] = "failed"
         path.write_text(json.dumps(content))
 
@@ -152,30 +152,30 @@ class TestReading:
         assert isinstance(found, Checkpoint)
         assert found.left[0] == Bounds("é_1", "k")
 
-    def test_what_later_versions_may_add_is_passed_over(self, path: Path, content: Content) -> None:
+    def test_unknown_keys_are_ignored(self, path: Path, content: Content) -> None:
         path.write_text(json.dumps({**content, "comment": "by hand"}))
 
         assert isinstance(checkpoint.read(path), Checkpoint)
 
 
 class TestOldScript:
-    def test_its_file_tells_the_cursor_and_the_number_of_jobs(self, path: Path) -> None:
+    def test_file_gives_the_cursor_and_the_number_of_jobs(self, path: Path) -> None:
         path.write_text(json.dumps(OLD))
 
         assert checkpoint.read(path) == OldCheckpoint("lead-9", 12)
 
-    def test_no_cursor_means_from_the_beginning(self, path: Path) -> None:
+    def test_null_cursor_starts_from_the_beginning(self, path: Path) -> None:
         path.write_text(json.dumps({**OLD, "cursor": None, "runAtIndex": 0}))
 
         assert checkpoint.read(path) == OldCheckpoint(None, 0)
 
-    def test_one_of_a_dry_run_is_refused(self, path: Path) -> None:
+    def test_dry_run_file_is_refused(self, path: Path) -> None:
         path.write_text(json.dumps({**OLD, "runAtIndex": 0, "totals": {"enqueued": 12}}))
 
         with pytest.raises(CheckpointError, match="from a dry run of the old script"):
             checkpoint.read(path)
 
-    def test_one_of_a_run_that_has_enqueued_nothing_yet_is_taken(self, path: Path) -> None:
+    def test_file_of_a_run_without_jobs_is_accepted(self, path: Path) -> None:
         path.write_text(json.dumps({**OLD, "runAtIndex": 0, "totals": {"enqueued": 0}}))
 
         assert checkpoint.read(path) == OldCheckpoint("lead-9", 0)
@@ -198,7 +198,7 @@ class TestOldScript:
         ],
         ids=str,
     )
-    def test_a_damaged_one_is_refused(self, path: Path, damage: Damage) -> None:
+    def test_damaged_file_is_refused(self, path: Path, damage: Damage) -> None:
         old = dict(OLD)
         damage(old)
         path.write_text(json.dumps(old))
@@ -229,31 +229,31 @@ class TestDamage:
         ],
         ids=lambda text: repr(text[:30]),
     )
-    def test_text_that_is_no_checkpoint_is_refused(self, path: Path, text: str) -> None:
+    def test_non_checkpoint_text_is_refused(self, path: Path, text: str) -> None:
         path.write_text(text)
 
         assert "is not a valid checkpoint" in refusal(path)
 
     @pytest.mark.parametrize("size", [1, 10, 100, 300, -2])
-    def test_a_file_that_was_cut_off_is_refused(self, path: Path, size: int) -> None:
+    def test_truncated_file_is_refused(self, path: Path, size: int) -> None:
         checkpoint.write(path, RUN)
         path.write_bytes(path.read_bytes()[:size])
 
         assert "is not a valid checkpoint" in refusal(path)
 
     @pytest.mark.parametrize("data", [b"\xff\xfe{}", b"\0" * 512, '{"version": 2}'.encode("utf-16"), b"\x89PNG\r\n"])
-    def test_bytes_that_are_no_text_are_refused(self, path: Path, data: bytes) -> None:
+    def test_binary_file_is_refused(self, path: Path, data: bytes) -> None:
         path.write_bytes(data)
 
         assert "is not a valid checkpoint" in refusal(path)
 
-    def test_a_folder_is_refused(self, path: Path) -> None:
+    def test_folder_is_refused(self, path: Path) -> None:
         path.mkdir()
 
         assert "Is a directory" in refusal(path)
 
     @pytest.mark.parametrize("version", [0, 3, -2, "2", 2.0, 1.0, True, None, [2], {}])
-    def test_any_other_version_is_refused(self, path: Path, content: Content, version: object) -> None:
+    def test_unknown_version_is_refused(self, path: Path, content: Content, version: object) -> None:
         path.write_text(json.dumps({**content, **OLD, "version": version}))
 
         assert "version" in refusal(path)
@@ -283,7 +283,7 @@ class TestDamage:
         ],
         ids=str,
     )
-    def test_a_run_with_a_wrong_or_missing_value_is_refused(self, path: Path, content: Content, damage: Damage) -> None:
+    def test_run_with_a_wrong_or_missing_value_is_refused(self, path: Path, content: Content, damage: Damage) -> None:
         damage(content)
         path.write_text(json.dumps(content))
 
@@ -344,9 +344,7 @@ class TestDamage:
         ],
         ids=str,
     )
-    def test_a_lane_with_a_wrong_or_missing_value_is_refused(
-        self, path: Path, content: Content, damage: Damage
-    ) -> None:
+    def test_lane_with_a_wrong_or_missing_value_is_refused(self, path: Path, content: Content, damage: Damage) -> None:
         damage(content)
         path.write_text(json.dumps(content))
 

@@ -1,4 +1,4 @@
-"""Comparing a remote clock with this machine's accounts for the round trip."""
+"""Comparing a remote clock with the local clock accounts for the round trip."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from backfill_tasks.cli.doctor.clocks import difference
 
 
 class Afar:
-    """A remote clock that is ahead, with a given round trip; time passes only on the way."""
+    """A remote clock that is ahead by `ahead` seconds; time passes only on the way there and back."""
 
     def __init__(self, ahead: float, ways: Sequence[tuple[float, float]]) -> None:
         self._now = 1_000_000.0
@@ -36,13 +36,13 @@ def compared() -> Callable[..., tuple[float, float]]:
     return compare
 
 
-def test_a_way_as_long_there_as_back_makes_no_difference(compared: Callable[..., tuple[float, float]]) -> None:
+def test_symmetric_round_trip_cancels_out(compared: Callable[..., tuple[float, float]]) -> None:
     assert compared(7.0, [(0.5, 0.5)] * 5) == (7.0, 6.5)
 
 
-def test_the_quickest_of_several_counts(compared: Callable[..., tuple[float, float]]) -> None:
+def test_quickest_round_trip_counts(compared: Callable[..., tuple[float, float]]) -> None:
     assert compared(-7.0, [(3.0, 0.0), (2.0, 2.0), (0.1, 0.1), (0.0, 5.0), (1.0, 0.0)]) == (-7.0, 6.9)
 
 
-def test_a_slow_answer_is_no_difference(compared: Callable[..., tuple[float, float]]) -> None:
+def test_slow_reply_is_not_a_clock_difference(compared: Callable[..., tuple[float, float]]) -> None:
     assert compared(0.0, [(6.0, 0.0)] * 5) == (3.0, 0.0)

@@ -1,4 +1,4 @@
-"""The database's address, including Prisma's form, and which database errors are transient."""
+"""The database URL, including Prisma's form, and the classification of database errors."""
 
 import psycopg
 import pytest
@@ -60,7 +60,7 @@ FROM_A_POOLER = (
 
 
 def failed(error: Exception) -> DBAPIError:
-    """Return a statement's failure as the engine sees it."""
+    """Return a failed statement's error as the engine sees it."""
     return DBAPIError("SELECT secret", {"password": "hunter2"}, error)
 
 
@@ -69,7 +69,7 @@ def of(code: str) -> DBAPIError:
 
 
 class TestAddress:
-    def test_a_plain_url_is_read(self) -> None:
+    def test_plain_url_is_parsed(self) -> None:
         address = parse_url("postgresql://user:p%40ss@db.example.com:6543/app")
 
         wanted = {"user": "user", "password": "p@ss", "host": "db.example.com", "port": "6543", "dbname": "app"}
@@ -89,10 +89,10 @@ class TestAddress:
         assert (address.schema, address.pooled) == ("crm", True)
 
     @pytest.mark.parametrize("query", ["", "?schema=", "?pgbouncer=false", "?&"])
-    def test_the_schema_is_public_unless_it_is_named(self, query: str) -> None:
+    def test_schema_defaults_to_public(self, query: str) -> None:
         assert parse_url(f"postgresql://host/app{query}").schema == "public"
 
-    def test_a_schema_of_any_name_can_be_given(self) -> None:
+    def test_schema_may_have_any_name(self) -> None:
         assert parse_url("postgresql://host/app?schema=My%20%22CRM%22%20%26%20co").schema == 'My "CRM" & co'
 
     @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ class TestAddress:
         [
             ("postgresql://host/app?options=-c%20work_mem%3D8MB", "options", "-c work_mem=8MB"),
             ("postgresql://host/app?application_name=a+b", "application_name", "a+b"),
-            ("postgresql:///app?host=/tmp", "host", "/tmp"),  # noqa: S108  a socket's folder
+            ("postgresql:///app?host=/tmp", "host", "/tmp"),  # noqa: S108  a Unix socket's folder
             ("postgresql://host/app?sslmode=require&schema=crm", "sslmode", "require"),
             ("postgresql://host/app?connect_timeout=3", "connect_timeout", "3"),
             ("postgresql://host/app?keepalives_idle=60", "keepalives_idle", "60"),
@@ -110,31 +110,31 @@ class TestAddress:
             ("postgresql://[2001:db8::1]:5433/app", "host", "2001:db8::1"),
         ],
     )
-    def test_libpqs_own_parameters_mean_what_libpq_says(self, url: str, key: str, value: str) -> None:
+    def test_libpq_parameters_are_passed_through(self, url: str, key: str, value: str) -> None:
         assert parse_url(url).conninfo[key] == value
 
     @pytest.mark.parametrize(
         "limit", ["connect_timeout", "keepalives", "keepalives_idle", "keepalives_count", "tcp_user_timeout"]
     )
-    def test_a_limit_of_the_url_that_would_never_end_is_replaced(self, limit: str) -> None:
+    def test_infinite_timeout_is_replaced_by_the_default(self, limit: str) -> None:
         unlimited = parse_url(f"postgresql://host/app?{limit}=0").conninfo
 
         assert unlimited[limit] == parse_url("postgresql://host/app").conninfo[limit] != "0"
 
-    def test_text_comes_as_utf_8_whatever_the_url_says(self) -> None:
+    def test_client_encoding_is_always_utf_8(self) -> None:
         assert parse_url("postgresql://host/app?client_encoding=LATIN1").conninfo["client_encoding"] == "UTF8"
 
-    def test_a_url_without_a_host_leaves_it_to_libpq(self) -> None:
+    def test_missing_host_is_left_to_libpq(self) -> None:
         assert "host" not in parse_url("postgresql:///app").conninfo
 
-    def test_it_is_shown_without_user_and_password(self) -> None:
+    def test_address_is_shown_without_user_and_password(self) -> None:
         assert str(parse_url("postgresql://user:hunter2@db.example.com/app")) == "app on db.example.com:5432"
 
-    def test_a_name_that_may_be_a_password_is_not_shown(self) -> None:
+    def test_address_that_may_be_a_password_is_not_shown(self) -> None:
         assert "hunter2" not in str(parse_url("postgresql:///hunter2"))
 
     @pytest.mark.parametrize("scheme", ["prisma", "prisma+postgres"])
-    def test_an_address_that_only_prismas_client_can_use_is_refused_with_the_one_to_set(self, scheme: str) -> None:
+    def test_prisma_accelerate_url_is_refused_with_the_variable_to_set(self, scheme: str) -> None:
         with pytest.raises(ConfigurationError, match="directUrl") as refused:
             parse_url(f"{scheme}://accelerate.prisma-data.net/?api_key=hunter2")
         assert "hunter2" not in str(refused.value)
@@ -142,16 +142,16 @@ class TestAddress:
     @pytest.mark.parametrize(
         "url", ["", "app", "mysql://host/app", "postgresql:/host/app", "://host/app", "redis://host/0"]
     )
-    def test_anything_but_a_postgresql_url_is_refused(self, url: str) -> None:
+    def test_other_url_scheme_is_refused(self, url: str) -> None:
         with pytest.raises(ConfigurationError, match="must begin with postgresql://"):
             parse_url(url)
 
     @pytest.mark.parametrize("url", ["postgresql://host", "postgresql://host/", "postgresql://host:5432/?schema=crm"])
-    def test_a_url_has_to_name_its_database(self, url: str) -> None:
+    def test_url_without_a_database_is_refused(self, url: str) -> None:
         with pytest.raises(ConfigurationError, match="names no database"):
             parse_url(url)
 
-    def test_a_parameter_that_nobody_knows_is_named(self) -> None:
+    def test_unknown_parameter_is_named(self) -> None:
         with pytest.raises(ConfigurationError, match=r"does not know: sslmod$"):
             parse_url("postgresql://user:hunter2@host/app?sslmod=require")
 
@@ -172,7 +172,7 @@ class TestAddress:
             "postgresql://user:p@host/app?hunter2",
         ],
     )
-    def test_a_url_that_can_not_be_read_is_refused_without_repeating_a_password(self, url: str) -> None:
+    def test_malformed_url_is_refused_without_repeating_the_password(self, url: str) -> None:
         with pytest.raises(ConfigurationError) as refused:
             parse_url(url)
 
@@ -183,60 +183,60 @@ class TestAddress:
 
 class TestErrors:
     @pytest.mark.parametrize("code", PASSING, ids=PASSING.get)
-    def test_what_passes_by_itself_is_transient(self, code: str) -> None:
+    def test_outages_and_contention_are_transient(self, code: str) -> None:
         assert database.is_transient(of(code))
         assert not database.is_permanent(of(code))
 
     @pytest.mark.parametrize("code", OUTAGES, ids=OUTAGES.get)
-    def test_an_outage_is_told_from_contention(self, code: str) -> None:
+    def test_outage_is_recognized(self, code: str) -> None:
         assert database.is_outage(of(code))
 
     @pytest.mark.parametrize("code", CONTENTION, ids=CONTENTION.get)
-    def test_contention_is_told_from_an_outage(self, code: str) -> None:
+    def test_contention_is_not_an_outage(self, code: str) -> None:
         assert not database.is_outage(of(code))
 
     @pytest.mark.parametrize("said", FROM_A_POOLER)
-    def test_an_internal_error_in_a_poolers_words_is_an_outage(self, said: str) -> None:
+    def test_poolers_internal_error_is_an_outage(self, said: str) -> None:
         assert database.is_outage(failed(lookup("XX000")(said)))
 
-    def test_a_connection_without_an_answer_is_transient(self) -> None:
+    def test_refused_connection_is_transient(self) -> None:
         assert database.is_transient(failed(psycopg.OperationalError("connection refused")))
 
     @pytest.mark.parametrize("code", LASTING, ids=LASTING.get)
-    def test_what_no_retry_can_cure_is_permanent(self, code: str) -> None:
+    def test_lasting_error_is_permanent(self, code: str) -> None:
         assert database.is_permanent(of(code))
         assert not database.is_transient(of(code))
 
     @pytest.mark.parametrize("code", OF_A_ROW, ids=OF_A_ROW.get)
-    def test_what_one_row_brings_about_is_neither(self, code: str) -> None:
+    def test_row_error_is_neither_transient_nor_permanent(self, code: str) -> None:
         assert not database.is_transient(of(code))
         assert not database.is_permanent(of(code))
 
-    def test_what_the_driver_itself_refuses_is_neither(self) -> None:
+    def test_driver_error_is_neither_transient_nor_permanent(self) -> None:
         refused = failed(psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"))
 
         assert not database.is_transient(refused)
         assert not database.is_permanent(refused)
 
-    def test_a_row_that_is_gone_is_told_from_other_refusals(self) -> None:
+    def test_foreign_key_violation_is_recognized(self) -> None:
         assert database.is_foreign_key_violation(of("23503"))
         assert not database.is_foreign_key_violation(of("23505"))
 
 
 class TestReason:
-    def test_it_has_the_databases_words_and_its_code(self) -> None:
+    def test_reason_has_the_databases_message_and_code(self) -> None:
         assert database.reason(of("40P01")) == "it failed (40P01)"
 
-    def test_it_is_one_line(self) -> None:
+    def test_reason_is_one_line(self) -> None:
         told = failed(psycopg.OperationalError("\n  connection refused\n\tIs the server running?\n"))
 
         assert database.reason(told) == "connection refused"
 
-    def test_it_repeats_neither_the_statement_nor_its_parameters(self) -> None:
+    def test_reason_repeats_neither_statement_nor_parameters(self) -> None:
         said = database.reason(of("23514"))
 
         assert "secret" not in said
         assert "hunter2" not in said
 
-    def test_an_error_without_words_is_said_to_have_none(self) -> None:
+    def test_empty_error_reads_no_message(self) -> None:
         assert database.reason(failed(psycopg.OperationalError(""))) == "no message"

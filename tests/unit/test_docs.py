@@ -19,7 +19,7 @@ DEAD: Callable[[Path], list[str]] = runpy.run_path(str(ROOT / "docs/links.py"))[
 
 
 def _commands() -> dict[str, click.Command]:
-    """Return every command, imported."""
+    """Return every command by name, imported."""
     root = click.Context(backfill)
     found = {name: backfill.get_command(root, name) for name in backfill.list_commands(root)}
     return {name: command for name, command in found.items() if command is not None}
@@ -29,11 +29,11 @@ COMMANDS = _commands()
 
 
 @pytest.mark.parametrize("name", ["commands.md", "options.md", "settings.md"])
-def test_the_generated_reference_is_up_to_date(name: str) -> None:
+def test_generated_reference_is_up_to_date(name: str) -> None:
     assert (ROOT / "docs/reference" / name).read_text(encoding="utf-8") == PAGES()[name], "call `make reference`"
 
 
-def test_a_default_that_a_page_repeats_is_the_setting_s() -> None:
+def test_documented_defaults_match_the_settings() -> None:
     defaults = {each.name: each.default for each in VARIABLES}
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     said = [
@@ -54,7 +54,7 @@ def test_every_command_shows_examples(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
-def test_every_option_and_argument_of_a_command_is_explained(name: str) -> None:
+def test_every_option_and_argument_has_help(name: str) -> None:
     command = COMMANDS[name]
     options = [each for each in command.params if isinstance(each, click.Option)]
     arguments = [each.name or "" for each in command.params if isinstance(each, click.Argument)]
@@ -65,14 +65,14 @@ def test_every_option_and_argument_of_a_command_is_explained(name: str) -> None:
     assert [each for each in arguments if each not in said] == []
 
 
-def test_no_help_is_wider_than_80_columns() -> None:
+def test_help_fits_in_80_columns() -> None:
     blocks = re.findall(r"```text\n(.*?)```", PAGES()["commands.md"], re.DOTALL)
 
     assert len(blocks) == 1 + len(COMMANDS)
     assert [line for block in blocks for line in block.splitlines() if len(line) > 80] == []
 
 
-def test_every_link_of_the_readme_leads_to_a_file_and_its_heading() -> None:
+def test_every_readme_link_resolves() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
 
     def leads(link: str) -> bool:
@@ -91,13 +91,13 @@ def slugs(markdown: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def test_the_changelog_begins_with_this_version() -> None:
+def test_changelog_begins_with_the_current_version() -> None:
     heads = [line for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line[:3] == "## "]
 
     assert heads[0].startswith(f"## [{__version__}]")
 
 
-def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+def test_dead_link_is_found(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text(
         '<h1 id="top">x</h1><a href="#top"></a><a href="#bottom"></a><a href="gone/"></a><img src="gone.svg">'
         '<a href="https://example.org/x"></a><a href="index.html#top"></a>'

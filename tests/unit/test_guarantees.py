@@ -1,4 +1,4 @@
-"""The tests that docs/guarantees.md names exist."""
+"""docs/guarantees.md names a test for every promise, and those tests exist."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ TESTS = Path(__file__).parents[1]
 GUARANTEES = TESTS.parent / "docs/guarantees.md"
 
 
-def test_every_test_that_the_guarantees_name_exists() -> None:
+def test_every_named_test_exists() -> None:
     named = re.findall(r"`(\S+\.py)::(test_\w+)`", GUARANTEES.read_text(encoding="utf-8"))
 
     missing = [f"{path}::{name}" for path, name in named if not _exists(TESTS / path, name)]

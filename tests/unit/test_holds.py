@@ -13,10 +13,10 @@ from backfill_tasks.worker.tasks import page
 
 
 class TestHolds:
-    def test_a_request_that_went_back_to_the_broker_is_not_held(self) -> None:
+    def test_requeued_message_is_not_reported(self) -> None:
         lost, reserved = request(), request()
         state.task_reserved(lost)
-        state.reserved_requests.clear()  # as Celery's Consumer.on_close leaves it after a lost connection
+        state.reserved_requests.clear()  # what Celery's Consumer.on_close does when the connection is lost
         state.task_reserved(reserved)
 
         held = backfill_holds(worker())
@@ -24,7 +24,7 @@ class TestHolds:
         assert held == [reserved.id]
         state.reset_state()
 
-    def test_a_page_at_work_is_held(self) -> None:
+    def test_page_in_flight_is_reported(self) -> None:
         at_work = request()
         state.task_accepted(at_work)
 
@@ -39,6 +39,6 @@ def request() -> Request:
 
 
 def worker() -> SimpleNamespace:
-    """A worker in which no task waits for a time or a rate."""
+    """Return a worker in which no task waits for a time or a rate."""
     timer = SimpleNamespace(schedule=SimpleNamespace(queue=[]))
     return SimpleNamespace(consumer=SimpleNamespace(timer=timer, task_buckets={}))

@@ -1,4 +1,4 @@
-"""What is stated both here and in Docker's or another tool's files agrees."""
+"""Facts stated both here and in the files of Docker and other tools agree."""
 
 import re
 import tomllib
@@ -11,7 +11,7 @@ from backfill_tasks.settings import VARIABLES
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_exists() -> None:
     assert all(getattr(backfill_tasks, name).__name__ == name for name in backfill_tasks.__all__)
 
 
@@ -23,13 +23,13 @@ def test_every_public_name_is_documented() -> None:
     assert [name for name in {*backfill_tasks.__all__} - {"Client"} if not re.search(rf"\b{name}\b", guide)] == []
 
 
-def test_the_image_is_labelled_with_the_version() -> None:
+def test_image_label_has_the_version() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
     assert re.findall(r'org\.opencontainers\.image\.version="(.*)"', dockerfile) == [__version__]
 
 
-def test_the_example_of_env_names_settings_that_there_are() -> None:
+def test_env_example_names_existing_settings_only() -> None:
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
 
     named = set(re.findall(r"BACKFILL_\w+", example))
@@ -37,7 +37,7 @@ def test_the_example_of_env_names_settings_that_there_are() -> None:
     assert named <= {variable.name for variable in VARIABLES}
 
 
-def test_the_example_of_env_gives_nothing_a_value() -> None:
+def test_env_example_sets_no_value() -> None:
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
 
     assert re.findall(r"^(\w+)=(.*)$", example, re.MULTILINE) == [
@@ -47,7 +47,7 @@ def test_the_example_of_env_gives_nothing_a_value() -> None:
     ]
 
 
-def test_the_hooks_before_a_commit_are_what_make_lint_does() -> None:
+def test_pre_commit_hooks_match_make_lint() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
 
@@ -56,7 +56,7 @@ def test_the_hooks_before_a_commit_are_what_make_lint_does() -> None:
     assert re.findall(r"^ +entry: (.*)$", hooks, re.MULTILINE) == re.findall(r"^\t(\.venv/.*)$", target, re.MULTILINE)
 
 
-def test_the_pythons_of_the_package_begin_with_the_oldest_that_it_takes() -> None:
+def test_oldest_python_classifier_matches_requires_python() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     named = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))

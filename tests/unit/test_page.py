@@ -1,4 +1,4 @@
-"""The report's page has all of the run's history, runs no script and loads nothing external."""
+"""The HTML report has the run's whole history, runs no script and loads nothing external."""
 
 import re
 from dataclasses import replace
@@ -66,7 +66,7 @@ def html(history: History) -> str:
 
 
 class Reader(HTMLParser):
-    """A page's text, and its elements with their attributes."""
+    """Parse a page into its text, and its elements with their attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def text(history: History) -> str:
     return Reader(html(history)).text
 
 
-class TestThePage:
+class TestHtmlReport:
     @pytest.mark.parametrize(
         "expected",
         [
@@ -114,28 +114,28 @@ class TestThePage:
             "lead-77",
         ],
     )
-    def test_tells_of_the_run(self, expected: str) -> None:
+    def test_shows_the_run(self, expected: str) -> None:
         assert expected in text(a_history())
 
-    def test_speaks_of_money_where_a_price_was_given(self) -> None:
+    def test_shows_the_cost_only_if_a_price_is_set(self) -> None:
         priced = a_run(parameters=replace(a_run().parameters, cost_per_job=0.002))
 
         assert "cost 2,469.12 (1,234,560 jobs at 0.002)" in text(a_history(priced))
         assert "jobs at" not in text(a_history())
 
-    def test_has_every_event_with_what_was_said_and_by_whom(self) -> None:
+    def test_shows_every_event_with_its_detail_and_author(self) -> None:
         happened = [Event(moment(7), "tuned", {"limit": [500, 100]}, "ops@desk")]
 
         assert "2026-03-01 09:30:07 tuned ops@desk limit 500 -> 100" in text(a_history(events=happened))
 
-    def test_has_what_pages_waited_for(self) -> None:
+    def test_shows_why_pages_were_postponed(self) -> None:
         hold = Hold("live queue", 1_234, 7_200, span(10, 30), "a live job has waited for 200 s", (span(10, 30),))
 
         assert "live queue 1,234 2 h 0 min 2026-03-01 09:30:10 2026-03-01 09:30:30 a live job has waited" in text(
             a_history(holds=[hold])
         )
 
-    def test_has_the_quarantined_and_says_how_many_more_there_are(self) -> None:
+    def test_lists_quarantined_leads_and_counts_the_rest(self) -> None:
         shown = text(a_history(quarantined=[Quarantined("lead-9", "too long (22001)")], in_quarantine=1_001))
 
         assert "lead-9 too long (22001)" in shown
@@ -145,16 +145,16 @@ class TestThePage:
         ("state", "expected"),
         [("running", "still in progress at 2026-03-01 09:33:20"), ("paused", "paused at 2026-03-01 09:33:20")],
     )
-    def test_of_a_run_that_has_not_ended_says_so(self, state: str, expected: str) -> None:
+    def test_unfinished_run_is_marked(self, state: str, expected: str) -> None:
         assert expected in text(a_history(a_run(state=state, finished_at=None)))
 
-    def test_of_a_run_without_a_page_draws_nothing_and_says_so(self) -> None:
+    def test_run_without_pages_has_no_plot_and_says_so(self) -> None:
         empty = a_history(a_run(lanes=()), timeline=[Bucket(span(0, 0.001))])
 
         assert "nothing to plot: no page was done or postponed" in text(empty)
         assert "<svg" not in html(empty)
 
-    def test_shows_markup_as_text_wherever_it_comes_from(self) -> None:
+    def test_escapes_markup_from_any_source(self) -> None:
         run = a_run(
             reason=NASTY,
             started_by=NASTY,
@@ -174,7 +174,7 @@ class TestThePage:
         assert [tag for tag, _ in page.elements].count("svg") == 1
         assert page.text.count(NASTY) == 15
 
-    def test_refers_to_nothing_outside_of_itself(self) -> None:
+    def test_loads_nothing_external(self) -> None:
         page = Reader(html(a_history()))
 
         assert {tag for tag, _ in page.elements} & {"script", "link", "img", "iframe", "object"} == set()
@@ -186,5 +186,5 @@ class TestThePage:
         assert set(re.findall(r'[\w:]+="https?://', html(a_history()))) <= {'xmlns:xlink="http://', 'xmlns="http://'}
         assert "@import" not in html(a_history())
 
-    def test_is_the_same_for_the_same_history(self) -> None:
+    def test_is_deterministic(self) -> None:
         assert html(a_history()) == html(a_history())

@@ -1,4 +1,4 @@
-"""A transient fault of Redis takes one line in the log; a bug keeps its traceback."""
+"""A transient Redis fault takes one line in the log; a bug keeps its traceback."""
 
 import logging
 
@@ -11,7 +11,7 @@ from backfill_tasks.worker.passing import PassingFaultFilter
 
 
 def logged(error: Exception, *, level: int = logging.ERROR) -> str:
-    """Return what is logged for an error."""
+    """Return the log text for an error."""
     record = logging.LogRecord(
         "celery", level, __file__, 1, "not sent: %s\n%s", ("why", ["stack"]), (type(error), error, error.__traceback__)
     )
@@ -20,21 +20,21 @@ def logged(error: Exception, *, level: int = logging.ERROR) -> str:
 
 
 def while_handling(cause: Exception, error: Exception) -> Exception:
-    """Return an error raised while another was handled."""
+    """Return an error as if raised while another was handled."""
     error.__context__ = cause
     return error
 
 
 @pytest.mark.parametrize("fault", [ReadOnlyError("refused"), OperationalError("refused"), TimeoutError("refused")])
-def test_a_passing_fault_takes_one_line(fault: Exception) -> None:
+def test_transient_fault_takes_one_line(fault: Exception) -> None:
     assert logged(fault) == "not sent: why: refused"
 
 
-def test_a_passing_fault_that_kept_beat_from_sending_takes_one_line() -> None:
+def test_transient_fault_in_beats_scheduling_takes_one_line() -> None:
     assert logged(while_handling(ReadOnlyError("refused"), SchedulingError("not sent"))) == "not sent: why: refused"
 
 
-def test_a_passing_fault_that_says_nothing_is_named() -> None:
+def test_transient_fault_without_a_message_is_named() -> None:
     assert logged(TimeoutError()) == "not sent: why: TimeoutError"
 
 
@@ -48,16 +48,16 @@ def test_a_passing_fault_that_says_nothing_is_named() -> None:
         while_handling(KeyError("x"), SchedulingError("not sent")),
     ],
 )
-def test_a_bug_keeps_its_traceback(bug: Exception) -> None:
+def test_bug_keeps_its_traceback(bug: Exception) -> None:
     assert logged(bug).startswith("not sent: why\n['stack']\n")
     assert type(bug).__name__ in logged(bug)
 
 
-def test_an_error_that_ends_the_process_keeps_its_traceback() -> None:
+def test_fatal_error_keeps_its_traceback() -> None:
     assert "ReadOnlyError" in logged(ReadOnlyError("refused"), level=logging.CRITICAL)
 
 
-def test_a_debug_log_keeps_all_tracebacks() -> None:
+def test_debug_log_keeps_all_tracebacks() -> None:
     root = logging.getLogger()
     before = root.level
     root.setLevel(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""The plot of a run over time, for every kind of run."""
+"""The plot of a run over time."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -37,7 +37,7 @@ def texts(svg: str) -> list[str]:
 def drawn(
     seconds: float, pages: list[Bucket], *, holds: tuple[Hold, ...] = (), pauses: tuple[Span, ...] = ()
 ) -> list[str]:
-    """Return the texts of the plot."""
+    """Return the plot's texts."""
     svg = draw(span(0, seconds), pages, holds=holds, pauses=pauses, items="leads")
     assert svg is not None
     assert svg.startswith("<svg")
@@ -45,14 +45,14 @@ def drawn(
     return texts(svg)
 
 
-def test_of_a_run_of_two_seconds_has_parts_of_seconds() -> None:
+def test_two_second_run_has_subsecond_ticks() -> None:
     shown = drawn(2 * SECONDS, buckets(2 * SECONDS, 15))
 
     assert "09:30:00.5" in shown
     assert "2026-03-01" in shown
 
 
-def test_of_a_run_of_five_days_has_days() -> None:
+def test_five_day_run_has_daily_ticks() -> None:
     pause = span(1 * DAYS, 3 * DAYS)
     pages = [
         Bucket(each.span) if pause.since <= each.span.since < pause.until else each
@@ -64,25 +64,25 @@ def test_of_a_run_of_five_days_has_days() -> None:
     assert {"03-02", "03-03", "03-06", "2026", "paused"} <= set(shown)
 
 
-def test_of_one_page_is_one_step_and_one_point() -> None:
+def test_single_page_run_can_be_plotted() -> None:
     assert "09:30:00.01" in drawn(0.05, [Bucket(span(0, 0.05), 1, 500, 0.03, 0.03)])
 
 
-def test_of_no_page_and_no_wait_is_none() -> None:
+def test_run_without_pages_or_waits_has_no_plot() -> None:
     assert draw(span(0, 1), [Bucket(span(0, 1))], holds=[], pauses=[span(0, 1)], items="leads") is None
 
 
-def test_of_a_run_that_was_held_back_from_its_first_page_on_has_what_held_it() -> None:
+def test_run_postponed_from_the_start_shows_the_reason() -> None:
     assert "live queue" in drawn(30.0, [Bucket(span(0, 30))], holds=(held(span(0, 30)),))
 
 
-def test_has_a_row_for_each_kind_that_pages_waited_for_and_one_for_pauses() -> None:
+def test_postponements_and_pauses_have_one_row_per_kind() -> None:
     shown = drawn(30.0, buckets(30, 5), holds=(held(span(1, 2), span(5, 6)),), pauses=(span(7, 9),))
 
     assert [each for each in shown if each in {"live queue", "paused"}] == ["live queue", "paused"]
 
 
-def test_a_wait_shorter_than_a_pixel_can_be_seen() -> None:
+def test_very_short_postponement_is_visible() -> None:
     svg = draw(span(0, DAYS), buckets(DAYS, 5), holds=[held(span(1, 1.001))], pauses=[], items="leads")
 
     assert svg is not None
@@ -90,17 +90,17 @@ def test_a_wait_shorter_than_a_pixel_can_be_seen() -> None:
 
 
 @pytest.mark.parametrize(("items", "expected"), [(100, "throughput (leads/s)"), (0.2, "throughput (leads/min)")])
-def test_a_low_throughput_is_by_the_minute(items: float, expected: str) -> None:
+def test_low_throughput_is_shown_per_minute(items: float, expected: str) -> None:
     assert expected in drawn(3_600.0, buckets(3_600, 10, items=items))
 
 
-def test_pages_of_very_different_durations_are_all_told_apart() -> None:
+def test_wide_range_of_page_durations_gets_a_log_scale() -> None:
     shown = drawn(60.0, buckets(60, 10, median=0.02, longest=15.0))
 
     assert {"100", "1,000", "10,000"} <= set(shown)
 
 
-def test_has_the_ink_of_the_page_that_it_stands_in() -> None:
+def test_plot_inherits_the_pages_text_color() -> None:
     svg = draw(span(0, 1), buckets(1, 1), holds=[], pauses=[], items="leads")
 
     assert svg is not None

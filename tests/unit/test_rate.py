@@ -1,4 +1,4 @@
-"""A rate: its notation, and when it is so low that pages would be delivered twice."""
+"""A rate: its notation, and the lower bound below which Redis would redeliver pages."""
 
 import pytest
 
@@ -13,16 +13,16 @@ class TestNotation:
         ("text", "interval"),
         [("20/s", 0.05), ("20", 0.05), ("600/m", 0.1), ("36000/h", 0.1), ("0.5/s", 2.0), ("1/h", HOUR), ("none", 0.0)],
     )
-    def test_it_is_celerys(self, text: str, interval: float) -> None:
+    def test_notation_is_celerys(self, text: str, interval: float) -> None:
         assert Rate.parse(text).interval == interval
 
-    def test_celerys_none_is_none(self) -> None:
+    def test_none_means_no_limit(self) -> None:
         assert Rate.parse(None) == Rate("none")
 
     @pytest.mark.parametrize(
         "text", ["", "0", "0/s", "0.0/m", "-1", "-1/s", "nan", "inf", "fast", "20/d", "1e3/s", "None", "9" * 400]
     )
-    def test_anything_else_is_refused(self, text: str) -> None:
+    def test_malformed_rate_is_refused(self, text: str) -> None:
         with pytest.raises(UsageError, match="is not a rate: write 20/s"):
             Rate.parse(text)
 
@@ -31,11 +31,11 @@ def refuse(rate: str, *, pages: int, redelivery: float = HOUR) -> None:
     refuse_aging(Rate(rate), pages=pages, page_seconds=900, redelivery_seconds=redelivery)
 
 
-class TestAging:
-    def test_a_rate_at_which_the_last_page_has_just_time_enough_is_taken(self) -> None:
+class TestRedelivery:
+    def test_rate_that_delivers_the_last_page_just_in_time_is_accepted(self) -> None:
         refuse("20/m", pages=900)
 
-    def test_one_page_more_is_refused_with_the_arithmetic(self) -> None:
+    def test_one_more_page_is_refused_with_the_arithmetic(self) -> None:
         with pytest.raises(UsageError) as refused:
             refuse("20/m", pages=901)
 
@@ -45,7 +45,7 @@ class TestAging:
         )
 
     @pytest.mark.parametrize("pages", [1, 2, 7, 64, 901])
-    def test_the_rate_that_is_advised_is_taken(self, pages: int) -> None:
+    def test_suggested_rate_is_accepted(self, pages: int) -> None:
         with pytest.raises(UsageError) as refused:
             refuse("0.01/h", pages=pages)
 
@@ -55,6 +55,6 @@ class TestAging:
     def test_no_limit_is_never_too_low(self) -> None:
         refuse("none", pages=1_000_000)
 
-    def test_no_rate_is_advised_where_none_would_do(self) -> None:
+    def test_no_rate_is_suggested_if_none_is_high_enough(self) -> None:
         with pytest.raises(UsageError, match=r"redelivers it after 600 s\. Raise BACKFILL_VISIBILITY_TIMEOUT$"):
             refuse("1000/s", pages=1, redelivery=600)

@@ -39,29 +39,29 @@ def of_a_worker(view: WorkerView) -> FleetView:
     return FleetView(connected=1, workers={"w@here": view})
 
 
-def test_a_worker_is_deaf_that_is_free_and_leaves_the_page_in_the_queue() -> None:
+def test_idle_worker_with_a_page_in_the_queue_is_deaf() -> None:
     assert kind_of(FACTS) == "worker_deaf"
 
 
-def test_no_worker_is_called_deaf_for_a_message_that_has_just_been_sent() -> None:
+def test_worker_is_not_deaf_to_a_message_just_sent() -> None:
     assert kind_of(FACTS, still=1.0) == "queued"
 
 
-def test_no_message_is_called_lost_that_has_just_been_sent() -> None:
+def test_message_just_sent_is_not_lost() -> None:
     assert kind_of(replace(FACTS, broker=BrokerView(watchdog=1.0)), still=1.0) == "queued"
 
 
-def test_no_worker_is_called_deaf_whose_processes_are_all_at_work() -> None:
+def test_busy_worker_is_not_deaf() -> None:
     busy = replace(IDLE, working={"another": 1.0, "a-third": 1.0})
 
     assert kind_of(replace(FACTS, fleet=of_a_worker(busy))) == "workers_busy"
 
 
-def test_a_message_is_under_way_that_came_or_went_between_two_looks() -> None:
+def test_message_that_moved_between_two_looks_is_queued() -> None:
     assert kind_of(replace(FACTS, broker=replace(QUEUED, moving=frozenset({TASK})))) == "queued"
 
 
-def test_a_page_in_the_queue_of_workers_that_can_t_be_asked_is_queued() -> None:
+def test_page_is_queued_if_the_workers_can_t_be_asked() -> None:
     assert kind_of(replace(FACTS, fleet=FleetView(error="timed out"))) == "queued"
 
 
@@ -73,13 +73,11 @@ def test_a_page_in_the_queue_of_workers_that_can_t_be_asked_is_queued() -> None:
         (DatabaseView(), "page_at_work"),
     ],
 )
-def test_a_page_that_a_worker_is_at_waits_for_the_database_where_that_is_in_trouble(
-    database: DatabaseView, kind: str
-) -> None:
+def test_database_trouble_explains_a_page_in_flight(database: DatabaseView, kind: str) -> None:
     assert kind_of(working_in(database)) == kind
 
 
-def test_a_page_that_will_be_tried_again_names_the_trouble_of_the_database() -> None:
+def test_database_trouble_explains_a_page_due_for_a_retry() -> None:
     later = of_a_worker(replace(IDLE, later={TASK: 4.0}))
     facts = Facts(DatabaseView(is_read_only=True), BrokerView(watchdog=1.0), later)
 
@@ -87,13 +85,13 @@ def test_a_page_that_will_be_tried_again_names_the_trouble_of_the_database() -> 
 
 
 @pytest.mark.parametrize(("rate", "kind"), [("20/s", "rate"), ("none", "queued"), (None, "queued")])
-def test_a_page_waits_for_the_rate_only_where_there_is_one(rate: str | None, kind: str) -> None:
+def test_rate_explains_a_waiting_page_only_if_one_is_set(rate: str | None, kind: str) -> None:
     fleet = of_a_worker(replace(IDLE, for_rate=frozenset({TASK})))
 
     assert kind_of(Facts(DatabaseView(), BrokerView(watchdog=1.0, rate=rate), fleet)) == kind
 
 
-def test_without_any_evidence_the_reason_says_what_was_looked_at() -> None:
+def test_unknown_reason_lists_what_was_checked() -> None:
     reason = rules.of_a_stalled_lane(
         RUN, LANE, Facts(DatabaseView(), BrokerView(watchdog=1.0), FleetView(error="timed out")), SETTINGS
     )
@@ -103,20 +101,20 @@ def test_without_any_evidence_the_reason_says_what_was_looked_at() -> None:
 
 
 @pytest.mark.parametrize("still", [0.0, 2.0])
-def test_a_lane_that_moves_needs_no_reason(still: float) -> None:
+def test_moving_lane_needs_no_reason(still: float) -> None:
     assert not needs_reason(replace(RUN, seen_at=START + timedelta(seconds=still)), LANE)
 
 
-def test_a_lane_needs_a_reason_long_before_ten_seconds_have_passed() -> None:
+def test_stalled_lane_needs_a_reason_within_four_seconds() -> None:
     assert needs_reason(replace(RUN, seen_at=START + timedelta(seconds=4)), LANE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_reference_has_every_kind_with_its_meaning(kind: str) -> None:
+def test_reference_has_every_kind_with_its_meaning(kind: str) -> None:
     assert f"| {kind} | {KINDS[kind]} |" in JSON.read_text(encoding="utf-8")
 
 
-def test_a_lane_that_is_reseeded_while_the_sources_are_asked_keeps_its_reason() -> None:
+def test_lane_reseeded_during_the_diagnosis_keeps_its_reason() -> None:
     reseeded = replace(LANE, generation=2, held_until=RUN.seen_at)
 
     found = explained(
@@ -126,7 +124,7 @@ def test_a_lane_that_is_reseeded_while_the_sources_are_asked_keeps_its_reason() 
     assert found.lanes[0].reason_kind == "message_lost"
 
 
-def test_a_lane_that_has_moved_while_the_sources_were_asked_has_no_reason() -> None:
+def test_lane_that_moved_during_the_diagnosis_has_no_reason() -> None:
     moved = replace(LANE, page=4)
 
     found = explained(replace(RUN, lanes=(moved,)), RUN, {(RUN.id, 1): Reason("message_lost", "its message is gone")})

@@ -1,4 +1,4 @@
-"""REDIS_URL is read once, for both clients."""
+"""REDIS_URL is parsed once, for both clients."""
 
 import ssl
 from pathlib import Path
@@ -51,7 +51,7 @@ def of_both(url: str) -> list[dict[str, object]]:
     app = Celery(broker=address.broker_url, set_as_current=False)
     app.conf.broker_use_ssl = address.broker_tls
     with app.connection_for_write() as connection:
-        messages = Channel._connparams(_Unconnected(connection))  # noqa: SLF001  kombu's own reading
+        messages = Channel._connparams(_Unconnected(connection))  # noqa: SLF001  kombu's own parsing
     names = ("host", "port", "path", "db", "username", "password")
     return [
         {name: given.get(name) or None for name in names}
@@ -65,7 +65,7 @@ def of_both(url: str) -> list[dict[str, object]]:
 
 
 class _Unconnected:
-    """What kombu's channel reads its connection arguments from, without a server."""
+    """Provide what kombu's channel reads its connection arguments from, without a server."""
 
     def __init__(self, connection: object) -> None:
         from kombu.transport.redis import Channel  # noqa: PLC0415
@@ -80,7 +80,7 @@ class _Unconnected:
 
 class TestOneRedisForBoth:
     @pytest.mark.parametrize(("url", "database", "username", "password"), SPELLINGS)
-    def test_cursors_and_messages_have_the_same_place_and_login(
+    def test_cursors_and_messages_use_the_same_server_and_login(
         self, url: str, database: int, username: str | None, password: str | None
     ) -> None:
         cursors, messages = of_both(url)
@@ -93,7 +93,7 @@ class TestOneRedisForBoth:
         ]
 
     @pytest.mark.parametrize(("url", "why"), REFUSED)
-    def test_a_url_that_says_two_things_or_unknown_things_is_refused(self, url: str, why: str) -> None:
+    def test_contradictory_or_unknown_parameter_is_refused(self, url: str, why: str) -> None:
         with pytest.raises(ValueError, match=why) as refused:
             parse(url)
         assert "hunter2" not in str(refused.value)
@@ -101,28 +101,28 @@ class TestOneRedisForBoth:
 
 
 class TestTls:
-    def test_the_server_is_verified_by_default_by_both(self) -> None:
+    def test_both_clients_verify_the_server_by_default(self) -> None:
         cursors, messages = of_both("rediss://cache/0")
 
         assert cursors["ssl_cert_reqs"] == messages["ssl_cert_reqs"] == "required"
         assert cursors["ssl_check_hostname"] is messages["ssl_check_hostname"] is True
 
     @pytest.mark.parametrize("text", ["CERT_REQUIRED", "required", "Required", "optional", "CERT_OPTIONAL"])
-    def test_both_libraries_spellings_verify(self, text: str) -> None:
+    def test_both_libraries_spellings_are_accepted(self, text: str) -> None:
         tls = parse(f"rediss://cache/0?ssl_cert_reqs={text}").tls
 
         assert tls is not None
         assert tls.weakness is None
 
     @pytest.mark.parametrize("text", ["CERT_NONE", "none"])
-    def test_verification_ends_only_on_request_and_is_named(self, text: str) -> None:
+    def test_verification_is_off_only_on_request_and_is_reported(self, text: str) -> None:
         tls = parse(f"rediss://cache/0?ssl_cert_reqs={text}").tls
 
         assert tls is not None
         assert tls.weakness == "the server's certificate is not verified (ssl_cert_reqs=none)"
         assert (tls.arguments["ssl_cert_reqs"], tls.arguments["ssl_check_hostname"]) == ("none", False)
 
-    def test_files_reach_both(self, tmp_path: Path) -> None:
+    def test_tls_files_reach_both_clients(self, tmp_path: Path) -> None:
         names = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
         for name in names:
             (tmp_path / name).write_text(ssl.OPENSSL_VERSION)

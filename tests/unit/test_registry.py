@@ -27,7 +27,7 @@ backfill = SqlBackfill(name={name!r}, table="t", key="id", where="true", set="a 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on Python's import path."""
+    """Return a folder on Python's import path."""
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
     yield tmp_path
@@ -47,31 +47,31 @@ def found(folder: Path) -> Backfills:
 
 
 def with_lead_scoring(folder: Path) -> Backfills:
-    """Return the packages in a folder together with our own."""
+    """Return lead scoring together with the packages in a folder."""
     ours = tuple(each for each in metadata.entry_points(group=registry.GROUP) if each.name == "lead-scoring")
     return Backfills((*ours, *packages.entry_points(folder)), lambda each: each)
 
 
 class TestDiscovery:
-    def test_our_own_register_like_anybodys_and_the_default_comes_first(self) -> None:
+    def test_bundled_backfills_are_registered_and_the_default_comes_first(self) -> None:
         assert list(KINDS) == ["lead-scoring", "message-rollups"]
         assert isinstance(KINDS["lead-scoring"], LeadScoring)
         assert KINDS.broken() == {}
 
-    def test_names_cost_no_import(self, folder: Path) -> None:
+    def test_listing_names_imports_nothing(self, folder: Path) -> None:
         add(folder, "acme", source="raise SystemExit('imported')")
 
         assert list(found(folder)) == ["acme"]
         assert "acme" in found(folder)
         assert len(found(folder)) == 1
 
-    def test_an_entry_point_may_name_an_instance_or_a_class(self, folder: Path) -> None:
+    def test_entry_point_may_name_an_instance_or_a_class(self, folder: Path) -> None:
         add(folder, "one")
         packages.install(folder, "two", {"lead-scoring": "backfill_tasks.backfills.lead_scoring:LeadScoring"})
 
         assert [each.name for each in found(folder).usable()] == ["lead-scoring", "one"]
 
-    def test_each_is_prepared_for_the_host_when_it_is_loaded(self, folder: Path) -> None:
+    def test_backfill_is_prepared_for_the_host_once_when_loaded(self, folder: Path) -> None:
         add(folder, "acme")
         prepared: list[Backfill] = []
 
@@ -123,7 +123,7 @@ class TestBrokenPackages:
             ),
         ],
     )
-    def test_one_is_refused_in_one_line_that_names_it_and_its_package(
+    def test_broken_backfill_is_refused_in_one_line_with_name_and_package(
         self, folder: Path, source: str, why: str
     ) -> None:
         add(folder, "acme", source=source)
@@ -134,7 +134,7 @@ class TestBrokenPackages:
         assert str(refused.value).startswith(f"the backfill acme of acme 1.0 (acme:backfill) {why}")
         assert "\n" not in str(refused.value)
 
-    def test_the_others_go_on(self, folder: Path) -> None:
+    def test_others_stay_usable(self, folder: Path) -> None:
         add(folder, "acme", source="1 / 0")
         add(folder, "fine")
         known = found(folder)
@@ -143,14 +143,14 @@ class TestBrokenPackages:
         assert known.broken().keys() == {"acme"}
         assert known.get("acme") is None
 
-    def test_a_name_that_two_packages_bring_is_refused_with_both(self, folder: Path) -> None:
+    def test_name_from_two_packages_is_refused_with_both(self, folder: Path) -> None:
         add(folder, "acme", package="first")
         add(folder, "acme", package="second")
 
         with pytest.raises(PluginError, match=r"first 1\.0 \(first:backfill\).*second 1\.0 \(second:backfill\)"):
             found(folder)["acme"]
 
-    def test_a_name_that_no_package_brings_is_refused_with_those_that_are_there(self) -> None:
+    def test_unknown_name_is_refused_with_the_installed_ones(self) -> None:
         with pytest.raises(PluginError, match=r"no package provides a backfill 'acme'\. Installed: lead-scoring, "):
             KINDS.choose("acme")
 
@@ -172,7 +172,7 @@ class TestOptions:
             "Option('tenant', Text(), 'Only this one.', variable='ACME_TENANT')",
         ],
     )
-    def test_different_options_of_one_name_are_refused_with_both_backfills(self, folder: Path, option: str) -> None:
+    def test_conflicting_options_are_refused_with_both_backfills(self, folder: Path, option: str) -> None:
         add(folder, "one", options="Option('tenant', Text(), 'Only this one.'),")
         add(folder, "two", options=f"{option},")
         known = found(folder)
@@ -181,19 +181,19 @@ class TestOptions:
         with pytest.raises(PluginError, match="the backfills one and two declare different options --tenant"):
             known.choose("two")
 
-    def test_a_variable_of_two_options_is_refused_with_both_backfills(self, folder: Path) -> None:
+    def test_variable_shared_by_two_options_is_refused_with_both_backfills(self, folder: Path) -> None:
         add(folder, "one", options="Option('tenant', Text(), 'Only this one.', variable='ACME'),")
         add(folder, "two", options="Option('client', Text(), 'Only this one.', variable='ACME'),")
 
         with pytest.raises(PluginError, match="the backfills one and two declare different options"):
             found(folder).choose("two")
 
-    def test_a_plug_in_cannot_break_the_options_of_our_own(self, folder: Path) -> None:
+    def test_plug_in_cannot_break_a_bundled_backfills_options(self, folder: Path) -> None:
         add(folder, "acme", options="Option('client_ids', Text(), 'One.'),")
 
         assert [each.name for each in with_lead_scoring(folder).usable()] == ["lead-scoring"]
 
-    def test_no_name_that_run_takes_for_itself_is_free(self) -> None:
+    def test_option_names_of_run_are_reserved(self) -> None:
         own = {each.name for each in run.params if isinstance(each, click.Option | click.Argument)}
 
         assert own - {*KINDS.options()} <= RESERVED

@@ -31,7 +31,7 @@ LEADS = LeadScoring()
 
 
 class Enrichment(LeadScoring):
-    """A backfill with jobs that uses its own words."""
+    """A backfill with jobs and words of its own."""
 
     items = "contacts"
     result = "address"
@@ -83,13 +83,13 @@ def too_wide(text: str) -> list[str]:
 class TestWidth:
     @pytest.mark.parametrize("mode", get_args(Mode))
     @pytest.mark.parametrize("state", get_args(RunState))
-    def test_a_summary_keeps_to_the_width(self, mode: Mode, state: RunState) -> None:
+    def test_summary_fits_the_width(self, mode: Mode, state: RunState) -> None:
         shown = summary(LEADS, run(*(lane(number) for number in range(1, 65)), mode=mode, state=state))
 
         assert too_wide(shown) == []
 
     @pytest.mark.parametrize("state", get_args(RunState))
-    def test_a_verification_keeps_to_the_width(self, state: RunState) -> None:
+    def test_verification_fits_the_width(self, state: RunState) -> None:
         found = Verification(
             missing=tuple(lane().bounds.upper for _ in range(30)),
             arrived=1_234_567,
@@ -104,7 +104,7 @@ class TestWidth:
         assert too_wide(verification(LEADS, run(lane(), state=state), found)) == []
 
     @pytest.mark.parametrize("state", get_args(RunState))
-    def test_the_progress_keeps_to_the_width(self, state: RunState) -> None:
+    def test_progress_fits_the_width(self, state: RunState) -> None:
         moving = run(
             lane(1),
             lane(2, counts={}, state="done"),
@@ -115,11 +115,11 @@ class TestWidth:
 
         assert too_wide(progress_line(LEADS, moving)) == []
 
-    def test_a_cursor_that_is_very_long_is_shortened(self) -> None:
+    def test_long_cursor_is_shortened(self) -> None:
         assert too_wide(summary(LEADS, run(lane(cursor="x" * 200)))) == []
 
 
-class TestTheHostsHalf:
+class TestHostOutcome:
     def found(self, **changes: Any) -> Outcome:
         whole = Outcome(
             jobs={"PENDING": 1_234_567, "RUNNING": 20, "SUCCEEDED": 1_000, "FAILED": 3},
@@ -132,30 +132,30 @@ class TestTheHostsHalf:
         )
         return replace(whole, **changes)
 
-    def test_it_is_in_the_summary_and_keeps_to_the_width(self) -> None:
+    def test_outcome_is_in_the_summary_and_fits_the_width(self) -> None:
         shown = summary(LEADS, run(lane(counts={"read": 250})), found=self.found())
 
         assert "    PENDING         1,234,567   the oldest has been due for 41.0 s\n" in shown
         assert too_wide(shown) == []
 
-    def test_the_disqualified_are_not_done_by_the_host(self) -> None:
+    def test_disqualified_leads_are_not_done_by_the_host(self) -> None:
         (first, *_) = outcome_lines(LEADS, run(lane(counts={"read": 20, "disqualified": 10})), self.found())
 
         assert first == "  done by the host        990   leads have their score from this run's jobs"
 
-    def test_it_says_when_the_last_lead_will_have_its_score(self) -> None:
+    def test_shows_the_time_until_the_last_job(self) -> None:
         halfway = run(lane(counts={"read": 500, "inserted": 250}), expected=1_000)
 
         (*_, last) = outcome_lines(LEADS, halfway, self.found(unended=150))
 
         assert last.endswith("20.0/min   the last job in about 20 min 0 s")
 
-    def test_it_says_that_the_end_is_not_known_where_nobody_counted_the_leads(self) -> None:
+    def test_time_left_is_unknown_if_the_leads_were_not_counted(self) -> None:
         (*_, last) = outcome_lines(LEADS, run(lane(counts={"read": 500}), expected=None), self.found())
 
         assert last.endswith("time left not yet known")
 
-    def test_it_uses_the_words_of_the_backfill(self) -> None:
+    def test_uses_the_backfills_words(self) -> None:
         enrichment, ended = Enrichment(), self.found(jobs={"SUCCEEDED": 1_000}, unended=0)
 
         shown = " ".join(summary(enrichment, run(lane(), state="complete"), found=ended).split())
@@ -164,56 +164,56 @@ class TestTheHostsHalf:
         assert "all jobs have ended, 10 gave no address" in shown
         assert "host: 990 contacts done" in outcome_line(enrichment, run(lane()), ended)
 
-    def test_it_says_when_all_is_done(self) -> None:
+    def test_shows_that_all_jobs_are_done(self) -> None:
         done = self.found(jobs={"PENDING": 0, "SUCCEEDED": 990}, unended=0)
 
         (*_, last) = outcome_lines(LEADS, run(lane(), state="complete"), done)
 
         assert last.endswith("all jobs are done")
 
-    def test_it_says_how_many_jobs_ended_without_a_score(self) -> None:
+    def test_shows_how_many_jobs_gave_no_score(self) -> None:
         ended = self.found(jobs={"SUCCEEDED": 1_000, "FAILED": 3}, unended=0)
 
         (*_, last) = outcome_lines(LEADS, run(lane(), state="complete"), ended)
 
         assert last.endswith("all jobs have ended, 13 gave no score")
 
-    def test_it_says_that_nothing_is_known_of_a_run_of_an_older_version(self) -> None:
+    def test_outcome_of_an_older_versions_run_is_unknown(self) -> None:
         old = self.found(known=False, jobs={}, unended=0, done=0)
 
         assert "unknown" in summary(LEADS, run(lane()), found=old)
         assert "unknown" in outcome_line(LEADS, run(lane()), old)
         assert old.as_json(0)["done"] is None
 
-    def test_on_one_line_it_keeps_to_the_width(self) -> None:
+    def test_one_line_outcome_fits_the_width(self) -> None:
         assert too_wide(outcome_line(LEADS, run(lane()), self.found())) == []
 
 
 class TestSummary:
     @pytest.mark.parametrize("name", [name for name in COUNTS if name not in LEADS.passed_over])
-    def test_it_has_every_count(self, name: str) -> None:
+    def test_shows_every_count(self, name: str) -> None:
         lines = summary(LEADS, run(lane())).splitlines()
 
         assert any(name.replace("_", " ") in line and f" {COUNTS[name]:,}" in line for line in lines)
 
     @pytest.mark.parametrize("name", LEADS.passed_over)
-    def test_that_of_a_dry_run_also_has_what_a_run_does_not_read(self, name: str) -> None:
+    def test_dry_run_also_shows_leads_that_a_run_skips(self, name: str) -> None:
         dry, wet = (summary(LEADS, run(lane(), mode=mode)) for mode in ("dry-run", "apply"))
 
         assert f"{COUNTS[name]:,}" in dry
         assert f"{COUNTS[name]:,}" not in wet
 
-    def test_that_of_a_dry_run_says_that_nothing_was_changed_and_how_to_apply_it(self) -> None:
+    def test_dry_run_says_how_to_apply_it(self) -> None:
         shown = summary(LEADS, run(lane(), mode="dry-run", state="complete"))
 
         assert shown.endswith("Nothing was changed. To apply it, add --apply to the same command.")
 
-    def test_it_has_duration_and_rate(self) -> None:
+    def test_shows_duration_and_rate(self) -> None:
         shown = summary(LEADS, run(lane(), finished_at=START + timedelta(seconds=200)))
 
         assert "3 min 20 s   10,000 leads/s" in shown
 
-    def test_it_has_the_cursor_of_every_lane(self) -> None:
+    def test_shows_every_lanes_cursor(self) -> None:
         shown = summary(LEADS, run(lane(1, cursor="lead-a"), lane(2, cursor="lead-b"), lane(3, cursor=None)))
 
         assert [line.split()[-1] for line in shown.splitlines() if line[:6].strip() in {"1", "2", "3"}] == [
@@ -222,18 +222,18 @@ class TestSummary:
             "-",
         ]
 
-    def test_it_says_why_a_lane_stopped(self) -> None:
+    def test_shows_why_a_lane_stopped(self) -> None:
         stopped = lane(state="failed", reason="page 3: permission denied (42501)")
 
         assert "permission denied (42501)" in summary(LEADS, run(stopped, state="failed"))
 
-    def test_it_names_the_quarantined_and_how_many_more_there_are(self) -> None:
+    def test_lists_quarantined_leads_and_counts_the_rest(self) -> None:
         shown = summary(LEADS, run(lane()), quarantined=[Quarantined("lead-7", "too long (22001)")])
 
         assert "    lead-7  too long (22001)\n" in shown
         assert "and 5 more" in shown
 
-    def test_a_long_reason_stands_below_its_lead_within_80_columns(self) -> None:
+    def test_long_reason_wraps_below_its_lead(self) -> None:
         why = 'the host\'s function refuse_everything() raised an error: constraint "no_more_than_this" (23514)'
 
         shown = summary(LEADS, run(lane()), quarantined=[Quarantined("lead-7", why)])
@@ -252,15 +252,15 @@ class TestSummary:
             ("complete", "backfill verify 260301-120000-abcd"),
         ],
     )
-    def test_it_says_what_to_do_next(self, state: RunState, command: str) -> None:
+    def test_shows_the_next_command(self, state: RunState, command: str) -> None:
         assert any(command in line for line in next_steps(run(state=state)))
 
-    def test_a_run_with_nothing_to_walk_can_be_shown(self) -> None:
+    def test_run_without_lanes_can_be_shown(self) -> None:
         assert "in 0 lanes" in summary(LEADS, run(state="complete", finished_at=START))
 
 
 class TestProgress:
-    def test_it_says_how_much_of_how_much_is_done(self) -> None:
+    def test_shows_leads_and_lanes_done(self) -> None:
         moving = run(lane(counts={"read": 250}, state="done"), lane(2, counts={"read": 250}), expected=1_000)
 
         shown = progress_line(LEADS, moving)
@@ -268,36 +268,36 @@ class TestProgress:
         assert "500 of 1,000 (50%)" in shown
         assert "1/2 lanes" in shown
 
-    def test_it_says_why_a_lane_waits(self) -> None:
+    def test_shows_why_a_lane_waits(self) -> None:
         waiting = run(lane(reason="page 3 waits for a retry: deadlock detected (40P01)"))
 
         shown = " ".join("\n".join(trouble_lines(waiting)).split())
         assert re.search(r"lane 1, no page for .+: page 3 waits for a retry: deadlock detected \(40P01\)", shown)
 
-    def test_lanes_that_wait_for_the_same_are_told_together(self) -> None:
+    def test_adjacent_lanes_with_one_reason_share_a_line(self) -> None:
         waiting = run(*(lane(number, reason="no worker is online") for number in (1, 2, 4)), lane(5, reason="rate"))
 
         shown = [" ".join(each.split()) for each in trouble_lines(waiting)]
 
         assert [each.partition(",")[0] for each in shown] == ["lanes 1 to 2", "lane 4", "lane 5"]
 
-    def test_a_reason_stands_once_beneath_the_lanes_that_it_holds(self) -> None:
+    def test_shared_reason_is_shown_once_below_its_lanes(self) -> None:
         shown = lane_lines(run(lane(1, reason="no worker is online"), lane(2, reason="no worker is online")))
 
         assert shown[-1] == "        lanes 1 to 2: no worker is online"
         assert len(shown) == 4
 
-    def test_it_is_one_line(self) -> None:
+    def test_progress_is_one_line(self) -> None:
         assert len(progress_line(LEADS, run(lane())).splitlines()) == 1
 
 
 class TestVerification:
-    def test_a_clean_one_says_so(self) -> None:
+    def test_clean_verification_says_so(self) -> None:
         shown = verification(LEADS, run(lane(), state="complete"), CLEAN)
 
         assert shown.splitlines()[-1].startswith("Clean: no leads are missing")
 
-    def test_it_says_which_leads_are_missing_and_how_to_get_them(self) -> None:
+    def test_lists_missing_leads_and_the_command_that_fixes_them(self) -> None:
         shown = verification(LEADS, run(lane(), state="complete"), replace(CLEAN, missing=("lead-3", "lead-9")))
 
         assert "NOT CLEAN" in shown
@@ -312,7 +312,7 @@ class TestVerification:
             (("b",), ("b",), ["docs/runbook.md"]),
         ],
     )
-    def test_it_names_a_run_only_for_what_a_run_mends(
+    def test_suggests_a_run_only_for_leads_that_a_run_fixes(
         self, missing: tuple[str, ...], left_alone: tuple[str, ...], remedies: list[str]
     ) -> None:
         rolled_up = run(lane(), state="complete", parameters=Parameters("message-rollups", 500, 1))
@@ -324,14 +324,14 @@ class TestVerification:
         assert all(len(line) <= WIDTH for line in shown.splitlines())
         assert ("a run leaves alone" in shown) == bool(left_alone)
 
-    def test_what_an_index_hides_from_a_run_comes_before_the_run(self) -> None:
+    def test_damaged_index_is_fixed_before_the_next_run(self) -> None:
         shown = verification(LEADS, run(lane()), replace(CLEAN, missing=("a", "b"), hidden=("b",))).splitlines()
 
         assert shown[-2].startswith('Next: "A damaged index" in docs/runbook.md')
         assert shown[-1].startswith("Next: backfill run --apply")
         assert "hidden by an index 1 another run would skip them, too" in " ".join("\n".join(shown).split())
 
-    def test_the_run_that_it_names_walks_the_same_leads(self) -> None:
+    def test_suggested_run_covers_the_same_leads(self) -> None:
         parameters = Parameters("lead-scoring", 500, 1, cursor="lead-1", options={"client_ids": ["a b", "client-2"]})
         small = run(lane(), state="complete", parameters=parameters)
 
@@ -342,55 +342,55 @@ class TestVerification:
             "      does what is missing",
         ]
 
-    def test_it_says_which_count_is_wrong(self) -> None:
+    def test_shows_which_count_is_wrong(self) -> None:
         shown = verification(LEADS, run(lane()), replace(CLEAN, contradictions=("lane 1 counts 7, but its pages 8",)))
 
         assert "NOT CLEAN" in shown
         assert "lane 1 counts 7, but its pages 8" in shown
 
-    def test_it_says_how_many_rows_the_host_has_changed_since(self) -> None:
+    def test_shows_how_many_rows_the_host_has_changed_since(self) -> None:
         shown = verification(LEADS, run(lane()), replace(CLEAN, found={"inserted": (10, 7)}))
 
         assert re.search(r"\b3 (were )?changed or deleted since", shown)
 
-    def test_it_does_not_say_that_no_lead_is_missing_where_one_is(self) -> None:
+    def test_missing_leads_are_never_denied(self) -> None:
         lost = replace(CLEAN, missing=("lead-3",), found={"inserted": (10, 9)})
 
         assert "no leads are missing" not in verification(LEADS, run(lane()), lost)
 
-    def test_it_says_that_a_run_on_its_way_is_not_looked_at_whole(self) -> None:
+    def test_unfinished_run_is_reported_as_not_complete(self) -> None:
         assert "not complete" in verification(LEADS, run(lane(), state="paused"), CLEAN)
 
 
 def paced(*, cost: float | None = None, **pace: Any) -> Run:
-    """Return a run of 1,200 jobs."""
+    """Return a run with 1,200 jobs."""
     parameters = Parameters("lead-scoring", 500, 1, pace=only(**pace), cost_per_job=cost)
     return run(lane(counts={"read": 2_000, "inserted": 900, "requeued": 300, "refreshed": 800}), parameters=parameters)
 
 
 class TestJobs:
-    def test_it_says_how_long_they_take_to_come_due(self) -> None:
+    def test_shows_the_time_over_which_jobs_come_due(self) -> None:
         (line,) = job_lines(LEADS, paced(jobs_per_minute=10.0))
 
         assert " ".join(line.split()) == "spread over 2 h 0 min 10 jobs come due per minute"
 
-    def test_it_says_what_they_cost(self) -> None:
+    def test_shows_the_cost(self) -> None:
         (line,) = job_lines(LEADS, paced(cost=0.0125))
 
         assert " ".join(line.split()) == "cost 15.00 1,200 jobs at 0.0125"
 
-    def test_it_says_nothing_where_nothing_was_asked(self) -> None:
+    def test_no_rate_and_no_price_show_no_line(self) -> None:
         assert job_lines(LEADS, paced()) == []
 
-    def test_it_says_nothing_of_a_run_without_jobs(self) -> None:
+    def test_run_without_jobs_shows_no_line(self) -> None:
         assert job_lines(LEADS, run(lane(counts={"read": 7}), parameters=paced(cost=1.0).parameters)) == []
 
-    def test_it_is_a_part_of_the_summary(self) -> None:
+    def test_summary_includes_the_job_lines(self) -> None:
         lines = summary(LEADS, paced(cost=0.0125, jobs_per_minute=10.0)).splitlines()
 
         assert set(job_lines(LEADS, paced(cost=0.0125, jobs_per_minute=10.0))) <= set(lines)
 
-    def test_the_largest_numbers_keep_to_the_width(self) -> None:
+    def test_largest_numbers_fit_the_width(self) -> None:
         many = run(
             lane(counts={"read": 10**9, "inserted": 10**9}),
             parameters=Parameters("lead-scoring", 1, 1, pace=only(jobs_per_minute=0.001), cost_per_job=1_000_000.0),
@@ -404,28 +404,28 @@ def event(name: str, *, who: str = "ada@office", **detail: Any) -> list[str]:
 
 
 class TestEvents:
-    def test_each_has_its_time_its_name_and_who_did_it(self) -> None:
+    def test_event_has_time_name_and_author(self) -> None:
         assert event("cancelled")[0] == "2026-03-01 12:00:00  cancelled, by ada@office"
 
-    def test_times_are_in_utc_wherever_the_database_is(self) -> None:
+    def test_times_are_utc_in_any_database_time_zone(self) -> None:
         there = START.astimezone(timezone(timedelta(hours=9)))
 
         assert event_lines(Event(there, "complete", {}, "ada@office"))[0].startswith("2026-03-01 12:00:00")
 
-    def test_what_was_tuned_is_shown_old_and_new(self) -> None:
+    def test_tuned_values_show_old_and_new(self) -> None:
         shown = event("tuned", max_pending=[50, None], jobs_per_minute=[10.0, 2.5])
 
         assert [line.strip() for line in shown[1:]] == ["max pending 50 -> none", "jobs per minute 10 -> 2.5"]
 
-    def test_a_change_of_the_rate_is_shown_old_and_new(self) -> None:
+    def test_rate_change_shows_old_and_new(self) -> None:
         assert event("rate", rate=["20/s", "none"])[1].strip() == "rate 20/s -> none"
 
-    def test_a_change_of_state_is_shown_old_and_new_with_its_reason(self) -> None:
+    def test_state_change_shows_old_new_and_reason(self) -> None:
         shown = event("paused", old="running", new="paused", reason="its budget of 9 jobs is used up")
 
         assert [line.strip() for line in shown[1:]] == ["running -> paused", "its budget of 9 jobs is used up"]
 
-    def test_two_of_a_kind_are_no_change(self) -> None:
+    def test_two_element_list_is_not_a_change(self) -> None:
         shown = "\n".join(
             [
                 *event("started", parameters={"client_ids": ["acme", "umbra"]}),
@@ -438,21 +438,19 @@ class TestEvents:
         assert "lost lanes 1 2" in shown
 
     @pytest.mark.parametrize(("asked", "got", "shown"), [(2, 2, "lanes 2"), (2, 1, "lanes 1 of 2")])
-    def test_lanes_are_shown_once_and_how_many_were_asked_for_if_there_are_fewer(
-        self, asked: int, got: int, shown: str
-    ) -> None:
+    def test_lanes_are_shown_once_with_the_requested_number_if_higher(self, asked: int, got: int, shown: str) -> None:
         lines = event("started", parameters={"lanes": asked, "limit": 500}, lanes=got)
 
         assert [line.strip() for line in lines[1:]] == [f"{shown}, limit 500"]
 
-    def test_parameters_that_ask_for_nothing_are_left_out(self) -> None:
+    def test_unset_parameters_are_omitted(self) -> None:
         shown = "\n".join(event("started", parameters={"limit": 500, "cursor": None, "delay_ms": 0}))
 
         assert "limit 500" in shown
         assert "cursor" not in shown
         assert "delay" not in shown
 
-    def test_they_keep_to_the_width(self) -> None:
+    def test_events_fit_the_width(self) -> None:
         host = "worker-" + "f" * 60
         shown = [
             *event("started", who=f"root@{host}", parameters=Parameters("lead-scoring", 500, 64).as_json(), lanes=64),
@@ -462,7 +460,7 @@ class TestEvents:
 
         assert too_wide("\n".join(shown)) == []
 
-    def test_no_line_is_blank_or_ends_in_blanks(self) -> None:
+    def test_no_line_is_blank_or_has_trailing_spaces(self) -> None:
         shown = event("paused", old="running", new="paused", reason=None)
 
         assert [line for line in shown if line != line.rstrip() or not line] == []
@@ -483,20 +481,20 @@ class TestParts:
             (360_000, "4 d 4 h"),
         ],
     )
-    def test_a_duration_reads_as_one_says_it(self, seconds: float, text: str) -> None:
+    def test_duration_reads_naturally(self, seconds: float, text: str) -> None:
         assert duration(seconds) == text
 
-    def test_a_tables_columns_are_as_wide_as_what_is_in_them(self) -> None:
+    def test_table_columns_fit_their_content(self) -> None:
         assert table(("run", "state"), [("r-1", "complete"), ("r-1000", "x")]) == (
             "run     state\nr-1     complete\nr-1000  x"
         )
 
     @pytest.mark.parametrize(("number", "words"), [(0, "0 lanes"), (1, "1 lane"), (2, "2 lanes")])
-    def test_lanes_are_counted_in_words(self, number: int, words: str) -> None:
+    def test_lane_count_is_singular_or_plural(self, number: int, words: str) -> None:
         assert lanes_in_words(number) == words
 
 
-def test_the_list_of_runs_fits_whatever_they_are() -> None:
+def test_run_list_fits_the_width() -> None:
     rollups = replace(run().parameters, backfill="message-rollups")
     longest = [run(lane(), state="cancelled", parameters=rollups), run(lane(counts={"read": 9_876_543_210}))]
 
@@ -506,7 +504,7 @@ def test_the_list_of_runs_fits_whatever_they_are() -> None:
     assert [line.split()[0] for line in text.splitlines()] == ["run", *(each.id for each in longest)]
 
 
-def test_the_list_of_runs_says_what_an_ordinary_run_is_of() -> None:
+def test_run_list_names_the_backfill() -> None:
     rollups = replace(run().parameters, backfill="message-rollups")
 
     text = run_list([run(lane(), state="complete", parameters=rollups)])

@@ -1,4 +1,4 @@
-"""Settings are parsed from text, kept within their ranges, and shown without secrets."""
+"""Settings are parsed from text, range-checked, and shown without secrets."""
 
 import os
 from pathlib import Path
@@ -39,7 +39,7 @@ REAL_RANGES = {
     "BACKFILL_MAX_PAGE_MS": ("1", "600000"),
 }
 
-#: Settings that `none` switches off. The others can't be switched off, or only by a number.
+#: Settings that accept `none`. The others can't be switched off, or only by a number.
 MAY_BE_OFF = {
     "BACKFILL_DRAIN_SECONDS",
     "BACKFILL_JOBS_PER_MINUTE",
@@ -54,7 +54,7 @@ MAY_BE_OFF = {
 
 
 def read(loaded: settings.Settings, variable: str) -> Any:
-    """Return what a variable has set: a setting, or the default of an option."""
+    """Return the value that a variable sets: a setting, or an option's default."""
     name = variable.removeprefix("BACKFILL_").lower()
     return loaded.defaults[name] if name in loaded.defaults else getattr(loaded, name)
 
@@ -85,27 +85,27 @@ def refusal(**variables: str) -> str:
 
 
 class TestReading:
-    def test_every_variable_but_the_database_has_a_default(self) -> None:
+    def test_every_variable_except_the_database_has_a_default(self) -> None:
         loaded = settings.load({})
 
         assert loaded.database_url is None
         assert (loaded.redis_url, loaded.queue) == ("redis://127.0.0.1:6379/0", "backfill")
         assert (read(loaded, "BACKFILL_LANES"), loaded.rate_limit) == (2, None)
 
-    def test_the_missing_database_is_named_where_it_is_needed(self) -> None:
+    def test_missing_database_is_named_when_it_is_needed(self) -> None:
         with pytest.raises(ConfigurationError, match=r"^DATABASE_URL is not set"):
             settings.load({}).required_database_url()
 
-    def test_a_blank_value_means_the_default(self) -> None:
+    def test_blank_value_means_the_default(self) -> None:
         assert settings.load({"BACKFILL_LANES": "  ", "DATABASE_URL": ""}) == settings.load({})
 
-    def test_blanks_around_a_value_are_not_part_of_it(self) -> None:
+    def test_surrounding_whitespace_is_ignored(self) -> None:
         assert read(settings.load({"BACKFILL_LANES": " 3\n"}), "BACKFILL_LANES") == 3
 
-    def test_every_variable_says_what_it_means(self) -> None:
+    def test_every_variable_has_a_meaning(self) -> None:
         assert all(variable.meaning for variable in settings.VARIABLES)
 
-    def test_all_urls_are_secret(self) -> None:
+    def test_urls_and_tokens_are_secret(self) -> None:
         assert {variable.name for variable in settings.VARIABLES if variable.secret} == {
             "DATABASE_URL",
             "BACKFILL_REPLICA_URL",
@@ -113,7 +113,7 @@ class TestReading:
             "BACKFILL_METRICS_TOKEN",
         }
 
-    def test_nothing_is_shown_of_a_secret_that_is_no_url(self) -> None:
+    def test_secret_without_a_url_is_masked_completely(self) -> None:
         (variable,) = (each for each in settings.VARIABLES if each.name == "BACKFILL_METRICS_TOKEN")
 
         assert [variable.shown(given) for given in ("ops:hidden", "ops://hidden", "")] == ["***", "***", "(not set)"]
@@ -122,7 +122,7 @@ class TestReading:
 class TestNumbers:
     @pytest.mark.parametrize("name", RANGES)
     @pytest.mark.parametrize("end", [0, 1])
-    def test_both_ends_of_a_range_are_allowed(self, name: str, end: int) -> None:
+    def test_range_is_inclusive(self, name: str, end: int) -> None:
         value = RANGES[name][end]
 
         loaded = settings.load({name: str(value)})
@@ -130,26 +130,26 @@ class TestNumbers:
         assert read(loaded, name) == value
 
     @pytest.mark.parametrize("name", RANGES)
-    def test_what_lies_outside_a_range_is_refused(self, name: str) -> None:
+    def test_value_out_of_range_is_refused(self, name: str) -> None:
         least, most = RANGES[name]
 
         assert name in refusal(**{name: str(least - 1)})
         assert name in refusal(**{name: str(most + 1)})
 
     @pytest.mark.parametrize("value", ["abc", "-5", "+5", "1.5", "1e3", "1_000", "0x10", "٣", "²", "1 2", "9" * 5_000])
-    def test_what_is_no_whole_number_is_refused(self, value: str) -> None:
+    def test_non_integer_is_refused(self, value: str) -> None:
         assert refusal(BACKFILL_LANES=value).startswith("BACKFILL_LANES: ")
 
 
 class TestEveryNumber:
-    def test_the_ranges_above_name_every_numeric_setting(self) -> None:
+    def test_range_tables_cover_every_numeric_setting(self) -> None:
         numeric = {each.name for each in settings.VARIABLES if _is_numeric(each)}
 
         assert numeric == {*RANGES, *REAL_RANGES}
 
     @pytest.mark.parametrize("value", ["abc", "-1", "9" * 30, "9" * 5_000, "1e400", "nan", "\x1b[31m1", "\udce9"])
     @pytest.mark.parametrize("name", [*RANGES, *REAL_RANGES])
-    def test_a_value_that_is_no_number_in_range_is_refused_in_one_short_line(self, name: str, value: str) -> None:
+    def test_malformed_number_is_refused_in_one_short_line(self, name: str, value: str) -> None:
         said = refusal(**{name: value})
 
         assert said.startswith(f"{name}: ")
@@ -157,7 +157,7 @@ class TestEveryNumber:
 
 
 def _is_numeric(variable: settings.Variable) -> bool:
-    """Return whether the parser returns numbers."""
+    """Return whether the setting's parser returns numbers."""
     return variable.default is not None and any(
         isinstance(_parsed(variable, each), int | float) for each in (variable.default, "1", "100")
     )
@@ -173,7 +173,7 @@ def _parsed(variable: settings.Variable, text: str) -> object:
 class TestFractions:
     @pytest.mark.parametrize("name", REAL_RANGES)
     @pytest.mark.parametrize("end", [0, 1])
-    def test_both_ends_of_a_range_are_allowed(self, name: str, end: int) -> None:
+    def test_range_is_inclusive(self, name: str, end: int) -> None:
         value = REAL_RANGES[name][end]
 
         loaded = settings.load({name: value})
@@ -181,37 +181,37 @@ class TestFractions:
         assert read(loaded, name) == float(value)
 
     @pytest.mark.parametrize("name", REAL_RANGES)
-    def test_what_lies_outside_a_range_is_refused(self, name: str) -> None:
+    def test_value_out_of_range_is_refused(self, name: str) -> None:
         least, most = REAL_RANGES[name]
 
         assert name in refusal(**{name: f"-{least}" if least == "0" else "0.0001"})
         assert name in refusal(**{name: f"{most}.5"})
 
-    def test_a_part_of_a_job_a_minute_may_be_asked_for(self) -> None:
+    def test_fraction_of_a_job_per_minute_is_accepted(self) -> None:
         assert read(settings.load({"BACKFILL_JOBS_PER_MINUTE": "0.5"}), "BACKFILL_JOBS_PER_MINUTE") == 0.5
 
     @pytest.mark.parametrize("value", ["nan", "inf", "1e3", "1_000", "+1", "-1", ".5", "1.", "1,5", "٣", "9" * 5_000])
-    def test_what_is_no_number_is_refused(self, value: str) -> None:
+    def test_malformed_number_is_refused(self, value: str) -> None:
         assert refusal(BACKFILL_JOBS_PER_MINUTE=value).startswith("BACKFILL_JOBS_PER_MINUTE: ")
 
 
 class TestOff:
     @pytest.mark.parametrize("name", sorted(MAY_BE_OFF))
-    def test_none_takes_a_bound_away(self, name: str) -> None:
+    def test_none_switches_a_limit_off(self, name: str) -> None:
         assert read(settings.load({name: "none"}), name) is None
 
     @pytest.mark.parametrize("name", sorted({*RANGES, *REAL_RANGES} - MAY_BE_OFF))
-    def test_it_means_nothing_where_a_number_must_be(self, name: str) -> None:
+    def test_none_is_refused_for_a_required_number(self, name: str) -> None:
         assert refusal(**{name: "none"}).startswith(f"{name}: ")
 
     @pytest.mark.parametrize("name", sorted(MAY_BE_OFF))
-    def test_a_refusal_says_that_it_may_be_written(self, name: str) -> None:
+    def test_refusal_mentions_none(self, name: str) -> None:
         assert refusal(**{name: "off"}).endswith(", or none")
 
 
 class TestRateLimit:
     @pytest.mark.parametrize("value", ["20/s", "600/m", "36000/h", "0.5/s", "20"])
-    def test_celerys_own_words_are_handed_on(self, value: str) -> None:
+    def test_celerys_notation_is_passed_through(self, value: str) -> None:
         assert settings.load({"BACKFILL_RATE_LIMIT": value}).rate_limit == value
 
     @pytest.mark.parametrize("value", ["", "none"])
@@ -221,34 +221,34 @@ class TestRateLimit:
     @pytest.mark.parametrize(
         "value", ["fast", "20/d", "20 / s", "-1/s", "0/s", "0.0", "/s", "1e3/s", "inf/s", "٣/s", "20/s\n20/m"]
     )
-    def test_anything_else_is_refused(self, value: str) -> None:
+    def test_malformed_rate_is_refused(self, value: str) -> None:
         assert refusal(BACKFILL_RATE_LIMIT=value).startswith("BACKFILL_RATE_LIMIT: ")
 
 
 class TestQueue:
     @pytest.mark.parametrize("name", ["backfill", "Staging-2", "a.b_c", "7"])
-    def test_letters_digits_dots_hyphens_and_underscores_make_a_name(self, name: str) -> None:
+    def test_letters_digits_dots_hyphens_and_underscores_are_accepted(self, name: str) -> None:
         assert settings.load({"BACKFILL_QUEUE": name}).queue == name
 
     @pytest.mark.parametrize("name", ["a b", "a:b", "a/b", "a,b", "*", "größe", "a\nb", "q" * 101])
-    def test_anything_else_is_refused(self, name: str) -> None:
+    def test_other_queue_name_is_refused(self, name: str) -> None:
         assert refusal(BACKFILL_QUEUE=name).startswith("BACKFILL_QUEUE: ")
 
 
 class TestSecondConfiguration:
     @pytest.mark.parametrize("name", ["CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"])
-    def test_another_broker_than_redis_url_is_refused_without_its_password(self, name: str) -> None:
+    def test_other_broker_is_refused_without_repeating_its_password(self, name: str) -> None:
         said = refusal(**{name: "redis://:hunter2@other:6379/0"})
 
         assert said == f"{name} is set, and Celery would use it, but REDIS_URL alone names the Redis: unset {name}"
 
-    def test_the_same_broker_is_accepted(self) -> None:
+    def test_same_broker_is_accepted(self) -> None:
         same = "redis://cache.example.com:6379/0"
 
         assert settings.load({"REDIS_URL": same, "CELERY_BROKER_URL": same}).redis_url == same
 
     @pytest.mark.parametrize("name", ["CELERY_RESULT_BACKEND", "CELERY_CONFIG_MODULE", "CELERY_LOADER"])
-    def test_another_configuration_is_refused(self, name: str) -> None:
+    def test_other_celery_configuration_is_refused(self, name: str) -> None:
         assert "celeryconfig.py alone configures Celery" in refusal(**{name: "theirs"})
 
 
@@ -266,7 +266,7 @@ class TestRedisUrl:
             "unix:///run/redis.sock",
         ],
     )
-    def test_the_address_of_a_redis_is_taken_as_it_is(self, url: str) -> None:
+    def test_redis_url_is_unchanged(self, url: str) -> None:
         assert settings.load({"REDIS_URL": url}).redis_url == url
 
     @pytest.mark.parametrize(
@@ -286,11 +286,11 @@ class TestRedisUrl:
             "unix://",
         ],
     )
-    def test_anything_else_is_refused_before_it_is_used(self, url: str) -> None:
+    def test_malformed_redis_url_is_refused(self, url: str) -> None:
         assert refusal(REDIS_URL=url).startswith("REDIS_URL: ")
 
     @pytest.mark.parametrize("password", ["hun/ter2", "hun@ter2", "hun#ter2", "hun?ter2", "hunter2/"])
-    def test_a_password_that_is_not_encoded_is_not_repeated(self, password: str) -> None:
+    def test_unencoded_password_is_not_repeated(self, password: str) -> None:
         said = refusal(REDIS_URL=f"redis://:{password}@127.0.0.1:6379/0")
 
         assert "hun" not in said
@@ -298,13 +298,13 @@ class TestRedisUrl:
 
 
 class TestUnknownNames:
-    def test_a_slip_of_the_pen_is_refused_and_the_nearest_name_told(self) -> None:
+    def test_misspelled_variable_is_refused_with_the_nearest_name(self) -> None:
         said = refusal(BACKFILL_LANE="4")
 
         assert "BACKFILL_LANE." in said
         assert "BACKFILL_LANES" in said
 
-    def test_what_is_not_ours_is_left_alone(self) -> None:
+    def test_other_variables_are_ignored(self) -> None:
         assert settings.load({"PATH": "/bin", "MY_BACKFILL_LANES": "x"}) == settings.load({})
 
 
@@ -315,26 +315,26 @@ class TestFile:
             if name.startswith("BACKFILL_"):
                 monkeypatch.delenv(name)
 
-    def test_it_is_read_from_the_working_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_file_is_read_from_the_working_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / ".env").write_text("# ours\nexport BACKFILL_LANES='5'\n")
 
         assert read(settings.load(), "BACKFILL_LANES") == 5
 
-    def test_the_environment_goes_before_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_environment_overrides_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BACKFILL_LANES", "7")
         monkeypatch.chdir(tmp_path)
         (tmp_path / ".env").write_text("BACKFILL_LANES=5\n")
 
         assert read(settings.load(), "BACKFILL_LANES") == 7
 
-    def test_it_may_be_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_file_is_optional(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BACKFILL_LANES", "7")
         monkeypatch.chdir(tmp_path)
 
         assert read(settings.load(), "BACKFILL_LANES") == 7
 
-    def test_a_line_that_can_not_be_read_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_malformed_line_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / ".env").write_text("BACKFILL_LANES=5\n\nDATABASE_URL='hunter2\n")
 
@@ -342,14 +342,14 @@ class TestFile:
             settings.load()
         assert "hunter2" not in str(refused.value)
 
-    def test_other_than_utf8_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_non_utf8_file_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / ".env").write_bytes(b"DATABASE_URL=postgresql://\xff/app\n")
 
         with pytest.raises(ConfigurationError, match="UTF-8"):
             settings.load()
 
-    def test_a_folder_of_its_name_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_folder_named_env_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / ".env").mkdir()
 
@@ -358,16 +358,16 @@ class TestFile:
 
 
 class TestMasking:
-    def test_who_and_where_stay_readable(self) -> None:
+    def test_user_host_and_database_stay_readable(self) -> None:
         shown = settings.masked("postgresql://user:hunter2@db.example.com:5432/app?schema=public&sslpassword=x")
 
         assert shown == "postgresql://user:***@db.example.com:5432/app?***"
 
-    def test_a_url_without_a_password_is_shown_as_it_is(self) -> None:
+    def test_url_without_a_password_is_unchanged(self) -> None:
         assert settings.masked("redis://127.0.0.1:6379/0") == "redis://127.0.0.1:6379/0"
 
     @pytest.mark.parametrize("url", SECRET_URLS)
-    def test_no_part_of_a_password_is_ever_shown(self, url: str) -> None:
+    def test_password_is_never_shown(self, url: str) -> None:
         assert "hunter2" not in settings.masked(url)
 
 
@@ -382,7 +382,7 @@ class TestMasking:
         "s3cret",
     ],
 )
-def test_a_url_with_a_part_out_of_place_is_masked_whole(url: str) -> None:
+def test_malformed_url_is_masked_completely(url: str) -> None:
     assert settings.masked(url) == "***"
 
 
@@ -404,11 +404,11 @@ def test_a_url_with_a_part_out_of_place_is_masked_whole(url: str) -> None:
         "unix://user:***@/run/redis/redis.sock",
     ],
 )
-def test_what_is_no_secret_stays_readable(url: str) -> None:
+def test_only_secrets_are_masked(url: str) -> None:
     assert settings.masked(url.replace("user:***", "user:s3cret").replace("***", "s3cret")) == url
 
 
-#: Where a password may appear by mistake, and what is shown instead.
+#: Places where a password may appear by mistake, and the URL shown instead (empty: masked completely).
 MISPLACED = {
     "{scheme}:{secret}": "",
     "{scheme}:/{secret}": "",
@@ -431,7 +431,7 @@ MISPLACED = {
 @pytest.mark.parametrize("form", MISPLACED)
 @effort(deadline=None)
 @given(secret=st.text(st.characters(exclude_categories=["Cs"], exclude_characters=".:/?#@[]"), min_size=6))
-def test_a_password_is_never_shown_wherever_it_stands(scheme: str, form: str, secret: str) -> None:
+def test_misplaced_password_is_never_shown(scheme: str, form: str, secret: str) -> None:
     shown = settings.masked(form.format(scheme=scheme, secret=secret))
 
     assert shown in {"***", f"{scheme}://***", MISPLACED[form].format(scheme=scheme)}
@@ -439,7 +439,7 @@ def test_a_password_is_never_shown_wherever_it_stands(scheme: str, form: str, se
 
 @effort(deadline=None)
 @given(secret=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
-def test_a_password_that_is_not_encoded_is_never_shown(secret: str) -> None:
+def test_unencoded_password_is_never_shown(secret: str) -> None:
     shown = settings.masked(f"postgresql://user:{secret}@db.example.com:5432/app")
 
     assert shown in {"***", "postgresql://***", "postgresql://user:***@db.example.com:5432/app"}

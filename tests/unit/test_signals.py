@@ -1,4 +1,4 @@
-"""Each signal ends the wait, whenever it arrives."""
+"""SIGINT and SIGTERM end a wait, whenever they arrive."""
 
 import subprocess
 import sys
@@ -6,8 +6,8 @@ import sys
 import pytest
 from harness import PATIENCE
 
-#: Another process sends a signal each time a wait begins, so that it arrives at every instruction of the wait, and just
-#: before it.
+#: Another process sends a signal each time a wait begins, after a varying delay. So the signal arrives at every
+#: instruction of the wait, and just before it.
 WAITS = """
 import os, signal, time
 from backfill_tasks.cli.signals import signals
@@ -59,9 +59,9 @@ def output(program: str) -> str:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("seconds", [None, 0.000_01])
-def test_each_one_ends_the_wait(name: str, seconds: float | None) -> None:
+def test_sigint_or_sigterm_ends_the_wait(name: str, seconds: float | None) -> None:
     assert output(WAITS.format(name=name, seconds=seconds)) == "each one was seen\n"
 
 
-def test_another_signal_ends_no_wait() -> None:
+def test_other_signal_does_not_end_the_wait() -> None:
     assert output(ANOTHER) == "False\nTrue\n"

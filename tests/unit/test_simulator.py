@@ -8,16 +8,16 @@ HOUR = [8.0] * 60
 
 
 class TestArrivals:
-    def test_a_seed_always_gives_the_same_ones(self) -> None:
+    def test_seed_replays_its_arrivals(self) -> None:
         assert arrivals(HOUR, seed=1) == arrivals(HOUR, seed=1) != arrivals(HOUR, seed=2)
 
-    def test_they_come_in_order_and_within_the_time(self) -> None:
+    def test_arrivals_are_ordered_and_within_the_hour(self) -> None:
         times = arrivals(HOUR, seed=1)
 
         assert times == sorted(times)
         assert 0 <= times[0] <= times[-1] < 3600
 
-    def test_so_many_come_a_minute_as_the_minute_says(self) -> None:
+    def test_arrivals_follow_each_minutes_rate(self) -> None:
         times = arrivals([2.0] * 1000 + [0.0] * 1000 + [20.0] * 1000, seed=1)
         found = [sum(60_000 * third <= each < 60_000 * (third + 1) for each in times) for third in range(3)]
 
@@ -26,18 +26,18 @@ class TestArrivals:
 
 class TestQuantile:
     @pytest.mark.parametrize(("share", "value"), [(0.5, 50), (0.99, 99), (0.991, 100), (1, 100), (0, 1)])
-    def test_it_is_the_smallest_value_that_so_many_do_not_exceed(self, share: float, value: int) -> None:
+    def test_quantile_is_the_smallest_value_that_covers_the_share(self, share: float, value: int) -> None:
         assert quantile(range(1, 101), share) == value
 
-    def test_of_one_value_every_quantile_is_that_value(self) -> None:
+    def test_quantile_of_one_value_is_that_value(self) -> None:
         assert quantile([7.0], 0.5) == quantile([7.0], 0.99) == 7.0
 
 
 class TestClock:
-    def test_its_minutes_are_whole_ones_of_a_wall_clock_as_fast(self) -> None:
+    def test_simulated_minutes_are_whole_seconds_of_the_wall_clock(self) -> None:
         clock = Clock.start(60)
 
         assert [clock.real(60 * minute) % 1 for minute in range(3)] == [0, 0, 0]
 
-    def test_it_never_says_that_a_time_has_come_before_it_has(self) -> None:
+    def test_wait_is_never_negative(self) -> None:
         assert Clock.start(6_000).wait_for(60) >= 0

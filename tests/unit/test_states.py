@@ -27,7 +27,7 @@ def arrows(table: tuple[states.Transition[states.State], ...]) -> set[tuple[str,
 
 
 class TestRuns:
-    def test_move_as_the_design_says(self) -> None:
+    def test_allows_the_designs_transitions_only(self) -> None:
         assert arrows(states.RUN) == {
             ("running", "paused"),
             ("running", "failed"),
@@ -39,56 +39,56 @@ class TestRuns:
             ("failed", "cancelled"),
         }
 
-    def test_only_the_finisher_says_complete_or_failed(self) -> None:
+    def test_only_the_finisher_completes_or_fails_a_run(self) -> None:
         assert {each.by for each in states.RUN if each.new in {"complete", "failed"}} == {"finisher"}
 
-    def test_only_an_operator_resumes_or_cancels(self) -> None:
+    def test_only_an_operator_resumes_or_cancels_a_run(self) -> None:
         assert {each.by for each in states.RUN if each.new in {"running", "cancelled"}} == {"operator"}
 
-    def test_record_an_event_at_every_transition(self) -> None:
+    def test_every_transition_records_an_event(self) -> None:
         assert {each.event for each in states.RUN} == {"resumed", "paused", "failed", "complete", "cancelled"}
 
     @pytest.mark.parametrize("state", states.RUN_STATES)
-    def test_record_the_same_event_whoever_moves_them_into_a_state(self, state: RunState) -> None:
+    def test_event_depends_on_the_new_state_only(self, state: RunState) -> None:
         assert len({each.event for each in states.RUN if each.new == state}) == 1
 
 
 class TestLanes:
-    def test_move_as_the_design_says(self) -> None:
+    def test_allows_the_designs_transitions_only(self) -> None:
         assert arrows(states.LANE) == {("running", "done"), ("running", "failed"), ("failed", "running")}
 
-    def test_run_again_only_by_command_once_they_have_failed(self) -> None:
+    def test_only_an_operator_restarts_a_failed_lane(self) -> None:
         assert {each.by for each in states.LANE if each.old == "failed"} == {"operator"}
 
     @pytest.mark.parametrize("state", states.LANE_STATES)
-    def test_name_the_run_states_for_each_of_theirs(self, state: LaneState) -> None:
+    def test_each_lane_state_lists_known_run_states(self, state: LaneState) -> None:
         assert set(states.RUN_STATES_FOR[state]) <= set(states.RUN_STATES)
 
-    def test_are_reseeded_in_a_running_run_only(self) -> None:
+    def test_lane_is_reseeded_in_a_running_run_only(self) -> None:
         assert states.RUN_STATES_FOR["running"] == ("running",)
 
-    def test_stop_in_no_run_that_is_finished(self) -> None:
+    def test_no_lane_fails_in_a_finished_run(self) -> None:
         assert not {"complete", "cancelled"} & set(states.RUN_STATES_FOR["failed"])
 
 
 @pytest.mark.parametrize("table", [states.RUN, states.LANE], ids=["run", "lane"])
-def test_no_transition_is_listed_twice(table: tuple[states.Transition[RunState], ...]) -> None:
+def test_transitions_are_unique(table: tuple[states.Transition[RunState], ...]) -> None:
     steps = [(each.old, each.new, each.by) for each in table]
 
     assert len(set(steps)) == len(steps)
 
 
 class TestGroups:
-    def test_unfinished_runs_are_those_that_are_neither_complete_nor_cancelled(self) -> None:
+    def test_unfinished_runs_are_neither_complete_nor_cancelled(self) -> None:
         assert set(states.UNFINISHED) == {"running", "paused", "failed"}
 
-    def test_ended_runs_are_those_in_which_no_page_is_done_any_more(self) -> None:
+    def test_ended_runs_do_no_more_pages(self) -> None:
         assert set(states.ENDED) == {"failed", "complete", "cancelled"}
 
     def test_halted_runs_wait_for_an_operator(self) -> None:
         assert set(states.HALTED) == {"paused", "failed"}
 
-    def test_unfinished_lanes_are_those_that_are_not_done(self) -> None:
+    def test_unfinished_lanes_are_running_or_failed(self) -> None:
         assert set(states.UNFINISHED_LANES) == {"running", "failed"}
 
 
@@ -108,7 +108,9 @@ REFUSED: list[tuple[Command, RunState, str]] = [
 
 class TestCommands:
     @pytest.mark.parametrize(("command", "state", "says"), REFUSED)
-    def test_are_refused_in_one_line_that_says_what_to_type(self, command: Command, state: RunState, says: str) -> None:
+    def test_command_is_refused_in_one_line_with_the_next_command(
+        self, command: Command, state: RunState, says: str
+    ) -> None:
         with pytest.raises(WrongStateError) as refused:
             states.require("r-1", state, command)
 
@@ -117,11 +119,11 @@ class TestCommands:
 
     @pytest.mark.parametrize("command", states.ACCEPTS)
     @pytest.mark.parametrize("state", states.RUN_STATES)
-    def test_are_accepted_in_every_other_state(self, command: Command, state: RunState) -> None:
+    def test_command_is_accepted_in_every_other_state(self, command: Command, state: RunState) -> None:
         if (command, state) not in [refused[:2] for refused in REFUSED]:
             states.require("r-1", state, command)
 
-    def test_that_want_another_state_name_it(self) -> None:
+    def test_error_names_the_wanted_state(self) -> None:
         with pytest.raises(IllegalTransitionError) as refused:
             states.require("r-1", "failed", "pause")
 
@@ -130,15 +132,15 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("command", "state"), [("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")]
     )
-    def test_may_be_repeated(self, command: Command, state: RunState) -> None:
+    def test_command_may_be_repeated(self, command: Command, state: RunState) -> None:
         states.require("r-1", state, command)
 
 
-class TestTheStatements:
-    """The table applies to SQL too: no statement names a set of states, or changes a state, by itself."""
+class TestStatements:
+    """SQL uses the table too: no statement lists states or changes a state by itself."""
 
     @pytest.mark.parametrize("path", SOURCES, ids=name)
-    def test_only_one_of_the_run_s_and_one_of_the_lane_s_changes_a_state(self, path: Path) -> None:
+    def test_one_statement_changes_a_runs_state_and_one_a_lanes(self, path: Path) -> None:
         updates = re.findall(r"UPDATE\s+backfill\.(\w+)(.*?)(?:\bWHERE\b|$)", path.read_text(), re.DOTALL)
 
         changing = {table for table, assignments in updates if re.search(r"\bstate\s*=", assignments)}
@@ -146,11 +148,11 @@ class TestTheStatements:
         assert changing == {"ledger/transitions.py": {"run"}, "sql/move_lanes.sql": {"lane"}}.get(name(path), set())
 
     @pytest.mark.parametrize("path", SOURCES, ids=name)
-    def test_none_spells_a_set_of_states_out(self, path: Path) -> None:
+    def test_no_statement_lists_states(self, path: Path) -> None:
         assert re.findall(r"\bstate\s+(?:NOT\s+)?IN\s*\(|\bstate\s*(?:<>|!=)\s*'", path.read_text()) == []
 
     @pytest.mark.parametrize("path", SOURCES, ids=name)
-    def test_none_names_a_state_that_does_not_exist(self, path: Path) -> None:
+    def test_no_statement_names_an_unknown_state(self, path: Path) -> None:
         named = set(re.findall(r"\bstate\s*=\s*'(\w+)'", path.read_text()))
 
         assert named <= {*states.RUN_STATES, *states.LANE_STATES}

@@ -1,5 +1,5 @@
-"""Each test is run by exactly one of the Makefile's targets. The exception are the property tests: `make test` tries
-few examples of each, `make test-long` many."""
+"""Exactly one Makefile target runs each test. Property tests are the exception: `make test` tries few examples of each,
+`make test-long` many."""
 
 import re
 import tomllib
@@ -13,18 +13,18 @@ MARKERS = {marker.partition(":")[0]: marker for marker in OPTIONS["markers"]}
 
 
 def _commands() -> dict[str, str]:
-    """Return the commands of the targets that run tests."""
+    """Return the command of each target that runs tests."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     return dict(re.findall(r"^(test[\w-]*):.*\n((?:\t.*\n)+)", makefile, re.MULTILINE))
 
 
 def _folders(marker: str) -> list[Path]:
-    """Return the paths that the target of a marker gives to pytest."""
+    """Return the paths that a marker's target passes to pytest."""
     (command,) = (command for command in _commands().values() if re.search(rf"-m {marker}\b", command))
     return [ROOT / path for path in re.findall(r" (tests/\S+)", command)] or [ROOT / "tests"]
 
 
-def test_each_marker_has_one_target_and_is_left_out_of_make_test() -> None:
+def test_each_marker_has_one_target_and_is_excluded_from_make_test() -> None:
     selected = {
         name: re.findall(r"-m (\w+) ", command.partition("-m pytest")[2]) for name, command in _commands().items()
     }
@@ -35,7 +35,7 @@ def test_each_marker_has_one_target_and_is_left_out_of_make_test() -> None:
     assert all(f"`make {name}` runs these" in MARKERS[marker] for name, (marker,) in selected.items())
 
 
-def test_each_test_is_run_by_exactly_one_target(collected: list[pytest.Item]) -> None:
+def test_exactly_one_target_runs_each_test(collected: list[pytest.Item]) -> None:
     folders = {marker: _folders(marker) for marker in MARKERS}
     marked = [(item, [name for name in MARKERS if item.get_closest_marker(name)]) for item in collected]
 
