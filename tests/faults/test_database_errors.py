@@ -74,7 +74,7 @@ def test_a_page_with_a_lost_connection_is_retried(stage: Stage) -> None:
     stage.sabotage.release("page recorded")
 
     stage.assert_done_once(run.end())
-    assert "page put off" in stage.logs()
+    assert "page postponed" in stage.logs()
 
 
 @pytest.mark.long
