@@ -1,4 +1,4 @@
-"""The observer: the one answer to what holds a run back, for commands, the API and metrics alike."""
+"""The observer: the single source of why a run waits, for commands, the API and metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -210,4 +210,6 @@ def _require_storable(connection: Connection, order: Order) -> None:
     encoding = driver(connection).server_encoding
     foreign = unstorable(encoding, [order.parameters.cursor, *ends])
     if foreign is not None:
-        raise UsageError(f"no key of this database can be {foreign!r}: it is in {encoding}; look at the cursor")
+        raise UsageError(
+            f"the cursor {foreign!r} can't be a key of this database, whose encoding {encoding} can't store it"
+        )

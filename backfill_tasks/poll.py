@@ -22,7 +22,7 @@ class Poll(Generic[T]):
     def __init__(self, name: str, ask: Callable[[], T], *, every: float, share: float = 1.0, lasts: float) -> None:
         self._ask, self._every, self._share, self._lasts = ask, every, share, lasts
         self._answer: tuple[float, T] | None = None
-        self._error = f"{name}: nobody was asked yet"
+        self._error = f"{name}: no answer yet"
         threading.Thread(target=self._go_on, daemon=True).start()
 
     def _go_on(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 _FORM = (
-    "it must look like redis://:password@host:6379/0 (or rediss://…, unix:///path); in the password percent-encode the"
+    "it must look like redis://:password@host:6379/0 (or rediss://…, unix:///path). In the password, percent-encode the"
     " characters / ? # @ % and :"
 )
 
@@ -150,7 +150,7 @@ def _parameters(query: str) -> dict[str, str]:
     pairs = parse_qsl(query, keep_blank_values=True)
     given = dict(pairs)
     if len(given) < len(pairs):
-        raise ValueError("a parameter stands in it twice")
+        raise ValueError("it sets a parameter twice: remove one")
     for name in given:
         if name not in {*_LOGIN, *_DATABASE, *_TLS}:
             shown = name if re.fullmatch(r"[a-z_]{1,40}", name) else "a parameter"
@@ -178,7 +178,7 @@ def _tls(given: Mapping[str, str]) -> Tls:
     files = {name: value for name, value in given.items() if name not in {"ssl_cert_reqs", "ssl_check_hostname"}}
     for name in _FILES:
         if name in files and not Path(files[name]).is_file():
-            raise ValueError(f"{name} names no file that this process can see")
+            raise ValueError(f"{name} names a file that this process doesn't find")
     return Tls(
         verify=_choice("ssl_cert_reqs", given, _VERIFY),
         check_hostname=_choice("ssl_check_hostname", given, _YES_OR_NO),

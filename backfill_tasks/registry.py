@@ -101,11 +101,11 @@ class Backfills(Mapping[str, Backfill]):
         entries = [each for each in self.entries if each.name == name]
         match entries:
             case []:
-                return f"no package brings a backfill {quoted(name)}: installed are {', '.join(self)}"
+                return f"no package provides a backfill {quoted(name)}. Installed: {', '.join(self)}"
             case [entry]:
                 return _loaded(entry, self.prepare)
         origins = " and ".join(sorted(map(_origin, entries)))
-        return f"{len(entries)} packages bring a backfill {name}: {origins}; uninstall all but one"
+        return f"{len(entries)} packages provide a backfill {name}: {origins}. Uninstall all but one"
 
 
 def installed(prepare: Callable[[Backfill], Backfill] = lambda each: each) -> Backfills:
@@ -129,9 +129,9 @@ def _loaded(entry: EntryPoint, prepare: Callable[[Backfill], Backfill]) -> Backf
         found = entry.load()
         made = found() if isinstance(found, type) else found
         if not isinstance(made, Backfill):
-            return f"{whose} can't be used: it is no Backfill but {quoted(made)}"
+            return f"{whose} can't be used: it is not a Backfill but {quoted(made)}"
         if made.name != entry.name:
-            return f"{whose} can't be used: it calls itself {quoted(made.name)}"
+            return f"{whose} can't be used: its name is {quoted(made.name)}"
         for each in made.options:
             if why := _unusable(each):
                 return f"{whose} can't be used: {why}"
@@ -146,7 +146,7 @@ def _unusable(option: Option) -> str | None:
     """Return why a backfill can't have an option of its own; None: it can."""
     flags = {f"--{name.replace('_', '-')}" for name in RESERVED}
     if option.name in RESERVED or option.on_command_line in flags:
-        return f"it declares an option {option.name}, and `run` has one of that name already"
+        return f"it declares an option {option.name}, but `run` already has one of that name"
     why = None if option.variable is None else why_not_for_a_plugin(option.variable)
     return why and f"its option {option.name} can't read the variable {quoted(option.variable)}: {why}"
 

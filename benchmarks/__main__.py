@@ -44,7 +44,7 @@ def main() -> int:
         _say(f"bench: {error}", to=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        _say("bench: stopped, nothing is left running", to=sys.stderr)
+        _say("bench: stopped. No process is left running", to=sys.stderr)
         return 130
     content = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -90,13 +90,13 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--leads", type=_positive, default=200_000, help="leads of the host database")
     parser.add_argument("--limit", type=_positive, default=500, help="page size")
-    parser.add_argument("--repetitions", type=_positive, default=5, help="how often; the median counts")
-    parser.add_argument("--sample", type=_positive, default=5_000, help="leads that are done one by one")
-    parser.add_argument("--schema", type=Path, default=SCHEMA, help="SQL that makes the host's tables")
-    parser.add_argument("--seconds", type=_positive, default=60, help="for how long each rate is measured")
-    parser.add_argument("--large", action="store_true", help="the long parts too: takes an hour more")
+    parser.add_argument("--repetitions", type=_positive, default=5, help="number of measurements; the median counts")
+    parser.add_argument("--sample", type=_positive, default=5_000, help="leads for the one-by-one upsert")
+    parser.add_argument("--schema", type=Path, default=SCHEMA, help="SQL that creates the host's tables")
+    parser.add_argument("--seconds", type=_positive, default=60, help="seconds for which each rate is measured")
+    parser.add_argument("--large", action="store_true", help="measure the long parts, too: an hour more")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of: {', '.join(PARTS)}")
-    parser.add_argument("--json", type=Path, default=_RESULTS, help="where the figures go")
+    parser.add_argument("--json", type=Path, default=_RESULTS, help="file to write the figures to")
     arguments = parser.parse_args()
     if not arguments.schema.is_file():
         parser.error(f"--schema: there is no file {arguments.schema}")

@@ -139,7 +139,7 @@ def far(bench: Bench) -> list[Line]:
             {**measurements, "one upsert a lead": partial(meter.one_by_one, _FAR_SAMPLE)}, bench.repetitions
         )
     return [
-        Line("round trip that the proxy adds", [trip], unit="ms"),
+        Line("round trip added by the proxy", [trip], unit="ms"),
         *(Line(name, each, unit="/s") for name, each in sorted(rates.items())),
         *(Line(*_ratio(rates, f"tool, {lanes}", "one upsert a lead"), 50) for lanes in LANES.values()),
     ]
@@ -160,7 +160,7 @@ def drift_large(bench: Bench) -> list[Line]:
 def flat(bench: Bench) -> list[Line]:
     """Compare the memory of a worker's processes at the end of a long run with that at its beginning."""
     if not memory.measurable():
-        raise BenchmarkError("memory is measured on Linux only: leave the part away with --only")
+        raise BenchmarkError("memory can be measured on Linux only: choose other parts with --only")
     with bench.host() as host, host.copy() as url, tool.started(url, bench.redis_url, children=2) as started:
         with memory.watched(started.worker) as samples:
             started.run(lanes=2, limit=_MEMORY_LIMIT)
@@ -238,19 +238,19 @@ PARTS = {
     "far": Part("Database 2 ms away each way, pages of 500", far),
     "drift": Part("Page time along the table", drift),
     "memory": Part("Memory over a run, pages of 20", flat),
-    "pressure": Part("Asking all indicators before a page", asking),
+    "pressure": Part("Querying all indicators before a page", asking),
     "drift-large": Part("Page time along a table of 2,000,000 leads", drift_large, large=True),
     "rate": Part("The fleet's rate, 100 pages waiting", paced, large=True),
     "sparse": Part("2,000,000 leads, 100 eligible", sparse, large=True),
     "queue": Part("Live jobs' wait in the host's queue, eight hours", waits, large=True),
     "sizing": Part("The bound that sizes itself, half an hour for each host", sizes, large=True),
     "webhooks": Part(
-        "Webhooks' transactions beside a backfill, with cores to spare",
+        "Webhooks' transactions alongside a backfill, with cores to spare",
         partial(beside_webhooks, spare_cores=True),
         large=True,
     ),
     "webhooks-shared": Part(
-        "Webhooks' transactions beside a backfill, all cores shared",
+        "Webhooks' transactions alongside a backfill, all cores shared",
         partial(beside_webhooks, spare_cores=False),
         large=True,
     ),

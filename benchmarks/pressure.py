@@ -38,8 +38,8 @@ def measure(host: Host, redis_url: str, *, limit: int) -> list[Line]:
     return [
         Line("at rest: median", [quantile(alone, 0.5)], _TARGET_MS, "less", "ms"),
         Line("at rest: p99", [quantile(alone, 0.99)], unit="ms"),
-        Line("beside 2 lanes: median", [quantile(beside, 0.5)], unit="ms"),
-        Line("beside 2 lanes: p99", [quantile(beside, 0.99)], unit="ms"),
+        Line("alongside 2 lanes: median", [quantile(beside, 0.5)], unit="ms"),
+        Line("alongside 2 lanes: p99", [quantile(beside, 0.99)], unit="ms"),
         Line("asked", [len(alone) + len(beside)], unit=""),
     ]
 
@@ -59,7 +59,7 @@ def _asking(parts: Parts) -> Iterator[list[float]]:
         thread.join()
         times.sort()
     if not times:
-        raise BenchmarkError("no indicator was asked")
+        raise BenchmarkError("no indicator was queried")
 
 
 def _repeat(ask: Callable[[], float], ended: threading.Event, times: list[float]) -> None:

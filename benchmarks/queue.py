@@ -63,7 +63,7 @@ def measure(host: Host, redis_url: str) -> list[Line]:
     for case in _cases():
         with host.copy() as url, _backfill(url, redis_url, case.settings):
             days[case.name] = day = simulate(url, live, minutes=_MINUTES, factor=FACTOR)
-        logger.info("%-20s p99 %5.0f s, %3.0f %% of the room used", case.name, _p99(day), 100 * day.used)
+        logger.info("%-20s p99 %5.0f s, %3.0f %% of the spare capacity used", case.name, _p99(day), 100 * day.used)
     alone, beside, behind = days.values()
     return [
         Line("live jobs", [len(live)], unit=""),

@@ -103,10 +103,10 @@ def most_in_a_second(starts: Sequence[float]) -> int:
 def _lines(what: str, text: str, starts: Sequence[float]) -> list[Line]:
     rate = 1 / Rate.parse(text).interval
     if len(starts) < 3:  # noqa: PLR2004  two intervals
-        raise BenchmarkError(f"{what}: {len(starts)} pages started, too few to measure: give more --seconds")
+        raise BenchmarkError(f"{what}: {len(starts)} pages started, too few to measure: raise --seconds")
     delivered = (len(starts) - 1) / (starts[-1] - starts[0])
     most = most_in_a_second(starts)
-    logger.info("%-26s%8.3f/s delivered, %d in a second at most", what, delivered, most)
+    logger.info("%-26s%8.3f/s delivered, at most %d in one second", what, delivered, most)
     return [
         Line(f"{what}: off by", [100 * abs(delivered / rate - 1)], 5, "less", "%"),
         Line("  most in one second", [most], 1.1 * rate + 1, "less", ""),
@@ -150,7 +150,7 @@ def _kept_after(starts: Sequence[float], text: str) -> float:
     for first, last in zip(starts, starts[group:], strict=False):
         if abs((last - first) / (group * interval) - 1) <= 0.1:  # noqa: PLR2004
             return first
-    raise BenchmarkError(f"the rate never came to {text}")
+    raise BenchmarkError(f"the rate never reached {text}")
 
 
 @contextmanager

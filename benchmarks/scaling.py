@@ -64,7 +64,7 @@ class Fleet:
         arguments = ["run", "--apply", f"--lanes={lanes}", f"--limit={column.limit}"]
         found = self.installation.json(*arguments, seconds=_RUN_SECONDS)
         if len(found["lanes"]) != lanes:
-            raise BenchmarkError(f"a run had {len(found['lanes'])} lanes instead of {lanes}: give more --leads")
+            raise BenchmarkError(f"a run had {len(found['lanes'])} lanes instead of {lanes}: raise --leads")
         return column.figure(found)
 
     def _renew(self, settings: dict[str, str]) -> None:
@@ -101,7 +101,7 @@ def main() -> int:
         logger.error("scaling: %s", error)  # noqa: TRY400  one line, as everywhere
         return 1
     except KeyboardInterrupt:
-        logger.info("scaling: stopped, nothing is left running")
+        logger.info("scaling: stopped. No process is left running")
         return 130
     content = {"machine": report.machine(), "leads": arguments.leads, "page": arguments.limit, "workers": table}
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -175,13 +175,13 @@ def _parse() -> argparse.Namespace:
         description="Measure what 1, 2 and 4 workers do in compose.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="how many, one row each")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="numbers of workers, one row each")
     parser.add_argument("--leads", type=int, default=200_000, help="leads of the host database")
     parser.add_argument("--limit", type=int, default=500, help="page size")
-    parser.add_argument("--repetitions", type=int, default=3, help="how often; the median counts")
-    parser.add_argument("--rate", help="a column more: pages a second with this rate set, e.g. 20/s")
+    parser.add_argument("--repetitions", type=int, default=3, help="number of measurements; the median counts")
+    parser.add_argument("--rate", help="add a column: pages per second at this rate, e.g. 20/s")
     parser.add_argument("--rate-limit", type=int, default=100, help="page size of that column")
-    parser.add_argument("--json", type=Path, default=_RESULTS, help="where the figures go")
+    parser.add_argument("--json", type=Path, default=_RESULTS, help="file to write the figures to")
     return parser.parse_args()
 
 

@@ -231,7 +231,7 @@ def _cron(
             _drain(connection, limit(minute), runner)
             if minute >= minutes and all_came.is_set() and connection.execute(_LIVE_LEFT).fetchone() == (False,):
                 return late
-    raise BenchmarkError(f"live jobs still wait {_PATIENCE_MINUTES} minutes after the last has come")
+    raise BenchmarkError(f"live jobs still wait {_PATIENCE_MINUTES} minutes after the last one arrived")
 
 
 def _drain(connection: "psycopg.Connection[tuple[object, ...]]", limit: int, runner: Runner) -> None:

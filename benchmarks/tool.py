@@ -53,7 +53,7 @@ class Tool:
             self._command("run", "--apply", "--json", f"--lanes={lanes}", f"--limit={limit}")
         )
         if len(found["lanes"]) != lanes:
-            raise BenchmarkError(f"a run had {len(found['lanes'])} lanes instead of {lanes}: give more --leads")
+            raise BenchmarkError(f"a run had {len(found['lanes'])} lanes instead of {lanes}: raise --leads")
         return Walk(found["counts"]["read"], found["seconds"])
 
     @contextmanager
@@ -66,7 +66,7 @@ class Tool:
         if row is not None and row[0] == "running":
             self._command("cancel", run)
         elif row is None or row[0] != "complete":
-            raise BenchmarkError(f"the run ended on its own: {row}")
+            raise BenchmarkError(f"the run ended by itself: {row}")
 
     def leads_read(self) -> int:
         """Return how many leads its runs have read so far."""
@@ -92,7 +92,9 @@ class Tool:
             check=False,
         )
         if done.returncode:
-            raise BenchmarkError(f"`backfill {' '.join(arguments)}` ended with {done.returncode}: {_last(done.stderr)}")
+            raise BenchmarkError(
+                f"`backfill {' '.join(arguments)}` exited with {done.returncode}: {_last(done.stderr)}"
+            )
         return done.stdout
 
 
@@ -170,7 +172,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while " ready." not in log.read_text(errors="replace"):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise BenchmarkError(f"the worker is not ready; it said last: {_last(log.read_text(errors='replace'))}")
+            raise BenchmarkError(f"the worker isn't ready. Its last line: {_last(log.read_text(errors='replace'))}")
         time.sleep(0.02)
 
 

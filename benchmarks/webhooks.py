@@ -104,7 +104,7 @@ def measure(host: Host, redis_url: str, *, limit: int, repetitions: int, spare_c
     `spare_cores`: give the writers priority. If this machine doesn't allow it, log that and return no lines.
     """
     if spare_cores and not can_spare_cores(host.server_url):
-        logger.info("left out: it takes root, and a PostgreSQL on this machine, to let the writers go first")
+        logger.info("skipped: giving the writers priority requires root and a PostgreSQL on this machine")
         return []
     full_speed = Company("2 lanes", partial(_keep_lanes, lanes=2, limit=limit), children=2, target=_TARGET)
     # A warm-up that isn't counted: a fresh server creates its log files while commits wait; later it overwrites them.

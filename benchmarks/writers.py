@@ -84,7 +84,7 @@ def writing(database_url: str, *, spare_cores: bool) -> Iterator[Callable[[], li
             together.wait(_TOGETHER_SECONDS)
             yield end
         except BrokenBarrierError:
-            raise BenchmarkError("the writers are not ready: the machine has too much to do") from None
+            raise BenchmarkError("the writers are not ready: the machine is overloaded") from None
         finally:
             stopped.set()
 

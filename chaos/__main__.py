@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Two short schedules, for a check that runs often.
 SHORT_SEEDS, SHORT_FAULTS = (1, 2), 5
 
-_ONLY = "play only this kind, by its name in the table; repeatable"
+_ONLY = "play only this kind of fault, named as in the table; repeatable"
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
         signal.signal(number, _stop)
     without = frozenset() if small_disk_is_possible() else frozenset({"postgres: disk full"})
     for name in sorted(without):
-        _say(f"{name}: left out, a small file system can't be mounted here")
+        _say(f"{name}: skipped, because this machine can't mount a small file system")
     campaign: list[Findings] = []
     try:
         for seed in _seeds(options):
@@ -53,13 +53,13 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos", description="Play random faults against a real fleet.")
     parser.add_argument("--seed", type=int, action="append", help="play the schedule of this seed; repeatable")
-    parser.add_argument("--schedules", type=int, default=1, help="play so many schedules (%(default)s)")
-    parser.add_argument("--first", type=int, default=1, help="the first one's seed (%(default)s)")
-    parser.add_argument("--faults", type=int, help=f"faults of a schedule ({FAULTS}, or one of each --only)")
+    parser.add_argument("--schedules", type=int, default=1, help="number of schedules to play (%(default)s)")
+    parser.add_argument("--first", type=int, default=1, help="seed of the first schedule (%(default)s)")
+    parser.add_argument("--faults", type=int, help=f"faults per schedule ({FAULTS}, or one of each --only)")
     parser.add_argument("--only", choices=sorted(BY_NAME), action="append", metavar="KIND", help=_ONLY)
     parser.add_argument("--short", action="store_true", help="two short schedules, in less than five minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found, after each schedule")
-    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep the logs of workers and beat there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings to this file after each schedule")
+    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep the logs of workers and beat in this folder")
     options = parser.parse_args()
     options.kinds = [BY_NAME[name] for name in options.only or ()] or KINDS
     if options.faults is None:

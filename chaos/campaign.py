@@ -87,7 +87,7 @@ class _Play:
                 self._wait_for_the_turn(fault, before)
             if self._watcher.state in {"complete", "failed", "cancelled"}:
                 self._findings.skipped += [each.kind.name for each in faults[fault.number - 1 :]]
-                self._say(f"  the run is {self._watcher.state}: the faults from {fault.number} on are left out")
+                self._say(f"  the run is {self._watcher.state}: skipping the faults from {fault.number} on")
                 break
             current = _Playing(self, fault)
             current.start()
@@ -120,7 +120,7 @@ class _Play:
             if not disturbances and now - calm > GIVE_UP_SECONDS:
                 self._findings.violation(
                     "no recovery",
-                    f"after {GIVE_UP_SECONDS:.0f} s lanes {self._watcher.stuck_since(calm)} stand still",
+                    f"lanes {self._watcher.stuck_since(calm)} have not moved for {GIVE_UP_SECONDS:.0f} s",
                     since=calm,
                 )
                 return None
@@ -194,7 +194,7 @@ class _Play:
             self._findings.violation("command", f"`backfill {arguments[0]}` hung")
         elif answer.status != 0:
             said = (answer.errors.strip().splitlines() or ["nothing"])[-1]
-            self._say(f"       `backfill {arguments[0]}` ended with {answer.status}: {said}")
+            self._say(f"       `backfill {arguments[0]}` exited with {answer.status}: {said}")
         return answer.status == 0
 
     # ---- the end
@@ -212,7 +212,7 @@ class _Play:
         while self._watcher.state not in {"complete", "failed", "cancelled"}:
             stuck = self._watcher.stuck_since(time.monotonic() - RECOVERY_SECONDS)
             if stuck and time.monotonic() - calm > RECOVERY_SECONDS:
-                self._findings.violation("stood without a fault", f"lanes {stuck} for {RECOVERY_SECONDS:.0f} s")
+                self._findings.violation("stalled without a fault", f"lanes {stuck} for {RECOVERY_SECONDS:.0f} s")
             if self._watcher.stuck_since(time.monotonic() - GIVE_UP_SECONDS):
                 return
             time.sleep(_TICK)
@@ -273,5 +273,5 @@ def complaints(verified: Answer, lost: set[str]) -> list[str]:
     if found["quarantined"] or any(found["unresolved"].values()):
         wrong.append(f"{found['quarantined']} in quarantine, unresolved: {found['unresolved']}")
     if not found["clean"] and not wrong and not found["missing"]:
-        wrong.append(f"exit {verified.status}, and nothing is wrong: {verified.output}")
+        wrong.append(f"exit {verified.status}, although nothing is wrong: {verified.output}")
     return wrong

@@ -59,7 +59,7 @@ GRANT INSERT, UPDATE ON "BackgroundJob" TO app;
 
 
 class CampaignError(Exception):
-    """The campaign itself can't go on; the text says why."""
+    """The campaign itself can't continue; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,9 @@ def fleet(directory: Path, *, leads: int) -> Iterator[Fleet]:
             program.start()
         initialized = made.command("init")
         if initialized.status != 0:
-            raise CampaignError(f"`backfill init` ended with {initialized.status}: {initialized.errors}")
+            raise CampaignError(f"`backfill init` exited with {initialized.status}: {initialized.errors}")
         for worker in workers:
-            wait_until(partial(worker.has_said, " ready."), what=f"{worker.name} to be ready")
+            wait_until(partial(worker.has_said, " ready."), what=f"waiting for {worker.name}")
         yield made
 
 
@@ -178,7 +178,7 @@ def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = REA
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise CampaignError(f"waited {seconds:.0f} s in vain for {what}")
+            raise CampaignError(f"{what}: not within {seconds:.0f} s")
         time.sleep(0.1)
 
 

@@ -56,7 +56,7 @@ def summary(campaign: Sequence[Findings], without: Iterable[str]) -> list[str]:
     lines += [f"  {number} x {rule}" for rule, number in rules.most_common()]
     if bad:
         lines.append(f"  seeds: {', '.join(map(str, bad))}")
-    lines += [f"  {name}: not played, this machine doesn't allow it" for name in without]
+    lines += [f"  {name}: not played, because this machine doesn't allow it" for name in without]
     return lines
 
 

@@ -176,8 +176,8 @@ class Watcher:
             if lane.get("reason"):
                 self._note_reason(number, lane["reason"], lane.get("reason_kind"), since)
             else:
-                stood = f"lane {number} stood without a reason (from {since:.0f})"
-                self._findings.violation("silence", stood, since=since)
+                stalled = f"lane {number} stalled without a reason (since {since:.0f})"
+                self._findings.violation("silence", stalled, since=since)
 
     def _note_reason(self, number: int, reason: str, kind: str | None, since: float) -> None:
         """Record a reason. A reason that needs a fault that wasn't active is untrue, and a violation."""

@@ -91,7 +91,7 @@ def _check_parameters(context: CommandContext, found: checkpoint.Checkpoint, run
         except ValueError as error:
             why = str(error)
     if why is not None:
-        raise CheckpointError(f"{run_options.state_file} is no checkpoint: {why}")
+        raise CheckpointError(f"{run_options.state_file} is not a valid checkpoint: {why}")
 
 
 def _refuse_differences(run_options: RunOptions, run: RunId, own: dict[str, Any]) -> None:

@@ -13,4 +13,4 @@ def ends_with(page: int, counts: Mapping[str, int]) -> bool:
 
 def reason(counts: Mapping[str, int]) -> str:
     """Return why a run pauses after its single batch."""
-    return "single batch done" if counts.get("read") else "single batch ended, but no page of it read anything"
+    return "single batch done" if counts.get("read") else "single batch ended without reading an item"

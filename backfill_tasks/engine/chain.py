@@ -133,7 +133,7 @@ class Chain:
         if done.why == "poison":
             self.live.reset_attempts(message)  # resuming the lane must retry this page
             return self.stop(
-                message, f"page {message.page} ended its worker {MOST_ATTEMPTS} times: see the workers' logs"
+                message, f"page {message.page} killed its worker {MOST_ATTEMPTS} times: see the workers' logs"
             )
         if done.why == "duplicate" and done.lane is not None and done.lane.page == message.page:
             self._take_over(message, done.lane)
@@ -168,22 +168,22 @@ class Chain:
             return replace(step, reason=f"{why}: {given_up}") if step.outcome == "stopped" else step
         longest, before = (_LONGEST_OUTAGE_WAIT, tries.outages) if outage else (_LONGEST_WAIT, attempts)
         wait = min(longest, 2 ** min(before, 10))
-        logger.warning("page put off for %d s: %s: %s", wait, message, why)
+        logger.warning("page postponed for %d s: %s: %s", wait, message, why)
         self.live.reset_attempts(message)
         try:
             self._hold_back(message, wait, f"waits for a retry: {why}")
         except DBAPIError as error:
-            logger.warning("the ledger doesn't know that the page waits: %s: %s", message, reason(error))
+            logger.warning("the ledger couldn't record why the page is postponed: %s: %s", message, reason(error))
         return Step("retry", reason=why, delay=wait, outages=tries.outages + outage)
 
     def _wait_for_redis(self, message: PageMessage, error: Exception) -> Step:
         """Postpone a page because Redis doesn't answer or refuses to write; the fault is transient."""
         why = f"Redis can't be used: {shown(str(error)) or type(error).__name__}"
-        logger.warning("page put off for %d s: %s: %s", _REDIS_WAIT, message, why)
+        logger.warning("page postponed for %d s: %s: %s", _REDIS_WAIT, message, why)
         try:
             self._hold_back(message, _REDIS_WAIT, f"waits: {why}")
         except DBAPIError as trouble:
-            logger.warning("the ledger can't be written to: %s: %s", message, reason(trouble))
+            logger.warning("the ledger couldn't record why the page is postponed: %s: %s", message, reason(trouble))
         return Step("put off", reason=why, delay=_REDIS_WAIT)
 
     def _hold_back(self, message: PageMessage, seconds: int, what: str) -> None:
@@ -252,5 +252,5 @@ class Chain:
             self.live.advance(message, lane.cursor, sent=message.page)
         following = replace(message, page=message.page + 1)
         if self.live.claim(following):
-            logger.warning("sending a page that was committed and not followed: %s", following)
+            logger.warning("a page was committed and the next one never sent: sending it now: %s", following)
             self.send(following, 0.0)

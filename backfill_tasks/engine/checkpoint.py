@@ -146,7 +146,7 @@ def read(path: Path) -> Checkpoint | OldCheckpoint | None:
     except (ValueError, RecursionError):
         raise _damaged(path, "it is not JSON") from None
     try:
-        known = _require(content, dict, "the whole of it")
+        known = _require(content, dict, "the content")
         return _of_version(_require(known["version"], int, "version"), known)
     except KeyError as error:
         raise _damaged(path, f"{error} is missing") from None
@@ -160,11 +160,11 @@ def _of_version(version: int, content: Mapping[str, Any]) -> Checkpoint | OldChe
             return _old(content)
         case 2:
             return _current(content)
-    raise ValueError(f"version is {version}, known are 1 and 2")
+    raise ValueError(f"its version is {version}, and this program reads versions 1 and 2")
 
 
 def _damaged(path: Path, why: str) -> CheckpointError:
-    return DamagedCheckpointError(f"{path} is no checkpoint: {why}")
+    return DamagedCheckpointError(f"{path} is not a valid checkpoint: {why}")
 
 
 def _old(content: Mapping[str, Any]) -> OldCheckpoint:
@@ -173,7 +173,7 @@ def _old(content: Mapping[str, Any]) -> OldCheckpoint:
     enqueued = totals.get("enqueued") if isinstance(totals, dict) else None
     if ordinal == 0 and enqueued:
         raise DryRunCheckpointError(
-            "this checkpoint is from a dry run of the old script: it counts jobs that were never written, and to go on"
+            "this checkpoint is from a dry run of the old script: it counts jobs that were never written. Continuing"
             " from it would skip them"
         )
     return OldCheckpoint(_id(content, "cursor"), ordinal)
@@ -203,7 +203,7 @@ def _left(lane: Mapping[str, Any]) -> Bounds | None:
     lower, cursor, upper = (_id(lane, name) for name in ("lower", "cursor", "upper"))
     state = _require(lane["state"], str, "state")
     if upper is None or state not in {"running", "done", "failed"}:
-        raise ValueError(f"a lane's upper is {upper!r}, its state is {state!r}")
+        raise ValueError(f"a lane's upper is {upper!r} and its state {state!r}")
     return None if state == "done" else Bounds(lower if cursor is None else cursor, upper)
 
 

@@ -253,8 +253,8 @@ class Backfill(ABC):
     ) -> Sequence[Callable[[], object]]:
         """Return calls that send a page's statements, for `doctor`, which plans the first that each call sends.
 
-        The calls end there: nothing is sent. By default only the page itself is called. A page that goes on with what
-        its first statement returned adds a call for each further statement.
+        No statement is executed. By default the only call is the page itself. A page with further statements, which use
+        the first one's result, adds a call for each.
         """
         return [partial(self.page, connection, window, context)]
 

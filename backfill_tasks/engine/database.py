@@ -114,7 +114,7 @@ def parse_url(url: str) -> Address:
     scheme, separator, rest = url.partition("://")
     if scheme in {"prisma", "prisma+postgres"} and separator:
         raise ConfigurationError(
-            f"DATABASE_URL can't be used: only Prisma's own client speaks {scheme}://; set the database's own URL,"
+            f"DATABASE_URL can't be used: only Prisma's own client speaks {scheme}://. Set the database's own URL,"
             " postgresql://…, which Prisma calls directUrl"
         )
     if scheme not in {"postgres", "postgresql"} or not separator:
@@ -223,7 +223,7 @@ def reachable(address: Address) -> Iterator[None]:
         if not error.connection_invalidated and sqlstate(error) is not None:
             raise
         why = f"{reason(error)}{prisma.advice(str(error.orig))}"
-        raise UnreachableError(f"PostgreSQL can't be reached ({address}): {why}; see DATABASE_URL") from None
+        raise UnreachableError(f"PostgreSQL can't be reached ({address}): {why}. Check DATABASE_URL") from None
 
 
 def sqlstate(error: DBAPIError) -> str | None:
@@ -283,18 +283,18 @@ def is_recovery_conflict(error: DBAPIError) -> bool:
 
 
 def advice(error: DBAPIError) -> str:
-    """Return the fix for an error that stopped a command, as a clause to append, or an empty string."""
+    """Return the fix for an error that stopped a command, as sentences to append, or an empty string."""
     if _code(error.orig) == _READ_ONLY:
         return (
-            "; the server accepts no writes now: after a failover see where DATABASE_URL leads, otherwise look for a"
-            " full disk and for default_transaction_read_only; a run that is running goes on by itself"
+            ". The server accepts no writes. After a failover, check which server DATABASE_URL names. Otherwise look"
+            " for a full disk or default_transaction_read_only. Running runs continue by themselves"
         )
     if is_outage(error):
         return (
-            "; wait until the database serves this role again, then type the command again; a run that is running goes"
-            " on by itself"
+            ". Wait until the database serves this role again, then type the command again. Running runs continue by"
+            " themselves"
         )
-    return "; type the command again" if is_transient(error) else ""
+    return ". Type the command again" if is_transient(error) else ""
 
 
 def is_foreign_key_violation(error: DBAPIError) -> bool:

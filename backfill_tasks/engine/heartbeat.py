@@ -23,7 +23,9 @@ def beat(redis_url: str, queue: str) -> None:
         with redis_client.connect(redis_url, patience=0, timeout=_TIMEOUT) as redis:
             redis.set(_key(queue), 1, ex=_KEEP_SECONDS)
     except RedisError as error:
-        logger.warning("the watchdog's heartbeat can't be noted: %s", error)
+        logger.warning(
+            "Redis didn't accept the watchdog's heartbeat, so commands may say that no watchdog runs: %s", error
+        )
 
 
 def age(redis: Redis, queue: str) -> float | None:

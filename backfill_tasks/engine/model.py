@@ -73,7 +73,7 @@ _LONGEST_RUN_ID = 100
 class PageMessage:
     """The page that a task is to do: the only payload sent through the broker.
 
-    `waits` is the number of times the page has been put off. Each postponement sends a new message with the next
+    `waits` is the number of times the page has been postponed. Each postponement sends a new message with the next
     number, so a duplicate delivery never leads to a second chain.
     """
 
@@ -96,7 +96,7 @@ class PageMessage:
             raise MalformedError(f"the task's arguments must be {', '.join(sorted(names))}")
         run = values["run"]
         if not (isinstance(run, str) and 0 < len(run) <= _LONGEST_RUN_ID and run.isprintable()):
-            raise MalformedError("run is no run's id")
+            raise MalformedError("run is not a run id")
         for name in sorted(names - {"run"} & values.keys()):
             if type(values[name]) is not int or not 0 <= values[name] <= _GREATEST:
                 raise MalformedError(f"{name} is not a whole number from 0 to {_GREATEST}")
@@ -120,7 +120,7 @@ class Lane:
     """A lane as recorded in the ledger.
 
     `page` is the last committed page, 0 before the first; `size`, the limit of the next page (None: the run's limit);
-    `waits`, how often the next page has been put off; `held_until`, when its postponement ends; `reason_kind`, a
+    `waits`, how often the next page has been postponed; `held_until`, when its postponement ends; `reason_kind`, a
     constant word for the reason if a diagnosis set it.
     """
 

@@ -27,7 +27,7 @@ class Overlap:
     @property
     def way_out(self) -> str:
         """The commands that follow or continue the run, and that end it."""
-        other = f"watch {self.run}` follows it" if self.state == "running" else f"resume {self.run}` goes on with it"
+        other = f"watch {self.run}` follows it" if self.state == "running" else f"resume {self.run}` continues it"
         return f"`backfill {other}, `backfill cancel {self.run}` ends it"
 
 

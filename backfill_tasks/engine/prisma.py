@@ -13,7 +13,7 @@ from pathlib import Path
 from backfill_tasks.errors import ConfigurationError
 
 _NO_POOL = "a process holds one connection, not a pool"
-_SUPABASE = "it tunes a client of Supabase's, not the server"
+_SUPABASE = "it configures Supabase's client, not the server"
 
 #: Parameters that have no effect here, each with the reason.
 _NO_EFFECT: Mapping[str, str] = {
@@ -67,9 +67,9 @@ _NAME_THE_CA = "name its CA's file, sslrootcert=FILE (Prisma: sslcert=FILE)"
 
 #: Fragments of TLS errors from libpq, OpenSSL or the server, and the fix for each.
 _ADVICE: Mapping[str, str] = {
-    "certificate verify failed": f"no CA that is trusted here signed the server's certificate: {_NAME_THE_CA}",
-    "does not match host name": "use a host name that stands in the server's certificate",
-    "does not support SSL": "switch TLS on in the server, which DATABASE_URL asks for",
+    "certificate verify failed": f"no CA trusted here has signed the server's certificate: {_NAME_THE_CA}",
+    "does not match host name": "use a host name that the server's certificate lists",
+    "does not support SSL": "DATABASE_URL requires TLS: enable it on the server",
     "root certificate file": _NAME_THE_CA,
     "certificate required": "the server asks for a client's certificate: set sslcert=FILE&sslkey=FILE",
     "valid client certificate": "the server asks for a client's certificate: set sslcert=FILE&sslkey=FILE",
@@ -169,7 +169,7 @@ def _root(given: Mapping[str, str], mode: str | None, authority: str | None) -> 
 def _file(name: str, path: str) -> str:
     if not Path(path).is_file():
         raise ConfigurationError(
-            f"DATABASE_URL: {name} names no file that this process can see: write an absolute path"
+            f"DATABASE_URL: {name} names a file that this process doesn't find: write an absolute path"
         )
     return path
 
@@ -232,5 +232,5 @@ def _notes(given: Mapping[str, str], mode: str | None, accept: str | None, autho
 
 
 def advice(said: str) -> str:
-    """Return the fix for a connection refused by TLS, as a clause to append, or an empty string."""
-    return next((f"; {what}" for symptom, what in _ADVICE.items() if symptom in said), "")
+    """Return the fix for a connection refused by TLS, as a sentence to append, or an empty string."""
+    return next((f". {what[0].upper()}{what[1:]}" for symptom, what in _ADVICE.items() if symptom in said), "")

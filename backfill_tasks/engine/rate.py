@@ -88,7 +88,7 @@ class FleetRate:
             return None if text is None else Rate.parse(text)
         except (redis_client.ResponseError, UsageError) as error:
             raise UsageError(
-                f"what Redis has under {self._key} is not a rate ({error}); set it again: backfill rate none"
+                f"the value of {self._key} in Redis is not a rate ({error}). Set it again: backfill rate none"
             ) from None
 
     def set(self, rate: Rate) -> Rate | None:
@@ -145,11 +145,11 @@ def refuse_aging(rate: Rate, *, pages: int, page_seconds: float, redelivery_seco
     if waiting == 0 or waiting + page_seconds <= redelivery_seconds:
         return
     room = redelivery_seconds - page_seconds
-    advice = f"set {_per_hour(pages / room)} or more, or" if room > 0 else "set"
+    advice = f"Set {_per_hour(pages / room)} or more, or raise" if room > 0 else "Raise"
     raise UsageError(
-        f"{rate} is too low: the last of {pages:,} pages on their way may wait {waiting:,.0f} s and then take"
-        f" {page_seconds:,.0f} s, and after {redelivery_seconds:,.0f} s Redis delivers it a second time:"
-        f" {advice} a higher BACKFILL_VISIBILITY_TIMEOUT"
+        f"{rate} is too low: the last of {pages:,} pages in flight may wait {waiting:,.0f} s and then take"
+        f" {page_seconds:,.0f} s, but Redis redelivers it after {redelivery_seconds:,.0f} s."
+        f" {advice} BACKFILL_VISIBILITY_TIMEOUT"
     )
 
 

@@ -92,8 +92,8 @@ def reachable(url: str) -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        why = _without_secrets(str(error), url)
-        raise UnreachableError(f"Redis can't be reached ({masked(url)}): {why}; see REDIS_URL") from None
+        why = _without_secrets(str(error), url).rstrip(".")
+        raise UnreachableError(f"Redis can't be reached ({masked(url)}): {why}. Check REDIS_URL") from None
 
 
 def _without_secrets(said: str, url: str) -> str:

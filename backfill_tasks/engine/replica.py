@@ -105,20 +105,20 @@ class Replica:
     def _refuse_strangers(self, written: _Position, replayed: _Position) -> None:
         if not replayed.standby:
             raise StandbyError(
-                f"{self.address} is no standby, it accepts writes: let BACKFILL_REPLICA_URL lead to a standby"
+                f"{self.address} is not a standby: it accepts writes. Point BACKFILL_REPLICA_URL at a standby"
             )
         if None not in (written.system, replayed.system) and written.system != replayed.system:
             raise StandbyError(
                 f"{self.address} is a standby of another server (system identifier {replayed.system}, not"
-                f" {written.system}): let BACKFILL_REPLICA_URL lead to one of DATABASE_URL's"
+                f" {written.system}). Point BACKFILL_REPLICA_URL at a standby of DATABASE_URL's server"
             )
 
     def _read(self, connection: Connection, run: Run) -> Run:
         found = ledger.read_run(connection, run.id) if schema.version(connection) else None
         if found is None:
             raise StandbyError(
-                f"{self.address} has replayed everything and has no run {run.id}: let BACKFILL_REPLICA_URL name the"
-                " database of DATABASE_URL"
+                f"{self.address} has replayed everything and has no run {run.id}. Point BACKFILL_REPLICA_URL at the"
+                " database that DATABASE_URL names"
             )
         return found
 
@@ -127,11 +127,11 @@ class Replica:
         why, remedy = (
             (" because its replay is paused", "after SELECT pg_wal_replay_resume() there")
             if paused
-            else ("", "when it has caught up")
+            else ("", "once it has caught up")
         )
         return (
-            f"NOT VERIFIED: {self.address}, a standby, lacks the last {missing:,} bytes of what was written when run"
-            f" {run.id} was read{why}: type the command again {remedy}"
+            f"NOT VERIFIED: the standby {self.address} lacks the last {missing:,} bytes of WAL that had been written"
+            f" when run {run.id} was read{why}. Type the command again {remedy}"
         )
 
 

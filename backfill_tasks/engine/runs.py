@@ -183,7 +183,7 @@ def _checked(backfill: Backfill, changes: Mapping[str, Any]) -> dict[str, Any]:
     known = tunable(backfill.options)
     unknown = sorted(changes.keys() - known.keys())
     if unknown:
-        raise UsageError(f"{', '.join(unknown)} can't be changed; {', '.join(known)} can")
+        raise UsageError(f"{', '.join(unknown)} can't be tuned. Tunable: {', '.join(known)}")
     for name in changes:
         if known[name].needs_jobs and not backfill.jobs:
             raise UsageError(f"{name}: {backfill.name} enqueues no jobs: remove it")

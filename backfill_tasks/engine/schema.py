@@ -121,7 +121,7 @@ def migrate(connection: Connection) -> list[int]:
         if not is_permanent(error):
             raise
         raise LedgerError(
-            f"this role may not create the ledger: {reason(error)}; have a DBA run what `backfill init --sql` prints"
+            f"this role may not create the ledger: {reason(error)}. Have a DBA run what `backfill init --sql` prints"
         ) from None
     return list(pending)
 
@@ -130,7 +130,7 @@ def refuse_newer(found: int) -> None:
     """Raise LedgerError if the ledger's version is newer than this package knows."""
     if found > latest():
         raise LedgerError(
-            f"the ledger is at version {found}, this backfill knows version {latest()}: install the newer backfill"
+            f"the ledger is at version {found}, but this program knows version {latest()}: install the newer program"
         )
 
 
@@ -148,5 +148,5 @@ def require(connection: Connection) -> None:
     found = version(connection)
     refuse_newer(found)
     if found < latest():
-        what = f"is at version {found}, this backfill needs version {latest()}" if found else "does not exist yet"
-        raise LedgerError(f"the ledger {what}: call `backfill init`")
+        what = f"is at version {found}, but this program needs version {latest()}" if found else "does not exist yet"
+        raise LedgerError(f"the ledger {what}: run `backfill init`")

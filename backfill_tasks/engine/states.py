@@ -126,7 +126,7 @@ class WrongStateError(UsageError):
 
     def __init__(self, run: str, state: RunState, command: Command) -> None:
         standing = _STANDING.get(state, f"is {state}")
-        super().__init__(f"run {run} {standing}: nothing to {command}; {_WAY_ON[state].format(run=run)}")
+        super().__init__(f"run {run} {standing}: nothing to {command}. {_WAY_ON[state].format(run=run)}")
         self.run = run
         self.state = state
         self.command = command

@@ -167,9 +167,8 @@ class Verifier:
                 if not is_recovery_conflict(error):
                     raise
         raise UnverifiedError(
-            f"NOT VERIFIED: the standby cancelled the same read {_ATTEMPTS} times, because its replay needed what was"
-            " being read: set hot_standby_feedback = on there, or raise its max_standby_streaming_delay, and type the"
-            " command again"
+            f"NOT VERIFIED: the standby cancelled the same read {_ATTEMPTS} times, because it conflicted with replay."
+            " Set hot_standby_feedback = on there, or raise its max_standby_streaming_delay, and type the command again"
         )
 
 
@@ -219,7 +218,8 @@ def _false_claims(recounted: Sequence[tuple[PageClaim, dict[str, int]]]) -> Iter
         for name, there in counts.items():
             if there > claim.most(name):
                 said = claim.counts.get(name, 0)
-                yield f"lane {claim.lane} page {claim.page}: the ledger counts {said} {name}, the database has {there}"
+                page = f"lane {claim.lane} page {claim.page}"
+                yield f"{page}: the ledger counts {said} {name}, but the database has {there}"
 
 
 def _contradictions(run: Run, claims: Sequence[PageClaim], classes: Iterable[str], quarantined: int) -> Iterator[str]:
@@ -230,17 +230,18 @@ def _contradictions(run: Run, claims: Sequence[PageClaim], classes: Iterable[str
         position = lane.bounds.lower
         for claim in pages:
             if claim.lower != position:
-                yield f"lane {lane.number} page {claim.page} starts after {claim.lower}, the last ended at {position}"
+                page = f"lane {lane.number} page {claim.page}"
+                yield f"{page} starts after {claim.lower}, but the last ended at {position}"
             handled = sum(claim.counts.get(name, 0) for name in (*classes, "quarantined"))
             if handled != claim.counts.get("read", 0):
-                yield f"lane {lane.number} page {claim.page}: its classes do not add up to what it read"
+                yield f"lane {lane.number} page {claim.page}: its classes don't add up to the number read"
             position = claim.cursor
             totals.update(claim.counts)
         if lane.cursor is not None and lane.cursor != position:
-            yield f"lane {lane.number} stands at {lane.cursor}, its last page ended at {position}"
+            yield f"lane {lane.number} is at {lane.cursor}, but its last page ended at {position}"
         for name in {*totals, *lane.counts}:
             if totals[name] != lane.counts.get(name, 0):
-                yield f"lane {lane.number}: it counts {lane.counts.get(name, 0)} {name}, its pages {totals[name]}"
+                yield f"lane {lane.number} counts {lane.counts.get(name, 0)} {name}, but its pages {totals[name]}"
     counted = run.counts.get("quarantined", 0)
     if counted != quarantined:
-        yield f"the lanes count {counted} quarantined, {quarantined} are in quarantine"
+        yield f"the lanes count {counted} quarantined, but {quarantined} are in quarantine"

@@ -50,7 +50,9 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery has no types
             try:
                 _touch(self._heartbeat)
             except OSError as error:
-                logger.warning("beat goes on without its heartbeat file, so a health check fails: %s", error)
+                logger.warning(
+                    "beat can't write its heartbeat file. It continues, but its health check will fail: %s", error
+                )
                 self._heartbeat = None
         return sent
 

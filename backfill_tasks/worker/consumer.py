@@ -155,16 +155,16 @@ class FleetBucket:
 
     def _keep(self, known: Known) -> None:
         if known.rate != self.rate:
-            logger.info("the fleet's rate is %s, not %s", known.rate, self.rate)
+            logger.info("the rate of all workers together is now %s, was %s", known.rate, self.rate)
             # Shown by `inspect registered` and Flower.
             self._page.rate_limit = known.rate.text if known.rate.interval else None
         if self._complained:
-            logger.warning("the fleet's rate can be asked for again")
+            logger.warning("the rate can be read from Redis again, so pages start")
         self._known, self._learned, self._complained = known, monotonic(), False
 
     def _complain(self, error: Exception) -> None:
         if not self._complained:
-            logger.warning("the fleet's rate can't be asked for, and no page starts without: %s", error)
+            logger.warning("the rate can't be read from Redis, so no page starts until it can: %s", error)
         self._complained, self._learned = True, -_OLD_SECONDS
 
 
@@ -177,7 +177,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         # Mingle asks the other workers for revoked tasks, which nobody uses here, each time that a worker connects. It
-        # repeats its question until Redis accepts it: a worker whose Redis froze just then stood without a log line.
+        # repeats its question until Redis accepts it: a worker whose Redis froze just then stalled without a log line.
         super().__init__(*arguments, **options, without_mingle=True)
 
     def on_close(self) -> None:
@@ -279,7 +279,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002  Celery's signature
         """Park a message that is not a task; Celery would drop it."""
-        self._park(message, "it is no task")
+        self._park(message, "it is not a task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """Park a message whose task doesn't exist; Celery would drop it."""

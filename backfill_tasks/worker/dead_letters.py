@@ -62,7 +62,7 @@ class DeadLetter:
             }:
                 return cls(at, queue, reason, size, message)
             case _:
-                return cls.of(raw, "", "this is no letter of ours")
+                return cls.of(raw, "", "this entry is not a dead letter")
 
     def __str__(self) -> str:
         return f"{self.reason}; queue={shown(self.queue)} message={shown(self.message, _LOGGED_CHARACTERS)}"
@@ -81,10 +81,10 @@ class DeadLetters:
         Raises:
             RedisError: Redis didn't accept it; nothing was changed.
         """
-        holders = [taken.unacked, taken.index] if taken else [self.key, self.key]
+        places = [taken.unacked, taken.index] if taken else [self.key, self.key]
         text = json.dumps(asdict(letter))
         self._redis.register_script(lua("park"))(
-            keys=[self.key, *holders], args=[text, MOST, taken.delivery_tag if taken else ""]
+            keys=[self.key, *places], args=[text, MOST, taken.delivery_tag if taken else ""]
         )
 
     def count(self) -> int:

@@ -57,18 +57,18 @@ def require(content: Any) -> dict[str, Any]:
         raise MalformedError("headers is not an object")
     _require(not headers.get("compression"), "the body is compressed")
     for name in ("content-type", "content-encoding"):
-        _require(_is_name(content.get(name)), f"{name} is not a text")
+        _require(_is_name(content.get(name)), f"{name} is not a string")
     properties = content.get("properties")
     if not isinstance(properties, dict):
         raise MalformedError("properties is not an object")
-    _require(_is_name(properties.get("delivery_tag")), "delivery_tag is not a text")
+    _require(_is_name(properties.get("delivery_tag")), "delivery_tag is not a string")
     priority = properties.get("priority")
     _require(priority is None or _is_count(priority, _HIGHEST_PRIORITY), "priority is not a number from 0 to 255")
     route = properties.get("delivery_info")
     if not isinstance(route, dict):
         raise MalformedError("delivery_info is not an object")
     for name in ("exchange", "routing_key"):
-        _require(isinstance(route.get(name), str), f"{name} is not a text")
+        _require(isinstance(route.get(name), str), f"{name} is not a string")
     _require_body(content.get("body"), properties.get("body_encoding"))
     return content
 
@@ -84,7 +84,7 @@ def require_task(message: Any, signatures: Mapping[str, Callable[..., Any]]) -> 
         MalformedError: the message is not a task of this application.
     """
     for name, is_valid in _HEADERS.items():
-        _require(is_valid(message.headers.get(name)), f"the header {name} makes no sense")
+        _require(is_valid(message.headers.get(name)), f"the header {name} has an invalid value")
     task: str = message.headers["task"]
     _require(task in signatures, "no task has this name")
     kind = (message.content_type, message.content_encoding)
@@ -121,7 +121,7 @@ def _arguments(body: bytes, signature: Callable[..., Any]) -> dict[str, Any]:
 
 def _require_body(body: Any, encoding: Any) -> None:
     if not isinstance(body, str):
-        raise MalformedError("body is not a text")
+        raise MalformedError("body is not a string")
     if encoding == "base64":
         try:
             base64.b64decode(body, validate=True)

@@ -76,8 +76,13 @@ def _ask(command: str, patience: float, *, limit: int | None = None) -> dict[str
     try:
         answers = app.control.broadcast(command, reply=True, timeout=patience, limit=limit) or ()
     except (OperationalError, OSError) as error:
-        raise UnreachableError(f"Redis can't be reached: {error}; see REDIS_URL") from None
+        raise _unreachable(error) from None
     return {worker: answer for each in answers for worker, answer in each.items()}
+
+
+def _unreachable(error: Exception) -> UnreachableError:
+    why = str(error).rstrip(".")
+    return UnreachableError(f"Redis can't be reached: {why}. Check REDIS_URL")
 
 
 def messages_on_their_way() -> set[str]:
@@ -86,7 +91,7 @@ def messages_on_their_way() -> set[str]:
     Workers of another version have a queue of their own. A message there counts as long as one of those workers is
     online; once the last is gone, it is lost.
     """
-    return _queued() | _held()
+    return _queued() | _owned()
 
 
 def _queued() -> set[str]:
@@ -111,7 +116,7 @@ def _listened_to() -> set[str]:
     return {queue["name"] for queues in answers.values() for queue in queues}
 
 
-def _held() -> set[str]:
+def _owned() -> set[str]:
     answers = app.control.broadcast("backfill_holds", reply=True, timeout=_PATIENCE) or ()
     return {task_id for answer in answers for owned in answer.values() for task_id in owned}
 
@@ -125,7 +130,7 @@ def waiting_for_the_rate() -> dict[str, list[str]]:
     try:
         answers = app.control.broadcast("backfill_waiting", reply=True, timeout=_PATIENCE) or ()
     except (OperationalError, OSError) as error:
-        raise UnreachableError(f"Redis can't be reached: {error}; see REDIS_URL") from None
+        raise _unreachable(error) from None
     # A worker of another version may not know the command.
     return {worker: pages for answer in answers for worker, pages in sorted(answer.items()) if isinstance(pages, list)}
 

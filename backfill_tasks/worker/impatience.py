@@ -37,8 +37,8 @@ def disconnect(*, begins: bool) -> None:
 def impatient(connection_class: Any) -> Any:
     """Return a connection class that fails at once while Redis is silent and the worker stops or disconnects.
 
-    Otherwise each half-open connection would wait for its timeout. What Redis wasn't told, a later connection tells it.
-    A worker that stops leaves it untold, as a killed worker does, and its messages are redelivered.
+    Otherwise each half-open connection would wait for its timeout. A later connection repeats what didn't reach
+    Redis. A worker that stops doesn't repeat it, like a killed worker, and its messages are redelivered.
 
     Every read has a timeout.
     """
@@ -80,4 +80,4 @@ def _require_patience() -> None:
         RedisTimeoutError: Redis was silent, and the worker stops or disconnects.
     """
     if _Silence.lasts and (_Silence.disconnecting or _stopping()):
-        raise RedisTimeoutError("Redis is silent: not asked again before the next connection")
+        raise RedisTimeoutError("Redis doesn't answer: this worker asks again over its next connection")

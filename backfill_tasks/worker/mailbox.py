@@ -1,4 +1,4 @@
-"""Replies to remote control commands, which must not hold up the worker."""
+"""Replies to remote control commands, which must not block the worker."""
 
 from typing import Any
 
@@ -19,9 +19,9 @@ class _Once(Producer):
 class Mailbox(pidbox.Mailbox):
     """Sends each reply once, over the connection that brought the command.
 
-    kombu repeats a reply until Redis accepts it, in the worker's loop. A worker that was asked something just before
-    Redis went away, or refused new connections, did nothing and logged nothing until Redis was back. Here the error
-    reaches the loop, and the worker reconnects.
+    kombu repeats a reply until Redis accepts it, in the worker's loop. A worker that got a command just before Redis
+    went away, or refused new connections, stalled without a log line until Redis was back. Here the error reaches the
+    loop, and the worker reconnects.
 
     Weakness: the caller gets no reply. It waits no longer than its own time-out.
     """

@@ -40,7 +40,9 @@ class TaskPool(prefork.TaskPool):  # type: ignore[misc]  # Celery has no types
 
     def _kill_children(self) -> None:
         """Give up running pages: their transactions roll back, and their messages are redelivered."""
-        logger.warning("the worker stops without the pages that didn't end within %d s", _STOP_SECONDS)
+        logger.warning(
+            "some pages didn't end within %d s. The worker kills them, and they are redelivered", _STOP_SECONDS
+        )
         for child in [*self._pool._pool]:  # noqa: SLF001  Celery exposes its children nowhere else
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)

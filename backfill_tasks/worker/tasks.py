@@ -120,7 +120,7 @@ def _send_again(task: Task, message: PageMessage, delay: int) -> None:
     try:
         _send(message, countdown=delay, headers=headers, retries=task.request.retries)
     except SendError as error:
-        logger.warning("page not sent, the watchdog will: %s: %s", message, shown(str(error)))
+        logger.warning("page not sent, so the watchdog will reseed its lane: %s: %s", message, shown(str(error)))
 
 
 def _leave_to_newer(task: Task, fields: dict[str, Any], version: int) -> dict[str, Any]:
@@ -131,10 +131,12 @@ def _leave_to_newer(task: Task, fields: dict[str, Any], version: int) -> dict[st
     """
     queue = settings.load().queue_of_format(version)
     task.apply_async(kwargs=fields, task_id=task.request.id, queue=queue, countdown=1, headers=task.request.headers)
-    logger.warning("page left to a newer worker: %s goes to %s", task.request.id, queue)
+    logger.warning(
+        "this worker is too old for a page and forwards it to a newer worker: task=%s queue=%s", task.request.id, queue
+    )
     return {
         "outcome": "left to a newer worker",
-        "reason": f"its format is {version}, this worker knows {MESSAGE_FORMAT}",
+        "reason": f"its format is {version}, but this worker knows {MESSAGE_FORMAT}",
     }
 
 
@@ -152,7 +154,9 @@ def note_rate(before: str, rate: str, who: str) -> None:
     try:
         _parts().runs.note_all("rate", {"rate": [before, rate]}, who=who)
     except DBAPIError as error:
-        logger.warning("the rate is %s, not %s, but the ledger has no event of it: %s", rate, before, reason(error))
+        logger.warning(
+            "the rate is now %s, was %s, but the ledger couldn't record the event: %s", rate, before, reason(error)
+        )
 
 
 @app.task(name="backfill.watchdog")  # type: ignore[untyped-decorator]
@@ -170,9 +174,9 @@ def look_after_lanes() -> list[str]:
     try:
         return _watch_over()
     except DBAPIError as error:
-        logger.warning("the watchdog can't look after the lanes now: %s", reason(error))
+        logger.warning("the watchdog can't check the lanes, so it tries again on its next pass: %s", reason(error))
     except _REDIS_TROUBLE as error:  # the next pass finds the lanes that this one has not reseeded
-        logger.warning("the watchdog waits, Redis can't be used: %s", shown(str(error)))
+        logger.warning("Redis can't be used, so the watchdog tries again on its next pass: %s", shown(str(error)))
     finally:
         engine.dispose()  # a worker's main process keeps no connection between passes
     return []

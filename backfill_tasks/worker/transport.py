@@ -92,10 +92,11 @@ class QoS(redis.QoS):
                         self.restore_by_tag(tag, client, leftmost=fate == "last")
                         _untold.pop(tag, None)
         except (RedisError, OSError) as error:
-            logger.warning("Redis took no acknowledgement, %d are owed; the worker goes on: %s", len(_untold), error)
+            acknowledgements = "1 acknowledgement" if len(_untold) == 1 else f"{len(_untold)} acknowledgements"
+            logger.warning("Redis didn't accept %s. The worker continues and repeats them: %s", acknowledgements, error)
             return False
         if len(owed) > 1:
-            logger.info("Redis has taken %d acknowledgements that were owed", len(owed))
+            logger.info("Redis has accepted %d repeated acknowledgements", len(owed))
         return True
 
     def _remove(self, client: Any, tags: list[str]) -> None:
@@ -109,7 +110,7 @@ class QoS(redis.QoS):
         try:
             super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]
         except (MalformedError, ValueError, TypeError, RecursionError) as error:
-            self.channel.park_taken(tag, f"an entry of {self.unacked_key} is no message: {error}")
+            self.channel.park_taken(tag, f"an entry of {self.unacked_key} is not a valid message: {error}")
 
 
 class Channel(redis.Channel):
@@ -168,7 +169,7 @@ class Channel(redis.Channel):
             with self.conn_or_acquire() as client:
                 flush(DeadLetters(client, settings.load().queue))
         except (RedisError, OSError) as error:
-            logger.warning("Redis doesn't accept a dead letter yet: %s", error)
+            logger.warning("Redis didn't accept a dead letter. The worker keeps it and tries again: %s", error)
 
     def _brpop_read(self, **options: Any) -> bool:
         """Read BRPOP's response: kombu's own method, except that junk doesn't reach the worker's loop."""
@@ -213,7 +214,7 @@ class Channel(redis.Channel):
                 found["channel"].decode()
                 envelope.read(found["data"])
             except (MalformedError, UnicodeDecodeError) as error:
-                logger.error("broadcast dropped, it is junk: %s: %s", shown(repr(found["channel"])), error)  # noqa: TRY400
+                logger.error("invalid broadcast dropped: %s: %s", shown(repr(found["channel"])), error)  # noqa: TRY400
                 return {"type": "junk"}
         return found
 
@@ -224,13 +225,13 @@ class Channel(redis.Channel):
         except (RedisError, OSError):
             raise
         except Exception as error:  # noqa: BLE001  no message may end the worker
-            logger.error("broadcast dropped, it is junk: %s: %s", shown(exchange), shown(repr(error)))  # noqa: TRY400
+            logger.error("invalid broadcast dropped: %s: %s", shown(exchange), shown(repr(error)))  # noqa: TRY400
             return False
 
     def _do_restore_message(self, payload: Any, exchange: Any, routing_key: Any, *args: Any, **options: Any) -> None:
         """Requeue a message. Raise MalformedError if it is invalid: kombu would drop it."""
         if not (isinstance(exchange, str) and isinstance(routing_key, str)):
-            raise MalformedError("its way is not a text")
+            raise MalformedError("its exchange or routing key is not a string")
         envelope.require(payload)
         super()._do_restore_message(payload, exchange, routing_key, *args, **options)  # type: ignore[no-untyped-call]
 

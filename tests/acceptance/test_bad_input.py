@@ -178,7 +178,7 @@ def test_an_unreachable_database_is_reported_with_its_address(tool: Backfill, ur
 
     assert_refused(done, status=1)
     assert "PostgreSQL can't be reached (host on " in done.stderr
-    assert "see DATABASE_URL" in done.stderr
+    assert "Check DATABASE_URL" in done.stderr
     assert "Xq7kZw9p" not in done.stderr
 
 
@@ -214,7 +214,7 @@ def test_a_missing_redis_database_is_reported(tool: Backfill) -> None:
     done = tool.set(REDIS_URL=url)("run", "--apply")
 
     assert_refused(done, status=1)
-    assert "see REDIS_URL" in done.stderr
+    assert "Check REDIS_URL" in done.stderr
 
 
 @pytest.mark.parametrize(

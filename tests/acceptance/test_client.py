@@ -113,7 +113,7 @@ def test_why_gives_the_same_reasons_as_status(alone: Backfill) -> None:
             ('client.plan("lead-scorin")', "lead-scorin"),
             ('client.status("none-such")', "there is no run none-such"),
             ('client.tune("none-such", limit=3)', "there is no run none-such"),
-            ('client.tune(client.start("lead-scoring").id, lanes=3)', "lanes can't be changed"),
+            ('client.tune(client.start("lead-scoring").id, lanes=3)', "lanes can't be tuned"),
             ('client.tune(client.start("lead-scoring").id, limit=0)', "limit: 0 is not a whole number from 1 to 10000"),
         ],
         0,

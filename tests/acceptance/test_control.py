@@ -104,7 +104,7 @@ class TestPause:
 
         assert_refused(done)
         assert done.stderr == (
-            f"backfill: run {run} has failed: nothing to pause;"
+            f"backfill: run {run} has failed: nothing to pause."
             f" `backfill resume {run}` continues it, `backfill cancel {run}` ends it\n"
         )
         assert inhabited.column("SELECT run FROM backfill.run") == before
@@ -115,7 +115,7 @@ class TestPause:
         done = alone("pause", run)
 
         assert_refused(done)
-        assert f"run {run} is complete: nothing to pause; `backfill verify {run}` checks it" in done.stderr
+        assert f"run {run} is complete: nothing to pause. `backfill verify {run}` checks it" in done.stderr
 
 
 class TestCancel:
@@ -125,7 +125,7 @@ class TestCancel:
         done = alone("cancel", run)
 
         assert_refused(done)
-        assert f"run {run} is complete: nothing to cancel; `backfill verify {run}` checks it" in done.stderr
+        assert f"run {run} is complete: nothing to cancel. `backfill verify {run}` checks it" in done.stderr
 
     def test_ends_retries_of_quarantined_leads(self, alone: Backfill, run: str) -> None:
         alone("cancel", run)
@@ -133,7 +133,7 @@ class TestCancel:
         done = alone("retry", run)
 
         assert_refused(done)
-        assert f"run {run} is cancelled: nothing to retry; `backfill run` starts another" in done.stderr
+        assert f"run {run} is cancelled: nothing to retry. `backfill run` starts another" in done.stderr
 
 
 class TestPauseAll:
@@ -275,15 +275,15 @@ class TestPressure:
 
         (active,) = [each for each in measured if each["indicator"] == "active sessions"]
         assert active["answer"] == "wait"
-        assert active["reason"].endswith("connections are at work, over 0 %")
+        assert active["reason"].endswith("connections are active, over 0 %")
 
     def test_explains_small_pages(self, alone: Backfill, inhabited: Host) -> None:
         with inhabited.at_work():
             lines = alone.set(BACKFILL_BUSY_LIMIT="50")("pressure").stdout.splitlines()
 
         assert lines[-2:] == [
-            "  others at work: pages of 50 at the most, one at a time: 1 session of others is",
-            "  at work",
+            "  others at work: one page at a time, of at most 50 items: 1 other session is",
+            "  active",
         ]
 
     def test_needs_no_ledger_and_changes_nothing(self, alone: Backfill, inhabited: Host) -> None:

@@ -126,4 +126,4 @@ def test_a_run_completes_over_the_verified_tls_of_prismas_strict_url(
 
     assert done["state"] == "complete"
     assert "look   DATABASE_URL" not in checked
-    assert "certificate verify failed; no CA that is trusted here signed" in " ".join(unknown.split())
+    assert "certificate verify failed. No CA trusted here has signed" in " ".join(unknown.split())

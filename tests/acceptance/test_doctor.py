@@ -261,7 +261,7 @@ class TestRights:
         shown = said(as_role(backfill.set(BACKFILL_BUSY_LIMIT="50"), role), status=0)
 
         assert "look   can't be measured: replication lag" in shown
-        assert "look   can't be measured: others at work Pages of 50 at the most, one at a time" in shown
+        assert "look   can't be measured: others at work One page at a time, of at most 50 items" in shown
         assert f"GRANT pg_read_all_stats TO {role}" in shown
 
     def test_a_role_without_create_privilege_is_told_how_to_create_the_ledger(

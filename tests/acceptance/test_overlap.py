@@ -38,7 +38,7 @@ def test_overlap_with_a_paused_run_is_refused(alone: Backfill, run: str) -> None
 
     assert_refused(done)
     assert f"run {run} is paused" in done.stderr
-    assert f"`backfill resume {run}` goes on with it, `backfill cancel {run}` ends it" in done.stderr
+    assert f"`backfill resume {run}` continues it, `backfill cancel {run}` ends it" in done.stderr
 
 
 def test_overlap_with_a_failed_run_is_refused(backfill: Backfill, worker: Worker, inhabited: Host) -> None:

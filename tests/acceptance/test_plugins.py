@@ -109,7 +109,7 @@ class TestPlugin:
         done = alone("status", run)
 
         assert done.returncode == 2
-        assert "no package brings a backfill 'mark-leads'" in done.stderr
+        assert "no package provides a backfill 'mark-leads'" in done.stderr
         assert done.stderr.count("\n") == 1
         assert [each["run_id"] for each in alone.json("runs")["runs"]] == [run]
         assert alone("cancel", run).returncode == 0
@@ -144,7 +144,7 @@ def test_doctor_reports_an_error_in_the_apply_statement(alone: Backfill) -> None
 
     shown = " ".join(with_package(alone, "acme-backfills", "mark-leads", source)("doctor").stdout.split())
 
-    assert "WRONG mark-leads: a page's plan can't be seen: column \"none\"" in shown
+    assert 'WRONG mark-leads: a page can\'t be planned: column "none"' in shown
 
 
 def test_workers_do_a_plugins_pages(plugged: Backfill, inhabited: Host) -> None:

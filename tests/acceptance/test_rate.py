@@ -65,7 +65,7 @@ def test_a_rate_too_low_for_redis_redelivery_is_refused_with_the_arithmetic(alon
     done = alone("rate", "1/h")
 
     assert_refused(done)
-    assert "may wait 3,600 s and then take 900 s, and after 3,600 s Redis delivers it a second time" in done.stderr
+    assert "may wait 3,600 s and then take 900 s, but Redis redelivers it after 3,600 s." in done.stderr
     assert alone.json("rate")["rate"] == "none"
 
 
@@ -120,5 +120,5 @@ class TestRun:
         done = alone("run", "--apply", "--lanes", "4")
 
         assert_refused(done)
-        assert "the last of 4 pages on their way may wait 3,600 s" in done.stderr
+        assert "the last of 4 pages in flight may wait 3,600 s" in done.stderr
         assert inhabited.column("SELECT id FROM backfill.run") == []

@@ -94,13 +94,13 @@ def test_a_missing_ledger_is_reported_with_the_command_to_create_it(alone: Backf
     done = alone(command)
 
     assert_refused(done, status=1)
-    assert "call `backfill init`" in done.stderr
+    assert "run `backfill init`" in done.stderr
 
 
 def test_an_empty_list_of_runs_says_how_to_start_one(alone: Backfill) -> None:
     alone("init")
 
-    assert "`backfill run --apply` starts one" in alone("runs").stdout
+    assert "To start one: backfill run --apply" in alone("runs").stdout
 
 
 def test_watching_an_ended_run_shows_its_summary(alone: Backfill, run: str) -> None:
@@ -142,14 +142,14 @@ def test_status_explains_small_pages(alone: Backfill, inhabited: Host, run: str)
     with inhabited.at_work():
         done = alone.set(BACKFILL_BUSY_LIMIT="50")("status", run)
 
-    assert "pages of 50 at the most, one at a time: 1 session of others is at work" in " ".join(done.stdout.split())
+    assert "one page at a time, of at most 50 items: 1 other session is active" in " ".join(done.stdout.split())
 
 
 def test_json_explains_small_pages(alone: Backfill, inhabited: Host, run: str) -> None:
     with inhabited.at_work():
         said = alone.set(BACKFILL_BUSY_LIMIT="50").json("status", run)["small_pages"]
 
-    assert said == "pages of 50 at the most, one at a time: 1 session of others is at work"
+    assert said == "one page at a time, of at most 50 items: 1 other session is active"
 
 
 def test_status_does_not_explain_pages_kept_small_by_the_runs_bounds(alone: Backfill, inhabited: Host) -> None:
@@ -159,7 +159,7 @@ def test_status_does_not_explain_pages_kept_small_by_the_runs_bounds(alone: Back
         done = alone.set(BACKFILL_BUSY_LIMIT="50")("status", run)
 
     assert f"Run {run} · lead-scoring · apply · running" in done.stdout
-    assert "at the most" not in done.stdout
+    assert "one page at a time" not in done.stdout
 
 
 def test_status_works_without_redis_and_says_so(alone: Backfill, inhabited: Host, run: str) -> None:

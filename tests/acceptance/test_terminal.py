@@ -117,7 +117,7 @@ def test_watch_explains_small_pages(alone: Backfill, inhabited: Host, open_termi
     with inhabited.at_work():
         terminal = open_terminal(alone.set(BACKFILL_BUSY_LIMIT="50"), "watch")
 
-        terminal.wait_for("pages of 50 at the most, one at a time: 1 session of others is at work")
+        terminal.wait_for("one page at a time, of at most 50 items: 1 other session is active")
 
 
 def test_an_escape_sequence_in_an_argument_is_escaped(backfill: Backfill) -> None:

@@ -41,7 +41,7 @@ def test_a_permanently_locked_page_fails_its_lane_after_backoff(stage: Stage) ->
         ("failed", f"page 1: given up after 2 retries: {LOCK_TIMEOUT}"),
         ("done", None),
     ]
-    waits = re.findall(rf"put off for (\d+) s: run={run['run_id']} lane=1 ", stage.logs())
+    waits = re.findall(rf"postponed for (\d+) s: run={run['run_id']} lane=1 ", stage.logs())
     assert sorted(waits) == ["1", "2"]
     stage.assert_done_once(stage.resume())
 
@@ -74,7 +74,7 @@ def test_a_page_with_a_lost_connection_is_retried(stage: Stage) -> None:
     stage.sabotage.release("page recorded")
 
     stage.assert_done_once(run.end())
-    assert "page put off" in stage.logs()
+    assert "page postponed" in stage.logs()
 
 
 @pytest.mark.long
@@ -116,7 +116,9 @@ def test_an_outage_longer_than_the_retry_budget_does_not_fail_the_run(
     stage.wait_for_pages(4)
 
     own_postgres.kill()
-    wait_for(lambda: stage.logs().count("page put off for 4 s") >= 2, what="both lanes to be tried for the third time")
+    wait_for(
+        lambda: stage.logs().count("page postponed for 4 s") >= 2, what="both lanes to be tried for the third time"
+    )
     own_postgres.start()
 
     stage.assert_done_once(stage.watch())

@@ -48,7 +48,7 @@ def hurry(stage: Stage) -> None:
 
 def lanes_put_off(stage: Stage, why: str) -> bool:
     """Return whether both lanes wait for this reason, according to the workers' logs."""
-    lines = [line for line in stage.logs().splitlines() if "page put off for" in line and why in line]
+    lines = [line for line in stage.logs().splitlines() if "page postponed for" in line and why in line]
     return {number for number in (1, 2) for line in lines if f"lane={number} " in line} == {1, 2}
 
 
@@ -66,7 +66,7 @@ def test_pages_wait_for_a_read_only_server(own_stage: MakeStage, own_postgres: P
     stage.assert_done_once(stage.watch())
     assert "Traceback" not in stage.logs()
     assert paused.stderr.splitlines() == [paused.stderr.strip()]
-    assert "accepts no writes now" in paused.stderr
+    assert "The server accepts no writes." in paused.stderr
     assert "accepts no writes: default_transaction_read_only is on" in " ".join(examined.stdout.split())
     assert examined.returncode == 1
 

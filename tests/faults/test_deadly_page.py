@@ -3,7 +3,7 @@
 import pytest
 from faults.stage import Stage
 
-REASON = "page 3 ended its worker 5 times: see the workers' logs"
+REASON = "page 3 killed its worker 5 times: see the workers' logs"
 
 
 def test_a_page_that_kills_its_child_process_fails_only_its_lane(stage: Stage) -> None:

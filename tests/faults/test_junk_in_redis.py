@@ -99,4 +99,4 @@ def test_a_rate_key_of_the_wrong_type_is_a_one_line_error(stage: Stage, command:
 
     assert done.returncode != 0
     assert "Traceback" not in done.stderr + done.stdout
-    assert "set it again: backfill rate none" in " ".join((done.stderr + done.stdout).split())
+    assert "Set it again: backfill rate none" in " ".join((done.stderr + done.stdout).split())

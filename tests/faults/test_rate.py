@@ -135,7 +135,7 @@ def test_a_rate_too_low_for_the_waiting_pages_is_refused(stage: Stage) -> None:
 
     answers = set_through_celery(stage, "3/h")
 
-    assert "the last of 6 pages on their way may wait 7,200 s and then take 900 s" in answers[0]["error"]
+    assert "the last of 6 pages in flight may wait 7,200 s and then take 900 s" in answers[0]["error"]
     assert fleet(stage).read() == Rate(HALT)
 
 

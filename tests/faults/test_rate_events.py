@@ -69,7 +69,10 @@ def test_a_rate_change_without_the_database_applies_and_logs_the_missing_event(
     answers = set_through_celery(two_runs, "8/h")
 
     assert answers == [{"ok": "the rate of all workers together is 8/h"}] * 2
-    wait_for(lambda: "the rate is 8/h, not 9/h, but the ledger has no event of it" in two_runs.logs(), what="a warning")
+    wait_for(
+        lambda: "the rate is now 8/h, was 9/h, but the ledger couldn't record the event" in two_runs.logs(),
+        what="a warning",
+    )
     assert fleet(two_runs).read() == Rate("8/h")
 
 

@@ -101,7 +101,7 @@ def test_an_unsent_next_page_is_sent_later(stage: Stage, admin: "redis.Redis") -
 
     admin.config_set("maxmemory", "1")
     stage.sabotage.release("page committed")
-    wait_for(lambda: "page not sent, the watchdog will" in stage.logs(), what="the page to be left")
+    wait_for(lambda: "page not sent, so the watchdog will" in stage.logs(), what="the page to be left")
     admin.config_set("maxmemory", "0")
 
     stage.assert_done_once(run.end())

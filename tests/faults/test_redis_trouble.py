@@ -43,7 +43,7 @@ def test_a_timed_out_acknowledgement_frees_the_workers_slot(stage: Stage, own_re
 
     with suspended(own_redis.pid or 0):
         stage.sabotage.release("cursor moved")
-        wait_for(lambda: "took no ack" in worker.output, what="the acknowledgement to time out")
+        wait_for(lambda: "didn't accept 1 ack" in worker.output, what="the acknowledgement to time out")
 
     stage.assert_done_once(run.end())
 
@@ -60,7 +60,7 @@ def test_a_frozen_redis_does_not_keep_the_lane_locked(own_stage: MakeStage, own_
     with suspended(own_redis.pid or 0):
         stage.sabotage.release("lane locked")
         wait_for(lambda: is_free(stage), what="the lane's lock to be released")
-        assert "page put off" not in worker.output  # the worker still waits for Redis, but without the lock
+        assert "page postponed" not in worker.output  # the worker still waits for Redis, but without the lock
 
     stage.assert_done_once(run.end())
 

@@ -91,7 +91,7 @@ def test_folder_that_others_can_write_to_is_not_used(backfill: Backfill, start_b
     start_beat()
 
     log = tmp_path / "beat.log"
-    wait_for(lambda: "goes on without its heartbeat file" in log.read_text(), what="the warning")
+    wait_for(lambda: "can't write its heartbeat file" in log.read_text(), what="the warning")
     assert queued(backfill) >= 1
     assert list(target.iterdir()) == []
 

@@ -68,7 +68,7 @@ def test_strict_accepts_a_server_signed_by_the_ca(url: str, certificate: Certifi
 def test_strict_refuses_a_server_not_signed_by_the_ca(url: str, other: Certificate, proxy: TlsProxy, mode: str) -> None:
     said = refusal(f"{url}sslaccept=strict&sslcert={other.file}{mode}")
 
-    assert "certificate verify failed; no CA that is trusted here signed the server's certificate" in said
+    assert "certificate verify failed. No CA trusted here has signed the server's certificate" in said
     assert "name its CA's file, sslrootcert=FILE (Prisma: sslcert=FILE)" in said
     assert bytes(proxy.received) == b""
 
@@ -77,7 +77,7 @@ def test_strict_refuses_a_wrong_host_name(url: str, certificate: Certificate, pr
     said = refusal(f"{url.replace('127.0.0.1', 'localhost')}sslaccept=strict&sslcert={certificate.file}")
 
     assert "does not match host name" in said
-    assert "use a host name that stands in the server's certificate" in said
+    assert "Use a host name that the server's certificate lists" in said
     assert bytes(proxy.received) == b""
 
 
@@ -103,7 +103,7 @@ def test_strict_refuses_a_server_without_tls(empty_database: str, certificate: C
     said = refusal(f"{empty_database}?sslaccept=strict&sslcert={certificate.file}")
 
     assert "server does not support SSL" in said
-    assert "switch TLS on in the server" in said
+    assert "DATABASE_URL requires TLS: enable it on the server" in said
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ class TestUnknownBackfill:
         (lane,) = site.read(message.run).lanes
         assert lane.page == 0
         assert lane.reason == (
-            "a worker can't do this page: no package brings a backfill 'to-come': installed are lead-scoring,"
-            " message-rollups; install the same packages for all workers"
+            "a worker can't do this page: no package provides a backfill 'to-come'. Installed: lead-scoring,"
+            " message-rollups. Install the same packages for all workers"
         )
 
 
@@ -200,7 +200,7 @@ class TestPoisonPages:
         assert site.read(message.run).state == "failed"
         assert (
             site.read(message.run).reason
-            == f"lane 1: page 1 ended its worker {MOST_ATTEMPTS} times: see the workers' logs"
+            == f"lane 1: page 1 killed its worker {MOST_ATTEMPTS} times: see the workers' logs"
         )
 
 

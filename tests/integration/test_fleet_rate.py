@@ -258,7 +258,7 @@ class TestCorruptKeys:
     def test_reading_a_corrupt_rate_says_how_to_fix_it(self, fleet: FleetRate, redis: Redis, queue: str) -> None:
         redis.set(f"backfill:rate:{queue}", "20/s")
 
-        with pytest.raises(UsageError, match=r"set it again: backfill rate none$"):
+        with pytest.raises(UsageError, match=r"Set it again: backfill rate none$"):
             fleet.read()
 
     def test_setting_a_rate_replaces_a_corrupt_one(self, fleet: FleetRate, redis: Redis, queue: str) -> None:

@@ -72,7 +72,7 @@ class TestOldestTransaction:
             reading = read(site, OldestTransaction(0))
 
         assert reading.answer == "wait"
-        assert reading.reason == f"a transaction is open for {reading.value}, over 0 s"
+        assert reading.reason == f"a transaction has been open for {reading.value}, over 0 s"
 
     def test_goes_once_the_transaction_has_ended(self, site: Site) -> None:
         with site.host.session() as other:
@@ -134,7 +134,7 @@ class TestActiveSessions:
         reading = read(site, ActiveSessions(0))
 
         assert reading.answer == "wait"
-        assert reading.reason == f"{reading.value} connections are at work, over 0 %"
+        assert reading.reason == f"{reading.value} connections are active, over 0 %"
 
     def test_counts_all_databases_sessions_against_max_connections(self, site: Site) -> None:
         reading = read(site, ActiveSessions(100))
@@ -194,9 +194,9 @@ class TestOthersAtWork:
 
             reading = read(quiet_site, OthersAtWork(50))
 
-        assert (reading.answer, reading.value, reading.threshold) == ("go", "1", "any: 50 a page")
+        assert (reading.answer, reading.value, reading.threshold) == ("go", "1", "any: 50 per page")
         assert reading.limit == 50
-        assert reading.reason == "pages of 50 at the most, one at a time: 1 session of others is at work"
+        assert reading.reason == "one page at a time, of at most 50 items: 1 other session is active"
 
     def test_does_not_limit_the_page_size_beside_our_own_sessions(self, quiet_site: Site) -> None:
         reading = read(quiet_site, OthersAtWork(50))
@@ -432,7 +432,7 @@ class TestLiveQueueAge:
 class TestUnmeasurableLiveQueue:
     """The indicator fails closed: no page starts unless it is known whether live jobs wait."""
 
-    GO_ON = "to go on without it: backfill tune RUN --max-live-wait 0"
+    GO_ON = "To continue without it: backfill tune RUN --max-live-wait 0"
 
     @pytest.fixture
     def weak_role(self, own_site: Site) -> Iterator[str]:
@@ -470,7 +470,7 @@ class TestUnmeasurableLiveQueue:
 
         assert (reading.answer, reading.value, reading.measured) == ("wait", "-", None)
         assert reading.reason.startswith("the live queue can't be measured: canceling statement due to")
-        assert f"the session with process id {pid} has locked" in reading.reason
+        assert f"The session with process id {pid} has locked" in reading.reason
         assert self.GO_ON in reading.reason
         assert read(own_site, live_queue(180)).answer == "go"
 
@@ -654,7 +654,7 @@ class TestBrokenIndicator:
         with caplog.at_level(logging.WARNING):
             read(site.with_settings(), Guard())
 
-        assert "can't answer and pages wait until it can: breaking: ZeroDivisionError" in caplog.text
+        assert "the indicator breaking can't be measured, and pages wait until it can: ZeroDivisionError" in caplog.text
 
     def test_stops_no_page(self, broken_site: Site) -> None:
         broken_site.deliver_all()
@@ -665,7 +665,7 @@ class TestBrokenIndicator:
         with caplog.at_level(logging.WARNING):
             broken_site.deliver_all()
 
-        assert len([record for record in caplog.records if "can't answer" in record.message]) == 1
+        assert len([record for record in caplog.records if "can't be measured" in record.message]) == 1
 
     def test_page_is_retried_after_an_indicator_loses_the_connection(self, broken_site: Site) -> None:
         broken_site.parts.pressure.indicators = (LOST, LockWaits(0))

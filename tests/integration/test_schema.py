@@ -129,7 +129,7 @@ class TestRequiring:
         require(engine)
 
     def test_missing_ledger_is_refused_with_the_command_to_create_it(self, engine: Engine, database: Host) -> None:
-        with pytest.raises(LedgerError, match=r"does not exist yet: call `backfill init`"):
+        with pytest.raises(LedgerError, match=r"does not exist yet: run `backfill init`"):
             require(engine)
         assert database.values("SELECT count(*) FROM pg_namespace WHERE nspname = 'backfill'") == [0]
 
@@ -146,7 +146,7 @@ class TestRequiring:
         migrate(engine)
         database.do("INSERT INTO backfill.migration (version) VALUES (99)")
 
-        with pytest.raises(LedgerError, match=r"at version 99, .* install the newer backfill"):
+        with pytest.raises(LedgerError, match=r"at version 99, .* install the newer program"):
             require(engine)
 
     def test_newer_ledger_is_not_migrated(self, engine: Engine, database: Host) -> None:
@@ -154,7 +154,7 @@ class TestRequiring:
         database.do("INSERT INTO backfill.migration (version) VALUES (99)")
         before = looks(database)
 
-        with pytest.raises(LedgerError, match="install the newer backfill"):
+        with pytest.raises(LedgerError, match="install the newer program"):
             migrate(engine)
         assert looks(database) == before
 

@@ -50,7 +50,7 @@ def test_batch_ends_after_too_many_empty_pages_and_says_so(far_down: Site, monke
 
     ended = far_down.read(run.id)
     assert (ended.state, ended.pages) == ("paused", 1)
-    assert ended.reason == "single batch ended, but no page of it read anything"
+    assert ended.reason == "single batch ended without reading an item"
 
 
 def test_next_lanes_follow_until_a_page_reads_a_lead(site: Site) -> None:
@@ -159,4 +159,4 @@ def test_single_batch_dry_run_says_that_it_read_nothing(far_down: Site, monkeypa
         ended = wait_for(lambda: dry.read() if dry.read().state != "running" else None, what="the dry run to end")
 
     assert ended is not None
-    assert (ended.state, ended.reason) == ("paused", "single batch ended, but no page of it read anything")
+    assert (ended.state, ended.reason) == ("paused", "single batch ended without reading an item")

@@ -175,7 +175,7 @@ class TestKeys:
     def test_malformed_cursor_is_refused(self, site: Site, cursor: str) -> None:
         make_table(site, "a text, id bigint, done boolean NOT NULL DEFAULT false, PRIMARY KEY (a, id)", [["a", 1]])
 
-        with pytest.raises(UsageError, match="is no key of"):
+        with pytest.raises(UsageError, match="is not a key of"):
             Walk.of(site, marking(key=("a", "id"))).start(cursor=cursor)
 
     def test_number_in_a_cursor_may_be_unquoted(self, site: Site) -> None:
@@ -435,7 +435,7 @@ class TestProcess:
 
         run = walk.whole_run()
 
-        assert walk.quarantined(run)["1"].startswith("it was given 1 rows and counted ")
+        assert walk.quarantined(run)["1"].startswith("it got 1 rows, but counted ")
 
     def test_process_may_give_its_own_reason(self, site: Site) -> None:
         things(site, 1)
@@ -541,8 +541,8 @@ class TestTunableOptions:
         [
             ({"most": 0}, "most: 0 is not a whole number from 1 to 100"),
             ({"most": "4"}, "most: '4' is not a whole number from 1 to 100"),
-            ({"kind": "a"}, "kind can't be changed; limit, "),
-            ({"none_such": 1}, "none_such can't be changed; limit, "),
+            ({"kind": "a"}, "kind can't be tuned. Tunable: limit, "),
+            ({"none_such": 1}, "none_such can't be tuned. Tunable: limit, "),
             ({"max_jobs": 5}, "max_jobs: mark enqueues no jobs"),
         ],
     )
@@ -645,7 +645,7 @@ class TestTables:
         make_table(site, "id int PRIMARY KEY, done bool", [])
         site.host.do("CREATE TABLE public.heir () INHERITS (thing)")
         try:
-            assert lacking(site, marking()) == "walk them one by one"
+            assert lacking(site, marking()) == "walk each table on its own"
         finally:
             site.host.do("DROP TABLE heir")
 
@@ -669,11 +669,11 @@ class TestDeclarations:
     @pytest.mark.parametrize(
         ("changes", "why"),
         [
-            ({"set": ""}, "give it one of set, apply, process"),
-            ({"set": "done = true", "apply": "SELECT"}, "give it one of"),
+            ({"set": ""}, "give it exactly one of set, apply, process"),
+            ({"set": "done = true", "apply": "SELECT"}, "give it exactly one of"),
             ({"key": ""}, "it needs a key and a where"),
             ({"where": " "}, "it needs a key and a where"),
-            ({"classes": {"a": "a", "b": "b"}}, "doesn't tell classes apart"),
+            ({"classes": {"a": "a", "b": "b"}}, "it can have only one class"),
         ],
     )
     def test_invalid_declaration_is_refused_immediately(self, changes: dict[str, Any], why: str) -> None:

@@ -243,42 +243,42 @@ class TestWrongCounts:
         [
             (
                 """UPDATE backfill.page SET counts = counts || '{"inserted": 2}' WHERE lane = 1 AND number = 3""",
-                "lane 1 page 3: its classes do not add up to what it read",
+                "lane 1 page 3: its classes don't add up to the number read",
             ),
             (
                 """UPDATE backfill.page SET counts = counts || '{"read": 1, "inserted": 0}'
                 WHERE lane = 1 AND number = 3""",
-                "lane 1 page 3: the ledger counts 0 inserted, the database has 1",
+                "lane 1 page 3: the ledger counts 0 inserted, but the database has 1",
             ),
             (
                 """UPDATE backfill.page SET counts = counts || '{"read": 0, "disqualified": 0}'
                 WHERE (counts->>'disqualified')::int > 0""",
-                "the ledger counts 0 disqualified, the database has",
+                "the ledger counts 0 disqualified, but the database has",
             ),
             (
                 """UPDATE backfill.lane SET counts = counts || '{"requeued": 9}' WHERE number = 1""",
-                "lane 1: it counts 9 requeued, its pages 1",
+                "lane 1 counts 9 requeued, but its pages 1",
             ),
             (
                 """UPDATE backfill.lane SET counts = counts - 'inserted' WHERE number = 2""",
-                "lane 2: it counts 0 inserted, its pages",
+                "lane 2 counts 0 inserted, but its pages",
             ),
             (
                 "DELETE FROM backfill.page WHERE lane = 1 AND number = 2",
-                "lane 1 page 3 starts after lead-4, the last ended at lead-2",
+                "lane 1 page 3 starts after lead-4, but the last ended at lead-2",
             ),
             (
                 "UPDATE backfill.page SET lower = 'lead-0' WHERE lane = 1 AND number = 1",
-                "lane 1 page 1 starts after lead-0, the last ended at None",
+                "lane 1 page 1 starts after lead-0, but the last ended at None",
             ),
             (
                 """UPDATE backfill.lane SET counts = counts || '{"quarantined": 1}' WHERE number = 1""",
-                "the lanes count 1 quarantined, 0 are in quarantine",
+                "the lanes count 1 quarantined, but 0 are in quarantine",
             ),
             (
                 """INSERT INTO backfill.quarantine (run_id, item, lane, page, error)
                 SELECT id, 'lead-1', 1, 1, 'why' FROM backfill.run""",
-                "the lanes count 0 quarantined, 1 are in quarantine",
+                "the lanes count 0 quarantined, but 1 are in quarantine",
             ),
         ],
         ids=[
@@ -363,7 +363,7 @@ class TestFull:
 
         assert own_site.verify(run.id).contradictions == ()
         (contradiction,) = self.verify(own_site, run.id).contradictions
-        assert contradiction == "lane 1 page 2: the ledger counts 0 inserted, the database has 1"
+        assert contradiction == "lane 1 page 2: the ledger counts 0 inserted, but the database has 1"
 
     def test_pages_of_the_same_millisecond_are_told_apart(self, site: Site) -> None:
         site.host.add_leads("a", "c")

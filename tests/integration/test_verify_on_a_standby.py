@@ -109,7 +109,7 @@ def test_standby_that_lacks_the_last_page_verifies_nothing(site: Site, command: 
 
     assert (done.returncode, done.stdout) == (3, "")
     (line,) = done.stderr.splitlines()
-    assert f"NOT VERIFIED: postgres on 127.0.0.1:{standby.port}, a standby, lacks the last" in line
+    assert f"NOT VERIFIED: the standby postgres on 127.0.0.1:{standby.port} lacks the last" in line
     assert f"when run {run.id} was read because its replay is paused" in line
     assert command.json("verify", "--replica")["state"] == "complete"
 
@@ -139,7 +139,7 @@ def test_primary_is_refused_as_a_replica(site: Site, command: Backfill) -> None:
 
     done = command.set(BACKFILL_REPLICA_URL=site.url)("verify", "--replica")
 
-    assert (done.returncode, "is no standby, it accepts writes" in done.stderr) == (2, True)
+    assert (done.returncode, "is not a standby: it accepts writes" in done.stderr) == (2, True)
 
 
 def test_standby_of_another_server_is_refused(site: Site, command: Backfill, server: Servers) -> None:

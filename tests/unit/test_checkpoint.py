@@ -214,7 +214,7 @@ class TestOldScript:
         damage(old)
         path.write_text(json.dumps(old))
 
-        assert "is no checkpoint" in refusal(path)
+        assert "is not a valid checkpoint" in refusal(path)
 
 
 class TestDamage:
@@ -243,20 +243,20 @@ class TestDamage:
     def test_non_checkpoint_text_is_refused(self, path: Path, text: str) -> None:
         path.write_text(text)
 
-        assert "is no checkpoint" in refusal(path)
+        assert "is not a valid checkpoint" in refusal(path)
 
     @pytest.mark.parametrize("size", [1, 10, 100, 300, -2])
     def test_truncated_file_is_refused(self, path: Path, size: int) -> None:
         checkpoint.write(path, RUN)
         path.write_bytes(path.read_bytes()[:size])
 
-        assert "is no checkpoint" in refusal(path)
+        assert "is not a valid checkpoint" in refusal(path)
 
     @pytest.mark.parametrize("data", [b"\xff\xfe{}", b"\0" * 512, '{"version": 2}'.encode("utf-16"), b"\x89PNG\r\n"])
     def test_binary_file_is_refused(self, path: Path, data: bytes) -> None:
         path.write_bytes(data)
 
-        assert "is no checkpoint" in refusal(path)
+        assert "is not a valid checkpoint" in refusal(path)
 
     def test_folder_is_refused(self, path: Path) -> None:
         path.mkdir()
@@ -298,7 +298,7 @@ class TestDamage:
         damage(content)
         path.write_text(json.dumps(content))
 
-        assert "is no checkpoint" in refusal(path)
+        assert "is not a valid checkpoint" in refusal(path)
 
     @pytest.mark.parametrize(
         "damage",
@@ -334,7 +334,7 @@ class TestDamage:
         damage(content)
         path.write_text(json.dumps(content))
 
-        assert "is no checkpoint" in refusal(path)
+        assert "is not a valid checkpoint" in refusal(path)
 
     @pytest.mark.parametrize(
         "damage",
@@ -359,4 +359,4 @@ class TestDamage:
         damage(content)
         path.write_text(json.dumps(content))
 
-        assert "is no checkpoint" in refusal(path)
+        assert "is not a valid checkpoint" in refusal(path)

@@ -40,8 +40,8 @@ class TestRedelivery:
             refuse("20/m", pages=901)
 
         assert str(refused.value) == (
-            "20/m is too low: the last of 901 pages on their way may wait 2,703 s and then take 900 s, and after"
-            " 3,600 s Redis delivers it a second time: set 1201.34/h or more, or a higher BACKFILL_VISIBILITY_TIMEOUT"
+            "20/m is too low: the last of 901 pages in flight may wait 2,703 s and then take 900 s, but Redis"
+            " redelivers it after 3,600 s. Set 1201.34/h or more, or raise BACKFILL_VISIBILITY_TIMEOUT"
         )
 
     @pytest.mark.parametrize("pages", [1, 2, 7, 64, 901])
@@ -49,12 +49,12 @@ class TestRedelivery:
         with pytest.raises(UsageError) as refused:
             refuse("0.01/h", pages=pages)
 
-        advised = str(refused.value).split(": set ")[1].split(" or more")[0]
+        advised = str(refused.value).split(". Set ")[1].split(" or more")[0]
         refuse(advised, pages=pages)
 
     def test_no_limit_is_never_too_low(self) -> None:
         refuse("none", pages=1_000_000)
 
     def test_no_rate_is_suggested_if_none_is_high_enough(self) -> None:
-        with pytest.raises(UsageError, match=r"a second time: set a higher BACKFILL_VISIBILITY_TIMEOUT$"):
+        with pytest.raises(UsageError, match=r"redelivers it after 600 s\. Raise BACKFILL_VISIBILITY_TIMEOUT$"):
             refuse("1000/s", pages=1, redelivery=600)

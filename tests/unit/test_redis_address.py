@@ -39,7 +39,7 @@ REFUSED = [
     ("redis://cache/?ssl_cert_reqs=none", "write rediss://"),
     ("rediss://cache/?ssl_cert_reqs=maybe", "ssl_cert_reqs must be one of required"),
     ("rediss://cache/?ssl_check_hostname=maybe", "ssl_check_hostname must be one of"),
-    ("rediss://cache/?ssl_ca_certs=/nowhere/ca.pem", "ssl_ca_certs names no file"),
+    ("rediss://cache/?ssl_ca_certs=/nowhere/ca.pem", "ssl_ca_certs names a file that this process doesn't find"),
     ("unix://run/redis.sock", "must look like"),
 ]
 

@@ -94,9 +94,9 @@ class TestBrokenPackages:
             ("1 / 0", "can't be loaded: ZeroDivisionError: division by zero"),
             ("raise RuntimeError('one\\x1b[0m\\ntwo')", "can't be loaded: RuntimeError: one\\u001b[0m"),
             ("other = 1", "can't be loaded: AttributeError: "),
-            ("backfill = 7", "can't be used: it is no Backfill but 7"),
-            ("class backfill: pass", "can't be used: it is no Backfill but <"),
-            (SOURCE.format(name="other", options=""), "can't be used: it calls itself 'other'"),
+            ("backfill = 7", "can't be used: it is not a Backfill but 7"),
+            ("class backfill: pass", "can't be used: it is not a Backfill but <"),
+            (SOURCE.format(name="other", options=""), "can't be used: its name is 'other'"),
             (
                 SOURCE.format(name="acme", options="Option('most', Text(), 'No.', variable='DATABASE_URL'),"),
                 "can't be used: its option most can't read the variable 'DATABASE_URL': BACKFILL_…, CELERY_…",
@@ -115,11 +115,11 @@ class TestBrokenPackages:
             ),
             (
                 SOURCE.format(name="acme", options="Option('limit', Text(), 'No.'),"),
-                "can't be used: it declares an option limit, and `run` has one of that name already",
+                "can't be used: it declares an option limit, but `run` already has one of that name",
             ),
             (
                 SOURCE.format(name="acme", options="Option('most', Text(), 'No.', flag='--dry-run'),"),
-                "can't be used: it declares an option most, and `run` has one of that name already",
+                "can't be used: it declares an option most, but `run` already has one of that name",
             ),
         ],
     )
@@ -151,7 +151,7 @@ class TestBrokenPackages:
             found(folder)["acme"]
 
     def test_unknown_name_is_refused_with_the_installed_ones(self) -> None:
-        with pytest.raises(PluginError, match="no package brings a backfill 'acme': installed are lead-scoring, "):
+        with pytest.raises(PluginError, match=r"no package provides a backfill 'acme'\. Installed: lead-scoring, "):
             KINDS.choose("acme")
 
 

@@ -343,10 +343,10 @@ class TestVerification:
         ]
 
     def test_shows_which_count_is_wrong(self) -> None:
-        shown = verification(LEADS, run(lane()), replace(CLEAN, contradictions=("lane 1: it counts 7, its pages 8",)))
+        shown = verification(LEADS, run(lane()), replace(CLEAN, contradictions=("lane 1 counts 7, but its pages 8",)))
 
         assert "NOT CLEAN" in shown
-        assert "lane 1: it counts 7, its pages 8" in shown
+        assert "lane 1 counts 7, but its pages 8" in shown
 
     def test_shows_how_many_rows_the_host_has_changed_since(self) -> None:
         shown = verification(LEADS, run(lane()), replace(CLEAN, found={"inserted": (10, 7)}))

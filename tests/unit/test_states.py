@@ -94,15 +94,15 @@ class TestGroups:
 
 REFUSED: list[tuple[Command, RunState, str]] = [
     ("pause", "failed",
-     "has failed: nothing to pause; `backfill resume r-1` continues it, `backfill cancel r-1` ends it"),
-    ("pause", "complete", "is complete: nothing to pause; `backfill verify r-1` checks it"),
-    ("pause", "cancelled", "is cancelled: nothing to pause; `backfill run` starts another"),
-    ("resume", "complete", "is complete: nothing to resume; `backfill verify r-1` checks it"),
-    ("resume", "cancelled", "is cancelled: nothing to resume; `backfill run` starts another"),
-    ("cancel", "complete", "is complete: nothing to cancel; `backfill verify r-1` checks it"),
-    ("tune", "complete", "is complete: nothing to tune; `backfill verify r-1` checks it"),
-    ("tune", "cancelled", "is cancelled: nothing to tune; `backfill run` starts another"),
-    ("retry", "cancelled", "is cancelled: nothing to retry; `backfill run` starts another"),
+     "has failed: nothing to pause. `backfill resume r-1` continues it, `backfill cancel r-1` ends it"),
+    ("pause", "complete", "is complete: nothing to pause. `backfill verify r-1` checks it"),
+    ("pause", "cancelled", "is cancelled: nothing to pause. `backfill run` starts another"),
+    ("resume", "complete", "is complete: nothing to resume. `backfill verify r-1` checks it"),
+    ("resume", "cancelled", "is cancelled: nothing to resume. `backfill run` starts another"),
+    ("cancel", "complete", "is complete: nothing to cancel. `backfill verify r-1` checks it"),
+    ("tune", "complete", "is complete: nothing to tune. `backfill verify r-1` checks it"),
+    ("tune", "cancelled", "is cancelled: nothing to tune. `backfill run` starts another"),
+    ("retry", "cancelled", "is cancelled: nothing to retry. `backfill run` starts another"),
 ]  # fmt: skip
 
 

@@ -29,13 +29,13 @@ def missing(connection: Connection, schema: str, table: str, rights: str) -> Mis
     if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is None:
         return Missing(
             f"there is no table {name}",
-            "DATABASE_URL must lead to the host's database, its schema parameter to the host's schema",
+            "DATABASE_URL must name the host's database, and its schema parameter the host's schema",
         )
     kind = _NO_TABLES.get(connection.execute(_KIND, {"name": name}).scalar_one())
     if kind is not None:
         return Missing(
-            f"{name} is {kind}, and may not show every row: a run needs the host's own table",
-            "DATABASE_URL must lead to the host's database, its schema parameter to the host's schema",
+            f"{name} is {kind}, which may hide rows: a run needs the host's own table",
+            "DATABASE_URL must name the host's database, and its schema parameter the host's schema",
         )
     for right in rights.split(", "):
         whole, part = connection.execute(_RIGHT, {"name": name, "right": right}).one()

@@ -60,19 +60,19 @@ _STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
 
 @dataclass(frozen=True)
 class LeadScoring(Leads):
-    """Enqueues a scoring job for every lead that takes part and has no score.
+    """Enqueues a scoring job for every eligible lead without a score.
 
     `drain` is when the host takes jobs out of its queue.
     """
 
     name = "lead-scoring"
-    summary = "enqueue the scoring of every lead that has none"
+    summary = "enqueue a scoring job for every lead without a score"
     classes = MappingProxyType(
         {
             "inserted": "job created",
-            "requeued": "job had ended, PENDING again",
-            "refreshed": "job was PENDING, made new",
-            "in_flight": "RUNNING or an unknown status: left alone",
+            "requeued": "job had ended, set to PENDING again",
+            "refreshed": "job was PENDING, updated",
+            "in_flight": "job RUNNING or of unknown status, left alone",
             "disqualified": "scored 1, no job",
         }
     )

@@ -131,8 +131,9 @@ class LiveQueueAge(Indicator):
 
     def unmeasured(self, why: str, diagnosis: Row | None) -> Reading:
         """Return a reading that says how to make it measurable again, and how to continue without it."""
-        without = "to go on without it: backfill tune RUN --max-live-wait 0; " if self.most else ""
-        return super().unmeasured(f"the live queue can't be measured: {why}; {without}{self._fix(diagnosis)}", None)
+        fix = self._fix(diagnosis)
+        without = ". To continue without it: backfill tune RUN --max-live-wait 0" if self.most else ""
+        return super().unmeasured(f"the live queue can't be measured: {why}. {fix[0].upper()}{fix[1:]}{without}", None)
 
     @property
     def _table(self) -> str:

@@ -1,5 +1,5 @@
 -- What one page left behind: rows that carry the page's own times. Jobs that existed before keep their createdAt, and
--- the host goes on changing jobs and scores, so only these two classes can be recounted reliably.
+-- the host keeps changing jobs and scores, so only these two classes can be recounted reliably.
 SELECT
   (
     SELECT count(*)

@@ -1,5 +1,5 @@
 -- Like verify.sql, for many stretches at once and without any index: each table is read once, from end to end, and
--- joined by hash. So an index that has lost rows hides none of them here.
+-- joined by hash. So a damaged index hides no row here.
 WITH bounds AS MATERIALIZED (
   SELECT lower, upper FROM unnest(CAST(:lowers AS text[]), CAST(:uppers AS text[])) AS bounds (lower, upper)
 ),

@@ -19,15 +19,15 @@ _COUNTS = "InboxCountsDirty"
 
 @dataclass(frozen=True)
 class MessageRollups(Leads):
-    """Brings the five roll-ups of every lead up to date with its messages, together: the inbox compares them."""
+    """Recomputes the five roll-ups of every lead from its messages, all at once: the inbox compares them."""
 
     name = "message-rollups"
     summary = (
-        "bring each lead's lastInboundAt, lastOutboundAt, lastZrgOutboundAt, lastMessageAt and lastMessageDirection up"
-        " to its messages"
+        "recompute each lead's lastInboundAt, lastOutboundAt, lastZrgOutboundAt, lastMessageAt and lastMessageDirection"
+        " from its messages"
     )
     classes = MappingProxyType({"updated": "roll-ups set"})
-    passed_over = MappingProxyType({"up_to_date": "as new as their messages", "no_message": "no message"})
+    passed_over = MappingProxyType({"up_to_date": "agree with their messages", "no_message": "no message"})
     options = (CLIENT_IDS,)
     left_alone = "newer than their messages, or without any"
     rights: ClassVar[Mapping[str, str]] = {"Client": "SELECT", "Message": "SELECT", "Lead": "SELECT, UPDATE"}

@@ -1,4 +1,4 @@
--- Count what a page would do, without doing it.
+-- Count what a page would do, without doing it; page.sql is its counterpart.
 WITH picked AS MATERIALIZED (
 {message_rollups/selection.sql}
 ),

@@ -1,4 +1,4 @@
--- The leads of many stretches at once, read from end to end: an index that has lost rows hides none of them. A last row
+-- The leads of many stretches at once, read from end to end: a damaged index hides none of them. A last row
 -- has the end of the last stretch. verdict.sql judges the leads.
 WITH bounds AS MATERIALIZED (
   SELECT lower, upper FROM unnest(CAST(:lowers AS text[]), CAST(:uppers AS text[])) AS bounds (lower, upper)

@@ -1,4 +1,4 @@
-"""The easy form of a backfill: a table, a key, what still needs doing, and what does it."""
+"""A backfill in its simplest form: a table, its key, a condition, and the change for the rows that meet it."""
 
 from backfill_tasks.backfills.sql_backfill.backfill import SqlBackfill
 

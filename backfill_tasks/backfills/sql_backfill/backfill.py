@@ -1,4 +1,4 @@
-"""Backfills that are written as SQL over the rows of one table, or as a function of Python over them."""
+"""Backfills of one table, written in SQL or as a Python function that gets the rows."""
 
 import re
 import traceback
@@ -29,11 +29,11 @@ from backfill_tasks.engine.model import Bounds, PageResult, Window
 from backfill_tasks.errors import UsageError
 from backfill_tasks.options import Flag, Kind, Number, Option, Texts, Values, Whole
 
-#: What a page of Python's does: it gets rows, which are locked, the page's connection, and the run's own options by
-#: name. It returns how many rows fall into each class; None: all into the first.
+#: A function that handles a page's locked rows. It gets the rows, the page's connection, and the backfill's own options
+#: by name. It returns the number of rows in each class; None: all are in the first class.
 Process = Callable[..., Mapping[str, int] | None]
 
-#: The class of what a page has done, and what it means, by the form of the backfill.
+#: The default class and its meaning, by the form of the backfill.
 _CLASSES = {
     "set": {"updated": "changed"},
     "apply": {"applied": "handled by the statement"},
@@ -48,17 +48,17 @@ _TYPES: Mapping[type[Kind], str] = {
     Texts: "text[]",
 }
 
-#: How many blocks of a table are looked at to cut it into lanes: 4 MB, some 20 ms from memory. A table of up to so many
+#: How many blocks of a table are sampled to cut it into lanes: 4 MB, some 20 ms from memory. A table with no more
 #: blocks is cut exactly.
 _SAMPLED_BLOCKS = 500
 
-#: How many sampled rows a lane takes whose share is to be trusted.
+#: The minimum number of sampled rows per lane for a reliable cut.
 _ENOUGH = 20
 
-#: A parameter, or a colon that is none.
+#: A parameter, or any other colon.
 _COLON = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)|:")
 
-#: SQLSTATE class: a value is none of its column's type.
+#: SQLSTATE class: a value is invalid for its column's type.
 _DATA_EXCEPTION = "22"
 
 
@@ -66,37 +66,37 @@ _DATA_EXCEPTION = "22"
 class SqlBackfill(Backfill):
     """A backfill of one table, whose items are the rows that satisfy `where`.
 
-    Give it one of three forms: `set` (the SET clause of an UPDATE), `apply` (a whole statement that goes by the
-    relation `page`, which has the key's columns) or `process` (a function of Python). A run handles each row once. A
-    row that is done no longer satisfies `where`: `verify` reports those that still do.
+    Give it exactly one of `set` (the SET clause of an UPDATE), `apply` (a whole statement over the relation `page`,
+    which has the key's columns) or `process` (a Python function). A run handles each row once. A handled row must no
+    longer satisfy `where`: `verify` reports rows that still do.
 
     In `where`, `set`, `apply` and `arrived_at`, `:name` is the value of an option and `{host}` the schema of the host's
-    tables; columns of the table stand alone or after its name. They are the author's own SQL and are not checked.
+    tables. Columns may be qualified with the table's name. They are the author's own SQL and are not checked.
 
-    Guarantees: a page reads by the index of the key, looks at a bounded number of rows, and commits with the ledger. A
-    row that the host changes under the page is read again, never overwritten by what was computed from its older
-    version; in `apply` and `process`, the rows are locked (FOR NO KEY UPDATE) before they are read.
+    Guarantees: a page reads by the key's index, looks at a bounded number of rows, and commits with the ledger. If the
+    host changes a row during the page, the page reads it again and never overwrites it with values computed from its
+    older version. With `apply` and `process`, the rows are locked (FOR NO KEY UPDATE) before they are read.
 
-    Weakness: a subquery in `where` on other tables is not read again after a wait for a row's lock.
+    Weakness: after waiting for a row's lock, PostgreSQL doesn't re-evaluate a subquery in `where` on other tables.
 
     Attributes:
-        name: what `run` takes, and the ledger keeps.
-        table: its table, as PostgreSQL has it: case counts.
-        key: the column, or the columns in order, that the table is walked by: NOT NULL, unique together, with an index
-            in their order. Any type that a btree orders.
-        where: which rows need the change.
+        name: the name that `run` takes and the ledger stores.
+        table: the table's name in PostgreSQL, case-sensitive.
+        key: the column, or the columns in order, by which the table is walked: NOT NULL, unique together, with an index
+            in their order, of any type that a btree orders.
+        where: the condition for rows that need the change.
         set: the SET clause that changes them.
         apply: a statement that handles the rows of the relation `page`.
         process: a function that handles a sequence of rows: `process(rows, connection, **options)`.
-        columns: the columns that `process` gets; all if empty.
-        arrived_at: SQL for when a row came to need the change. `verify` counts rows that came after the run's start as
-            the host's own; without it, they are missing.
-        rights: the rights that it takes on other tables, as GRANT lists them, by table.
-        schema: the schema of the table; the host's if empty.
-        summary, classes, items, options: see Backfill. SQL forms have one class.
+        columns: the columns that `process` gets; empty: all.
+        arrived_at: SQL for the time since when a row has needed the change. `verify` leaves rows that arrived after the
+            run's start to the host; without it, it reports them as missing.
+        rights: the rights needed on other tables, as GRANT lists them, by table.
+        schema: the table's schema; empty: the host's.
+        summary, classes, items, options: see Backfill. With `set` or `apply` there is one class.
 
     Raises:
-        ValueError: it is in no form or in two, has no key, or classes that its form can't fill.
+        ValueError: it has none or several of the three forms, no key, or more classes than its form can have.
     """
 
     name: str
@@ -119,20 +119,20 @@ class SqlBackfill(Backfill):
     def __post_init__(self) -> None:
         forms = [each for each in _CLASSES if getattr(self, each)]
         if len(forms) != 1:
-            raise ValueError(f"{self.name}: give it one of {', '.join(_CLASSES)}")
+            raise ValueError(f"{self.name}: give it exactly one of {', '.join(_CLASSES)}")
         if not self.key or not self.where.strip():
             raise ValueError(f"{self.name}: it needs a key and a where")
         if not self.classes:
             object.__setattr__(self, "classes", MappingProxyType(_CLASSES[forms[0]]))
         if self.process is None and len(self.classes) > 1:
-            raise ValueError(f"{self.name}: a statement doesn't tell classes apart")
+            raise ValueError(f"{self.name}: with `set` or `apply`, it can have only one class")
 
     def on(self, host: Host) -> Self:
-        """Take the schema of the host's tables, if it names none."""
+        """Return this backfill with the schema of the host's tables, unless it names one."""
         return replace(self, schema=self.schema or host.schema)
 
     def missing(self, connection: Connection, *, apply: bool) -> list[Missing]:
-        """Missing tables, rights, and an index that the table can be walked by."""
+        """Return the missing tables and rights, and what keeps the table from being walked by its key."""
         needed = {self.table: "SELECT, UPDATE" if apply else "SELECT"}
         needed |= {table: every if apply else "SELECT" for table, every in self.rights.items()}
         found = [rights.missing(connection, self.schema, table, each) for table, each in needed.items()]
@@ -140,16 +140,16 @@ class SqlBackfill(Backfill):
         return lacking or list(requirements.missing(connection, self._quoted_table, self._key.columns))
 
     def check(self, connection: Connection, options: Values, *, apply: bool) -> None:  # noqa: ARG002  they name nothing
-        """Refuse a table that can't be walked, and missing rights."""
+        """Reject a table that can't be walked, and missing rights."""
         self.check_host(connection, apply=apply)
 
     def split(
         self, connection: Connection, options: Values, *, after: str | None, lanes: int, smallest: int
     ) -> list[str]:
-        """Cut at the quantiles of a sample of the table's blocks, so that a large table is not read whole.
+        """Return bounds at the quantiles of a sample of the table's blocks; a large table is never read whole.
 
         Raises:
-            UsageError: `after` is no key of this table.
+            UsageError: `after` is not a key of this table.
         """
         bounds = {} if after is None else self._key.values("lower", after)
         try:
@@ -157,7 +157,7 @@ class SqlBackfill(Backfill):
         except DBAPIError as error:
             if (getattr(error.orig, "sqlstate", None) or "")[:2] != _DATA_EXCEPTION:
                 raise
-            raise UsageError(f"{after!r} is no key of {self.table}") from None
+            raise UsageError(f"{after!r} is not a key of {self.table}") from None
         if last is None or lanes == 1:
             return [] if last is None else [last]
         size = statement(self._text("size.sql"))
@@ -174,7 +174,7 @@ class SqlBackfill(Backfill):
         return [*map(self._key.encode, found), last]
 
     def page(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
-        """Change the rows of one page in one statement; or lock them in one, and handle them with what follows."""
+        """Change one page's rows in one statement (`set`), or lock them in one and handle them in a second."""
         if self.set:
             row = self._ask(connection, "page.sql", window, context)
             if row.updated != row.read:
@@ -188,7 +188,7 @@ class SqlBackfill(Backfill):
     def statements(
         self, connection: Connection, window: Window, context: PageContext
     ) -> Sequence[Callable[[], object]]:
-        """Return the page's first statement, and the one that follows the locks, on a page full of the last key."""
+        """Return the page's first statement and the one after the locks, for a page that repeats the last key."""
         first = super().statements(connection, window, context)
         if self.set:
             return first
@@ -197,19 +197,19 @@ class SqlBackfill(Backfill):
         return [*first, partial(self._send_what_follows, connection, keys, types, context)]
 
     def dry_run(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
-        """Count one page through the same selection."""
+        """Count one page through the page's own selection."""
         row = self._ask(connection, "dry_run.sql", window, context)
         done = {next(iter(self.classes)): row.read}
         return self._result(row, window, {**done, "up_to_date": row.passed - row.read})
 
     def verify(self, connection: Connection, window: Window, context: PageContext) -> Stretch:
-        """Look for rows that still satisfy `where`."""
+        """Return the rows of one window that still satisfy `where`."""
         row = self._ask(connection, "verify.sql", window, context)
         cursor = window.bounds.upper if row.cursor is None else self._key.encode(row.cursor)
         return Stretch(cursor, [self._key.encode(each) for each in row.missing], row.arrived, row.looked_at)
 
     def verify_full(self, connection: Connection, stretches: Sequence[Bounds], context: PageContext) -> Stretch:
-        """Look for the same in the whole table."""
+        """Return the rows of these stretches that still satisfy `where`, by sequential scan."""
         values = _context(context)
         conditions = []
         for number, each in enumerate(stretches):
@@ -222,19 +222,19 @@ class SqlBackfill(Backfill):
         return Stretch(stretches[-1].upper, missing, row.arrived, row.looked_at)
 
     def recount(self, connection: Connection, claim: PageClaim) -> dict[str, int]:  # noqa: ARG002  nothing to look for
-        """No class leaves a trace: a row does not tell who has written it."""
+        """Return no counts: a row doesn't show who wrote it, so no class leaves a trace."""
         return {}
 
     def previous_key(self, connection: Connection, item: str) -> str | None:
-        """Look it up by index, whether the item itself is still there or not."""
+        """Look up the previous key by the index, whether the item itself still exists or not."""
         return self._last_key(connection, self._key.before(), self._key.values("item", item))
 
     def last_key(self, connection: Connection) -> str | None:
-        """Look it up by index."""
+        """Look up the greatest key by the index."""
         return self._last_key(connection, "true", {})
 
     def needs_ordinals(self, options: Values) -> bool:  # noqa: ARG002  whatever the options are
-        """Nothing of it has a number."""
+        """Return False: it numbers no items."""
         return False
 
     @cached_property
@@ -247,7 +247,7 @@ class SqlBackfill(Backfill):
         return f"{sql.quoted(self.schema)}.{sql.quoted(self.table)}"
 
     def _ask(self, connection: Connection, file: str, window: Window, context: PageContext) -> Row[Any]:
-        """Return what a statement on the rows of a window answers."""
+        """Execute a statement on the rows of a window and return its row."""
         values = {
             **_context(context),
             **self._bounds(window.bounds),
@@ -277,7 +277,7 @@ class SqlBackfill(Backfill):
         return PageResult(cursor, {"read": row.read, **dict.fromkeys(self.classes, 0), **counts})
 
     def _handled(self, connection: Connection, locked: Row[Any], context: PageContext) -> Mapping[str, int]:
-        """Handle rows that are locked, and return how many fall into each class."""
+        """Handle locked rows and return the number in each class."""
         if not locked.read:
             return {}
         answer = self._send_what_follows(connection, locked.keys, locked.types, context)
@@ -288,7 +288,7 @@ class SqlBackfill(Backfill):
     def _send_what_follows(
         self, connection: Connection, keys: Sequence[Sequence[str]], types: Sequence[str], context: PageContext
     ) -> CursorResult[Any]:
-        """Send the statement that follows the locks: the author's, or the one that reads the rows for `process`."""
+        """Send the statement after the locks: the author's `apply`, or the one that reads the rows for `process`."""
         page = self._locked_page(types)
         values = {f"keys_{number}": list(parts) for number, parts in enumerate(zip(*keys, strict=True), start=1)}
         if self.process is None:
@@ -305,7 +305,7 @@ class SqlBackfill(Backfill):
         )
 
     def _locked_page(self, types: Sequence[str]) -> str:
-        """Return the relation `page`, for WITH, of a key whose columns have these types."""
+        """Return the relation `page`, as an element of WITH, for a key whose columns have these types."""
         aliases = [f"key_{number}" for number in range(1, len(self._key.columns) + 1)]
         typed = (
             f"CAST({alias} AS {escaped(kind)}) AS {identifier(column)}"
@@ -319,14 +319,14 @@ class SqlBackfill(Backfill):
         return self._composed(load_sql("backfill_tasks.backfills", f"sql_backfill/{file}"), **parts)
 
     def _composed(self, template: str, **parts: str) -> str:
-        """Return a template with the table, the key, the author's SQL and these parts in their places."""
+        """Fill a template with the table, the key, the author's SQL and these parts."""
         arrived = (
             f"coalesce(({self._authors(self.arrived_at)}\n) >= :started_at, false)" if self.arrived_at else "false"
         )
         return template.format(
             table=escaped(self._quoted_table),
             row=identifier(self.table),
-            # In coalesce, a subquery stays one: as a join, it might be planned to begin at the other table, all of it.
+            # coalesce keeps a subquery from becoming a join, which might read all of the other table first.
             where=f"coalesce(({self._authors(self.where)}\n), false)",
             set=self._authors(self.set),
             arrived=arrived,
@@ -335,7 +335,7 @@ class SqlBackfill(Backfill):
         )
 
     def _authors(self, text: str) -> str:
-        """Return the author's SQL with parameters for the options; any other colon stands for itself."""
+        """Return the author's SQL with its options as parameters; escape any other colon."""
         types = {each.name: _TYPES.get(type(each.kind), "text") for each in self.options}
 
         def bound(found: re.Match[str]) -> str:
@@ -345,12 +345,12 @@ class SqlBackfill(Backfill):
         return _COLON.sub(bound, text.replace("{host}", sql.quoted(self.schema)))
 
 
-#: How a statement begins that has a WITH of its own, after comments.
+#: The beginning of a statement with a WITH of its own, after comments.
 _WITH = re.compile(r"(?:\s|--[^\n]*\n)*WITH\s+(RECURSIVE\s+)?", re.IGNORECASE)
 
 
 def _own(options: Values) -> dict[str, Any]:
-    """Return the run's own options as parameters, by names that no other parameter has."""
+    """Return the run's own options as parameters, under names that no other parameter has."""
     return {f"option_{name}": value for name, value in options.items()}
 
 
@@ -361,11 +361,11 @@ def _context(context: PageContext) -> dict[str, Any]:
 def _processed(
     process: Process, classes: Mapping[str, str], rows: Sequence[Row[Any]], connection: Connection, options: Values
 ) -> Mapping[str, int]:
-    """Let a plug-in's function handle rows, and return its counts.
+    """Call a plug-in's function on rows and return its counts.
 
     Raises:
-        ItemsFailed: it raised an error of its own, or its counts don't add up.
-        DBAPIError, RowChanged: as it raised them.
+        ItemsFailed: the function raised an error of its own, or its counts don't add up.
+        DBAPIError, RowChanged: the function raised them.
     """
     try:
         counts = process(rows, connection, **options)
@@ -376,12 +376,12 @@ def _processed(
     if counts is None:
         return {next(iter(classes)): len(rows)}
     if not counts.keys() <= classes.keys() or sum(counts.values()) != len(rows):
-        raise ItemsFailed(f"it was given {len(rows)} rows and counted {dict(counts)}")
+        raise ItemsFailed(f"it got {len(rows)} rows, but counted {dict(counts)}")
     return counts
 
 
 def _place(process: Process, error: Exception) -> str:
-    """Return where an error was raised: the innermost line of the plug-in's own file, which has no value of a row."""
+    """Return where an error was raised: the innermost line in the plug-in's own file. It repeats no value of a row."""
     frames = traceback.extract_tb(error.__traceback__)
     code = getattr(process, "__code__", None)
     own = [each for each in frames if code is not None and each.filename == code.co_filename]

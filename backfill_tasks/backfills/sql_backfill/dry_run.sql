@@ -1,4 +1,4 @@
--- What a page would do, counted and not done.
+-- Count what a page would do, without doing it; page.sql and lock.sql are its counterparts.
 WITH picked AS MATERIALIZED (
 {sql_backfill/picked.sql}
 ),

@@ -1,8 +1,8 @@
-"""Keys: what a table is walked by, as text between Python, the ledger and SQL.
+"""Keys: the columns by which a table is walked, as text in Python, the ledger and SQL.
 
-A key of one column is the column's text; one of several is a JSON array of the columns' texts: `["acme", "120"]`.
-Python never compares keys. In SQL a key's text is a parameter without a type of its own, so PostgreSQL reads it as the
-column that it is compared with, and compares by that column's type and collation.
+A key of one column is the column's text; a key of several is a JSON array of the columns' texts: `["acme", "120"]`.
+Python never compares keys. In SQL, a key's text is a parameter without a type, so PostgreSQL gives it the type and the
+collation of the column that it is compared with.
 """
 
 import json
@@ -19,13 +19,13 @@ def escaped(text: str) -> str:
 
 
 def identifier(name: str) -> str:
-    """Return a name as it is written in a statement."""
+    """Return a name, quoted for a statement."""
     return escaped(sql.quoted(name))
 
 
 @dataclass(frozen=True)
 class Key:
-    """The columns of a key of a table, in the key's order. `row`: what the table is called in a statement, quoted."""
+    """The columns of a table's key, in the key's order. `row`: the table's alias in a statement, quoted."""
 
     columns: tuple[str, ...]
     row: str
@@ -38,7 +38,7 @@ class Key:
         """Return the texts of a key's columns.
 
         Raises:
-            UsageError: it isn't the text of a key of so many columns.
+            UsageError: it isn't the text of a key with this number of columns.
         """
         if len(self.columns) == 1:
             return [text]
@@ -52,7 +52,7 @@ class Key:
             or not all(type(each) in (str, int) for each in parts)
         ):
             shape = json.dumps([f"<{each}>" for each in self.columns], ensure_ascii=False)
-            raise UsageError(f"{text!r} is no key of {', '.join(self.columns)}: write it as JSON, {shape}")
+            raise UsageError(f"{text!r} is not a key of {', '.join(self.columns)}: write it as JSON, {shape}")
         return [str(each) for each in parts]
 
     def values(self, name: str, text: str) -> dict[str, str]:
@@ -61,7 +61,7 @@ class Key:
 
     @property
     def fragments(self) -> Mapping[str, str]:
-        """Return the parts of statements that name the key, by what they are called in the SQL files."""
+        """The parts of statements that name the key, by their names in the SQL files."""
         own = [f"{self.row}.{identifier(each)}" for each in self.columns]
         aliases = self._numbered("key")
         ends = [
@@ -81,7 +81,7 @@ class Key:
         }
 
     def window(self, *, lower: bool, upper: bool = True, suffix: str = "") -> str:
-        """Return the condition that a row lies in a stretch, whose ends are `lower_1`, `upper_1` and so on."""
+        """Return the condition that a row is in a stretch with the bounds `lower_1`, `upper_1` and so on."""
         bounds = [("lower", ">")] * lower + [("upper", "<=")] * upper
         found = [self._compared(operator, self._numbered(f":{name}{suffix}")) for name, operator in bounds]
         return " AND ".join(found) or "true"
@@ -91,7 +91,7 @@ class Key:
         return self._compared("<", self._numbered(":item"))
 
     def _compared(self, operator: str, values: Sequence[str]) -> str:
-        """Return a comparison of rows, which an index of several columns can serve; of values where there is one."""
+        """Return a comparison of keys: of values for one column, else of rows, which a multicolumn index can serve."""
         own = [f"{self.row}.{identifier(each)}" for each in self.columns]
         if len(own) == 1:
             return f"{own[0]} {operator} {values[0]}"

@@ -1,2 +1,2 @@
--- The last key of those that meet a condition, by the index of the key.
+-- The greatest key that meets a condition, by the key's index.
 SELECT {columns_as_text} FROM {table} AS {row} WHERE {condition} ORDER BY {columns_descending} LIMIT 1

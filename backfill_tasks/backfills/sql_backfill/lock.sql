@@ -1,6 +1,6 @@
--- Lock the rows of one page until it commits, and return their keys with the types of their columns. A row that the host
--- has changed is looked at again as it then is, and left out where it no longer needs the change: the caller sees that
--- one is lacking, rolls back and asks again.
+-- Lock the rows of one page until it commits, and return their keys with the types of their columns. If the host has
+-- changed a row, PostgreSQL checks its new version and omits it if it no longer needs the change. There are then fewer
+-- keys than `read`, and the caller rolls back and retries.
 WITH picked AS MATERIALIZED (
 {sql_backfill/picked.sql}
 ),

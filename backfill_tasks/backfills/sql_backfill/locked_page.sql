@@ -1,4 +1,4 @@
--- The keys of a page whose rows are locked, as the relation `page`. What is done with them follows.
+-- The keys of a page whose rows are locked, as the relation `page`. The statement that handles them follows.
 page AS MATERIALIZED (
   SELECT {typed_keys}
   FROM unnest({key_arrays}) WITH ORDINALITY AS locked ({keys}, position)

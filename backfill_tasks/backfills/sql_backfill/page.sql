@@ -1,5 +1,6 @@
--- One page: select, change, count. A row that the host has changed since it was read is looked at again as it then is,
--- and left alone where it no longer needs the change: the caller sees that one is lacking, rolls back and asks again.
+-- One page: select, change, count. If the host has changed a row since it was read, PostgreSQL checks its new version and
+-- leaves it alone if it no longer needs the change. `updated` is then less than `read`, and the caller rolls back and
+-- retries.
 WITH picked AS MATERIALIZED (
 {sql_backfill/picked.sql}
 ),

@@ -1,5 +1,5 @@
--- The last row that a page passes: its last one to change if the page is full, else the last one that it looked at. No
--- row if nothing is left of the window. Reads the relation `picked` (picked.sql) of the statement that includes it.
+-- The last row that a page passes: the last one to change if the page is full, else the last one that it looked at. No
+-- row if the page reaches the end of the window. Reads the relation `picked` (picked.sql) of the statement that includes it.
 (SELECT {keys} FROM picked WHERE (SELECT count(*) FROM picked) = :page_limit ORDER BY {keys_descending} LIMIT 1)
 UNION ALL
 SELECT last_row.*

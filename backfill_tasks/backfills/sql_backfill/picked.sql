@@ -1,5 +1,5 @@
--- The rows of one page that need the change, in the order of the key. The inner SELECT is an index scan that looks at
--- :page_rows rows at the most; the LIMIT around it stops that scan as soon as the page is full.
+-- The rows of one page that need the change, in key order. The inner SELECT is an index scan that looks at most at
+-- :page_rows rows; the LIMIT around it stops that scan as soon as the page is full.
 SELECT {columns_as_keys}
 FROM (
   SELECT *

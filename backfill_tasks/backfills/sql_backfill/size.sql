@@ -1,4 +1,4 @@
--- How many blocks a table has, its partitions' included.
+-- The number of a table's blocks, including its partitions'.
 SELECT
   (
     SELECT coalesce(sum(pg_relation_size(relid)), pg_relation_size(CAST(:table AS regclass)))

@@ -1,5 +1,5 @@
--- Where lanes end, but for the last: the quantiles of a sample of the table's blocks, which is the whole table where
--- that is small. Rows that need the change count, or all of them where the sample has too few of those.
+-- The upper bounds of all lanes but the last: the quantiles of a sample of the table's blocks, or of the whole table if
+-- it is small. Only rows that need the change count, unless the sample has too few of them.
 WITH sampled AS MATERIALIZED (
   SELECT {columns_as_keys}, {where} AS due
   FROM {table} AS {row} TABLESAMPLE SYSTEM (CAST(:percent AS real))

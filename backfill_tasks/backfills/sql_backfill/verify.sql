@@ -1,4 +1,4 @@
--- A stretch of rows, and which of them still need what the run has passed them for.
+-- A stretch of rows that the run has passed, and which of them still need the change.
 WITH looked_at AS MATERIALIZED (
   SELECT {columns_as_keys}, {where} AS due, {arrived} AS arrived
   FROM {table} AS {row}

@@ -1,4 +1,4 @@
--- The rows of many stretches at once, read from end to end: an index that has lost rows hides none.
+-- Like verify.sql, for many stretches at once, reading the table from end to end: a damaged index hides no row.
 WITH looked_at AS MATERIALIZED (
   SELECT {columns_as_keys}, {where} AS due, {arrived} AS arrived
   FROM {table} AS {row}

@@ -179,7 +179,7 @@ class ActiveSessions(_Statistics):
     def seen(self, row: Row, most: float) -> Reading:
         """Return the reading of the share; it shows the number."""
         shown = f"{row['active']} of {row['connections']}"
-        reason = f"{shown} connections are at work, over {self.threshold}"
+        reason = f"{shown} connections are active, over {self.threshold}"
         return self.compare(100 * row["active"] / row["connections"], most, shown, reason)
 
 
@@ -194,7 +194,7 @@ class OldestTransaction(_Statistics):
         """Return the reading of its age, in seconds."""
         shown = f"{row['oldest_seconds']:,.1f} s"
         return self.compare(
-            row["oldest_seconds"], most, shown, f"a transaction is open for {shown}, over {self.threshold}"
+            row["oldest_seconds"], most, shown, f"a transaction has been open for {shown}, over {self.threshold}"
         )
 
 
@@ -213,14 +213,14 @@ class OthersAtWork(_Statistics):
     @property
     def threshold(self) -> str:
         """The most items of a page while other sessions are active."""
-        return "off" if self.most is None else f"any: {self.most:g} a page"
+        return "off" if self.most is None else f"any: {self.most:g} per page"
 
     def seen(self, row: Row, _most: float) -> Reading:
         """Return *go*, with a limit if other sessions are active."""
         at_work = row["others_at_work"]
         found = self.compare(at_work, inf, str(at_work), "")
-        who = "1 session of others is" if at_work == 1 else f"{at_work} sessions of others are"
-        return self._limited(found, f"{who} at work") if at_work else found
+        who = "1 other session is" if at_work == 1 else f"{at_work} other sessions are"
+        return self._limited(found, f"{who} active") if at_work else found
 
     def unknown(self, reason: str) -> Reading:
         """Return *unknown* with a limit: other sessions may be active."""
@@ -229,7 +229,7 @@ class OthersAtWork(_Statistics):
     def _limited(self, reading: Reading, reason: str) -> Reading:
         if self.most is None:
             return reading
-        small = f"pages of {self.most:g} at the most, one at a time: {reason}"
+        small = f"one page at a time, of at most {self.most:g} items: {reason}"
         return replace(reading, limit=int(self.most), reason=small)
 
 

@@ -115,8 +115,8 @@ class Pressure:
         why = reason(error) if isinstance(error, DBAPIError) else f"{type(error).__name__}: {first}"
         reading = indicator.unmeasured(why, self._diagnosis(connection, indicator) if indicator.fails_closed else None)
         if indicator.name not in self._logged:
-            means = "pages wait until it can" if reading.answer == "wait" else "is passed over"
-            logger.warning("an indicator can't answer and %s: %s: %s", means, indicator.name, why)
+            effect = "pages wait until it can" if reading.answer == "wait" else "pages start without it"
+            logger.warning("the indicator %s can't be measured, and %s: %s", indicator.name, effect, why)
         self._logged.add(indicator.name)
         self._broken.add(indicator.name)
         return reading

@@ -1,4 +1,4 @@
-"""The possible results of a page: committed, refused, or put off."""
+"""The possible results of a page: committed, refused, or postponed."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -106,7 +106,7 @@ class Pages:
             try:
                 backfill = self.backfills[fence.parameters.backfill]
             except PluginError as error:  # a worker that hasn't been upgraded; another one may take the page next
-                why = f"a worker can't do this page: {error}; install the same packages for all workers"
+                why = f"a worker can't do this page: {error}. Install the same packages for all workers"
                 return self._deny(connection, message, fence, Denied("wait", why, "old worker"))
             size = min(fence.lane.size or fence.parameters.limit, fence.parameters.limit)
             answer = self.gate.ask(connection, message.run, fence, backfill, size=size)
@@ -148,7 +148,7 @@ class Pages:
         return _committed(message, fence, result, len(quarantined), next_lane)
 
     def _put_off_for_rights(self, message: PageMessage) -> Refused | PutOff | None:
-        """Put off a refused page and record what this role lacks; None if it lacks nothing.
+        """Postpone a refused page and record the rights that this role lacks; return None if it has them all.
 
         Raises:
             LedgerError: the ledger is missing, has another version, or this role lacks a right to it.

@@ -1,7 +1,7 @@
 -- Postpone a lane's next page: the lane records until when and why, and the ledger how long each page waited for each
 -- kind of reason. A no-op if a newer chain has the lane, the page is committed, or the lane has ended.
 --
--- :waits is how often the page has been put off, this time included; null leaves the count as it is. :smaller halves
+-- :waits is how often the page has been postponed, this time included; null leaves the count as it is. :smaller halves
 -- the page size for the next attempt: the failure may be due to others' load.
 WITH held AS (
   UPDATE backfill.lane
