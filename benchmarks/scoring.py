@@ -9,19 +9,16 @@ import argparse
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
 
-from backfill_tasks.client import Client
-from backfill_tasks.scoring.sessions import Session
-from backfill_tasks.settings import load
 from benchmarks import memory
-from benchmarks.tool import FULL_SPEED, worker
+from benchmarks.tool import FULL_SPEED, Tool, environment, worker
 from sandbox.host.sample import create_schema
 from sandbox.servers import create_database, drop_database, servers
 
@@ -75,16 +72,16 @@ class Measured:
     """One measurement. `peak`: the most resident memory of a process, in MB; `growth`: the largest growth of one."""
 
     workers: int
-    session: Session
+    scored: int
+    seconds: float
     ideal: float
     peak: float
     growth: float
 
     def __str__(self) -> str:
-        seconds = self.session.seconds
         return (
-            f"{self.workers} worker{'s' if self.workers > 1 else ''}: {self.session.written.scored:,} scored in"
-            f" {seconds:.1f} s, {seconds / self.ideal:.2f} x ideal ({self.ideal:.1f} s);"
+            f"{self.workers} worker{'s' if self.workers > 1 else ''}: {self.scored:,} scored in"
+            f" {self.seconds:.1f} s, {self.seconds / self.ideal:.2f} x ideal ({self.ideal:.1f} s);"
             f" peak {self.peak:.0f} MB a process, growth x {self.growth:.2f}"
         )
 
@@ -126,40 +123,29 @@ def _measure(url: str, redis_url: str, folder: Path, workers: int, arguments: ar
                 )
             )
             samples.append(stack.enter_context(memory.watched(process)))
-        client = Client(load({"DATABASE_URL": url, "REDIS_URL": redis_url, "BACKFILL_QUEUE": queue.name}))
-        session = _scored(client, arguments, workers)
-        client.close()
+        tool = Tool(queue, process, url, environment(url, redis_url, queue, settings))
+        session = tool.score(
+            "--scorer=slow",
+            "--max-spend=100",
+            f"--batch={arguments.batch}",
+            f"--concurrency={arguments.in_flight // _PROCESSES}",
+            f"--parallel={workers * _PROCESSES}",
+        )
+    began, ended = (datetime.fromisoformat(session[name]) for name in ("started_at", "finished_at"))
     every = [each for found in samples for each in found.values()]
     return Measured(
         workers,
-        session,
+        session["counts"]["scored"],
+        (ended - began).total_seconds(),
         arguments.jobs / arguments.in_flight * arguments.latency / workers,
         max(max(each) for each in every) / 1e6,
         max(memory.growth(each) for each in every),
     )
 
 
-def _scored(client: Client, arguments: argparse.Namespace, workers: int) -> Session:
-    """Score everything, and return the session once it is complete."""
-    os.environ["REDIS_URL"] = client.settings.redis_url
-    os.environ["DATABASE_URL"] = client.settings.required_database_url()
-    os.environ["BACKFILL_QUEUE"] = client.settings.queue
-    client.work(
-        "slow",
-        batch=arguments.batch,
-        concurrency=arguments.in_flight // _PROCESSES,
-        parallel=workers * _PROCESSES,
-        max_spend=100,
-        until_done=True,
-    )
-    while (session := client.work_status()).state == "running":
-        time.sleep(0.2)
-    return session
-
-
 @contextmanager
 def _scorer(seconds: float) -> Iterator[Path]:
-    """Yield a folder with the scorer's package; this process can import it, too."""
+    """Yield a folder with the scorer's package."""
     with tempfile.TemporaryDirectory(prefix="backfill-scorer-") as name:
         folder = Path(name)
         (folder / "slow_scorer.py").write_text(_SCORER.format(seconds=seconds), encoding="utf-8")
@@ -167,7 +153,6 @@ def _scorer(seconds: float) -> Iterator[Path]:
         metadata.mkdir()
         (metadata / "METADATA").write_text(_METADATA, encoding="utf-8")
         (metadata / "entry_points.txt").write_text(_ENTRY_POINTS, encoding="utf-8")
-        sys.path.insert(0, name)
         yield folder
 
 

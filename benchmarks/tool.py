@@ -56,6 +56,13 @@ class Tool:
             raise BenchmarkError(f"a run had {len(found['lanes'])} lanes instead of {lanes}: raise --leads")
         return Walk(found["counts"]["read"], found["seconds"])
 
+    def score(self, *options: str) -> dict[str, Any]:
+        """Do a whole scoring session with these options, and return its JSON object."""
+        found: dict[str, Any] = json.loads(self._command("work", "--until-done", "--json", *options))
+        if found["state"] != "complete":
+            raise BenchmarkError(f"scoring ended early: {found['reason']}")
+        return found
+
     @contextmanager
     def under_way(self, *options: str) -> Iterator[None]:
         """Keep a run with these options going while the block runs; cancel it afterwards."""
@@ -112,9 +119,9 @@ def started(
     """
     with tempfile.TemporaryDirectory(prefix="backfill-bench-") as name:
         directory = Path(name)
-        environment = _environment(database_url, redis_url, directory, settings)
+        variables = environment(database_url, redis_url, directory, settings)
         with worker(database_url, redis_url, directory, children=children, settings=settings) as process:
-            yield Tool(directory, process, database_url, environment)
+            yield Tool(directory, process, database_url, variables)
 
 
 @contextmanager
@@ -143,7 +150,7 @@ def worker(
                 *([] if consumes is None else [f"--queues={consumes}"]),
             ],
             cwd=directory,
-            env=_environment(database_url, redis_url, directory, settings),
+            env=environment(database_url, redis_url, directory, settings),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -156,7 +163,7 @@ def worker(
         _stop(process)
 
 
-def _environment(database_url: str, redis_url: str, directory: Path, settings: Mapping[str, str]) -> Mapping[str, str]:
+def environment(database_url: str, redis_url: str, directory: Path, settings: Mapping[str, str]) -> Mapping[str, str]:
     """Return this process's environment; of the tool's own variables only these settings."""
     foreign = {name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")}
     return {
