@@ -65,6 +65,8 @@ class OnBeat(bootsteps.ConsumerStep):  # type: ignore[misc]  # Celery has no typ
         try:
             self.work()
         except Exception as error:  # noqa: BLE001  any failure is retried on beat's next message
-            logger.warning("%s's pass failed. The next one tries again: %s", self.subject, str(error).partition("\n")[0])
+            logger.warning(
+                "%s's pass failed. The next one tries again: %s", self.subject, str(error).partition("\n")[0]
+            )
         finally:
             self._at_it.release()
