@@ -217,7 +217,7 @@ def test_a_partial_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("DATABASE_URL", "postgresql://somebody@db.example/app")
     monkeypatch.delenv("REDIS_URL", raising=False)
 
-    with pytest.raises(ServerError, match="REDIS_URL is not"), servers():
+    with pytest.raises(ServerError, match="REDIS_URL isn't"), servers():
         pass
 
 

@@ -228,7 +228,7 @@ def test_a_missing_redis_database_is_reported(tool: Backfill) -> None:
         ("BACKFILL_RATE_LIMIT", "0/s", "20/s"),
         ("BACKFILL_VISIBILITY_TIMEOUT", "59", "from 60"),
         ("BACKFILL_LOCK_TIMEOUT_MS", "-1", "from 1"),
-        ("BACKFILL_QUEUE", "two words", "name of letters"),
+        ("BACKFILL_QUEUE", "two words", "is not a name"),
         ("BACKFILL_LANE", "4", "BACKFILL_LANES"),
         ("BACKFILL_RATELIMIT", "4", "BACKFILL_RATE_LIMIT"),
     ],

@@ -316,7 +316,7 @@ class TestWaitingForRedis:
 
     def test_failed_call_makes_the_next_page_ping(self, server: Servers, run: RunId) -> None:
         with redis_client.connect(server.redis_url) as redis, redis_client.connect(NOWHERE, patience=0) as prompt:
-            cursors = LiveCursors(redis, prompt)
+            cursors = LiveCursors(lambda: redis, lambda: prompt)
             cursors.wait_for_answer()
             with pytest.raises(RedisConnectionError):
                 cursors.begin(first(run))
