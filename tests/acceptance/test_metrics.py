@@ -191,6 +191,13 @@ INSERT INTO backfill.bound (backfill, state)
 VALUES ('lead-scoring', '{"rhythm": {"seconds": 60, "phase": 0}, "capacity": 20, "growing": false, "rest": 2}')
 """
 
+#: A drain that has made a call and was stopped.
+DRAINED = """
+INSERT INTO backfill.drain (url, every_seconds, parallel, until_done, max_live_wait, started_by, state, kind)
+VALUES ('https://host.example/', 10, 2, false, 180, 'root@host', 'stopped', 'by_command');
+INSERT INTO backfill.drain_total VALUES ('worked', 1, 10, 10, 0, 0, 0, 0)
+"""
+
 
 def test_the_reference_lists_every_metric_with_type_and_labels(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export
@@ -202,8 +209,10 @@ def test_the_reference_lists_every_metric_with_type_and_labels(
     backfill.json("run", "--apply", "--detach", "--limit", "1", "--page-delay-ms", "600000")
     inhabited.execute("UPDATE backfill.run SET expected = 2000")  # as if counted before the run
     inhabited.execute(BOUND)
+    inhabited.execute(DRAINED)
     exporter.wait_for_sample("backfill_run_expected_items", 4000)
     exporter.wait_for("backfill_bound_jobs", backfill="lead-scoring")
+    exporter.wait_for("backfill_drain_calls_total", result="worked")
     exporter.wait_for("backfill_lane_stalled_seconds", reason="page_delay")
     found = exporter.wait_for_sample("backfill_workers", 1)
 
