@@ -37,7 +37,7 @@ USER backfill
 # Pings this worker through the broker: an answer shows that its loop runs and could take a page.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=30s --retries=3 \
     CMD ["sh", "-c", "exec celery -A backfill_tasks inspect ping --timeout=5 --destination=celery@$HOSTNAME"]
-CMD ["celery", "-A", "backfill_tasks", "worker", "--concurrency=2", "--loglevel=info"]
+CMD ["backfill", "worker", "--concurrency=2"]
 
 FROM python:3.13-slim AS plots
 WORKDIR /src

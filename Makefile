@@ -3,65 +3,69 @@ PYTHON ?= python3
 SETUP = @$(PYTHON) sandbox/bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-package test-browser screenshots test-docker bench scaling chaos docs reference lint hooks format clean
+.PHONY: help demo test test-long test-package test-browser screenshots test-docker bench scaling chaos docs reference lint hooks format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-demo: ## the main job on a sample database, end to end (KEEP=1: stay up until Ctrl-C)
+demo: ## run the whole job on a sample database (KEEP=1: stay up until Ctrl-C)
 	$(SETUP) servers
 	@exec .venv/bin/python -m sandbox.demo $(if $(KEEP),--keep)
 
-test: ## the whole test suite (ARGS="-k name": for pytest)
+test: ## run the tests for every change, about five minutes (ARGS="-k name": options for pytest)
 	$(SETUP) test
-	@exec .venv/bin/python -m pytest -n 4 $(ARGS)
+	@exec .venv/bin/python -m pytest -n 4 --dist loadfile $(ARGS)
 
-test-package: ## wheel and sdist, installed on every Python that is here
+test-long: ## run the long forms: faults at every moment, all combinations, more random examples
+	$(SETUP) test
+	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-long} exec .venv/bin/python -m pytest -n 4 --dist loadfile -m long $(ARGS)
+
+test-package: ## build wheel and sdist, and install them on every Python found
 	$(SETUP) package
 	@exec .venv/bin/python -m pytest -m package tests/test_package.py tests/test_plugin_package.py $(ARGS)
 
-test-browser: ## Flower and reports in a real browser (Debian: apt install chromium)
+test-browser: ## test Flower and reports in a browser (Debian: apt install chromium)
 	$(SETUP) browser
 	@exec .venv/bin/python -m pytest -m browser tests/browser $(ARGS)
 
-screenshots: ## take the pictures in docs/images again
+screenshots: ## retake the pictures in docs/images
 	$(SETUP) browser
 	@SCREENSHOTS=docs/images exec .venv/bin/python -m pytest -m browser tests/browser $(ARGS)
 
-test-docker: ## the tests of the image and of docker-compose.yml; they skip where no Docker engine answers
+test-docker: ## test the image and docker-compose.yml; skipped without Docker
 	$(SETUP) test
 	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m docker tests/docker $(ARGS)
 
-bench: ## measure the speed (ARGS="--help": its options)
+bench: ## measure the speed (ARGS="--help": list its options)
 	$(SETUP) servers
 	@exec .venv/bin/python -m benchmarks $(ARGS)
 
-scaling: ## measure 1, 2 and 4 workers in compose; needs Docker (ARGS="--rate 20/s": the fleet's rate too)
+scaling: ## measure 1, 2 and 4 workers in Docker (ARGS="--rate 20/s": with a rate)
 	$(SETUP) servers
 	@exec .venv/bin/python -m benchmarks.scaling $(ARGS)
 
-chaos: ## random faults against a real fleet (ARGS="--seed 7", "--schedules 50" or "--short")
+chaos: ## inject random faults (ARGS="--seed 7", "--schedules 50", "--short")
 	$(SETUP) servers
 	@exec .venv/bin/python -m chaos $(ARGS)
 
-docs: ## build the documentation into build/docs; a warning or a dead link fails
+docs: ## build the documentation into build/docs and check its links
 	$(SETUP) docs
 	rm -rf build/docs
 	.venv/bin/sphinx-build --builder html --fail-on-warning --keep-going --nitpicky --fresh-env docs build/docs
 	.venv/bin/python docs/links.py build/docs
 
-reference: ## write docs/reference/ again, out of the commands and the settings
+reference: ## regenerate docs/reference from the commands and settings
 	$(SETUP) docs
 	.venv/bin/python docs/generate.py
 
-lint: ## linters, types and layers
+lint: ## check style, types and import layers
 	$(SETUP) lint
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-hooks: ## let git do what `make lint` does before each commit (pre-commit)
+hooks: ## run `make lint` before each git commit (pre-commit)
 	$(SETUP) lint
 	@.venv/bin/pre-commit install
 

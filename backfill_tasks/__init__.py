@@ -1,7 +1,7 @@
 """Backfills of a live PostgreSQL database, walked page by page by Celery workers.
 
-The names in `__all__` are the public API, with what they take and return: the kinds of values in backfill_tasks.options
-and the errors in `backfill_tasks.errors`. They follow semantic versioning. Everything else is private.
+The names in `__all__` are the public API, with what their methods take and return and the errors in
+`backfill_tasks.errors`. They follow semantic versioning. Everything else is private.
 """
 
 from importlib import import_module
@@ -11,22 +11,39 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from backfill_tasks.backfills.sql_backfill import SqlBackfill
     from backfill_tasks.client import Client
-    from backfill_tasks.engine.contract import Backfill
+    from backfill_tasks.engine.contract import Backfill, ItemsFailed, Missing, RowChanged, Stretch
     from backfill_tasks.engine.model import PageResult
-    from backfill_tasks.options import Option
+    from backfill_tasks.options import Flag, Number, Option, Text, Texts, Whole
 
-__all__ = ["Backfill", "Client", "Option", "PageResult", "SqlBackfill"]
+__all__ = [
+    "Backfill",
+    "Client",
+    "Flag",
+    "ItemsFailed",
+    "Missing",
+    "Number",
+    "Option",
+    "PageResult",
+    "RowChanged",
+    "SqlBackfill",
+    "Stretch",
+    "Text",
+    "Texts",
+    "Whole",
+]
 
 __version__ = version("backfill")
 
-#: Where each public name is defined. Importing the package imports none of them.
-_HOMES = {
-    "Backfill": "backfill_tasks.engine.contract",
-    "Client": "backfill_tasks.client",
-    "Option": "backfill_tasks.options",
-    "PageResult": "backfill_tasks.engine.model",
-    "SqlBackfill": "backfill_tasks.backfills.sql_backfill",
+#: The modules of the public names. Importing the package imports none of them.
+_MODULES = {
+    "backfill_tasks.backfills.sql_backfill": ("SqlBackfill",),
+    "backfill_tasks.client": ("Client",),
+    "backfill_tasks.engine.contract": ("Backfill", "ItemsFailed", "Missing", "RowChanged", "Stretch"),
+    "backfill_tasks.engine.model": ("PageResult",),
+    "backfill_tasks.options": ("Flag", "Number", "Option", "Text", "Texts", "Whole"),
 }
+
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,92 +1,39 @@
 """The client: the operations on backfills that the command line, the exporter and Python programs share."""
 
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from redis.exceptions import RedisError
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks import settings
+from backfill_tasks import planning, settings
 from backfill_tasks.engine import database, ledger, redis_client, schema, states
-from backfill_tasks.engine.admission.indicators import PageDuration, Reading
-from backfill_tasks.engine.chain import SendError
-from backfill_tasks.engine.connection import driver
-from backfill_tasks.engine.dry_run import DryRun
-from backfill_tasks.engine.encoding import unstorable
+from backfill_tasks.engine.admission.indicators import Reading
 from backfill_tasks.engine.ledger import Event, History
-from backfill_tasks.engine.model import Bounds, Lane, PageMessage, Quarantined, Run, RunId
-from backfill_tasks.engine.overlap import Overlap, overlaps, refuse
+from backfill_tasks.engine.model import Lane, PageMessage, Quarantined, Run, RunId
 from backfill_tasks.engine.quarantine import Tried
-from backfill_tasks.engine.rate import FleetRate, Rate
+from backfill_tasks.engine.rate import FleetRate, Rate, current_rate, initial_rate
 from backfill_tasks.engine.replica import Server
-from backfill_tasks.engine.runs import cut, lanes_of, new_id
+from backfill_tasks.engine.runs import new_id
 from backfill_tasks.engine.states import RunState
 from backfill_tasks.engine.verification import Verification, Verifier
-from backfill_tasks.errors import LedgerError, SeedingError, UsageError
-from backfill_tasks.options import TUNABLE, OptionError, Pace, Parameters, resolve
-from backfill_tasks.registry import KINDS
+from backfill_tasks.errors import UsageError
+from backfill_tasks.observer import Following, Observer
+from backfill_tasks.outages import ride_out, seeding, sleep
+from backfill_tasks.planning import Order, Plan, Planner
 from backfill_tasks.replica import standby
-from backfill_tasks.snapshot import Following, Observer, Snapshot
+from backfill_tasks.snapshot import Snapshot
 from backfill_tasks.wiring import Parts, assemble
-
-T = TypeVar("T")
 
 #: How often a call to Redis is tried before it fails, with growing waits: a few seconds in all.
 _PATIENCE = 5
 
-#: The polling intervals of `watch` and of a count, in seconds.
-_LOOK_SECONDS, _COUNT_SECONDS = 0.25, 0.02
-
-#: The assumed speed of a run, in items per second, where none has been measured, for estimating its duration.
-_USUAL_RATE = 10_000
+#: The polling interval of `watch`, in seconds.
+_LOOK_SECONDS = 0.25
 
 #: How long `verify` waits for a standby that lags behind, in seconds.
 _CATCH_UP_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Order:
-    """A requested run.
-
-    Attributes:
-        parameters: its parameters.
-        single_batch: do only one page, then pause.
-        force: start it even if an unfinished run walks the same items.
-        smallest_lane: the minimum number of items in a lane; None: one page.
-        ordinal: how many items an earlier run has numbered.
-        stretches: what an earlier run has left over; None: the whole table after the cursor.
-        rate: the new rate of the fleet; None: unchanged.
-    """
-
-    parameters: Parameters
-    single_batch: bool = False
-    force: bool = False
-    smallest_lane: int | None = None
-    ordinal: int = 0
-    stretches: tuple[Bounds, ...] | None = None
-    rate: Rate | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do, counted through the selection that the run itself uses.
-
-    Attributes:
-        run: the counts by class, the pages and the lanes, as a run that is in no ledger.
-        jobs: how many jobs the run would enqueue.
-        cost: what the jobs would cost; None: no cost per job was given.
-        seconds: an estimate of how long the run would take.
-    """
-
-    run: Run
-    jobs: int
-    cost: float | None
-    seconds: float
 
 
 class Client:
@@ -124,124 +71,51 @@ class Client:
 
     # ---- before a run
 
-    def order(self, backfill: str, *, force: bool = False, single_batch: bool = False, **options: Any) -> Order:
-        """Return the order for a run with these options (docs/reference/options.md); omitted ones get their defaults.
-
-        Raises:
-            UsageError: there is no such backfill or option, or an option rejects its value.
-        """
-        kind = KINDS.choose(backfill)
-        try:
-            parameters = resolve(
-                kind.name, kind.options, has_jobs=bool(kind.jobs), asked=options, defaults=self.settings.defaults
-            )
-        except OptionError as error:
-            raise UsageError(str(error)) from None
-        except KeyError as error:
-            raise UsageError(f"{backfill} has no option {error}") from None
-        return Order(parameters, single_batch=single_batch, force=force)
+    @cached_property
+    def planner(self) -> Planner:
+        """Checks and counts orders. Private: it may change with any version."""
+        return Planner(self.settings, self.parts)
 
     def plan(self, backfill: str, **options: Any) -> Plan:
         """Count what a run would do, without writing anything. Neither the ledger nor Redis is needed.
 
+        Args:
+            backfill: its name.
+            options: its options (docs/reference/options.md); omitted ones get their defaults.
+
         Raises:
-            UsageError: see `order`.
+            UsageError: there is no such backfill or option, or an option rejects its value.
             HostError: the host's tables are missing, or this role can't read all of their rows.
         """
-        order = self.order(backfill, **options)
-        self.check(order, apply=False)
-        with self.counting(order, self.lanes(order)) as counting:
-            while (counted := counting.read()).state == "running":
-                time.sleep(_COUNT_SECONDS)
-        return self.planned(counted)
-
-    def planned(self, counted: Run) -> Plan:
-        """Return the plan for a counted run."""
-        backfill = self.parts.backfills[counted.parameters.backfill]
-        jobs, price = counted.jobs(backfill.jobs), counted.parameters.cost_per_job
-        return Plan(counted, jobs, None if price is None else jobs * price, self._expected_seconds(counted, jobs))
-
-    def check(self, order: Order, *, apply: bool) -> None:
-        """Reject an order that can't be carried out here.
-
-        Raises:
-            HostError: the host's tables are missing, or this role lacks a right on them that the backfill needs.
-            LedgerError: this role may not write to the ledger.
-            UsageError: an option names something that doesn't exist, or a key that the database can't store.
-        """
-        backfill = self.parts.backfills[order.parameters.backfill]
-        with self.parts.engine.begin() as connection:
-            _require_storable(connection, order)
-            backfill.check(connection, order.parameters.options, apply=apply)
-            if apply and schema.version(connection):
-                schema.require_rights(connection)
-
-    def overlaps(self, order: Order) -> list[Overlap]:
-        """Return the unfinished runs that also walk items of an order.
-
-        Raises:
-            UsageError: there are some, and the order doesn't force its start.
-        """
-        backfill = self.parts.backfills[order.parameters.backfill]
-        with self.parts.engine.begin() as connection:
-            found = schema.version(connection)
-            schema.refuse_newer(found)
-            beside = overlaps(connection, backfill, order.parameters.options) if found else []
-        if not order.force:
-            refuse(beside)
-        return beside
-
-    def lanes(self, order: Order) -> tuple[Lane, ...]:
-        """Return the lanes into which an order is cut; none if there is nothing to walk."""
-        if order.stretches is not None:
-            return lanes_of(order.stretches)
-        smallest = order.parameters.limit if order.smallest_lane is None else order.smallest_lane
-        return cut(
-            self.parts.engine,
-            self.parts.backfills[order.parameters.backfill],
-            order.parameters,
-            smallest=smallest,
-        )
-
-    @contextmanager
-    def counting(self, order: Order, lanes: tuple[Lane, ...]) -> Iterator[DryRun]:
-        """Count an order's items in threads of this process while the block runs."""
-        counting = DryRun(
-            engine=self.parts.engine,
-            backfill=self.parts.backfills[order.parameters.backfill],
-            parameters=order.parameters,
-            run=new_id(),
-            lanes=lanes,
-            statement_ms=self.settings.statement_timeout_ms,
-            single_batch=order.single_batch,
-        )
-        with counting.walking():
-            yield counting
+        order = planning.order(self.settings, backfill, options)
+        return self.planner.plan(order)
 
     # ---- a run's life
 
     def start(self, backfill: str, *, force: bool = False, single_batch: bool = False, **options: Any) -> Run:
         """Start a run and return it as soon as its first pages are sent; the workers do the rest.
 
+        Takes the same options as `plan`. `single_batch` does one page and then pauses the run.
+
         By default it has the command line's safe bounds: at most 12 jobs wait in the host's queue, no page starts while
         a live job has waited for more than three minutes, and the page size adapts to 200 ms per page.
 
         Raises:
-            UsageError: see `order`; or an unfinished run walks some of the same items, and `force` isn't set.
+            UsageError: see `plan`; or an unfinished run walks some of the same items, and `force` isn't set.
             HostError: the host's tables are missing, or this role lacks a right on them that the backfill needs.
             SeedingError: the run is in the ledger, but Redis failed before all first pages were sent. The watchdog
                 sends the others once Redis is back; `resume` does so at once.
         """
-        order = self.order(backfill, force=force, single_batch=single_batch, **options)
+        order = planning.order(self.settings, backfill, options, force=force, single_batch=single_batch)
         self.require_redis()
-        self.check(order, apply=True)
-        self.overlaps(order)
-        lanes = self.lanes(order)
+        self.planner.check(order, apply=True)
+        self.planner.overlaps(order)
+        lanes = self.planner.lanes(order)
         self.migrate()
         self.require_room(order.rate, lanes=len(lanes))
         run = self.submit(order, lanes)
         # The workers have the run now, so a database fault from here on is not an error of the start.
-        return ride_out(lambda: self.run(run), _sleep, lambda _: None) or self.run(run)
+        return ride_out(lambda: self.run(run), sleep, lambda _: None) or self.run(run)
 
     def submit(self, order: Order, lanes: tuple[Lane, ...], *, expected: int | None = None) -> RunId:
         """Carry out an order whose checks are done; `expected`: how many items it will read, if they were counted.
@@ -250,7 +124,7 @@ class Client:
             UsageError, SeedingError: see `start`.
         """
         new = ledger.NewRun(new_id(), order.parameters, lanes, order.single_batch, order.ordinal, expected)
-        with _seeding(new.id):
+        with seeding(new.id):
             return self.parts.runs.start(new, force=order.force)
 
     def pause(self, run: str | None = None) -> Run:
@@ -281,7 +155,7 @@ class Client:
 
     def go_on(self, run: RunId, *, single_batch: bool = False) -> Collection[int]:
         """Resume a run without further checks. Raises like `resume`."""
-        with _seeding(run):
+        with seeding(run):
             return self.parts.runs.resume(run, single_batch=single_batch)
 
     def cancel(self, run: str) -> Run:
@@ -297,12 +171,11 @@ class Client:
     def tune(self, run: str, **changes: Any) -> Mapping[str, tuple[Any, Any]]:
         """Change tunable options of an unfinished run, and return the changes: old and new value, by name.
 
+        The run's backfill may have tunable options of its own. The next page of each lane uses the new values.
+
         Raises:
             UsageError: there is no such run, it has ended, an option can't be tuned, or an option rejects its value.
         """
-        unknown = sorted(changes.keys() - set(TUNABLE))
-        if unknown:
-            raise UsageError(f"{', '.join(unknown)} can't be changed; {', '.join(TUNABLE)} can")
         return self.parts.runs.tune(self.run(run).id, changes)
 
     def retry(self, run: str) -> Iterator[Tried]:
@@ -334,6 +207,11 @@ class Client:
             raise UsageError("there is no run yet: `backfill run --apply` starts one")
         return self.parts.runs.read(newest)
 
+    def knows(self, run: str) -> bool:
+        """Return whether there is a ledger that has a run."""
+        with self.parts.engine.begin() as connection:
+            return bool(schema.version(connection)) and ledger.read_run(connection, RunId(run)) is not None
+
     def runs(self, most: int = 20) -> list[Run]:
         """Return the newest runs, newest first. Each lane that doesn't move carries its reason."""
         self.require_ledger()
@@ -349,15 +227,12 @@ class Client:
 
     def newest(self, states: Sequence[RunState], backfill: str | None = None) -> RunId | None:
         """Return the newest run in one of these states, of one backfill or of any, or None if there is none."""
-        with self.parts.engine.begin() as connection:
-            found = schema.version(connection)
-            schema.refuse_newer(found)
-            return ledger.newest_run(connection, states=states, backfill=backfill) if found else None
+        return self.parts.runs.newest(states, backfill)
 
     @cached_property
     def observer(self) -> Observer:
         """Takes snapshots. Private: it may change with any version."""
-        return Observer(self.settings, self.parts)
+        return Observer(self.settings, self.parts, self.settings.statement_timeout_ms)
 
     def status(self, run: str | None = None) -> Snapshot:
         """Return a run with its counts, why its lanes don't move, and what the host does with its jobs.
@@ -386,7 +261,7 @@ class Client:
         Raises:
             UsageError: there is no such run.
         """
-        wait = wait or _sleep
+        wait = wait or sleep
         found = ride_out(lambda: self.run(run), wait, unreachable)
         if found is None:
             return
@@ -469,17 +344,11 @@ class Client:
 
     def pressure(self) -> list[Reading]:
         """Measure every indicator, whether pages use it or not, including those of every backfill's queue."""
-        pace = Pace(max_live_wait=self.settings.defaults["max_live_wait"])
-        with self.parts.engine.begin() as connection:
-            known = _has_ledger(connection)
-            database.begin_read_only(connection, statement_ms=self.settings.statement_timeout_ms)
-            own = [each for backfill in self.parts.backfills.usable() for each in backfill.indicators(pace)]
-            general = [each for each in self.parts.pressure.indicators if known or not isinstance(each, PageDuration)]
-            return self.parts.pressure.readings(connection, [*own, *general])
+        return [reading for _, reading in self.observer.pressure()]
 
     def rate(self) -> Rate:
         """Return the rate of all workers together; if Redis has none yet, the rate with which workers will start."""
-        return self._fleet_rate().read() or Rate.parse(self.settings.rate_limit)
+        return current_rate(redis_client.connect(self.settings.redis_url, patience=0), self.settings)
 
     def set_rate(self, rate: Rate) -> Rate:
         """Set the rate of all workers together, and return the previous one.
@@ -527,89 +396,19 @@ class Client:
         with self.parts.engine.begin() as connection:
             return bool(schema.migrate(connection))
 
-    def _set_rate(self, rate: Rate) -> Rate:
-        before = self._fleet_rate().set(rate) or Rate.parse(self.settings.rate_limit)
-        if before != rate and self.settings.database_url is not None:
-            self.parts.runs.note_all("rate", {"rate": [before.text, rate.text]})
+    def _set_rate(self, new: Rate) -> Rate:
+        redis = redis_client.connect(self.settings.redis_url, patience=0)
+        before = FleetRate(redis, self.settings.queue).set(new) or initial_rate(self.settings)
+        if before != new and self.settings.database_url is not None:
+            self.parts.runs.note_all("rate", {"rate": [before.text, new.text]})
         return before
-
-    def _fleet_rate(self) -> FleetRate:
-        return FleetRate(redis_client.connect(self.settings.redis_url, patience=0), self.settings.queue)
 
     def _verifier(self, engine: Engine, run: Run, *, full: bool) -> Verifier:
         backfill = self.parts.backfills[run.parameters.backfill]
         return Verifier(engine, backfill, self.settings.statement_timeout_ms, full)
-
-    def _expected_seconds(self, counted: Run, jobs: int) -> float:
-        """Estimate a run's duration from the last complete run's speed, the run's pauses and the host's queue."""
-        parameters, pace = counted.parameters, counted.parameters.pace
-        last = self.newest(("complete",), parameters.backfill)
-        rate = self.parts.runs.read(last).items_per_second if last else 0.0
-        working = counted.counts.get("read", 0) / (rate or _USUAL_RATE)
-        pausing = counted.pages / max(1, len(counted.lanes)) * parameters.page_delay_ms / 1000
-        # With max_pending, a run takes at least as long as the host takes for its jobs: at most that many per drain.
-        due = 0.0
-        if pace.max_pending is not None:
-            due = (self.settings.drain_seconds or 0.0) * jobs / pace.max_pending
-            if pace.jobs_per_minute is not None:
-                due = max(due, 60 * jobs / pace.jobs_per_minute)
-        return max(working + pausing, due)
-
-
-def ride_out(
-    read: Callable[[], T], wait: Callable[[float], bool], unreachable: Callable[[DBAPIError], None]
-) -> T | None:
-    """Read, retrying while the database doesn't answer; return None if `wait` says to stop.
-
-    Raises:
-        DBAPIError: the database refused, which doesn't pass.
-    """
-    away = False
-    while True:
-        try:
-            return read()
-        except DBAPIError as error:
-            if not database.is_transient(error):
-                raise
-            if not away:
-                unreachable(error)
-            away = True
-        if wait(_LOOK_SECONDS):
-            return None
 
 
 def _send(message: PageMessage, delay: float) -> None:
     from backfill_tasks.worker.tasks import send  # noqa: PLC0415  Celery takes half a second to import; most methods don't need it
 
     send(message, delay)
-
-
-def _sleep(seconds: float) -> bool:
-    time.sleep(seconds)
-    return False
-
-
-@contextmanager
-def _seeding(run: RunId) -> Iterator[None]:
-    """Name the run in an error that occurs once the run is in the ledger."""
-    try:
-        yield
-    except (RedisError, SendError) as error:
-        raise SeedingError(run, str(error)) from error
-
-
-def _has_ledger(connection: Connection) -> bool:
-    """Return whether there is a ledger that this role may read: without it, no page's duration is known."""
-    try:
-        return bool(schema.version(connection))
-    except LedgerError:
-        return False
-
-
-def _require_storable(connection: Connection, order: Order) -> None:
-    """Reject a key that the database's encoding can't store: no row can have it, so its place would be a guess."""
-    ends = [end for each in order.stretches or () for end in (each.lower, each.upper)]
-    encoding = driver(connection).server_encoding
-    foreign = unstorable(encoding, [order.parameters.cursor, *ends])
-    if foreign is not None:
-        raise UsageError(f"no key of this database can be {foreign!r}: it is in {encoding}; look at the cursor")

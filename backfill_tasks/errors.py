@@ -1,4 +1,4 @@
-"""Every error an operator can meet. Its text says what is wrong and what to do, in one line."""
+"""The errors that an operator can meet. Each text says in one line what is wrong and what to do."""
 
 
 class BackfillError(Exception):
@@ -21,7 +21,7 @@ class OptionConflictError(UsageError):
     """A run can't have an option together with one it has. `run`: its id; `has`, `other`: the options' names."""
 
     def __init__(self, run: str, has: str, other: str) -> None:
-        super().__init__(f"run {run} has {has}, and {other} would say the same in another way")
+        super().__init__(f"run {run} has {has}, which contradicts {other}: set only one of them")
         self.run = run
         self.has = has
         self.other = other
@@ -44,8 +44,8 @@ class SeedingError(BackfillError):
 
     def __init__(self, run: str, why: str) -> None:
         super().__init__(
-            f"Redis failed while run {run} was seeded: {why}; the watchdog goes on with it once Redis is back,"
-            f" and so does `backfill resume {run}`"
+            f"Redis failed while run {run} was seeded: {why}. The watchdog reseeds the run as soon as Redis is back. To"
+            f" do it at once: backfill resume {run}"
         )
         self.run = run
 

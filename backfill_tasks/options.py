@@ -149,8 +149,9 @@ class Flag(Kind):
 
 @dataclass(frozen=True)
 class Text(Kind):
-    """A non-empty text; None: not given."""
+    """A non-empty text; None: not given. `without`: what the run does if the option isn't given."""
 
+    without: str = ""
     metavar: ClassVar[str] = "ID"
 
     @property
@@ -166,8 +167,11 @@ class Text(Kind):
         """Return the value if it is a text that PostgreSQL can store."""
         if value is None:
             return None
-        if type(value) is not str or not value or "\x00" in value:
-            raise ValueError(f"{quoted(value)} is not a text with at least one character")
+        if value == "":
+            to_what = f" to {self.without}" if self.without else ""
+            raise ValueError(f"the value is empty: give one, or remove the option{to_what}")
+        if type(value) is not str or "\x00" in value:
+            raise ValueError(f"{quoted(value)} is not a text without NUL characters")
         return value
 
 
@@ -208,9 +212,10 @@ class Option:
         help: what it does, in one sentence.
         default: its value if neither a caller nor the environment gives one.
         group: the section of `backfill run --help` that lists it.
-        variable: the environment variable that changes the default; None: there is none.
-        setting: the description of that variable in `backfill config`.
-        tunable: whether it may change while a run is in progress.
+        variable: the environment variable that changes the default; None: there is none. A plug-in
+            begins its variables with a prefix of its own.
+        setting: the description of that variable in `backfill config`; the help if empty.
+        tunable: whether it may change while a run is in progress. The next page gets the new value.
         needs_jobs: whether it has no meaning for a backfill that enqueues no jobs.
         excludes: the alternative option: a run has at most one of the two.
         flag: the flag, if it is not the name in kebab-case.
@@ -285,10 +290,10 @@ class Pace:
         default=None,
         metadata=_option(
             Number(0.001, 1_000_000, off=True),
-            "Spread the due times so that N of the run's jobs come due each minute; none: all at once.",
+            "Spread due times, so that N of the run's jobs come due per minute; none: no spreading.",
             group="pace",
             variable="BACKFILL_JOBS_PER_MINUTE",
-            setting="jobs of a run that come due a minute, where no option says; none: whatever there is room for",
+            setting="default of --jobs-per-minute: how many jobs of a run come due per minute; none: no spreading",
             tunable=True,
             needs_jobs=True,
         ),
@@ -297,11 +302,11 @@ class Pace:
         default=12,
         metadata=_option(
             Whole(1, 100_000_000, off=True),
-            "Keep at most N jobs in the host's queue, ours and due live ones; none: no bound.",
+            "Keep at most N jobs in the host's queue, ours and due live ones; none: no limit.",
             group="pace",
             variable="BACKFILL_MAX_PENDING",
             setting=(
-                "most jobs in the host's queue, ours and live ones that are due, where no option says; none: no bound"
+                "default of --max-pending: the most jobs in the host's queue, ours and due live ones; none: no limit"
             ),
             tunable=True,
             needs_jobs=True,
@@ -311,7 +316,7 @@ class Pace:
         default=None,
         metadata=_option(
             Whole(1, 1_000_000_000, off=True),
-            "Pause the run once it has enqueued N jobs; none: no bound.",
+            "Pause the run when it has enqueued N jobs; none: no limit.",
             group="pace",
             tunable=True,
             needs_jobs=True,
@@ -321,10 +326,10 @@ class Pace:
         default=180.0,
         metadata=_option(
             Number(0, 604_800),
-            "Start no page while a due job of any other kind has waited for more than N seconds; 0: don't ask.",
+            "Postpone pages while a live job has been due for more than N seconds; 0: no limit.",
             group="pace",
             variable="BACKFILL_MAX_LIVE_WAIT",
-            setting="no page starts while a due job of any other kind has waited for more seconds; 0: not asked",
+            setting="default of --max-live-wait: pages wait if a live job has been due for more seconds; 0: no limit",
             tunable=True,
             needs_jobs=True,
         ),
@@ -333,10 +338,10 @@ class Pace:
         default=200,
         metadata=_option(
             Whole(0, 60_000),
-            "Adapt the page size, up to --limit, so that a page takes N milliseconds; 0: keep it.",
+            "Adapt the page size, up to --limit, so that a page takes N milliseconds; 0: fixed size.",
             group="pace",
             variable="BACKFILL_TARGET_PAGE_MS",
-            setting="what a page should take, in milliseconds: its size follows; 0: pages stay as they are",
+            setting="default of --target-page-ms: the duration that the page size adapts to; 0: fixed size",
             tunable=True,
         ),
     )
@@ -356,7 +361,7 @@ class Pace:
 UNBOUNDED = Pace(max_pending=None, max_live_wait=0.0, target_page_ms=0)
 
 Values = Mapping[str, Any]
-"""Options by name, as JSON values."""
+"""The values of options, in JSON's types, by the option's name."""
 
 
 @dataclass(frozen=True)
@@ -379,18 +384,18 @@ class Parameters:
         default=2,
         metadata=_option(
             Whole(1, 64),
-            "How many lanes walk the table side by side.",
+            "Number of lanes that walk the table in parallel.",
             group="pace",
             variable="BACKFILL_LANES",
-            setting="lanes of a run, where --lanes does not say",
+            setting="default of --lanes: how many lanes walk the table in parallel",
         ),
     )
-    cursor: str | None = field(default=None, metadata=_option(Text(), "Start after this key."))
+    cursor: str | None = field(default=None, metadata=_option(Text("start at the first key"), "Start after this key."))
     page_delay_ms: int = field(
         default=0,
         metadata=_option(
             Whole(0, _TEN_MINUTES_MS),
-            "Pause for N milliseconds between the pages of a lane.",
+            "Wait N milliseconds after each page of a lane.",
             group="pace",
             tunable=True,
         ),
@@ -401,7 +406,7 @@ class Parameters:
         default=None,
         metadata=_option(
             Number(0.000_001, 1_000_000, off=True),
-            "What one job costs, in your own money: counts then include the cost.",
+            "Price of one job, in any currency; the counts then show the cost.",
             group="pace",
             needs_jobs=True,
         ),
@@ -442,13 +447,20 @@ RUN_OPTIONS: Mapping[str, Option] = {each.name: each for each in _declared(Param
 RESERVED = frozenset(
     (
         *RUN_OPTIONS,
-        *("backfill", "name", "dry_run", "apply", "canary", "resume", "rate", "run_until_done", "single_batch"),
+        *("backfill", "name", "run", "dry_run", "apply", "canary", "resume", "rate", "run_until_done", "single_batch"),
         *("state_file", "force", "yes", "detach", "as_json", "json", "help"),
     )
 )
 
-#: The options that may change while a run is in progress.
-TUNABLE = tuple(name for name, each in RUN_OPTIONS.items() if each.tunable)
+
+def all_options(own: Iterable[Option]) -> dict[str, Option]:
+    """Return the options of every run and a backfill's own, by name."""
+    return {**RUN_OPTIONS, **{each.name: each for each in own}}
+
+
+def tunable(own: Iterable[Option]) -> dict[str, Option]:
+    """Return the options that may change while a run is in progress, a backfill's own included, by name."""
+    return {name: each for name, each in all_options(own).items() if each.tunable}
 
 
 def check(declared: Iterable[Option], values: Values) -> Values:
@@ -459,7 +471,7 @@ def check(declared: Iterable[Option], values: Values) -> Values:
     """
     known = {each.name: each for each in declared}
     if values.keys() != known.keys():
-        raise ValueError(f"the options are {', '.join(sorted(values))}, and should be {', '.join(sorted(known))}")
+        raise ValueError(f"its options are {', '.join(sorted(values))}; they should be {', '.join(sorted(known))}")
     return {name: each.check(values[name]) for name, each in known.items()}
 
 
@@ -478,7 +490,7 @@ def resolve(backfill: str, own: Iterable[Option], *, has_jobs: bool, asked: Valu
             value.
         KeyError: there is no option with a given name.
     """
-    known = {**RUN_OPTIONS, **{each.name: each for each in own}}
+    known = all_options(own)
     chosen = {name: known[name].check(value) for name, value in asked.items()}
     for each in known.values():
         if each.needs_jobs and not has_jobs:

@@ -9,6 +9,7 @@ from backfill_tasks.engine.contract import Backfill, Host
 from backfill_tasks.errors import PluginError
 from backfill_tasks.escaping import one_line
 from backfill_tasks.options import RESERVED, Option, quoted
+from backfill_tasks.settings import why_not_for_a_plugin
 
 #: The group of entry points. Each one's name is the name of its backfill; the object is a subclass of `Backfill`, which
 #: is called without arguments, or an instance.
@@ -146,16 +147,16 @@ def _unusable(option: Option) -> str | None:
     flags = {f"--{name.replace('_', '-')}" for name in RESERVED}
     if option.name in RESERVED or option.on_command_line in flags:
         return f"it declares an option {option.name}, and `run` has one of that name already"
-    if option.variable or option.tunable:
-        return f"its option {option.name} has a variable or is tunable: only a run's own may be"
-    return None
+    why = None if option.variable is None else why_not_for_a_plugin(option.variable)
+    return why and f"its option {option.name} can't read the variable {quoted(option.variable)}: {why}"
 
 
 def _refuse_clashes(backfill: Backfill, others: Iterable[Backfill]) -> None:
     for other in others:
         for own in backfill.options:
             for taken in other.options:
-                alike = own.name == taken.name or own.on_command_line == taken.on_command_line
+                same_variable = own.variable is not None and own.variable == taken.variable
+                alike = own.name == taken.name or own.on_command_line == taken.on_command_line or same_variable
                 if alike and _meaning(own) != _meaning(taken):
                     raise PluginError(
                         f"the backfills {other.name} and {backfill.name} declare different options"
@@ -165,7 +166,15 @@ def _refuse_clashes(backfill: Backfill, others: Iterable[Backfill]) -> None:
 
 def _meaning(option: Option) -> tuple[object, ...]:
     """Return what two backfills that share an option must agree on: everything but its help."""
-    return option.name, option.on_command_line, option.kind, option.default, option.excludes
+    return (
+        option.name,
+        option.on_command_line,
+        option.kind,
+        option.default,
+        option.variable,
+        option.tunable,
+        option.excludes,
+    )
 
 
 def _origin(entry: EntryPoint) -> str:

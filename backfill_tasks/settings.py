@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from io import StringIO
 from pathlib import Path
@@ -17,13 +17,10 @@ from backfill_tasks import redis_address
 from backfill_tasks.errors import ConfigurationError
 from backfill_tasks.options import RUN_OPTIONS, Number, Option, Whole, quoted
 
-_NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?", re.ASCII)
+_RATE_SECONDS: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600}
 _MOST_RATE = 1_000_000
 _SHORTEST_TOKEN = 16
-
-#: The most digits read of a whole number, and the most characters of an invalid value repeated in a message.
-_MOST_DIGITS = _MOST_REPEATED = 40
 
 #: Variables with which Celery overrides celeryconfig.py. Its options (-b, --config) and BROKER_URL set them, too.
 _BROKERS = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
@@ -41,21 +38,13 @@ def _optional(value: str) -> str | None:
 def _token(value: str) -> str | None:
     """Parse a secret for a request's header; errors repeat no part of it."""
     if value and (len(value) < _SHORTEST_TOKEN or not value.isascii() or not value.isprintable() or " " in value):
-        raise ValueError(f"it must be {_SHORTEST_TOKEN} or more ASCII characters, with no space")
-    return value or None
-
-
-def _login(value: str) -> str | None:
-    """Parse a user and password, as typed; errors repeat no part of them."""
-    user, _, password = value.partition(":")
-    if value and not (user and password and value.isprintable()):
-        raise ValueError("it must look like user:password")
+        raise ValueError(f"it must be {_SHORTEST_TOKEN} or more ASCII characters without spaces")
     return value or None
 
 
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", value):
-        raise ValueError(f"{quoted(value)} is not a name of letters, digits, dots, hyphens and underscores")
+        raise ValueError(f"{quoted(value)} is not a name: use up to 100 letters, digits, dots, hyphens and underscores")
     return value
 
 
@@ -94,14 +83,23 @@ def rate_limit(value: str) -> str | None:
     """Return a rate in Celery's notation, as written; None for "none".
 
     Raises:
+        ValueError: see `rate_interval`.
+    """
+    return value if rate_interval(value) else None
+
+
+def rate_interval(value: str) -> float:
+    """Return the seconds between two pages of a rate in Celery's notation; 0 for "none".
+
+    Raises:
         ValueError: it is not a rate. 0 isn't one.
     """
     if value == "none":
-        return None
+        return 0.0
     match = _RATE.fullmatch(value)
     if match is None or not 0 < float(match["count"]) <= _MOST_RATE:
         raise ValueError(f"{quoted(value)} is not a rate: write 20/s, 600/m or 0.5/s, or none for no limit")
-    return value
+    return _RATE_SECONDS[match["unit"] or "s"] / float(match["count"])
 
 
 #: The path allowed after the host, by scheme: a database's name or number, or the path of a socket.
@@ -166,134 +164,133 @@ def _variable(
 class Settings:
     """The settings of this process, each declared here. The unit of a time is in the variable's name or meaning.
 
-    `defaults`: the environment's defaults for a run's options, by the option's name.
+    `defaults`: the environment's defaults for the options of every run, by the option's name. `variables`: the
+    environment itself, in which the options of plug-ins find theirs.
     """
 
     defaults: Mapping[str, Any]
+    variables: Mapping[str, str] = field(repr=False, compare=False)
     database_url: str | None = _variable(
-        "DATABASE_URL", None, "the host's PostgreSQL; Prisma's own URL works as it is", secret=True
+        "DATABASE_URL", None, "the host's PostgreSQL; Prisma's own URL works unchanged", secret=True
     )
     replica_url: str | None = _variable(
         "BACKFILL_REPLICA_URL",
         "",
-        "a standby of that PostgreSQL, which `backfill verify --replica` reads from",
+        "a standby of that PostgreSQL, for `backfill verify --replica`",
         _optional,
         secret=True,
     )
     redis_url: str = _variable(
-        "REDIS_URL", "redis://127.0.0.1:6379/0", "Redis: the broker, and the live cursors", _redis_url, secret=True
+        "REDIS_URL",
+        "redis://127.0.0.1:6379/0",
+        "the Redis with the queue and the live cursors",
+        _redis_url,
+        secret=True,
     )
     rate_limit: str | None = _variable(
         "BACKFILL_RATE_LIMIT",
         "none",
-        "pages of the whole fleet: 20/s, 600/m, 0.5/s, none; holds until `backfill rate` has set one",
+        "rate of pages of all workers together, until `backfill rate` sets another: 20/s, 600/m, 0.5/s or none",
         rate_limit,
     )
     drain_seconds: float | None = _variable(
         "BACKFILL_DRAIN_SECONDS",
         "60",
-        "the host takes jobs out of its queue every so many seconds, on the full minute; ours come due just before, so"
-        " that live ones go first; none: ours come due at once",
+        "seconds between two drains of the host's queue, counted from the full minute; our jobs come due just before a"
+        " drain, so that live jobs go first; none: our jobs come due at once",
         Number(0.01, 86_400, off=True).parse,
     )
     drain_lead_seconds: float = _variable(
         "BACKFILL_DRAIN_LEAD_SECONDS",
         "5",
-        "how many seconds before the host takes jobs ours come due",
+        "how many seconds before a drain our jobs come due",
         Number(0, 3600).parse,
     )
     pressure_seconds: float = _variable(
         "BACKFILL_PRESSURE_SECONDS",
         "5",
-        "after how many seconds a page that waits for room or for pressure to pass asks again",
+        "seconds until a page that waits for room in the queue or for pressure checks again",
         Number(0.01, 600).parse,
     )
     max_replication_lag: float | None = _variable(
         "BACKFILL_MAX_REPLICATION_LAG",
         "30",
-        "pressure: seconds that a standby may be behind; none: not asked",
+        "pressure: pages wait while a standby lags by more seconds; none: no limit",
         Number(0, 86_400, off=True).parse,
     )
     max_lock_waits: float | None = _variable(
         "BACKFILL_MAX_LOCK_WAITS",
         "5",
-        "pressure: sessions of others that may wait for a lock; none: not asked",
+        "pressure: pages wait while more sessions of other programs wait for locks; none: no limit",
         Number(0, 10_000, off=True).parse,
     )
     max_active_percent: float | None = _variable(
         "BACKFILL_MAX_ACTIVE_PERCENT",
         "80",
-        "pressure: percent of max_connections that may be at work; none: not asked",
+        "pressure: pages wait while a higher percentage of max_connections is active; none: no limit",
         Number(0, 100, off=True).parse,
     )
     max_transaction_age: float | None = _variable(
         "BACKFILL_MAX_TRANSACTION_AGE",
         "1800",
-        "pressure: seconds that a transaction may be open; none: not asked",
+        "pressure: pages wait while a transaction has been open for more seconds; none: no limit",
         Number(0, 604_800, off=True).parse,
     )
     max_page_ms: float | None = _variable(
         "BACKFILL_MAX_PAGE_MS",
         "2000",
-        "pressure: milliseconds that a page may take; after a longer one all rest as long; none: not asked",
+        "pressure: after a page that took more milliseconds, all pages wait as long as it took; none: no limit",
         Number(1, 600_000, off=True).parse,
     )
     busy_limit: int | None = _variable(
         "BACKFILL_BUSY_LIMIT",
         "50",
-        "pressure: while others are at work in the host's database, one page at a time, of so many leads at the most;"
-        " none: not asked",
+        "pressure: the largest page, in items, while other sessions are active in the host's database; then only one"
+        " page runs at a time; none: no limit",
         Whole(1, 10_000, off=True).parse,
     )
     lock_timeout_ms: int = _variable(
         "BACKFILL_LOCK_TIMEOUT_MS",
         "500",
-        "longest that a page waits for a lock; below PostgreSQL's deadlock_timeout, so that the host never loses",
+        "the longest wait of a page for a lock; keep it below PostgreSQL's deadlock_timeout, so that a deadlock always"
+        " ends our page, never the host's transaction",
         Whole(1, 60_000).parse,
     )
     statement_timeout_ms: int = _variable(
         "BACKFILL_STATEMENT_TIMEOUT_MS",
         "15000",
-        "longest that one statement of a page takes",
+        "the longest time that one statement of a page may take",
         Whole(100, 600_000).parse,
     )
     page_retries: int = _variable(
         "BACKFILL_PAGE_RETRIES",
         "9",
-        "times that a page is tried again after a passing database error, with waits of 1, 2, 4 … 60 s",
+        "how often a page is retried after a transient database error, with waits of 1, 2, 4 … 60 s",
         Whole(0, 1000).parse,
     )
     standing_seconds: int = _variable(
         "BACKFILL_STANDING_SECONDS",
         "8",
-        "a lane that has not moved for so long, and that no worker holds, is seeded again by the watchdog",
+        "seconds after which the watchdog reseeds a lane that has stalled and whose message no worker has",
         Whole(1, 86_400).parse,
     )
     watchdog_seconds: int = _variable(
-        "BACKFILL_WATCHDOG_SECONDS", "3", "how often beat sends the watchdog", Whole(1, 3600).parse
+        "BACKFILL_WATCHDOG_SECONDS", "3", "seconds between two passes of the watchdog", Whole(1, 3600).parse
     )
     visibility_timeout: int = _variable(
         "BACKFILL_VISIBILITY_TIMEOUT",
         "3600",
-        "seconds after which Redis gives a message that no worker acknowledged to another worker",
+        "seconds until Redis redelivers a message that a worker took and didn't acknowledge",
         Whole(60, 604_800).parse,
     )
     queue: str = _variable(
-        "BACKFILL_QUEUE", "backfill", "the queue's name; one per environment where a Redis is shared", _name
+        "BACKFILL_QUEUE", "backfill", "the queue's name; environments that share a Redis need different names", _name
     )
     metrics_token: str | None = _variable(
         "BACKFILL_METRICS_TOKEN",
         "",
-        "the bearer token that `backfill metrics` asks for",
+        "the bearer token that `backfill metrics` requires",
         _token,
-        secret=True,
-        opaque=True,
-    )
-    metrics_login: str | None = _variable(
-        "BACKFILL_METRICS_LOGIN",
-        "",
-        "user:password, the login that `backfill metrics` asks for (basic authentication)",
-        _login,
         secret=True,
         opaque=True,
     )
@@ -363,6 +360,15 @@ class Settings:
         """The name of the queue for the watchdog's tasks, which beat sends."""
         return f"{self.queue}.watchdog"
 
+    def defaults_with(self, own: Iterable[Option]) -> dict[str, Any]:
+        """Return the environment's defaults for a run's options, including a backfill's own, by name.
+
+        Raises:
+            ConfigurationError: a variable of one of these options has an invalid value.
+        """
+        found = {each.name: default_of(each, self.variables) for each in own if each.variable is not None}
+        return {**self.defaults, **found}
+
     def required_database_url(self) -> str:
         """Return the database's URL.
 
@@ -376,17 +382,16 @@ class Settings:
         return self.database_url
 
 
-def _of_option(option: Option, name: str) -> Variable:
-    return Variable(name, option.shown, option.setting, option.kind.parse)
+def variable_of(option: Option) -> Variable:
+    """Return the variable that changes an option's default; the option must have one."""
+    return Variable(str(option.variable), option.shown, option.setting or option.help, option.kind.parse)
 
 
 #: The variables: the settings of a process, and the defaults of a run's options.
 _OWN: Mapping[str, Variable] = {
     each.name: each.metadata["variable"] for each in fields(Settings) if "variable" in each.metadata
 }
-_OF_OPTIONS: Mapping[str, Variable] = {
-    name: _of_option(each, each.variable) for name, each in RUN_OPTIONS.items() if each.variable
-}
+_OF_OPTIONS: Mapping[str, Variable] = {name: variable_of(each) for name, each in RUN_OPTIONS.items() if each.variable}
 VARIABLES = (*_OWN.values(), *_OF_OPTIONS.values())
 
 
@@ -425,7 +430,8 @@ def load(source: Mapping[str, str] | None = None) -> Settings:
     refuse_unknown(variables)
     _refuse_second_configuration(variables)
     own: dict[str, Any] = {name: value(variable, variables) for name, variable in _OWN.items()}
-    return Settings(**own, defaults={name: value(variable, variables) for name, variable in _OF_OPTIONS.items()})
+    defaults = {name: value(variable, variables) for name, variable in _OF_OPTIONS.items()}
+    return Settings(**own, defaults=defaults, variables=variables)
 
 
 def value(variable: Variable, variables: Mapping[str, str]) -> object:
@@ -441,13 +447,32 @@ def value(variable: Variable, variables: Mapping[str, str]) -> object:
         raise ConfigurationError(f"{variable.name}: {error}") from None
 
 
+def default_of(option: Option, variables: Mapping[str, str]) -> Any:
+    """Return an option's default: the value of its variable, or else the declared one.
+
+    Raises:
+        ConfigurationError: the variable's value is invalid.
+    """
+    is_set = variables.get(option.variable or "", "").strip()
+    return value(variable_of(option), variables) if is_set else option.default
+
+
 def refuse_unknown(variables: Mapping[str, str]) -> None:
     """Raise ConfigurationError for an unknown BACKFILL_ variable: with a typo, the default would apply unnoticed."""
     names = [variable.name for variable in VARIABLES]
     for name in sorted(variables):
         if name.startswith("BACKFILL_") and name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-            raise ConfigurationError(f"there is no setting {name}: is it {near}? `backfill config` lists all")
+            raise ConfigurationError(f"there is no setting {name}. Did you mean {near}? `backfill config` lists all")
+
+
+def why_not_for_a_plugin(name: str) -> str | None:
+    """Return why a plug-in's option can't have an environment variable of this name; None: it can."""
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
+        return "write it in capital letters, digits and underscores"
+    if name in {each.name for each in VARIABLES} or name.startswith(("BACKFILL_", "CELERY_")):
+        return "BACKFILL_…, CELERY_…, DATABASE_URL and REDIS_URL are taken: begin it with a prefix of the package's own"
+    return None
 
 
 def _refuse_second_configuration(variables: Mapping[str, str]) -> None:
@@ -462,7 +487,7 @@ def _refuse_second_configuration(variables: Mapping[str, str]) -> None:
         if not given or (name in _BROKERS and given == redis_url):
             continue
         instead = "REDIS_URL alone names the Redis" if name in _BROKERS else "celeryconfig.py alone configures Celery"
-        raise ConfigurationError(f"{name} is set, and Celery would follow it: {instead}; unset {name}")
+        raise ConfigurationError(f"{name} is set, and Celery would use it, but {instead}: unset {name}")
 
 
 def masked(url: str) -> str:

@@ -14,6 +14,7 @@ from backfill_tasks.engine.database import Address, connect, parse_url
 from backfill_tasks.engine.page.transaction import Pages
 from backfill_tasks.engine.quarantine import Retrier
 from backfill_tasks.engine.runs import Runs
+from backfill_tasks.engine.watchdog import Watchdog
 from backfill_tasks.registry import Backfills, on_host
 from backfill_tasks.settings import Settings
 
@@ -32,6 +33,7 @@ class Parts:
     retrier: Retrier
     chain: Chain
     runs: Runs
+    watchdog: Watchdog
 
 
 def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
@@ -63,7 +65,7 @@ def assemble(settings: Settings, send: Send, *, patience: int = 10) -> Parts:
     )
     chain = Chain(engine, cursors, pages, send, most_retries=settings.page_retries)
     retrier = Retrier(engine, known, gate, lock_ms=lock_ms, statement_ms=statement_ms)
-    return Parts(address, engine, known, pressure, retrier, chain, Runs(engine, chain, known))
+    return Parts(address, engine, known, pressure, retrier, chain, Runs(engine, chain, known), Watchdog(engine, chain))
 
 
 def _indicators(settings: Settings) -> list[indicators.Indicator]:

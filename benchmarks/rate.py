@@ -137,13 +137,13 @@ def _changes(fleet: Fleet) -> Iterator[float]:
         changed = time.time()
         fleet.rate.set(Rate.parse(rate))
         time.sleep(_CHANGE_SECONDS)
-        held = _held_after(fleet.between(changed - 1.0, changed + _CHANGE_SECONDS), rate) - changed
-        logger.info("%-26s%8.2f s until it held", f"{before} to {rate}", max(0.0, held))
-        yield max(0.0, held)
+        took = _kept_after(fleet.between(changed - 1.0, changed + _CHANGE_SECONDS), rate) - changed
+        logger.info("%-26s%8.2f s until it applied", f"{before} to {rate}", max(0.0, took))
+        yield max(0.0, took)
         before = rate
 
 
-def _held_after(starts: Sequence[float], text: str) -> float:
+def _kept_after(starts: Sequence[float], text: str) -> float:
     """Return the first start from which one second's pages (at least the next one) keep a rate to within 10 %."""
     interval = Rate.parse(text).interval
     group = max(1, round(1 / interval))

@@ -130,11 +130,8 @@ def worker(
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 (our own command)
             [
-                _PROGRAMS / "celery",
-                "-A",
-                "backfill_tasks",
+                _PROGRAMS / "backfill",
                 "worker",
-                "--loglevel=info",
                 f"--concurrency={children}",
                 f"--hostname={name}@%h",
             ],

@@ -16,7 +16,7 @@ COMPLETE, FAILED, WRONG_USAGE, QUARANTINED, NOT_COMPLETE = range(5)
 
 
 @dataclass(frozen=True)
-class Session:
+class CommandContext:
     """A command's settings and client, created on first use: `--help` needs neither."""
 
     @cached_property

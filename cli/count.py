@@ -5,43 +5,44 @@ from dataclasses import replace
 
 import click
 
-from backfill_tasks.cli import render
-from backfill_tasks.cli.context import NOT_COMPLETE, Session, say
+from backfill_tasks.cli.context import NOT_COMPLETE, CommandContext, say
+from backfill_tasks.cli.render.plan import plan_lines
 from backfill_tasks.cli.run_options import RunOptions
 from backfill_tasks.cli.showing import exit_status, show
 from backfill_tasks.cli.signals import signals
 from backfill_tasks.cli.watch import Detached, follow_count
-from backfill_tasks.client import Client, Order
+from backfill_tasks.client import Client
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Lane, Run
+from backfill_tasks.planning import Order
 
 #: Seconds between two readings of a count, and seconds until the operator is told of it.
 _LOOK_SECONDS, _SILENT_SECONDS = 0.02, 2.0
 
 
-def dry_run(session: Session, run_options: RunOptions, lanes: tuple[Lane, ...]) -> int:
+def dry_run(context: CommandContext, run_options: RunOptions, lanes: tuple[Lane, ...]) -> int:
     """Count what a run would do, show the result and return the exit status."""
     if run_options.state_file is not None:
         say("A dry run writes no checkpoint: --state-file is ignored.")
-    backfill = session.parts.backfills[run_options.order.parameters.backfill]
+    backfill = context.parts.backfills[run_options.order.parameters.backfill]
     try:
-        counted = _count(session.client, backfill, run_options.order, lanes)
+        counted = _count(context.client, backfill, run_options.order, lanes)
     except Detached:
-        say("Stopped: nothing was changed.")
+        say("Stopped before all pages were counted. Nothing was changed.")
         return NOT_COMPLETE
-    show(session, session.client.observer.snapshot(counted), as_json=run_options.as_json)
+    show(context, context.client.observer.snapshot(counted), as_json=run_options.as_json)
     return exit_status(counted)
 
 
 def expected(client: Client, order: Order, lanes: tuple[Lane, ...]) -> int:
     """Return how many items the run will read, so that it can report how many are left."""
     backfill = client.parts.backfills[order.parameters.backfill]
-    with signals() as stopped, client.counting(_without_pauses(order), lanes) as counting:
+    with signals() as stopped, client.planner.counting(_without_pauses(order), lanes) as counting:
         said_at = time.monotonic()
         while counting.read().state == "running":
             if time.monotonic() - said_at > _SILENT_SECONDS:
                 said_at = float("inf")
-                say(f"Counting the {backfill.items} first. Ctrl-C: nothing is started.")
+                say(f"Counting the {backfill.items} first. Ctrl-C stops without starting a run.")
             if stopped.wait(_LOOK_SECONDS):
                 raise click.Abort
     return counting.read().counts.get("read", 0)
@@ -54,23 +55,16 @@ def ask(client: Client, order: Order, lanes: tuple[Lane, ...]) -> int:
         counted = _count(client, backfill, _without_pauses(order), lanes)
     except Detached:
         raise click.Abort from None
-    plan = client.planned(replace(counted, parameters=order.parameters))
-    say(f"This will be done in {client.parts.address}:")
-    say()
-    for line in render.counts(backfill, counted):
+    plan = client.planner.planned(replace(counted, parameters=order.parameters))
+    for line in plan_lines(backfill, plan, str(client.parts.address)):
         say(line)
-    say(f"  {'pages':<16}{counted.pages:>11,}   in {render.lanes_in_words(len(lanes))}")
-    say(f"  {'expected time':<16}{render.duration(plan.seconds):>11}")
-    for line in render.jobs(backfill, counted):
-        say(line)
-    say()
     click.confirm("Start?", abort=True, err=True)
     return counted.counts.get("read", 0)
 
 
 def _count(client: Client, backfill: Backfill, order: Order, lanes: tuple[Lane, ...]) -> Run:
     """Count an order's items, showing progress, and return the finished count."""
-    with signals() as stopped, client.counting(order, lanes) as counting:
+    with signals() as stopped, client.planner.counting(order, lanes) as counting:
         return follow_count(backfill, counting.read, stopped)
 
 

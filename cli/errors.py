@@ -1,4 +1,4 @@
-"""Turns errors into one line on standard error and an exit status."""
+"""Turn errors into one line on standard error and an exit status."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ def one_line_errors() -> Iterator[None]:
     except click.exceptions.Exit as ended:
         sys.exit(ended.exit_code)
     except click.Abort:
-        say("backfill: stopped, nothing was started")
+        say("backfill: stopped before a run was started")
         sys.exit(NOT_COMPLETE)
     except click.exceptions.NoArgsIsHelpError as error:
         say(error.ctx.get_help() if error.ctx else "see `backfill --help`")
@@ -31,7 +31,7 @@ def one_line_errors() -> Iterator[None]:
     except click.ClickException as error:
         sys.exit(_wrong_usage(error))
     except UnicodeError:
-        say("backfill: an argument or a setting is not UTF-8 text: type it again, or see `backfill config`")
+        say("backfill: an argument or a setting is not UTF-8 text: type it again, or check `backfill config`")
         sys.exit(WRONG_USAGE)
     except OSError as error:
         say(f"backfill: the output can't be written: {error.strerror}")
@@ -85,11 +85,11 @@ def _failed(error: Exception) -> int | None:
             failed = "failed" if database.is_transient(error) else "refused"
             advice = database.advice(error)
             if database.sqlstate(error) == _INSUFFICIENT_PRIVILEGE:
-                advice = "; `backfill doctor` says what to have a DBA grant"
+                advice = "; `backfill doctor` prints the GRANT that a DBA must run"
             say(f"backfill: the database {failed}: {database.reason(error)}{advice}")
             return FAILED
         case RedisError() | OperationalError() | SendError():
-            say(f"backfill: Redis failed: {error}; see REDIS_URL, then go on with `backfill run --resume`")
+            say(f"backfill: Redis failed: {error}. Check REDIS_URL, then continue with `backfill run --resume`")
             return FAILED
         case _:
             return None
@@ -103,11 +103,11 @@ def _in_flags(error: Exception) -> str:
 
     match error:
         case errors.OverlapError():
-            return f"{error}, --force starts beside it"
+            return f"{error}, or start it anyway with --force"
         case errors.DamagedCheckpointError():
-            return f"{error}; leave --state-file away to go on from the ledger, or start with --cursor"
+            return f"{error}. Remove --state-file to continue from the ledger, or start with --cursor"
         case errors.DryRunCheckpointError():
-            return f"{error}; leave --resume and --state-file away to start from the beginning"
+            return f"{error}. Remove --resume and --state-file to start from the beginning"
         case errors.StandbyError() | errors.UnverifiedError():
             return f"{error}, or remove --replica"
     return str(error)

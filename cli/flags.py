@@ -81,9 +81,10 @@ def declared(options: Iterable[Option], *, defaults: bool = True) -> Callable[[C
 def _flag(of: Option, *, defaults: bool) -> Callable[[Command], Command]:
     text = f"{of.help.removesuffix('.')}{_default(of)}." if defaults else of.help
     if isinstance(of.kind, Flag):
-        # A flag that is on by default needs a second name that turns it off.
+        # A flag that is on by default, or that the environment or `tune` may set, needs a second name to turn it off.
+        may_be_on = of.default or of.variable or of.tunable
         flags = (
-            f"{of.on_command_line}/--no-{of.on_command_line.removeprefix('--')}" if of.default else of.on_command_line
+            f"{of.on_command_line}/--no-{of.on_command_line.removeprefix('--')}" if may_be_on else of.on_command_line
         )
         return option(flags, of.name, group=of.group, is_flag=True, help=text)
     return option(
@@ -103,18 +104,18 @@ def _default(of: Option) -> str:
     return f" (default: {of.shown}, or {of.variable})" if of.variable else f" (default: {of.shown})"
 
 
-def given(context: click.Context, options: Iterable[Option]) -> dict[str, Any]:
+def given(click_context: click.Context, options: Iterable[Option]) -> dict[str, Any]:
     """Return the declared options given on the command line, by name."""
-    return {each.name: _read(context, each) for each in options if is_given(context, each.name)}
+    return {each.name: _read(click_context, each) for each in options if is_given(click_context, each.name)}
 
 
-def is_given(context: click.Context, name: str) -> bool:
+def is_given(click_context: click.Context, name: str) -> bool:
     """Return whether an option is given on the command line."""
-    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    return click_context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def _read(context: click.Context, each: Option) -> Any:
-    found = context.params[each.name]
+def _read(click_context: click.Context, each: Option) -> Any:
+    found = click_context.params[each.name]
     return list(found) if isinstance(each.kind, Texts) else found
 
 

@@ -1,6 +1,7 @@
 """The command `backfill` and its subcommands."""
 
 import ast
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import click
 
 from backfill_tasks import __version__
 from backfill_tasks.cli import streams
-from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.cli.errors import one_line_errors
 from backfill_tasks.errors import UsageError
 
@@ -23,6 +24,7 @@ _IN_ORDER = (
     "doctor", "init", "config",
     "run", "watch", "status", "runs", "events", "verify", "report",
     "pause", "resume", "tune", "rate", "retry", "cancel", "dead-letters", "pressure", "metrics",
+    "worker", "beat",
 )  # fmt: skip
 
 
@@ -43,6 +45,15 @@ class _Commands(click.Group):
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(import_module(f"backfill_tasks.cli.commands.{name}"), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Import the command that is called, then turn the garbage collector on (backfill_tasks.cli.entry)."""
+        resolved = super().resolve_command(ctx, args)
+        gc.freeze()
+        gc.enable()
+        return resolved
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
@@ -75,25 +86,25 @@ def _docstring(command: str) -> str:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(__version__, prog_name="backfill")
 @click.pass_context
-def backfill(context: click.Context) -> None:
+def backfill(click_context: click.Context) -> None:
     """Backfill a live PostgreSQL database through Celery workers, page by page.
 
     \b
-    First:  backfill config          list the settings and where they come from
-            backfill run             count what would happen; changes nothing
+    First:  backfill doctor          check what a run needs, and how to fix it
+            backfill run             count what a run would do; changes nothing
     Then:   backfill run --apply     do it, with live progress
-            backfill verify          check the result against the database
+            backfill verify          check the result in the database
 
-    Every command explains itself, with examples, under --help.
+    `backfill COMMAND --help` explains a command, with examples.
     """
-    context.obj = Session()
+    click_context.obj = CommandContext()
 
 
 def _require_text(words: Sequence[str]) -> None:
     """Raise UsageError for a command-line word that isn't valid UTF-8: no id in the database could match it."""
     for before, word in pairwise(words):
         if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
-            raise UsageError(f"what stands after {before} is not UTF-8 text: type the run, the id or the path again")
+            raise UsageError(f"the word after {before} is not UTF-8 text: type the run, the id or the path again")
 
 
 def main() -> None:

@@ -3,61 +3,61 @@
 from dataclasses import replace
 from typing import Any
 
-from backfill_tasks.cli.context import Session, say
+from backfill_tasks.cli.context import CommandContext, say
 from backfill_tasks.cli.fleet_rate import say_the_new_rate
-from backfill_tasks.cli.run_options import RunOptions, flag_of
+from backfill_tasks.cli.run_options import OPTIONS, RunOptions, flag_of
 from backfill_tasks.cli.showing import say_what_redis_had_lost, say_whether_workers_are_online
 from backfill_tasks.cli.signals import signals
 from backfill_tasks.cli.start import after_seeding, start
-from backfill_tasks.engine import checkpoint, ledger, schema, states
+from backfill_tasks.engine import checkpoint, states
 from backfill_tasks.engine.model import RunId
 from backfill_tasks.engine.states import UNFINISHED
 from backfill_tasks.errors import CheckpointError, UsageError
-from backfill_tasks.options import RUN_OPTIONS, TUNABLE, check
+from backfill_tasks.options import RUN_OPTIONS, check
 from backfill_tasks.registry import DEFAULT, KINDS
 
 
-def resume(session: Session, run_options: RunOptions) -> int:
+def resume(context: CommandContext, run_options: RunOptions) -> int:
     """Resume a run, or start one from a checkpoint the ledger doesn't know, and return the exit status."""
     found = checkpoint.read(run_options.state_file) if run_options.state_file else None
     match found:
         case checkpoint.OldCheckpoint():
             _refuse_another(run_options, "the old script's checkpoint", DEFAULT)
             place = "from the beginning" if found.cursor is None else f"after lead {found.cursor}"
-            say(f"Going on with the old script's checkpoint, {place}, with job {found.ordinal + 1}.")
+            say(f"Continuing from the old script's checkpoint, {place}, with job {found.ordinal + 1}.")
             parameters = replace(run_options.order.parameters, cursor=found.cursor)
             order = replace(run_options.order, parameters=parameters, ordinal=found.ordinal)
-            return start(session, replace(run_options, order=order))
+            return start(context, replace(run_options, order=order))
         case checkpoint.Checkpoint():
-            _check_parameters(session, found, run_options)
+            _check_parameters(context, found, run_options)
             _refuse_another(run_options, f"the checkpoint of run {found.run}", found.parameters.backfill)
-            run = found.run if _in_ledger(session, found.run) else None
+            run = found.run if context.client.knows(found.run) else None
         case None:
             if run_options.state_file is not None:
-                say(f"There is no {run_options.state_file}: going on with the newest unfinished run.")
-            run = session.client.newest(
+                say(f"There is no {run_options.state_file}: resuming the newest unfinished run.")
+            run = context.client.newest(
                 UNFINISHED, run_options.order.parameters.backfill if run_options.named else None
             )
     if run is None and isinstance(found, checkpoint.Checkpoint):
         _refuse_differences(run_options, found.run, found.parameters.as_json())
         if not found.left:
-            raise UsageError(f"run {found.run} had walked all its lanes: nothing is left to do")
-        say(f"The ledger has lost run {found.run}: a new run goes on from its checkpoint.")
+            raise UsageError(f"run {found.run} has finished all its lanes: there is nothing to resume")
+        say(f"Run {found.run} isn't in the ledger: a new run continues from its checkpoint.")
         order = replace(run_options.order, parameters=found.parameters, ordinal=found.ordinal, stretches=found.left)
-        return start(session, replace(run_options, mode="apply", order=order))
+        return start(context, replace(run_options, mode="apply", order=order))
     if run is None:
         of = f" of {run_options.order.parameters.backfill}" if run_options.named else ""
-        way_on = "" if run_options.state_file else "; to go on from the script's file, name it: --state-file FILE"
-        raise UsageError(f"there is no unfinished run{of} to resume: `backfill runs` lists them{way_on}")
-    return _go_on(session, run_options, run)
+        file = "" if run_options.state_file else ". To continue from the script's file, add --state-file FILE"
+        raise UsageError(f"there is no unfinished run{of} to resume: `backfill runs` lists all runs{file}")
+    return _go_on(context, run_options, run)
 
 
-def _go_on(session: Session, run_options: RunOptions, run: RunId) -> int:
-    session.client.require_redis()
-    session.client.require_ledger(to_write=True)
+def _go_on(context: CommandContext, run_options: RunOptions, run: RunId) -> int:
+    context.client.require_redis()
+    context.client.require_ledger(to_write=True)
     if run_options.state_file is not None:
         checkpoint.require_writable(run_options.state_file)
-    client, rate = session.client, run_options.order.rate
+    client, rate = context.client, run_options.order.rate
     own = client.run(run)
     states.require(run, own.state, "resume")  # before the rate is set
     client.require_host(own)
@@ -66,27 +66,22 @@ def _go_on(session: Session, run_options: RunOptions, run: RunId) -> int:
     say_whether_workers_are_online(pages=own.pages)
     with signals() as stopped:
         say_what_redis_had_lost(client.go_on(run, single_batch=run_options.order.single_batch))
-        say(f"Run {run} goes on: {session.parts.address}.")
-        return after_seeding(session, run_options, run, stopped)
-
-
-def _in_ledger(session: Session, run: RunId) -> bool:
-    with session.parts.engine.begin() as connection:
-        return bool(schema.version(connection)) and ledger.read_run(connection, run) is not None
+        say(f"Run {run} is resumed: {context.parts.address}.")
+        return after_seeding(context, run_options, run, stopped)
 
 
 def _refuse_another(run_options: RunOptions, what: str, backfill: str) -> None:
     """Raise UsageError if the command line names another backfill than the run's."""
     if run_options.named and run_options.order.parameters.backfill != backfill:
         raise UsageError(
-            f"{what} is of {backfill}, not of {run_options.order.parameters.backfill}: leave the name away"
+            f"{what} belongs to {backfill}, not to {run_options.order.parameters.backfill}: remove the name"
         )
 
 
-def _check_parameters(session: Session, found: checkpoint.Checkpoint, run_options: RunOptions) -> None:
+def _check_parameters(context: CommandContext, found: checkpoint.Checkpoint, run_options: RunOptions) -> None:
     """Raise CheckpointError if no command line could have produced a checkpoint's parameters."""
     parameters = found.parameters
-    backfill = session.parts.backfills.get(parameters.backfill)
+    backfill = context.parts.backfills.get(parameters.backfill)
     why = None
     if backfill is None:
         why = f"there is no backfill {parameters.backfill!r}"
@@ -105,9 +100,9 @@ def _refuse_differences(run_options: RunOptions, run: RunId, own: dict[str, Any]
     has_jobs = KINDS[own["backfill"]].jobs
     for name in sorted(run_options.given):
         if name not in own or (name in RUN_OPTIONS and RUN_OPTIONS[name].needs_jobs and not has_jobs):
-            raise UsageError(f"run {run} is of {own['backfill']}, which has no {flag_of(name)}: remove it")
+            raise UsageError(f"run {run} belongs to {own['backfill']}, which has no {flag_of(name)}: remove it")
         if asked[name] != own[name]:
-            other = f"`backfill tune {run}` changes it" if name in TUNABLE else "start a new run"
+            other = f"`backfill tune {run}` changes it" if OPTIONS[name].tunable else "start a new run"
             raise UsageError(
                 f"run {run} has {flag_of(name)} {_shown(own[name])}, not {_shown(asked[name])}:"
                 f" remove {flag_of(name)}, or {other}"

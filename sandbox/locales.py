@@ -41,7 +41,7 @@ def install_locale(name: str, folder: Path) -> None:
     if _compile(name.partition(".")[0], "UTF-8", target):
         return
     if name != ENGLISH or not make_likeness(folder):
-        raise ServerError(f"this machine has no locale {name} and can't make it: install the locale")
+        raise ServerError(f"this machine lacks the locale {name}, and can't generate it: install the locale")
 
 
 def make_likeness(folder: Path) -> bool:

@@ -189,7 +189,7 @@ class Server(ABC):
             if self._comes_up():
                 return
             self._port = None
-        raise ServerError(f"no free port for {self.name} from {PORTS.start} on: stop what holds so many")
+        raise ServerError(f"no free port for {self.name} from {PORTS.start} on: end other programs that listen")
 
     def _comes_up(self) -> bool:
         """Start the process and wait until it answers; return False if its port is taken."""
@@ -202,7 +202,7 @@ class Server(ABC):
             if self._answers():
                 return True
             if time.monotonic() > deadline:
-                raise ServerError(f"{self.name} gave no answer in {START_SECONDS:.0f} s: see to the machine's load")
+                raise ServerError(f"{self.name} did not answer within {START_SECONDS:.0f} s: check the machine's load")
             time.sleep(POLL_SECONDS)
         self._end(self.stop_signal)
         said = self.log.read_bytes()[before:].decode(errors="replace")
@@ -264,7 +264,7 @@ class Server(ABC):
             return f"the disk is full: free space for {self.name} in {folder}, or set TMPDIR to another disk"
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         telling = [line for line in lines if re.search(r"FATAL|PANIC|rror\b|# ", line)]
-        return f"{self.name} did not start: {(telling or lines or ['it said nothing'])[-1]}"
+        return f"{self.name} did not start: {(telling or lines or ['its log is empty'])[-1]}"
 
 
 def _is_free(port: int) -> bool:

@@ -122,7 +122,9 @@ class Postgres(Server):
         if self._reachable(home):
             return home
         home.rmdir()
-        raise ServerError(f"user nobody can't run PostgreSQL for root in {home.parent}: set TMPDIR to /tmp, say")
+        raise ServerError(
+            f"PostgreSQL can't run as root, nor as nobody in {home.parent}: set TMPDIR, for example to /tmp"
+        )
 
     def _prepare(self) -> None:
         self._programs = self._find_programs()
@@ -272,7 +274,7 @@ def servers(directory: Path | None = None, *, settings: Mapping[str, str] = DISP
         return
     if database_url or redis_url:
         one, other = ("DATABASE_URL", "REDIS_URL") if database_url else ("REDIS_URL", "DATABASE_URL")
-        raise ServerError(f"{one} is set and {other} is not: set both to use servers of your own, or neither")
+        raise ServerError(f"{one} is set, but {other} isn't: set both to use your own servers, or neither")
     with Redis(directory) as broker, Postgres(directory, settings=settings) as postgres:
         yield Servers(postgres.url, broker.url, postgres, broker)
 
@@ -309,7 +311,7 @@ def _program(wheel: Wheel, path: str) -> Path:
     if program is None or not program.exists():
         machine = f"{platform.system()} {platform.machine()}"
         raise ServerError(
-            f"no {wheel.server} for this platform ({machine}): the wheel {wheel.distribution} is missing; "
-            f"install it, or set {wheel.variable} to a server of your own"
+            f"no {wheel.server} for this platform ({machine}), because the wheel {wheel.distribution} is missing: "
+            f"install it, or set {wheel.variable} to your own server"
         )
     return program

@@ -15,10 +15,12 @@ import termios
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import fork_server
 
 T = TypeVar("T")
 
@@ -103,15 +105,12 @@ class Backfill:
 
     def __call__(self, *arguments: str, timeout: float = PATIENCE) -> "subprocess.CompletedProcess[str]":
         """Run the command to its end, without a terminal."""
-        return subprocess.run(
+        return fork_server.run(
             [self.programs / "backfill", *arguments],
             cwd=self.directory,
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
             timeout=timeout,
-            check=False,
         )
 
     def json(self, *arguments: str, status: int = 0, timeout: float = PATIENCE) -> dict[str, Any]:
@@ -125,7 +124,7 @@ class Backfill:
 
     def popen(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start the command and leave it running."""
-        return subprocess.Popen(
+        return fork_server.Process(
             [self.programs / "backfill", *arguments],
             cwd=self.directory,
             env=dict(self.environment),
@@ -138,7 +137,7 @@ class Backfill:
 
 @dataclass
 class Worker:
-    """A `celery -A backfill_tasks worker` in its own process group."""
+    """A `backfill worker` in its own process group."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
@@ -162,19 +161,22 @@ class Worker:
         *,
         concurrency: int = 2,
         beat: bool = False,
-        app: str = "backfill_tasks",
+        app: str | None = None,
+        options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> "Worker":
-        """Start a worker without waiting until it takes messages."""
+        """Start a worker without waiting until it takes messages. With an `app`, Celery's command line starts it."""
         number = len(list(backfill.directory.glob("worker-*.log"))) + 1
         log = backfill.directory / f"worker-{number}.log"
         variables = {**backfill.environment, **(environment or {})}
-        command = [str(backfill.programs / "celery"), "-A", app, "worker", "--loglevel=info"]
-        command += [f"--concurrency={concurrency}", f"--hostname=worker-{number}-{os.getpid()}@%h"]
+        command = [str(backfill.programs / "backfill"), "worker"]
+        if app is not None:
+            command = [str(backfill.programs / "celery"), "-A", app, "worker", "--loglevel=info"]
+        command += [f"--concurrency={concurrency}", f"--hostname=worker-{number}-{os.getpid()}@%h", *options]
         if beat:
             command += ["--beat", "--schedule", str(backfill.directory / f"beat-{number}")]
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = fork_server.Process(
                 command, cwd=backfill.directory, env=variables, stdout=output, stderr=output, start_new_session=True
             )
         return cls(process, log, variables)
@@ -247,7 +249,7 @@ class Flower:
         if login is not None:
             variables["FLOWER_BASIC_AUTH"] = login
         with log.open("wb") as output:
-            process = subprocess.Popen(command, cwd=backfill.directory, env=variables, stdout=output, stderr=output)
+            process = fork_server.Process(command, cwd=backfill.directory, env=variables, stdout=output, stderr=output)
         started = cls(process, log, login)
         wait_for(started._listens, what=f"Flower to listen: {log}")
         return started

@@ -34,8 +34,7 @@ import hashlib
 
 from sqlalchemy import text
 
-from backfill_tasks import Option, SqlBackfill
-from backfill_tasks.options import Flag, Texts
+from backfill_tasks import Flag, Option, SqlBackfill, Texts
 
 shout_companies = SqlBackfill(
     name="shout-companies",
@@ -63,7 +62,7 @@ digest_leads = SqlBackfill(
     where='"industry" IS NULL',
     process=digest,
     items="leads",
-    options=(Option("long", Flag(), "Write all of the digest.", default=False),),
+    options=(Option("long", Flag(), "Write all of the digest.", default=False, variable="ACME_LONG", tunable=True),),
 )
 '''
 
@@ -116,7 +115,7 @@ def test_its_backfills_are_listed_with_their_options(command: Backfill) -> None:
     assert "shout-companies write the names of companies in capitals" in shown
     assert "digest-leads put a digest of the company's name in its industry" in shown
     assert "--company ID Only this company; repeatable." in shown
-    assert "--long Write all of the digest." in shown
+    assert "--long / --no-long Write all of the digest (default: off, or ACME_LONG)." in shown
 
 
 def test_each_has_its_own_options_only(command: Backfill) -> None:
@@ -125,6 +124,13 @@ def test_each_has_its_own_options_only(command: Backfill) -> None:
     assert refused.returncode == 2
     assert "digest-leads has no --company" in refused.stderr
     assert command.json("run", "shout-companies", "--company", "Initech")["counts"]["read"] == 1
+
+
+def test_a_variable_changes_the_default_of_an_option(command: Backfill) -> None:
+    counted = command.set(ACME_LONG="true").json("run", "digest-leads")
+
+    assert counted["parameters"]["long"] is True
+    assert "ACME_LONG = true   (environment)" in command.set(ACME_LONG="true")("config").stdout
 
 
 def test_a_key_without_an_index_is_refused_with_the_one_that_helps(command: Backfill) -> None:
@@ -153,8 +159,8 @@ def test_workers_do_them_and_doctor_and_metrics_know_them(command: Backfill) -> 
         worker.stop()
 
     for name in ("shout-companies", "digest-leads"):
-        assert f"{name}: its tables are there, with the rights that it takes" in checked
-        assert f"{name}: its pages read by index" in checked
+        assert f"{name}: this role has all rights on the host's tables" in checked
+        assert f"{name}: pages read by index" in checked
         assert scrape("backfill_items_read_total", backfill=name) == leads
     assert (shouted["state"], shouted["counts"]["updated"]) == ("complete", leads)
     assert (digested["state"], digested["counts"]["processed"]) == ("complete", leads)

@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError,
 from backfill_tasks.diagnosis.facts import BrokerView
 from backfill_tasks.engine import heartbeat, redis_client
 from backfill_tasks.engine.model import MESSAGE_FORMAT
-from backfill_tasks.engine.rate import FleetRate
+from backfill_tasks.engine.rate import current_rate
 from backfill_tasks.errors import UsageError
 from backfill_tasks.settings import Settings
 
@@ -76,8 +76,7 @@ def _ids(messages: Iterable[str]) -> frozenset[str]:
 
 def _rate(redis: Redis, settings: Settings) -> str | None:
     with suppress(UsageError):
-        known = FleetRate(redis, settings.queue).read()
-        return settings.rate_limit if known is None else known.text
+        return current_rate(redis, settings).text
     return None
 
 

@@ -8,7 +8,7 @@ from backfill_tasks.diagnosis.facts import (
     DatabaseView,
     Facts,
     FleetView,
-    Holder,
+    LockOwner,
     WorkerView,
 )
 from backfill_tasks.engine.model import MESSAGE_FORMAT, Lane, PageMessage, Run
@@ -45,17 +45,17 @@ class Case:
     @property
     def broker(self) -> BrokerView:
         """Redis' view."""
-        return self.facts.broker or BrokerView(error="it was not asked")
+        return self.facts.broker or BrokerView(error="it was not queried")
 
     @property
     def fleet(self) -> FleetView:
         """The workers' view."""
-        return self.facts.fleet or FleetView(error="they were not asked")
+        return self.facts.fleet or FleetView(error="they were not queried")
 
     @property
-    def holder(self) -> Holder | None:
+    def lock_owner(self) -> LockOwner | None:
         """The session that has locked the lane's row."""
-        return self.database.holders.get((self.run.id, self.lane.number))
+        return self.database.lock_owners.get((self.run.id, self.lane.number))
 
     @property
     def queue(self) -> str:
@@ -95,10 +95,10 @@ class Case:
         """That some workers don't answer; empty if all do."""
         if not self.fleet.silent:
             return ""
-        verb = "doesn't" if self.fleet.silent == 1 else "don't"
+        verb, state, them = ("doesn't", "it is", "it") if self.fleet.silent == 1 else ("don't", "they are", "them")
         return (
-            f"{self.fleet.silent} of {self.fleet.connected} connected workers {verb} answer: stopped or stuck."
-            " Continue or restart what is stopped. "
+            f"{self.fleet.silent} of {self.fleet.connected} connected workers {verb} answer: {state} stopped or stuck."
+            f" Continue or restart {them}. "
         )
 
     @property
@@ -113,7 +113,7 @@ class Case:
     @property
     def trouble(self) -> str | None:
         """Why PostgreSQL can't be used, or None if it can."""
-        return self.database.error or ("it takes no writes" if self.database.is_read_only else None)
+        return self.database.error or ("it accepts no writes" if self.database.is_read_only else None)
 
     @property
     def reseeded(self) -> str:
@@ -129,13 +129,13 @@ class Case:
         if self.is_watched or self.task in self.broker.queued:
             return ""
         age = self.broker.watchdog
-        looked = "No watchdog has looked" + ("" if age is None else f" for {age:.0f} s")
-        return f". {looked}: start beat (celery -A backfill_tasks beat), or type `backfill resume {self.run.id}`"
+        looked = "No watchdog has run" + ("" if age is None else f" for {age:.0f} s")
+        return f". {looked}: start beat (backfill beat), or type `backfill resume {self.run.id}`"
 
 
 def named(session: DatabaseSession) -> str:
     """Describe a session so that an operator can find it in pg_stat_activity."""
     if session.state is None:
-        return f"session {session.pid}, of another role"
+        return f"session {session.pid} of another role"
     since = "" if session.seconds is None else f" for {session.seconds:.0f} s"
     return f"session {session.pid}, {session.application or 'no application name'}, {session.state}{since}"

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.diagnosis.facts import DatabaseSession, DatabaseView, Holder, Key
+from backfill_tasks.diagnosis.facts import DatabaseSession, DatabaseView, Key, LockOwner
 from backfill_tasks.engine.database import Address, connect, load_sql, reason, statement
 from backfill_tasks.engine.model import RunId
 
@@ -36,7 +36,7 @@ def _view(connection: Connection, lanes: Collection[Key]) -> DatabaseView:
     keys = {"runs": [run for run, _ in lanes], "lanes": [number for _, number in lanes]}
     return DatabaseView(
         is_read_only=is_read_only,
-        holders={_key(row): _holder(row) for row in _rows(connection, "holders", keys)},
+        lock_owners={_key(row): _lock_owner(row) for row in _rows(connection, "lock_owners", keys)},
         holds={_key(row): row.kind for row in _rows(connection, "holds", keys)},
     )
 
@@ -49,8 +49,8 @@ def _key(row: Row[Any]) -> Key:
     return RunId(row.run_id), row.number
 
 
-def _holder(row: Row[Any]) -> Holder:
+def _lock_owner(row: Row[Any]) -> LockOwner:
     blocker = None
     if row.blocking is not None:
         blocker = DatabaseSession(row.blocking, row.blocking_application, row.blocking_state, row.blocking_seconds)
-    return Holder(DatabaseSession(row.pid, row.application, row.state, row.seconds), row.is_page, blocker)
+    return LockOwner(DatabaseSession(row.pid, row.application, row.state, row.seconds), row.is_page, blocker)

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from backfill_tasks.diagnosis import broker, database, rules
+from backfill_tasks.diagnosis import database, rules
 from backfill_tasks.diagnosis.facts import BrokerView, DatabaseView, Facts, FleetView, Key
+from backfill_tasks.diagnosis.reasons import needs_reason
 from backfill_tasks.diagnosis.rules import Reason
 from backfill_tasks.engine.database import Address
 from backfill_tasks.engine.model import Lane, Run
@@ -15,38 +16,11 @@ from backfill_tasks.settings import Settings
 
 T = TypeVar("T")
 
-#: A lane that has moved within this many seconds isn't diagnosed; one that has done no page yet always is.
-_MOVES_SECONDS = 3.0
-
 #: For this many seconds after a postponement ends, its reason is still the true one: the page asks again in this time.
 _GRACE_SECONDS = 3.0
 
 #: The maximum wait for each source, in seconds, whatever the source itself waits for.
 _BROKER_SECONDS, _DATABASE_SECONDS, _FLEET_SECONDS = 2.0, 4.0, 5.0
-
-
-def needs_reason(run: Run, lane: Lane) -> bool:
-    """Return whether a lane doesn't move, for whatever reason."""
-    if run.mode != "apply" or lane.state == "done":
-        return False
-    still = run.still_seconds(lane) > _MOVES_SECONDS
-    return still or not lane.page or lane.reason is not None or run.state != "running"
-
-
-def explained(run: Run, seen: Run, reasons: Mapping[Key, Reason]) -> Run:
-    """Return the run with the reasons in its lanes, except lanes that have moved since the run was `seen`."""
-    still = {lane.number for lane, before in zip(run.lanes, seen.lanes, strict=False) if _is_unmoved(lane, before)}
-    found = {number: reasons.get((run.id, number)) for number in still} if run.state == seen.state else {}
-    return replace(run, lanes=tuple(_explained(lane, found.get(lane.number)) for lane in run.lanes))
-
-
-def _is_unmoved(lane: Lane, before: Lane) -> bool:
-    """Return whether a lane has done no page since, and the ledger has no newer reason. Reseeding is not a move."""
-    return (lane.page, lane.state) == (before.page, before.state) and lane.reason in {None, before.reason}
-
-
-def _explained(lane: Lane, reason: Reason | None) -> Lane:
-    return lane if reason is None else replace(lane, reason=reason.text, reason_kind=reason.kind)
 
 
 @dataclass(frozen=True)
@@ -78,7 +52,7 @@ class Diagnoser:
                     found[run.id, lane.number] = rules.of_an_inactive_run(run)
                 elif _waits_for_resume(run, lane):
                     found[run.id, lane.number] = Reason(
-                        "single_batch", f"not part of the single batch. `backfill resume {run.id}` walks it"
+                        "single_batch", f"not part of the single batch. To walk it: backfill resume {run.id}"
                     )
                 else:
                     open_lanes.append((run, lane))
@@ -105,20 +79,19 @@ class Diagnoser:
         before = self._broker()
         if before.error is not None or before.refusal is not None:
             return before, None
-        fleet = _Asked(_fleet, _FLEET_SECONDS).answer(lambda why: FleetView(error=why))
+        # Celery takes half a second to import, seconds on a busy machine: none of the workers' time to answer.
+        from backfill_tasks.diagnosis import workers  # noqa: PLC0415
+
+        fleet = _Asked(workers.ask, _FLEET_SECONDS).answer(lambda why: FleetView(error=why))
         after = self._broker()
         moving = (before.queued ^ after.queued) | (before.taken ^ after.taken)
         return replace(after, moving=moving), fleet
 
     def _broker(self) -> BrokerView:
+        from backfill_tasks.diagnosis import broker  # noqa: PLC0415  see engine/redis_client.py
+
         asked = _Asked(lambda: broker.ask(self.settings), _BROKER_SECONDS)
         return asked.answer(lambda why: BrokerView(error=why))
-
-
-def _fleet() -> FleetView:
-    from backfill_tasks.diagnosis import workers  # noqa: PLC0415  Celery takes half a second to import
-
-    return workers.ask()
 
 
 def _waits_for_resume(run: Run, lane: Lane) -> bool:

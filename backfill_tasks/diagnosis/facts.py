@@ -20,7 +20,7 @@ class DatabaseSession:
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockOwner:
     """The session that has locked a lane's row, and the session that it is itself waiting for, if any.
 
     `is_page`: the session is one of ours, so it is doing the lane's page.
@@ -37,7 +37,7 @@ class DatabaseView:
 
     error: str | None = None
     is_read_only: bool = False
-    holders: Mapping[Key, Holder] = field(default_factory=dict)
+    lock_owners: Mapping[Key, LockOwner] = field(default_factory=dict)
     holds: Mapping[Key, str] = field(default_factory=dict)
 
 

@@ -14,11 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.engine import ledger
+from backfill_tasks.engine import ledger, redis_client
 from backfill_tasks.engine.contract import RowChanged
 from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.database import is_outage, is_transient, reason
@@ -44,7 +43,7 @@ _LONGEST_OUTAGE_WAIT = 8
 _REDIS_WAIT = 5
 
 Send = Callable[[PageMessage, float], None]
-"""Puts a page's message on its way, to be taken up after so many seconds; raises SendError where it can't."""
+"""A function that sends a page's message, to be delivered after a delay in seconds. Raises SendError if it can't."""
 
 Outcome = Literal["committed", "put off", "retry", "stopped"] | Refusal
 
@@ -110,7 +109,7 @@ class Chain:
         """
         try:
             return self._handle(message, tries)
-        except (RedisError, SendError) as error:
+        except (redis_client.RedisError, SendError) as error:
             return self._wait_for_redis(message, error)
 
     def _handle(self, message: PageMessage, tries: Tries) -> Step:

@@ -205,7 +205,7 @@ def _left(lane: Mapping[str, Any]) -> Bounds | None:
 
 
 def _id(content: Mapping[str, Any], name: str) -> str | None:
-    """Return an id that a database can hold, or None if there is none yet. Lone surrogates may stand for bytes."""
+    """Return an id that a database can store, or None if there is none yet. Lone surrogates may stand for bytes."""
     if content[name] is None:
         return None
     value = str(_require(content[name], str, name))

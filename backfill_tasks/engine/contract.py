@@ -1,9 +1,10 @@
 """The contract between the engine and a backfill: what a backfill implements, and the types it uses."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -136,9 +137,10 @@ class Backfill(ABC):
     #: The classes whose items enqueue a new job in the host's queue. Empty for a backfill without jobs, to which no
     #: bound on jobs applies.
     jobs: Sequence[str] = ()
+    #: The noun for what one of its jobs gives an item, for messages such as "3 jobs gave no score".
+    result: str = "result"
     #: The ways a job can end without a result, and their meanings, in display order.
     unresolved: Mapping[str, str] = MappingProxyType({})
-
     #: Why another run would leave missing items as they are.
     left_alone: str = ""
 
@@ -192,6 +194,16 @@ class Backfill(ABC):
         Raises:
             RowChanged: the host changed a row while the page read it; the engine rolls back and retries.
         """
+
+    def statements(
+        self, connection: Connection, window: Window, context: PageContext
+    ) -> Sequence[Callable[[], object]]:
+        """Return calls that send a page's statements, for `doctor`, which plans the first that each call sends.
+
+        The calls end there: nothing is sent. By default only the page itself is called. A page that goes on with what
+        its first statement returned adds a call for each further statement.
+        """
+        return [partial(self.page, connection, window, context)]
 
     @abstractmethod
     def dry_run(self, connection: Connection, window: Window, context: PageContext) -> PageResult:

@@ -1,19 +1,28 @@
 """The live cursors in Redis: one hash per lane, moved by compare-and-set, and rebuilt from the ledger if lost."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
-
-from redis import Redis
-from redis.exceptions import ResponseError
+from functools import cached_property, partial
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, cast
 
 from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.encoding import to_bytes
 from backfill_tasks.engine.model import Lane, PageMessage, RunId
 from backfill_tasks.engine.redis_client import is_wrong_type, lua, new_token
 
+if TYPE_CHECKING:
+    from redis import Redis
+    from redis.commands.core import Script
+
 #: How long Redis has to answer while the caller holds a lane's row lock, in seconds. It normally answers within a
 #: millisecond; other transactions that need the lock (a duplicate, the watchdog, a resume) wait for Redis, too.
 _LOCKED_SECONDS = 0.25
+
+#: How long an answer shows that Redis can be reached, in seconds. Pages follow each other far more quickly, and asking
+#: before each one would cost a round trip.
+_RECENT_SECONDS = 1.0
 
 #: A cursor that hasn't been touched for this long expires; the ledger still has it.
 _KEEP_SECONDS = 90 * 86_400
@@ -35,23 +44,44 @@ class LiveCursors:
     A call that is resent because its reply was lost changes nothing more. An unexpected value under a lane's key is
     overwritten: the ledger has the lane's position.
 
-    `redis` retries while Redis is briefly unreachable. `prompt` is the client for calls under a lane's row lock: it
-    asks once, without retries.
+    `redis` returns a client that retries while Redis is briefly unreachable. `prompt` returns the client for calls
+    under a lane's row lock: it asks once, without retries. Each is called once, on first use.
     """
 
-    def __init__(self, redis: Redis, prompt: Redis) -> None:
-        self._redis = redis
-        self._place = redis.register_script(lua("place"))
-        self._begin = prompt.register_script(lua("begin"))
-        self._reset_attempts = redis.register_script(lua("reset_attempts"))
-        self._advance = redis.register_script(lua("advance"))
-        self._claim = redis.register_script(lua("claim"))
+    def __init__(self, redis: Callable[[], "Redis"], prompt: Callable[[], "Redis"]) -> None:
+        self._connect = redis
+        self._connect_prompt = prompt
+        self._answered_at = -inf
 
     @classmethod
     def connect(cls, url: str, *, patience: int = 10) -> "LiveCursors":
         """Return cursors that connect on first use. `patience`: the number of retries of a call, with backoff."""
-        prompt = redis_client.connect(url, patience=0, timeout=_LOCKED_SECONDS)
-        return cls(redis_client.connect(url, patience=patience), prompt)
+        prompt = partial(redis_client.connect, url, patience=0, timeout=_LOCKED_SECONDS)
+        return cls(partial(redis_client.connect, url, patience=patience), prompt)
+
+    @cached_property
+    def _redis(self) -> "Redis":
+        return self._connect()
+
+    @cached_property
+    def _place(self) -> "Script":
+        return self._redis.register_script(lua("place"))
+
+    @cached_property
+    def _begin(self) -> "Script":
+        return self._connect_prompt().register_script(lua("begin"))
+
+    @cached_property
+    def _reset_attempts(self) -> "Script":
+        return self._redis.register_script(lua("reset_attempts"))
+
+    @cached_property
+    def _advance(self) -> "Script":
+        return self._redis.register_script(lua("advance"))
+
+    @cached_property
+    def _claim(self) -> "Script":
+        return self._redis.register_script(lua("claim"))
 
     def place(self, run: RunId, lane: Lane) -> None:
         """Set a lane's cursor to the ledger's position: the chain of the lane's generation starts there.
@@ -64,12 +94,14 @@ class LiveCursors:
         )
 
     def wait_for_answer(self) -> None:
-        """Return once Redis answers, with retries. Call this before locking a lane's row.
+        """Return if Redis answered within the last second, or once it answers. Call this before locking a lane's row.
 
         Raises:
             RedisError: Redis doesn't answer.
         """
-        self._redis.ping()
+        if monotonic() - self._answered_at > _RECENT_SECONDS:
+            self._redis.ping()
+            self._answered_at = monotonic()
 
     def begin(self, message: PageMessage) -> int:
         """Increment and return the number of times this page has started without finishing.
@@ -82,7 +114,11 @@ class LiveCursors:
             RedisError: Redis didn't answer in time, or refused. It may have counted the start, or may still do so: call
                 `reset_attempts` once the lock is released.
         """
-        return int(self._begin(keys=[_key_of(message)], args=[message.page, _KEEP_SECONDS]))
+        try:
+            return int(self._begin(keys=[_key_of(message)], args=[message.page, _KEEP_SECONDS]))
+        except redis_client.RedisError:
+            self._answered_at = -inf
+            raise
 
     def reset_attempts(self, message: PageMessage) -> None:
         """Reset the crash counter: the page failed, but its worker survived."""
@@ -97,6 +133,7 @@ class LiveCursors:
             keys=[_key_of(message)],
             args=[message.generation, message.page, to_bytes(cursor), sent, _KEEP_SECONDS, new_token()],
         )
+        self._answered_at = monotonic()
         return bool(moved)
 
     def claim(self, message: PageMessage) -> bool:
@@ -118,7 +155,7 @@ class LiveCursors:
             )
         except (KeyError, ValueError):
             return None
-        except ResponseError as error:
+        except redis_client.ResponseError as error:
             if not is_wrong_type(error):
                 raise
             return None

@@ -41,11 +41,11 @@ _DEFAULTS: Mapping[str, str] = {"application_name": "backfill", **_LIMITS}
 _OURS: Mapping[str, str] = {"client_encoding": "UTF8"}
 
 Kind = Literal["outage", "contention", "permanent", "item"]
-"""What a database error says of the statement.
+"""The class of a database error, which decides what happens to the page.
 
-`outage`: the server can't serve anybody's writes now, or this session is gone; waiting cures it, however long it takes.
-`contention`: another session or a time limit was in the way; a later attempt may succeed. `permanent`: no retry and no
-smaller page helps. `item`: one of the page's items causes it.
+`outage`: the server accepts no writes now, or this session is gone; retry until the outage ends. `contention`: a lock,
+a deadlock or a time limit; a later attempt may succeed. `permanent`: no retry and no smaller page helps. `item`: one
+of the page's items causes the error.
 """
 
 #: SQLSTATE classes (PostgreSQL's Appendix A): connection; login and database, which the server checks only when a

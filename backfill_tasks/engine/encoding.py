@@ -32,7 +32,7 @@ def client_encoding(server_encoding: str) -> str:
 
 
 def adapt(connection: "psycopg.Connection[Any]", server_encoding: str) -> None:
-    """Configure a connection to send and read text that a database of this encoding can hold."""
+    """Configure a connection to send and read text that a database of this encoding can store."""
     if server_encoding == "SQL_ASCII":
         connection.adapters.register_dumper(str, _ByteDumper)
         for name in (*_TEXT_TYPES, _UNNAMED):
@@ -52,13 +52,19 @@ def as_json(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
+def as_array(texts: Sequence[str]) -> str:
+    """Return an array literal to be cast to text[]; psycopg takes twenty times as long to build it."""
+    quoted = ['"' + each.replace("\\", r"\\").replace('"', r"\"") + '"' for each in texts]
+    return "{" + ",".join(quoted) + "}"
+
+
 def to_bytes(text: str) -> bytes:
     """Return the text's bytes as stored in the database: UTF-8, and a raw byte for each lone surrogate."""
     return text.encode("utf-8", _BYTE_BY_BYTE)
 
 
 def is_text(text: str) -> bool:
-    """Return whether a database can hold the text: a lone surrogate is valid only if it stands for a byte."""
+    """Return whether a database can store the text: a lone surrogate is valid only if it stands for a byte."""
     try:
         to_bytes(text)
     except UnicodeEncodeError:
@@ -67,7 +73,7 @@ def is_text(text: str) -> bool:
 
 
 def unstorable(server_encoding: str, texts: Sequence[str | None]) -> str | None:
-    """Return the first text that a database of this encoding can't hold; no id in it can equal that text."""
+    """Return the first text that a database of this encoding can't store; no id in it can equal that text."""
     codec = "utf-8" if server_encoding in {"SQL_ASCII", "UTF8"} else _codec(server_encoding) or "utf-8"
     errors = _BYTE_BY_BYTE if server_encoding == "SQL_ASCII" else "strict"
     for each in texts:
@@ -84,7 +90,7 @@ def substituted(text: str, codec: str) -> str:
 
 
 def _codec(server_encoding: str) -> str | None:
-    """Return the name of Python's codec; None if it has none: then only the server checks what it can hold."""
+    """Return the name of Python's codec; None if it has none: then only the server checks what it can store."""
     name = _PYTHON_NAMES.get(server_encoding, server_encoding.replace("WIN", "cp"))
     try:
         return codecs.lookup(name).name

@@ -50,7 +50,7 @@ class Retrier:
                 tried.
         """
         with self.engine.begin() as connection:
-            state = ledger.hold_run(connection, run)
+            state = ledger.lock_run(connection, run)
             if state is not None:
                 states.require(run, state, "retry")
             waiting = ledger.quarantined(connection, run, most=None)
@@ -85,7 +85,7 @@ class Retrier:
     def _try(self, run: RunId, each: Quarantined) -> Tried | None:
         """Try one item; return None if another process has it or has released it."""
         with self.engine.begin() as connection:
-            place = ledger.hold_quarantined(connection, run, each.item)
+            place = ledger.lock_quarantined(connection, run, each.item)
             if place is None:
                 return None
             message = PageMessage(run, place.lane, place.page, 0)

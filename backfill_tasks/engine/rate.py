@@ -1,18 +1,16 @@
 """The fleet's rate: how many pages all workers together start per second. One bucket in Redis, on Redis' clock."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import cast
-
-from redis import Redis
-from redis.exceptions import ResponseError
+from typing import TYPE_CHECKING, cast
 
 from backfill_tasks import settings
+from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.redis_client import lua, new_token
 from backfill_tasks.errors import UsageError
 
-_SECONDS: Mapping[str, int] = MappingProxyType({"s": 1, "m": 60, "h": 3600})
+if TYPE_CHECKING:
+    from redis import Redis
+
 _MICROSECONDS = 1_000_000
 
 
@@ -31,17 +29,15 @@ class Rate:
                 halt.
         """
         try:
-            return cls(settings.rate_limit("none" if text is None else text) or "none")
+            settings.rate_interval("none" if text is None else text)
         except ValueError as error:
             raise UsageError(str(error)) from None
+        return cls(text or "none")
 
     @property
     def interval(self) -> float:
         """The seconds between two pages; 0 for no limit."""
-        if self.text == "none":
-            return 0.0
-        count, _, unit = self.text.partition("/")
-        return _SECONDS[unit or "s"] / float(count)
+        return settings.rate_interval(self.text)
 
     def __str__(self) -> str:
         return self.text
@@ -75,7 +71,7 @@ class FleetRate:
     starved. A worker that dies takes no slot with it. If Redis loses the rate, the next worker that asks restores it.
     """
 
-    def __init__(self, redis: Redis, queue: str) -> None:
+    def __init__(self, redis: "Redis", queue: str) -> None:
         self._redis = redis
         self._key = f"backfill:rate:{queue}"
         self._take_slot = redis.register_script(lua("take_slot"))
@@ -89,8 +85,8 @@ class FleetRate:
         """
         try:
             text = cast("str | None", self._redis.hget(self._key, "rate"))
-            return None if text is None else Rate(settings.rate_limit(text) or "none")
-        except (ResponseError, ValueError) as error:
+            return None if text is None else Rate.parse(text)
+        except (redis_client.ResponseError, UsageError) as error:
             raise UsageError(
                 f"what Redis has under {self._key} is not a rate ({error}); set it again: backfill rate none"
             ) from None
@@ -117,6 +113,20 @@ class FleetRate:
             args=[worker, waited, known.rate.text, _microseconds(known.rate.interval), known.at],
         )
         return Answer(bool(granted), wait / _MICROSECONDS, Known(Rate.parse(text), int(at)))
+
+
+def initial_rate(config: settings.Settings) -> Rate:
+    """Return the rate with which workers start while Redis has none."""
+    return Rate.parse(config.rate_limit)
+
+
+def current_rate(redis: "Redis", config: settings.Settings) -> Rate:
+    """Return the fleet's rate, or the initial one if Redis has none yet.
+
+    Raises:
+        UsageError: Redis has a value that is not a rate.
+    """
+    return FleetRate(redis, config.queue).read() or initial_rate(config)
 
 
 def refuse_aging(rate: Rate, *, pages: int, page_seconds: float, redelivery_seconds: float) -> None:

@@ -1,8 +1,7 @@
-"""The commands on a run (start, resume, tune, pause, cancel), and the watchdog's check of all running runs."""
+"""The commands on a run: start, resume, tune, pause, cancel."""
 
-import logging
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,11 +13,9 @@ from backfill_tasks.engine.chain import Chain
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Bounds, Lane, Run, RunId
 from backfill_tasks.engine.overlap import overlaps, refuse
-from backfill_tasks.engine.states import Command
+from backfill_tasks.engine.states import Command, RunState
 from backfill_tasks.errors import OptionConflictError, UsageError
-from backfill_tasks.options import Parameters
-
-logger = logging.getLogger(__name__)
+from backfill_tasks.options import OptionError, Parameters, all_options, tunable
 
 
 def new_id() -> RunId:
@@ -64,7 +61,7 @@ class Runs:
             UsageError: an unfinished run overlaps this one, and the start isn't forced.
         """
         with self.engine.begin() as connection:
-            ledger.hold_starts(connection)
+            ledger.lock_starts(connection)
             beside = overlaps(connection, self.backfills[new.parameters.backfill], new.parameters.options)
             if not force:
                 refuse(beside)
@@ -94,7 +91,7 @@ class Runs:
         left = [lane for lane in before.lanes if lane.state in states.UNFINISHED_LANES]
         lost = [lane.number for lane in left if lane.page and self.chain.live.read(run, lane.number) is None]
         with self.engine.begin() as connection:
-            lanes = ledger.hold_lanes(connection, run)
+            lanes = ledger.lock_lanes(connection, run)
             _require(connection, run, "resume")
             seeded = ledger.resume(connection, run, lanes, single_batch=single_batch, lost_lanes=lost)
         for lane in seeded:
@@ -104,22 +101,22 @@ class Runs:
         return lost
 
     def tune(self, run: RunId, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Change a run's tunable parameters; return the old and new value of each changed one by name.
+        """Change a run's tunable parameters, its backfill's own included; return the old and new values by name.
+
+        Pages in progress finish with the old values; the next ones use the new.
 
         Raises:
-            UsageError: there is no such run, it has ended, or a change contradicts one of the backfill's own options.
+            UsageError: there is no such run, it has ended, an option can't be tuned or rejects its value, or the run
+                has an option that a change contradicts.
         """
         parameters = self.read(run).parameters
-        contradicted = [
-            each
-            for each in self.backfills[parameters.backfill].options
-            if each.is_on(parameters.options.get(each.name)) and changes.get(each.excludes or "") is not None
-        ]
+        backfill = self.backfills[parameters.backfill]
+        checked = _checked(backfill, changes)
         with self.engine.begin() as connection:
             _require(connection, run, "tune")
-            for each in contradicted:
-                raise OptionConflictError(run, each.name, str(each.excludes))
-            return ledger.tune(connection, run, changes)
+            _refuse_conflicts(run, backfill, parameters, checked)
+            defaults = {name: each.default for name, each in tunable(backfill.options).items()}
+            return ledger.tune(connection, run, checked, defaults=defaults)
 
     def note_all(self, name: str, detail: Mapping[str, Any], *, who: str | None = None) -> None:
         """Record an event in every running run, if there is a ledger: for changes that concern no single run.
@@ -153,6 +150,17 @@ class Runs:
             self.chain.live.forget(run, len(self.read(run).lanes))
         return cancelled
 
+    def newest(self, states: Sequence[RunState], backfill: str | None = None) -> RunId | None:
+        """Return the newest run in one of these states, of one backfill or of any; None if there is none.
+
+        Raises:
+            LedgerError: the ledger is newer than this package, or closed to this role.
+        """
+        with self.engine.begin() as connection:
+            found = schema.version(connection)
+            schema.refuse_newer(found)
+            return ledger.newest_run(connection, states=states, backfill=backfill) if found else None
+
     def read(self, run: RunId) -> Run:
         """Return a run as recorded in the ledger.
 
@@ -165,35 +173,40 @@ class Runs:
             raise _unknown(run)
         return found
 
-    def lost(self, *, stalled_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StalledLane]:
-        """Return the lanes that have lost their message, read-only. See `watch_over` for the arguments."""
-        with self.engine.begin() as connection:
-            candidates = ledger.stalled(connection, stalled_seconds)
-        on_their_way = held() if candidates else ()
-        return [lane for lane in candidates if lane.awaited.task_id not in on_their_way]
 
-    def watch_over(self, *, stalled_seconds: float, held: Callable[[], Collection[str]]) -> list[ledger.StalledLane]:
-        """End runs with nothing left to walk, reseed lanes that have lost their message, and return those lanes.
+def _checked(backfill: Backfill, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the validated changes of a run's options.
 
-        Args:
-            stalled_seconds: how long a lane may be still before it is checked.
-            held: returns the task ids of the messages that wait in the queue or are owned by a living worker. Called
-                only if a lane is still.
-        """
-        with self.engine.begin() as connection:
-            unended = ledger.unended(connection)
-        for run in unended:
-            self.chain.finish(run)
-        lost = self.lost(stalled_seconds=stalled_seconds, held=held)
-        seeded = [lane for lane in lost if self.chain.revive(lane)]
-        for lane in seeded:
-            logger.warning("lane stood, seeded again: run=%s lane=%d page=%d", lane.run, lane.lane, lane.page)
-        return seeded
+    Raises:
+        UsageError: an option can't be tuned, has no meaning for this backfill, or rejects its value.
+    """
+    known = tunable(backfill.options)
+    unknown = sorted(changes.keys() - known.keys())
+    if unknown:
+        raise UsageError(f"{', '.join(unknown)} can't be changed; {', '.join(known)} can")
+    for name in changes:
+        if known[name].needs_jobs and not backfill.jobs:
+            raise UsageError(f"{name}: {backfill.name} enqueues no jobs: remove it")
+    try:
+        return {name: known[name].check(new) for name, new in changes.items()}
+    except OptionError as error:
+        raise UsageError(str(error)) from None
+
+
+def _refuse_conflicts(run: RunId, backfill: Backfill, parameters: Parameters, changes: Mapping[str, Any]) -> None:
+    """Raise OptionConflictError if changes switch on an option while one that it excludes is on."""
+    known, values = all_options(backfill.options), {**parameters.as_json(), **changes}
+    on = [each for name, each in known.items() if each.is_on(values.get(name))]
+    for each in on:
+        for other in on:
+            if each.excludes == other.name and {each.name, other.name} & changes.keys():
+                has, asked = (each, other) if other.name in changes else (other, each)
+                raise OptionConflictError(run, has.name, asked.name)
 
 
 def _require(connection: Connection, run: RunId, command: Command) -> None:
     """Lock a run and raise UsageError unless it exists and its state allows the command."""
-    state = ledger.hold_run(connection, run)
+    state = ledger.lock_run(connection, run)
     if state is None:
         raise _unknown(run)
     states.require(run, state, command)

@@ -11,16 +11,15 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from redis import Redis
 
-from backfill_tasks.engine import redis_client, schema
-from backfill_tasks.engine.database import begin_read_only
-from backfill_tasks.engine.rate import FleetRate, Rate
+from backfill_tasks.engine import redis_client
+from backfill_tasks.engine.rate import current_rate
 from backfill_tasks.monitoring.exposition import Readings, Source, families
-from backfill_tasks.monitoring.queries import PageTimes, watched_runs
+from backfill_tasks.monitoring.page_times import PageTimes
 from backfill_tasks.monitoring.stalls import Stall, Stalls
-from backfill_tasks.options import Pace
+from backfill_tasks.observer import Observer
 from backfill_tasks.poll import Poll
 from backfill_tasks.settings import Settings
-from backfill_tasks.wiring import Parts, assemble
+from backfill_tasks.wiring import assemble
 from backfill_tasks.worker.dead_letters import DeadLetters
 
 #: How long readings are reused, in seconds: two Prometheus servers, or an impatient one, cost no more than one.
@@ -84,8 +83,7 @@ class Look:
 class Exporter(Collector):
     """Reads the metrics when Prometheus scrapes. A source that can't be read is left out, and `source_up` says so."""
 
-    settings: Settings
-    parts: Parts
+    observer: Observer
     redis: Redis
     queue: str
     workers: Poll[dict[str, int]]
@@ -139,30 +137,18 @@ class Exporter(Collector):
 
     def _read_ledger(self, found: Readings) -> None:
         found.page_times = self._times.histograms()
-        with self.parts.engine.begin() as connection:
-            begin_read_only(connection, statement_ms=_STATEMENT_MS)
-            runs = []
-            if schema.version(connection):  # otherwise no run has been started yet
-                schema.require(connection)
-                runs = watched_runs(connection)
-            self._times.update(connection, runs)
-        found.runs, found.page_times = runs, self._times.histograms()
+        watched = self.observer.watched()
+        self._times.count(self.observer.pages_after(self._times.behind(watched)))
+        found.runs, found.page_times = watched.runs, self._times.histograms()
 
     def _read_host(self, found: Readings) -> None:
-        pace = Pace(max_live_wait=self.settings.defaults["max_live_wait"])
-        backfills = self.parts.backfills.usable()
-        indicators = [each for backfill in backfills for each in backfill.indicators(pace)]
-        indicators += self.parts.pressure.indicators
-        with self.parts.engine.begin() as connection:
-            begin_read_only(connection, statement_ms=_STATEMENT_MS)
-            readings = self.parts.pressure.readings(connection, indicators)
-            found.pressure = [(each, by.unit) for each, by in zip(readings, indicators, strict=True)]
-            found.ahead = {each.name: each.pending(connection, _MOST_AHEAD) for each in backfills if each.jobs}
+        found.pressure = [(reading, indicator.unit) for indicator, reading in self.observer.pressure()]
+        found.ahead = self.observer.jobs_ahead(_MOST_AHEAD)
 
     def _read_redis(self, found: Readings) -> None:
         found.queued = int(str(self.redis.llen(self.queue)))
-        found.dead_letters = DeadLetters(self.redis, self.settings.queue).count()
-        found.rate = FleetRate(self.redis, self.settings.queue).read() or Rate.parse(self.settings.rate_limit)
+        found.dead_letters = DeadLetters(self.redis, self.observer.settings.queue).count()
+        found.rate = current_rate(self.redis, self.observer.settings)
 
 
 def exporter(settings: Settings, say: Callable[[str], None]) -> Exporter:
@@ -182,8 +168,9 @@ def exporter(settings: Settings, say: Callable[[str], None]) -> Exporter:
 
     workers = Poll("workers", ask, every=_ASK_SECONDS, lasts=_ANSWER_SECONDS)
     parts = assemble(settings, send, patience=0)
-    stalls = Poll("lanes", Stalls(settings, parts).ask, every=_STALLS_SECONDS, lasts=_ANSWER_SECONDS)
+    observer = Observer(settings, parts, _STATEMENT_MS)
+    stalls = Poll("lanes", Stalls(observer).ask, every=_STALLS_SECONDS, lasts=_ANSWER_SECONDS)
     redis = redis_client.connect(settings.redis_url, patience=0, timeout=_REDIS_SECONDS)
     for why in parts.backfills.broken().values():
         say(f"backfill: {why}")
-    return Exporter(settings, parts, redis, app.conf.task_default_queue, workers, stalls, say)
+    return Exporter(observer, redis, app.conf.task_default_queue, workers, stalls, say)

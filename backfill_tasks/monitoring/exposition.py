@@ -8,9 +8,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from backfill_tasks.engine.admission.indicators import Answer, Reading, Unit
+from backfill_tasks.engine.ledger import WatchedRun
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.engine.states import LaneState, RunState
-from backfill_tasks.monitoring.queries import BUCKETS, WatchedRun
+from backfill_tasks.monitoring.page_times import BUCKETS
 from backfill_tasks.monitoring.stalls import Stall
 
 Source = Literal["ledger", "host", "redis", "workers", "lanes"]
@@ -18,32 +19,32 @@ _Family = GaugeMetricFamily | CounterMetricFamily
 
 #: Every metric with its meaning; docs/reference/metrics.md says more.
 MEANINGS: Mapping[str, str] = {
-    "backfill_source_up": "Whether this could be read at the last scrape (1) or is left out (0)",
-    "backfill_scrape_duration_seconds": "What reading all of this took",
-    "backfill_run_state": "1 for the state that the run is in, 0 for the others",
-    "backfill_run_started_timestamp_seconds": "When the run was started",
-    "backfill_run_finished_timestamp_seconds": "When the run ended",
-    "backfill_run_expected_items": "How many items the run will read, where they were counted beforehand",
-    "backfill_lanes": "Lanes of the run by their state",
-    "backfill_lanes_held": "Lanes whose next page waits for a reason that the ledger has",
-    "backfill_lane_idle_seconds": "How long the lane has not moved though nothing in the ledger holds it back",
-    "backfill_lane_stalled_seconds": "How long the lane has not moved, with the kind of its reason",
-    "backfill_lanes_seeded_total": "How often lanes of the run have been seeded, the first time included",
-    "backfill_pages_total": "Pages done",
-    "backfill_items_read_total": "Items read",
-    "backfill_items_total": "Items by class, those in quarantine left out",
+    "backfill_source_up": "1 if the source was read in this scrape, 0 if its metrics are left out",
+    "backfill_scrape_duration_seconds": "Duration of this scrape's readings",
+    "backfill_run_state": "1 for the run's state, 0 for the others",
+    "backfill_run_started_timestamp_seconds": "Start time of the run",
+    "backfill_run_finished_timestamp_seconds": "End time of the run",
+    "backfill_run_expected_items": "Items that the run will read, if they were counted before its start",
+    "backfill_lanes": "Lanes of the run by state",
+    "backfill_lanes_held": "Lanes whose next page is postponed, with the reason in the ledger",
+    "backfill_lane_idle_seconds": "Time since the lane last moved, unless its next page is postponed",
+    "backfill_lane_stalled_seconds": "Time since the lane last moved, with the kind of reason",
+    "backfill_lanes_seeded_total": "Seedings of the run's lanes, including the first of each lane",
+    "backfill_pages_total": "Committed pages",
+    "backfill_items_read_total": "Items read by pages",
+    "backfill_items_total": "Items by class, without the quarantine",
     "backfill_quarantined_items": "Items in quarantine",
-    "backfill_page_duration_seconds": "What pages took since this exporter began",
-    "backfill_pressure_state": "1 for the answer of the indicator, 0 for the others",
-    "backfill_pressure_seconds": "What the indicator measured",
-    "backfill_pressure_sessions": "What the indicator measured",
-    "backfill_pressure_ratio": "What the indicator measured",
-    "backfill_jobs_ahead": "Jobs in the host's queue before one that this backfill would add",
-    "backfill_queue_messages": "Messages in the queue that no worker has taken",
-    "backfill_dead_letters": "Messages that no worker could do, kept until an operator clears them",
-    "backfill_rate_limit_pages_per_second": "The rate of all workers together, where there is a limit",
-    "backfill_workers": "Workers that are online",
-    "backfill_rate_waiting_pages": "Pages that wait in a worker for the fleet's rate",
+    "backfill_page_duration_seconds": "Duration of the pages since this exporter started",
+    "backfill_pressure_state": "1 for the indicator's answer, 0 for the others",
+    "backfill_pressure_seconds": "Value of an indicator that measures time",
+    "backfill_pressure_sessions": "Value of an indicator that counts sessions",
+    "backfill_pressure_ratio": "Value of an indicator that measures a share, 0 to 1",
+    "backfill_jobs_ahead": "Jobs in the host's queue ahead of a job that this backfill would add now",
+    "backfill_queue_messages": "Messages waiting in the queue",
+    "backfill_dead_letters": "Messages that no worker could process, kept until an operator clears them",
+    "backfill_rate_limit_pages_per_second": "Rate limit of all workers together; absent without a limit",
+    "backfill_workers": "Workers online",
+    "backfill_rate_waiting_pages": "Pages in workers that wait for the rate limit",
 }
 
 

@@ -1,6 +1,5 @@
 """The HTTP server behind /metrics."""
 
-import base64
 import hmac
 import sys
 from collections.abc import Callable, Iterable
@@ -15,32 +14,26 @@ Start = Callable[[str, list[tuple[str, str]]], Any]
 
 @dataclass(frozen=True)
 class Door:
-    """The WSGI application that serves /metrics and nothing else, protected by a token or a login if one is set."""
+    """The WSGI application that serves /metrics and nothing else, protected by a bearer token if one is set."""
 
     metrics: Callable[[dict[str, Any], Start], Iterable[bytes]]
     token: str | None
-    login: str | None
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         """Answer a WSGI request."""
         if environ["PATH_INFO"] != "/metrics":
             start("404 Not Found", [("Content-Type", "text/plain")])
-            return [b"There is only /metrics.\n"]
+            return [b"Not found. The metrics are at /metrics.\n"]
         if not self._is_open_to(environ.get("HTTP_AUTHORIZATION", "")):
-            schemes = [("WWW-Authenticate", 'Basic realm="backfill"')] if self.login else []
-            start("401 Unauthorized", [("Content-Type", "text/plain"), *schemes])
-            return [b"A token or a login is needed.\n"]
+            start("401 Unauthorized", [("Content-Type", "text/plain"), ("WWW-Authenticate", "Bearer")])
+            return [b"Unauthorized. Send the token.\n"]
         return self.metrics(environ, start)
 
     def _is_open_to(self, header: str) -> bool:
-        known = []
-        if self.token:
-            known.append(f"bearer {self.token}")
-        if self.login:
-            known.append(f"basic {base64.b64encode(self.login.encode()).decode()}")
+        if self.token is None:
+            return True
         scheme, _, secret = header.partition(" ")
-        given = f"{scheme.lower()} {secret.strip()}".encode()
-        return not known or any(hmac.compare_digest(given, each.encode()) for each in known)
+        return hmac.compare_digest(f"{scheme.lower()} {secret.strip()}".encode(), f"bearer {self.token}".encode())
 
 
 class Silent(WSGIRequestHandler):

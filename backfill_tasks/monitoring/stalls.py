@@ -6,17 +6,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.diagnosis import Diagnoser, needs_reason
-from backfill_tasks.engine import ledger, schema
-from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.engine.model import Lane, Run, RunId
-from backfill_tasks.engine.states import UNFINISHED
-from backfill_tasks.monitoring.queries import watched_runs
-from backfill_tasks.settings import Settings
-from backfill_tasks.wiring import Parts
-
-#: The statement timeout for reading the runs, in milliseconds.
-_STATEMENT_MS = 500
+from backfill_tasks.observer import Observer
 
 #: The reason for every running lane while the ledger can't be read.
 _NO_LEDGER = "database_unreachable"
@@ -40,31 +31,19 @@ class Stalls:
     While the ledger can't be read, that is the reason for every lane that was running when it was last read.
     """
 
-    settings: Settings
-    parts: Parts
+    observer: Observer
     _seen: Sequence[Run] = field(default_factory=list)
     _seen_at: float = 0.0
 
     def ask(self) -> list[Stall]:
         """Return the lanes of unfinished runs that don't move. Takes seconds if a component is broken."""
         try:
-            self._seen, self._seen_at = self._unfinished(), time.monotonic()
+            self._seen, self._seen_at = self.observer.unfinished(), time.monotonic()
+            diagnosed = self.observer.diagnosed(self._seen)
         except DBAPIError:
             return self._without_a_ledger()
-        if not any(needs_reason(run, lane) for run in self._seen for lane in run.lanes):
-            return []
-        reasons = Diagnoser(self.settings, self.parts.address).diagnose(self._seen)
-        lanes = [(run, lane, reasons.get((run.id, lane.number))) for run in self._seen for lane in run.lanes]
-        return [_stall(run, lane, reason.kind) for run, lane, reason in lanes if reason is not None]
-
-    def _unfinished(self) -> list[Run]:
-        with self.parts.engine.begin() as connection:
-            begin_read_only(connection, statement_ms=_STATEMENT_MS)
-            if not schema.version(connection):  # no run has been started yet
-                return []
-            schema.require(connection)
-            ids = [run.id for run in watched_runs(connection) if run.state in UNFINISHED]
-            return [run for run in (ledger.read_run(connection, each) for each in ids) if run is not None]
+        lanes = [(run, lane, lane.reason_kind) for run in diagnosed for lane in run.lanes]
+        return [_stall(run, lane, kind) for run, lane, kind in lanes if kind is not None]
 
     def _without_a_ledger(self) -> list[Stall]:
         since = time.monotonic() - self._seen_at

@@ -83,8 +83,8 @@ def require_task(message: Any, signatures: Mapping[str, Callable[..., Any]]) -> 
     Raises:
         MalformedError: the message is not a task of this application.
     """
-    for name, holds in _HEADERS.items():
-        _require(holds(message.headers.get(name)), f"the header {name} makes no sense")
+    for name, is_valid in _HEADERS.items():
+        _require(is_valid(message.headers.get(name)), f"the header {name} makes no sense")
     task: str = message.headers["task"]
     _require(task in signatures, "no task has this name")
     kind = (message.content_type, message.content_encoding)
@@ -131,8 +131,8 @@ def _require_body(body: Any, encoding: Any) -> None:
         raise MalformedError("body_encoding is neither base64 nor utf-8")
 
 
-def _require(holds: bool, otherwise: str) -> None:  # noqa: FBT001  a check and what it means
-    if not holds:
+def _require(valid: bool, otherwise: str) -> None:  # noqa: FBT001  a check and what it means
+    if not valid:
         raise MalformedError(otherwise)
 
 

@@ -102,7 +102,7 @@ def _listened_to() -> set[str]:
 
 def _held() -> set[str]:
     answers = app.control.broadcast("backfill_holds", reply=True, timeout=_PATIENCE) or ()
-    return {task_id for answer in answers for held in answer.values() for task_id in held}
+    return {task_id for answer in answers for owned in answer.values() for task_id in owned}
 
 
 def waiting_for_the_rate() -> dict[str, list[str]]:

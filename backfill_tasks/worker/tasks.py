@@ -6,18 +6,19 @@ from functools import cache
 from typing import Any
 
 from celery import Task
-from celery.signals import worker_process_init
+from celery.signals import worker_init, worker_process_init
 from celery.utils.log import get_task_logger
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import settings
-from backfill_tasks.engine import heartbeat, schema
+from backfill_tasks.engine import heartbeat
 from backfill_tasks.engine.chain import SendError, Step, Tries
 from backfill_tasks.engine.database import reason
 from backfill_tasks.engine.model import MESSAGE_FORMAT, PageMessage
 from backfill_tasks.escaping import shown
+from backfill_tasks.registry import KINDS
 from backfill_tasks.wiring import Parts, assemble
 from backfill_tasks.worker.app import app
 from backfill_tasks.worker.consumer import FORMAT
@@ -59,6 +60,12 @@ def _send(message: PageMessage, **options: Any) -> None:
 def _parts() -> Parts:
     """Return this process's connections; created on first use, so that no child inherits its parent's."""
     return assemble(settings.load(), send)
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def _import_backfills(**_: object) -> None:
+    """Import the backfills before the children are forked: they share the memory, and no first page waits for it."""
+    KINDS.usable()
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
@@ -172,8 +179,5 @@ def look_after_lanes() -> list[str]:
 def _watch_over() -> list[str]:
     config, parts = settings.load(), _parts()
     heartbeat.beat(config.redis_url, config.queue)
-    with parts.engine.begin() as connection:
-        if not schema.version(connection):
-            return []
-    seeded = parts.runs.watch_over(stalled_seconds=config.standing_seconds, held=messages_on_their_way)
+    seeded = parts.watchdog.look(stalled_seconds=config.standing_seconds, on_their_way=messages_on_their_way)
     return [f"{lane.run} lane {lane.lane}" for lane in seeded]

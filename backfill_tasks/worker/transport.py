@@ -120,6 +120,17 @@ class Channel(redis.Channel):
 
     QoS = QoS
 
+    #: The client for single calls, with the pool that it takes its connections from.
+    _caller: tuple[Any, Any] | None = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002  kombu's signature
+        """Return a client. kombu makes one for each call, which takes as long as the call itself."""
+        if asynchronous:
+            return super()._create_client(asynchronous)  # type: ignore[no-untyped-call]
+        if self._caller is None or self._caller[0] is not self.pool:
+            self._caller = (self.pool, super()._create_client())  # type: ignore[no-untyped-call]
+        return self._caller[1]
+
     def _connparams(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Return the connection parameters. A closed channel is a lost connection: the publisher opens another.
 

@@ -75,12 +75,12 @@ def _reordered(fleet: Fleet, random: Random) -> Iterator[None]:
 @contextmanager
 def _late(fleet: Fleet, _: Random) -> Iterator[None]:
     with fleet.direct_redis() as client:
-        held: list[tuple[bytes, Any]] = []
+        kept: list[tuple[bytes, Any]] = []
         for queue in _queues(client):
             while (message := client.rpop(queue)) is not None:
-                held.append((queue, message))
+                kept.append((queue, message))
         yield
-        for queue, message in held:
+        for queue, message in kept:
             client.lpush(queue, message)
 
 

@@ -5,9 +5,10 @@ from dataclasses import asdict
 
 import click
 
-from backfill_tasks.cli import render
-from backfill_tasks.cli.context import Session, say
+from backfill_tasks.cli.context import CommandContext, say
+from backfill_tasks.cli.decorators import as_json
 from backfill_tasks.cli.letters import letters_of
+from backfill_tasks.cli.render.text import WIDTH, wrapped
 from backfill_tasks.engine import redis_client
 from backfill_tasks.escaping import shown
 from backfill_tasks.worker.dead_letters import MOST
@@ -17,14 +18,14 @@ _MOST_SHOWN = 20
 
 
 @click.command(name="dead-letters")
-@click.option("--clear", is_flag=True, help="Remove them after showing them.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.option("--clear", is_flag=True, help="Remove all dead letters after showing them.")
+@as_json
 @click.pass_obj
-def dead_letters(session: Session, *, clear: bool, as_json: bool) -> None:
+def dead_letters(context: CommandContext, *, clear: bool, as_json: bool) -> None:
     """Show messages that no worker could process, newest first.
 
-    A worker parks such a message with the reason and goes on. No run loses anything:
-    the watchdog reseeds a lane whose message is lost.
+    A worker that can't process a message moves it here with the reason, and takes the
+    next one. No run loses a page: the watchdog reseeds a lane whose message is lost.
 
     \b
     Examples:
@@ -32,9 +33,9 @@ def dead_letters(session: Session, *, clear: bool, as_json: bool) -> None:
       backfill dead-letters --json
       backfill dead-letters --clear
     """
-    session.client.require_redis()
-    with redis_client.reachable(session.settings.redis_url):
-        letters = letters_of(session)
+    context.client.require_redis()
+    with redis_client.reachable(context.settings.redis_url):
+        letters = letters_of(context)
         found = letters.newest()
         if clear:
             letters.clear()
@@ -46,9 +47,9 @@ def dead_letters(session: Session, *, clear: bool, as_json: bool) -> None:
         return
     for each in found[:_MOST_SHOWN]:
         head = f"{shown(each.at, 20)}  {shown(each.queue, 60)}  {each.size:,} bytes"
-        click.echo(render.wrapped(f"{head}: {shown(each.reason)}", indent=2, first=""))
-        click.echo(f"  {shown(each.message, render.WIDTH - 4)}")
+        click.echo(wrapped(f"{head}: {shown(each.reason)}", indent=2, first=""))
+        click.echo(f"  {shown(each.message, WIDTH - 4)}")
     if len(found) > _MOST_SHOWN:
-        click.echo(f"{len(found) - _MOST_SHOWN:,} older ones: --json shows the newest {MOST:,}")
+        click.echo(f"… and {len(found) - _MOST_SHOWN:,} older ones; --json lists up to {MOST:,}")
     if clear:
-        say(f"Removed {len(found):,}.")
+        say(f"Removed the dead letters: {len(found):,}.")

@@ -4,10 +4,10 @@ import click
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.cli import render
-from backfill_tasks.cli.context import COMPLETE, FAILED, Session
+from backfill_tasks.cli.context import COMPLETE, FAILED, CommandContext
 from backfill_tasks.cli.doctor import clocks, database, fleet, letters, plans, room, scoring, surroundings
 from backfill_tasks.cli.doctor.finding import Check, Finding
+from backfill_tasks.cli.render.text import wrapped
 from backfill_tasks.engine.database import reason
 from backfill_tasks.errors import BackfillError
 
@@ -36,43 +36,42 @@ _CHECKS: tuple[Check, ...] = (
 
 
 @click.command()
-@click.pass_context
-def doctor(context: click.Context) -> None:
-    """Check everything a run needs, and say how to fix the rest.
+@click.pass_obj
+def doctor(context: CommandContext) -> int:
+    """Check what a run needs, and show how to fix what is missing.
 
-    Prints one line per finding: fine; look, if a run works but something needs
-    attention; or WRONG, if a run would fail. Changes nothing. Exits with 1 if anything
-    is WRONG.
+    Each finding starts with fine, look or WRONG. With "look", a run works, but read the
+    advice. With "WRONG", a run would fail or wait. Changes nothing. Exits with 1 if a
+    finding is WRONG.
 
     \b
     Example:
       backfill doctor
     """
-    session: Session = context.obj
     said: set[Finding] = set()
     for check in _CHECKS:
-        findings = _found(check, session)
+        findings = _found(check, context)
         for finding in findings:
             if finding not in said:  # several checks may find the same
                 _say(finding)
         said.update(findings)
         if check in _GATES and any(finding.verdict == "WRONG" for finding in findings):
             break
-    context.exit(FAILED if any(finding.verdict == "WRONG" for finding in said) else COMPLETE)
+    return FAILED if any(finding.verdict == "WRONG" for finding in said) else COMPLETE
 
 
 def _say(finding: Finding) -> None:
     """Print a finding, and its advice below it."""
-    click.echo(render.wrapped(finding.what, indent=7, first=f"{finding.verdict:<7}"))
+    click.echo(wrapped(finding.what, indent=7, first=f"{finding.verdict:<7}"))
     if finding.advice:
-        click.echo(render.wrapped(finding.advice[0].upper() + finding.advice[1:], indent=7))
+        click.echo(wrapped(finding.advice[0].upper() + finding.advice[1:], indent=7))
 
 
-def _found(check: Check, session: Session) -> list[Finding]:
+def _found(check: Check, context: CommandContext) -> list[Finding]:
     """Return what a check finds; an error that ends the check becomes its last finding."""
     findings: list[Finding] = []
     try:
-        findings.extend(check(session))
+        findings.extend(check(context))
     except BackfillError as error:
         findings.append(_of(str(error)))
     except DBAPIError as error:

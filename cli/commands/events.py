@@ -4,25 +4,26 @@ import json
 
 import click
 
-from backfill_tasks.cli import render
-from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.context import CommandContext
+from backfill_tasks.cli.decorators import as_json
+from backfill_tasks.cli.render.events import event_lines
 
 
 @click.command()
 @click.argument("run", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@as_json
 @click.pass_obj
-def events(session: Session, run: str | None, *, as_json: bool) -> None:
+def events(context: CommandContext, run: str | None, *, as_json: bool) -> None:
     """List the events of a run (default: the newest).
 
-    Each entry says when it happened (in UTC), what changed and who did it.
+    Each event has its time in UTC, its author and what it changed.
 
     \b
     Example:
       backfill events 261124-091500-a1b2
     """
-    found = session.client.run(run)
-    happened = session.client.events(found.id)
+    found = context.client.run(run)
+    happened = context.client.events(found.id)
     if as_json:
         content = [
             {"at": each.at.isoformat(), "event": each.name, "detail": dict(each.detail), "by": each.who}
@@ -33,5 +34,5 @@ def events(session: Session, run: str | None, *, as_json: bool) -> None:
     click.echo(f"Events of run {found.id}, in UTC")
     click.echo()
     for each in happened:
-        for line in render.event(each):
+        for line in event_lines(each):
             click.echo(line)

@@ -2,18 +2,18 @@
 
 import click
 
-from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.engine import schema
 
 
 @click.command()
-@click.option("--sql", is_flag=True, help="Print the SQL for a DBA instead of running it.")
+@click.option("--sql", is_flag=True, help="Print the SQL for a DBA, and run nothing.")
 @click.pass_obj
-def init(session: Session, *, sql: bool) -> None:
+def init(context: CommandContext, *, sql: bool) -> None:
     """Create or upgrade the ledger in its own schema "backfill".
 
-    The host's tables are not touched. Safe to repeat. `run --apply` does the same if its
-    role may.
+    Leaves the host's tables alone. You can repeat it safely. `backfill run --apply` does
+    the same if its role has the right.
 
     \b
     Examples:
@@ -23,6 +23,6 @@ def init(session: Session, *, sql: bool) -> None:
     if sql:
         click.echo(schema.as_sql(), nl=False)
         return
-    applied = session.client.migrate()
-    state = f"brought to version {schema.latest()}" if applied else f"is there already, at version {schema.latest()}"
-    click.echo(f"The ledger (schema backfill in {session.parts.address}) {state}.")
+    applied = context.client.migrate()
+    state = "now" if applied else "already"
+    click.echo(f"The ledger (schema backfill in {context.parts.address}) is {state} at version {schema.latest()}.")

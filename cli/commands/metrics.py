@@ -9,7 +9,7 @@ from wsgiref.simple_server import make_server
 import click
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from backfill_tasks.cli.context import Session, say
+from backfill_tasks.cli.context import CommandContext, say
 from backfill_tasks.cli.signals import signals
 from backfill_tasks.errors import UsageError
 from backfill_tasks.monitoring.collector import exporter
@@ -20,37 +20,40 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65_535), default=9808, show_default=True, help="0: any that is free.")
-@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=9808,
+    show_default=True,
+    help="Port to listen on; 0: any free port.",
+)
+@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.pass_obj
-def metrics(session: Session, *, port: int, address: str) -> None:
+def metrics(context: CommandContext, *, port: int, address: str) -> None:
     """Serve /metrics for Prometheus until Ctrl-C or SIGTERM.
 
-    Each scrape reads the ledger, the host's queue and Redis. Metrics that can't be read
-    are left out, and backfill_source_up reports it. BACKFILL_METRICS_TOKEN or
-    BACKFILL_METRICS_LOGIN protects the endpoint; without either it listens on this
-    machine only.
+    Each scrape reads the ledger, the host's queue and Redis. If one can't be read, its
+    metrics are left out and backfill_source_up is 0. BACKFILL_METRICS_TOKEN protects the
+    endpoint. Without it, it listens on loopback only.
 
     \b
     Examples:
       backfill metrics
       BACKFILL_METRICS_TOKEN=... backfill metrics --address 0.0.0.0
     """
-    settings = session.settings
+    settings = context.settings
     family, numeric = _resolved(address, port)
-    if not (settings.metrics_token or settings.metrics_login or ip_address(numeric).is_loopback):
-        raise UsageError(
-            f"{address} can be reached from other machines: set BACKFILL_METRICS_TOKEN or BACKFILL_METRICS_LOGIN"
-        )
+    if not (settings.metrics_token or ip_address(numeric).is_loopback):
+        raise UsageError(f"{address} is open to other machines: set BACKFILL_METRICS_TOKEN")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(exporter(settings, say))
-    door = Door(make_wsgi_app(registry), settings.metrics_token, settings.metrics_login)
+    door = Door(make_wsgi_app(registry), settings.metrics_token)
     server_class: type[ThreadingWSGIServer] = type("_Server", (Server,), {"address_family": family})
     try:
         server: ThreadingWSGIServer = make_server(numeric, port, door, server_class, Silent)
     except OSError as error:
         raise UsageError(
-            f"can't listen at {address}, port {port}: {error.strerror}; see --address and --port"
+            f"can't listen on {address}, port {port}: {error.strerror}. Change --address or --port"
         ) from None
     with server, signals() as stopped:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -69,5 +72,5 @@ def _resolved(address: str, port: int) -> tuple[socket.AddressFamily, str]:
     try:
         family, *_, found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, UnicodeError) as error:
-        raise UsageError(f"{address!r} is no address to listen at: {error}; see --address") from None
+        raise UsageError(f"can't listen on {address!r}: {error}. Change --address") from None
     return family, str(found[0])

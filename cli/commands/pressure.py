@@ -1,26 +1,27 @@
-"""The command `pressure`: measure what holds pages back."""
+"""The command `pressure`: measure each reason to postpone pages."""
 
 import json
 
 import click
 
-from backfill_tasks.cli import render
-from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.context import CommandContext
+from backfill_tasks.cli.decorators import as_json
+from backfill_tasks.cli.render.text import table, wrapped
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@as_json
 @click.pass_obj
-def pressure(session: Session, *, as_json: bool) -> None:
-    """Measure each indicator that can hold pages back.
+def pressure(context: CommandContext, *, as_json: bool) -> None:
+    """Measure each indicator that can postpone pages.
 
-    Shows its answer, its value and its threshold.
+    Prints each indicator's answer (go, wait or unknown), its value and its threshold.
 
     \b
     Example:
       backfill pressure
     """
-    measured = session.client.pressure()
+    measured = context.client.pressure()
     if as_json:
         content = [
             {
@@ -35,7 +36,7 @@ def pressure(session: Session, *, as_json: bool) -> None:
         click.echo(json.dumps({"pressure": content}, ensure_ascii=False))
         return
     rows = [(each.indicator, each.answer, each.value, each.threshold) for each in measured]
-    click.echo(render.table(("indicator", "answer", "measured", "threshold"), rows))
+    click.echo(table(("indicator", "answer", "measured", "threshold"), rows))
     for each in measured:
         if each.reason:
-            click.echo(render.wrapped(f"{each.indicator}: {each.reason}", indent=2))
+            click.echo(wrapped(f"{each.indicator}: {each.reason}", indent=2))

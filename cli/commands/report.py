@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.errors import ExtraError, UsageError
 from backfill_tasks.escaping import visible
 
@@ -21,14 +21,14 @@ _STANDARD_OUTPUT = "-"
 @click.command()
 @click.argument("run", required=False)
 @click.option(
-    "-o", "--output", metavar="PATH", help="Where to write it, - for standard output.  [default: report-RUN.html]"
+    "-o", "--output", metavar="PATH", help="File to write; - for standard output.  [default: report-RUN.html]"
 )
 @click.pass_obj
-def report(session: Session, run: str | None, *, output: str | None) -> None:
+def report(context: CommandContext, run: str | None, *, output: str | None) -> None:
     """Write a run's history (default: the newest) as HTML.
 
-    One self-contained page: parameters, counts, events and quarantined leads, and, on
-    one time axis, throughput, page duration, pauses and what held pages back. You can
+    One self-contained page shows the run's parameters, counts, events and quarantined
+    items, and plots throughput, page duration, pauses and waits over time. You can
     write it while the run is still in progress.
 
     \b
@@ -41,10 +41,10 @@ def report(session: Session, run: str | None, *, output: str | None) -> None:
         from backfill_tasks.cli.render.report_html import as_html  # noqa: PLC0415  takes a second, and libraries that no other command needs
     except ImportError as error:
         why = str(error).partition("\n")[0]
-        raise ExtraError(f"a report takes jinja2 and matplotlib ({why}): `pip install jinja2 matplotlib`") from None
-    history = session.client.history(run, most_quarantined=_MOST_QUARANTINED)
+        raise ExtraError(f"a report needs jinja2 and matplotlib ({why}): `pip install jinja2 matplotlib`") from None
+    history = context.client.history(run, most_quarantined=_MOST_QUARANTINED)
     found = history.run.id
-    page = as_html(session.parts.backfills[history.run.parameters.backfill], history)
+    page = as_html(context.parts.backfills[history.run.parameters.backfill], history)
     if output == _STANDARD_OUTPUT:
         click.echo(page, nl=False)
         return
@@ -52,7 +52,7 @@ def report(session: Session, run: str | None, *, output: str | None) -> None:
     try:
         _write_private(path, page)
     except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror}; see --output") from None
+        raise UsageError(f"{path} can't be written: {error.strerror}. Change --output") from None
     click.echo(f"Report of run {found}: {path}")
 
 

@@ -2,7 +2,7 @@
 
 import click
 
-from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.cli.decorators import as_json
 from backfill_tasks.cli.showing import show
 
@@ -11,12 +11,14 @@ from backfill_tasks.cli.showing import show
 @click.argument("run", required=False)
 @as_json
 @click.pass_obj
-def status(session: Session, run: str | None, *, as_json: bool) -> None:
+def status(context: CommandContext, run: str | None, *, as_json: bool) -> None:
     """Show a run's progress and lanes (default: the newest).
+
+    A lane that waits or has stopped shows the reason, and what to type.
 
     \b
     Examples:
       backfill status
       backfill status 261124-091500-a1b2 --json
     """
-    show(session, session.client.status(run), as_json=as_json)
+    show(context, context.client.status(run), as_json=as_json)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine import redis_client
 
@@ -40,9 +40,9 @@ def difference(read: Callable[[], float], now: Callable[[], float] = time.time) 
     return min(found, key=lambda each: each.within)
 
 
-def postgresql(session: Session) -> Iterator[Finding]:
+def postgresql(context: CommandContext) -> Iterator[Finding]:
     """Check PostgreSQL's clock."""
-    with session.parts.engine.begin() as connection:
+    with context.parts.engine.begin() as connection:
 
         def read() -> float:
             return float(
@@ -52,9 +52,9 @@ def postgresql(session: Session) -> Iterator[Finding]:
         yield _judged("PostgreSQL", difference(read))
 
 
-def redis(session: Session) -> Iterator[Finding]:
+def redis(context: CommandContext) -> Iterator[Finding]:
     """Check Redis' clock."""
-    client = redis_client.connect(session.settings.redis_url, patience=1)
+    client = redis_client.connect(context.settings.redis_url, patience=1)
 
     def read() -> float:
         seconds, microseconds = client.time()
@@ -66,10 +66,11 @@ def redis(session: Session) -> Iterator[Finding]:
 def _judged(whose: str, found: Difference) -> Finding:
     if found.certain <= _MOST:
         within = math.ceil(10 * (abs(found.seconds) + found.within)) / 10
-        return Finding("fine", f"{whose} has this machine's time, within {within:.1f} s")
+        return Finding("fine", f"the clocks of {whose} and this machine agree within {within:.1f} s")
     side = "ahead of" if found.seconds > 0 else "behind"
     return Finding(
         "look",
         f"the clock of {whose} is {abs(found.seconds):,.1f} s {side} this machine's",
-        "Jobs come due by PostgreSQL's clock, the rate goes by Redis', waits by the workers': let NTP set them all.",
+        "Due times, the rate and waits use different clocks, so jobs may come due too early or too late. Set all clocks"
+        " by NTP.",
     )

@@ -7,14 +7,14 @@ from functools import partial
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine.contract import Backfill, PageContext
 from backfill_tasks.engine.database import begin_read_only, is_permanent, reason, sqlstate
 from backfill_tasks.engine.model import Bounds, Window
 from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.plans import Sent, sent, whole_scans
-from backfill_tasks.options import Pace
+from backfill_tasks.options import Pace, Values
 
 #: The size of the page that is planned, in items, and the bound up to which its pending jobs are counted.
 _LIMIT, _PENDING = 500, 12
@@ -23,24 +23,25 @@ _LIMIT, _PENDING = 500, 12
 _NO_SUCH_KEY = "42P10"
 
 
-def page(session: Session) -> Iterator[Finding]:
+def page(context: CommandContext) -> Iterator[Finding]:
     """Check that no page, nor the queries before it, reads a large table whole. The statements are only planned."""
-    for backfill in session.parts.backfills.usable():
-        with session.parts.engine.begin() as connection:
-            begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)
+    for backfill in context.parts.backfills.usable():
+        with context.parts.engine.begin() as connection:
+            begin_read_only(connection, statement_ms=context.settings.statement_timeout_ms)
             if backfill.missing(connection, apply=True):  # `host` reports it
                 continue
-            found = list(dict.fromkeys(_of(connection, backfill)))
+            options = backfill.with_defaults(context.settings.defaults_with(backfill.options))
+            found = list(dict.fromkeys(_of(connection, backfill, options)))
         yield from found
         if not found:
-            yield Finding("fine", f"{backfill.name}: its pages read by index")
+            yield Finding("fine", f"{backfill.name}: pages read by index")
 
 
-def _of(connection: Connection, backfill: Backfill) -> Iterator[Finding]:
+def _of(connection: Connection, backfill: Backfill, options: Values) -> Iterator[Finding]:
     upper = backfill.last_key(connection)
     if upper is None:  # the table is empty: there is no key to bound a page
         return
-    for ask in _asked(backfill, connection, upper):
+    for ask in _asked(backfill, connection, upper, options):
         statement = sent(connection, ask)
         if statement is None:
             continue
@@ -51,14 +52,11 @@ def _of(connection: Connection, backfill: Backfill) -> Iterator[Finding]:
             yield _refused(backfill, error, statement)
 
 
-def _asked(backfill: Backfill, connection: Connection, upper: str) -> list[Callable[[], object]]:
-    """Return the calls of a page with default options: its statement and the queries before it."""
-    window, context = (
-        Window(Bounds(None, upper), _LIMIT, PAGE_ROWS),
-        PageContext(backfill.with_defaults({}), datetime.now(UTC)),
-    )
+def _asked(backfill: Backfill, connection: Connection, upper: str, options: Values) -> list[Callable[[], object]]:
+    """Return the calls of a page with default options: its statements and the queries before them."""
+    window, context = Window(Bounds(None, upper), _LIMIT, PAGE_ROWS), PageContext(options, datetime.now(UTC))
     return [
-        lambda: backfill.page(connection, window, context),
+        *backfill.statements(connection, window, context),
         lambda: backfill.pending(connection, _PENDING),
         *(partial(connection.execute, each.query.statement) for each in backfill.indicators(Pace(max_live_wait=1.0))),
     ]
@@ -66,13 +64,13 @@ def _asked(backfill: Backfill, connection: Connection, upper: str) -> list[Calla
 
 def _whole(backfill: Backfill, connection: Connection, statement: Sent) -> Iterator[Finding]:
     for scan in whole_scans(connection, statement):
-        what = f"{backfill.name}: a page reads all of {scan.table}, about {scan.rows:,} rows"
-        advice = scan.index or "No index would avoid it: look at the plan."
-        yield Finding("WRONG", f"{what}, again and again", advice) if scan.often else Finding("look", what, advice)
+        what = f"{backfill.name}: each page reads the whole of {scan.table}, about {scan.rows:,} rows"
+        advice = scan.index or "No index avoids it: look at the statement's plan."
+        yield Finding("WRONG", f"{what}, many times over", advice) if scan.often else Finding("look", what, advice)
 
 
 def _refused(backfill: Backfill, error: DBAPIError, statement: Sent) -> Finding:
     if sqlstate(error) == _NO_SUCH_KEY and statement.conflict is not None:
         return Finding("WRONG", f"{backfill.name}: the host lacks a unique index that a page needs", statement.conflict)
-    what = f"{backfill.name}: a page's plan can't be seen: {reason(error)}"
+    what = f"{backfill.name}: a page can't be planned: {reason(error)}"
     return Finding("WRONG" if is_permanent(error) else "look", what)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
-from backfill_tasks.cli import render
-from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.cli.doctor.finding import Finding
+from backfill_tasks.cli.render.text import duration
 from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.contract import Backfill
 
@@ -17,16 +17,16 @@ _MOST = 10_000
 _STALLED_SECONDS = 300.0
 
 
-def room(session: Session) -> Iterator[Finding]:
+def room(context: CommandContext) -> Iterator[Finding]:
     """Check that a page of a new run, and of each running one, finds room in the host's queue."""
     full = False
-    for backfill in session.parts.backfills.usable():
+    for backfill in context.parts.backfills.usable():
         if not backfill.jobs:
             continue
-        with session.parts.engine.begin() as connection:
+        with context.parts.engine.begin() as connection:
             if backfill.missing(connection, apply=True):  # `host` reports it
                 return
-            bounds = _bounds(session, connection, backfill)
+            bounds = _bounds(context, connection, backfill)
             waiting, oldest = backfill.pending(connection, _MOST), backfill.oldest_due_seconds(connection)
         for tune, most in bounds.items():
             if waiting >= most:
@@ -36,12 +36,12 @@ def room(session: Session) -> Iterator[Finding]:
         yield Finding("fine", "the host's queue has room for a page's jobs")
 
 
-def _bounds(session: Session, connection: Connection, backfill: Backfill) -> dict[str, int]:
+def _bounds(context: CommandContext, connection: Connection, backfill: Backfill) -> dict[str, int]:
     """Return the bounds in force, keyed by the command that changes each."""
-    found = {"backfill run --max-pending": session.settings.defaults["max_pending"]}
+    found = {"backfill run --max-pending": context.settings.defaults["max_pending"]}
     if schema.version(connection) == schema.latest():
         for run in ledger.running(connection):
-            parameters = session.parts.runs.read(run).parameters
+            parameters = context.parts.runs.read(run).parameters
             if parameters.backfill == backfill.name:
                 found[f"backfill tune {run} --max-pending"] = parameters.pace.max_pending
     return {tune: most for tune, most in found.items() if most is not None}
@@ -50,12 +50,10 @@ def _bounds(session: Session, connection: Connection, backfill: Backfill) -> dic
 def _full(waiting: int, most: int, oldest: float | None, tune: str) -> Finding:
     stalled = oldest is not None and oldest > _STALLED_SECONDS
     number = f"{waiting:,}{' or more' if waiting == _MOST else ''}"
-    what = f"no room in the host's queue: {number} jobs wait, ours and due live ones; the bound is {most:,}"
-    why = (
-        f"The oldest has been due for {render.duration(oldest or 0)}: does the host's runner work? " if stalled else ""
-    )
+    what = f"no room in the host's queue: {number} jobs wait, ours and due live ones, and the limit is {most:,}"
+    why = f"The oldest has been due for {duration(oldest or 0)}: is the host's runner working? " if stalled else ""
     return Finding(
         "WRONG" if stalled else "look",
         f"no page would start: {what}" if stalled else what,
-        f"{why}Pages wait until it drains. To go on beside these jobs: {tune} {waiting + most}",
+        f"{why}Pages wait until it drains. To raise the limit: {tune} {waiting + most}",
     )

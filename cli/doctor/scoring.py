@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.cli.context import Session
+from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.engine.database import begin_read_only, is_permanent, reason
 from backfill_tasks.escaping import one_line
@@ -15,13 +15,13 @@ from backfill_tasks.scoring.prompt_overrides import Unapplied
 _MOST = 20
 
 
-def prompts(session: Session) -> Iterator[Finding]:
+def prompts(context: CommandContext) -> Iterator[Finding]:
     """Report the host's prompt overrides that a scorer here can't apply, with their workspaces."""
-    known = prompt.load(session.settings.prompt_file)
+    known = prompt.load(context.settings.prompt_file)
     try:
-        with session.parts.engine.begin() as connection:
-            begin_read_only(connection, statement_ms=session.settings.statement_timeout_ms)
-            found = list(prompt_overrides.unapplied(connection, session.parts.address.schema, known))
+        with context.parts.engine.begin() as connection:
+            begin_read_only(connection, statement_ms=context.settings.statement_timeout_ms)
+            found = list(prompt_overrides.unapplied(connection, context.parts.address.schema, known))
     except DBAPIError as error:
         if not is_permanent(error):
             raise

@@ -93,7 +93,9 @@ def draw(
             each.grid(visible=True, axis="x")
         _time_axis(axes[-1], time)
         figure.align_ylabels(axes[:2])
-        return _as_element(figure, f"{items} a second, page duration and waits over the time of the run")
+        return _as_element(
+            figure, f"Throughput in {items} per second, page duration and waits over the time of the run"
+        )
 
 
 def _throughput(axes: Axes, buckets: Sequence[Bucket], items: str) -> None:

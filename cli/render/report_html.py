@@ -8,8 +8,11 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from backfill_tasks import __version__
-from backfill_tasks.cli import render
 from backfill_tasks.cli.render import plots
+from backfill_tasks.cli.render.counts import class_names, meanings
+from backfill_tasks.cli.render.events import details
+from backfill_tasks.cli.render.lanes import lanes_in_words
+from backfill_tasks.cli.render.text import duration, in_words, moment, spaced
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.ledger import History
@@ -31,7 +34,7 @@ def as_html(backfill: Backfill, history: History) -> str:
         bucket=history.timeline[0].span,
         holds=history.holds,
         pauses=pauses,
-        events=[(each, render.details(each)) for each in history.events],
+        events=[(each, details(each)) for each in history.events],
         quarantined=history.quarantined,
         more=history.in_quarantine - len(history.quarantined),
         version=__version__,
@@ -43,7 +46,7 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters.update(moment=render.moment, duration=render.duration, number=lambda number: f"{number:,}")
+    environment.filters.update(moment=moment, duration=duration, number=lambda number: f"{number:,}")
     return environment.from_string(
         files("backfill_tasks.cli.render").joinpath("report.html.jinja").read_text(encoding="utf-8")
     )
@@ -51,17 +54,18 @@ def _template() -> Template:
 
 def _facts(backfill: Backfill, run: Run) -> Mapping[str, str]:
     """Return when the run ran, who started it, its throughput and its cost."""
-    ended = render.moment(run.finished_at) if run.finished_at else f"it goes on; read at {render.moment(run.seen_at)}"
+    state = "paused" if run.state == "paused" else "still in progress"
+    ended = moment(run.finished_at) if run.finished_at else f"{state} at {moment(run.seen_at)}"
     facts = {
         "started by": run.started_by,
-        "from": render.moment(run.started_at),
-        "to": ended if run.state != "paused" else f"it is paused; read at {render.moment(run.seen_at)}",
-        "duration": render.duration(run.seconds),
-        "pages": f"{run.pages:,} in {render.lanes_in_words(len(run.lanes))}",
-        "throughput": f"{run.items_per_second:,.1f} {backfill.items}/s over the whole of its time",
+        "from": moment(run.started_at),
+        "to": ended,
+        "duration": duration(run.seconds),
+        "pages": f"{run.pages:,} in {lanes_in_words(len(run.lanes))}",
+        "throughput": f"{run.items_per_second:,.1f} {backfill.items}/s, from start to end",
     }
     if run.expected is not None:
-        facts["expected"] = f"{run.expected:,} {backfill.items}, counted before it began"
+        facts["expected"] = f"{run.expected:,} {backfill.items}, counted before the start"
     if backfill.jobs:
         number, price = run.jobs(backfill.jobs), run.parameters.cost_per_job
         facts["jobs enqueued"] = f"{number:,}"
@@ -72,11 +76,11 @@ def _facts(backfill: Backfill, run: Run) -> Mapping[str, str]:
 
 def _counts(backfill: Backfill, run: Run) -> list[tuple[str, int, str]]:
     """Return each class with its count and meaning."""
-    meanings = {"read": f"{backfill.items} that the pages looked at", **render.meanings_of(backfill)}
-    return [(render.words(name), run.counts.get(name, 0), meanings[name]) for name in render.classes(backfill, run)]
+    known = {"read": f"{backfill.items} that its pages have read", **meanings(backfill)}
+    return [(spaced(name), run.counts.get(name, 0), known[name]) for name in class_names(backfill, run)]
 
 
 def _parameters(run: Run) -> dict[str, str]:
     """Return the run's parameters as now in force."""
     given = {**run.parameters.as_json(), "single_batch": run.single_batch}
-    return {render.words(name): render.in_words(value, empty="none") for name, value in given.items()}
+    return {spaced(name): in_words(value, empty="none") for name, value in given.items()}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from acceptance.host import Host
 from harness import PATIENCE, UNBOUNDED, Backfill, Worker
+from long_forms import long_except
 
 from sandbox.host.sample import Sample
 
@@ -97,17 +98,24 @@ def test_why_says_what_status_says(alone: Backfill) -> None:
 
 @pytest.mark.parametrize(
     ("call", "said"),
-    [
-        ('client.plan("lead-scoring", limit=0)', "limit: 0 is not a whole number from 1 to 10000"),
-        ('client.plan("lead-scoring", limit="5")', "limit: '5' is not a whole number"),
-        ('client.plan("lead-scoring", limits=5)', "lead-scoring has no option 'limits'"),
-        ('client.plan("message-rollups", max_jobs=5)', "max_jobs: message-rollups enqueues no jobs"),
-        ('client.plan("lead-scoring", delay_ms=5, jobs_per_minute=5)', "delay_ms: it contradicts jobs_per_minute"),
-        ('client.plan("lead-scoring", client_ids=["none-such"])', "there is no workspace 'none-such'"),
-        ('client.plan("lead-scorin")', "lead-scorin"),
-        ('client.status("none-such")', "there is no run none-such"),
-        ('client.tune("none-such", lanes=3)', "lanes can't be changed"),
-    ],
+    long_except(
+        [
+            ('client.plan("lead-scoring", limit=0)', "limit: 0 is not a whole number from 1 to 10000"),
+            ('client.plan("lead-scoring", limit="5")', "limit: '5' is not a whole number"),
+            ('client.plan("lead-scoring", limits=5)', "lead-scoring has no option 'limits'"),
+            ('client.plan("message-rollups", max_jobs=5)', "max_jobs: message-rollups enqueues no jobs"),
+            ('client.plan("lead-scoring", delay_ms=5, jobs_per_minute=5)', "delay_ms: it contradicts jobs_per_minute"),
+            ('client.plan("lead-scoring", client_ids=["none-such"])', "there is no workspace 'none-such'"),
+            ('client.plan("lead-scorin")', "lead-scorin"),
+            ('client.status("none-such")', "there is no run none-such"),
+            ('client.tune("none-such", limit=3)', "there is no run none-such"),
+            ('client.tune(client.start("lead-scoring").id, lanes=3)', "lanes can't be changed"),
+            ('client.tune(client.start("lead-scoring").id, limit=0)', "limit: 0 is not a whole number from 1 to 10000"),
+        ],
+        0,
+        5,
+        8,
+    ),
 )
 def test_what_makes_no_sense_is_refused_in_one_line(inhabited: Host, alone: Backfill, call: str, said: str) -> None:
     assert alone("init").returncode == 0

@@ -37,12 +37,12 @@ class TestTune:
     def test_says_so_where_it_is_so_already(self, alone: Backfill, run: str) -> None:
         done = alone("tune", run, "--limit", "20")
 
-        assert (done.returncode, done.stdout) == (0, f"Run {run} has these already.\n")
+        assert (done.returncode, done.stdout) == (0, f"Run {run} already has these values.\n")
 
     @pytest.mark.parametrize(
         ("options", "says"),
         [
-            ([], "nothing is to be changed"),
+            ([], "no change is given"),
             (["--limit", "0"], "--limit"),
             (["--limit", "none"], "--limit"),
             (["--max-pending", "0"], "--max-pending"),
@@ -91,7 +91,7 @@ class TestPause:
 
         done = alone("pause", run)
 
-        assert (done.returncode, done.stdout) == (0, f"Run {run} was paused already.\n")
+        assert (done.returncode, done.stdout) == (0, f"Run {run} was already paused.\n")
         assert names(alone, run) == ["started", "paused"]
 
     def test_leaves_a_failed_run_as_it_is_and_says_what_to_type(
@@ -160,7 +160,7 @@ class TestPauseAll:
         done = alone("pause", *arguments)
 
         assert_refused(done)
-        assert "name one run, or give --all" in done.stderr
+        assert "name one run, or use --all" in done.stderr
 
 
 @pytest.mark.usefixtures("worker")
@@ -172,7 +172,7 @@ class TestResume:
 
         done = backfill("resume", started)
 
-        assert done.stdout == f"Run {started} goes on. Look with: backfill watch {started}\n"
+        assert done.stdout == f"Run {started} is resumed. To follow it: backfill watch {started}\n"
         assert backfill("watch", started).returncode == 0
         assert inhabited.changed() == inhabited.due()
 
@@ -202,7 +202,7 @@ class TestRetry:
 
         done = backfill("retry", run)
 
-        assert (done.returncode, done.stdout) == (0, "1 tried again, 1 went through, 0 left in quarantine.\n")
+        assert (done.returncode, done.stdout) == (0, "1 retried, 1 succeeded, 0 left in quarantine.\n")
         assert backfill("verify", run).returncode == 0
         assert inhabited.changed() == inhabited.due()
 
@@ -215,7 +215,7 @@ class TestRetry:
         assert done.stdout.splitlines() == [
             f"  {lead}",
             "      failed again: the host's function fault.refuse() raised an error (23514)",
-            "1 tried again, 0 went through, 1 left in quarantine.",
+            "1 retried, 0 succeeded, 1 left in quarantine.",
         ]
 
     def test_that_finds_no_room_says_what_holds_it_and_how_to_go_on(
@@ -227,13 +227,13 @@ class TestRetry:
         done = backfill("retry", run)
 
         assert done.returncode == 3
-        assert done.stderr.startswith(f"Held at {lead}: no room in the host's queue")
-        assert done.stdout == "0 tried again, 0 went through, 1 left in quarantine.\n"
+        assert done.stderr.startswith(f"Stopped at {lead}: no room in the host's queue")
+        assert done.stdout == "0 retried, 0 succeeded, 1 left in quarantine.\n"
 
     def test_where_nothing_is_in_quarantine_does_nothing(self, alone: Backfill, run: str) -> None:
         done = alone("retry", run)
 
-        assert (done.returncode, done.stdout) == (0, "0 tried again, 0 went through, 0 left in quarantine.\n")
+        assert (done.returncode, done.stdout) == (0, "0 retried, 0 succeeded, 0 left in quarantine.\n")
         assert names(alone, run) == ["started"]
 
 

@@ -101,16 +101,16 @@ class TestWhereARunWouldWork:
 
         assert "WRONG" not in shown
         assert "fine   no pooler is in front" in shown
-        assert "fine   lead-scoring: its pages read by index" in shown
+        assert "fine   lead-scoring: pages read by index" in shown
         assert "fine   1 worker is online" in shown
-        assert f"fine   every worker is of this command's version, {__version__}" in shown
-        assert "fine   no run is left over that nothing moves" in shown
+        assert f"fine   every worker has this command's version, {__version__}" in shown
+        assert "fine   no run is stalled or forgotten" in shown
 
     def test_a_ledger_that_is_not_there_yet_is_nothing_wrong(self, backfill: Backfill, inhabited: Host) -> None:
         shown = said(backfill, status=0)
 
         assert "look   the ledger does not exist yet" in shown
-        assert "`backfill run --apply` creates it, and so does `backfill init`." in shown
+        assert "`backfill init` creates it, and so does `backfill run --apply`." in shown
         assert not inhabited.has_ledger()
 
     def test_it_changes_nothing(self, backfill: Backfill, inhabited: Host) -> None:
@@ -151,7 +151,7 @@ class TestServers:
             shown = said(alone, status=1)
             client.config_set("maxmemory-policy", "noeviction")
 
-        assert "look   Redis may evict keys: allkeys-lru" in shown
+        assert "look   Redis may evict keys: its maxmemory-policy is allkeys-lru" in shown
 
 
 @pytest.mark.usefixtures("worker")
@@ -162,8 +162,8 @@ class TestPooler:
         with pgbouncer(backfill.database_url, tmp_path, mode="transaction") as url:
             shown = said(backfill.set(DATABASE_URL=url), status=0)
 
-        assert "look   a transaction pooler is in front, and DATABASE_URL does not say so" in shown
-        assert "add pgbouncer=true to the URL" in shown
+        assert "look   a transaction pooler is in front, and DATABASE_URL lacks pgbouncer=true" in shown
+        assert "Add pgbouncer=true to the URL" in shown
 
     def test_one_that_it_speaks_of_is_fine_and_a_run_works(self, backfill: Backfill, tmp_path: Path) -> None:
         with pgbouncer(backfill.database_url, tmp_path, mode="transaction") as url:
@@ -175,7 +175,7 @@ class TestPooler:
     def test_one_that_is_not_there_is_looked_at(self, backfill: Backfill) -> None:
         shown = said(backfill.set(DATABASE_URL=f"{backfill.database_url}?pgbouncer=true"), status=0)
 
-        assert "look   no pooler is in front, and DATABASE_URL says pgbouncer=true" in shown
+        assert "look   no pooler is in front, but DATABASE_URL has pgbouncer=true" in shown
 
 
 FULL = """
@@ -193,7 +193,7 @@ class TestRoom:
         shown = said(backfill.set(BACKFILL_MAX_PENDING="12"), status=1)
 
         assert "WRONG  no page would start: no room in the host's queue: 12 jobs wait" in shown
-        assert "The oldest has been due for 1 h 0 min: does the host's runner work?" in shown
+        assert "The oldest has been due for 1 h 0 min: is the host's runner working?" in shown
         assert "backfill run --max-pending 24" in shown
 
     def test_a_full_queue_that_is_drained_is_looked_at_with_the_run_s_own_tune_line(
@@ -206,7 +206,7 @@ class TestRoom:
 
         shown = said(backfill, status=0)
 
-        assert "look   no room in the host's queue: 12 jobs wait, ours and due live ones; the bound is 10" in shown
+        assert "look   no room in the host's queue: 12 jobs wait, ours and due live ones, and the limit is 10" in shown
         assert f"backfill tune {run} --max-pending 22" in shown
 
 
@@ -268,7 +268,7 @@ class TestRights:
         shown = said(as_role(backfill, role), status=1)
 
         assert "WRONG  the ledger does not exist yet, and this role may not create it" in shown
-        assert "`backfill init --sql` prints, or GRANT CREATE ON DATABASE" in shown
+        assert "run the output of `backfill init --sql`, or GRANT CREATE ON DATABASE" in shown
 
 
 @pytest.mark.usefixtures("worker")
@@ -283,7 +283,7 @@ class TestPressure:
 
         shown = said(backfill.set(BACKFILL_MAX_LIVE_WAIT="180"), status=1)
 
-        assert "WRONG  no page would start: live queue says wait A live job has waited for" in shown
+        assert "WRONG  no page would start: live queue answers wait A live job has waited for" in shown
         assert "backfill tune RUN --max-live-wait SECONDS" in shown
         assert "WRONG" not in said(backfill.set(BACKFILL_MAX_LIVE_WAIT="0"), status=0)
 
@@ -298,21 +298,21 @@ class TestPlans:
         shown = said(large, status=1)
 
         for name in ("lead-scoring", "message-rollups"):
-            assert f'WRONG  {name}: a page reads all of "public"."Message", about ' in shown
+            assert f'WRONG  {name}: each page reads the whole of "public"."Message", about ' in shown
         assert 'CREATE INDEX CONCURRENTLY ON "public"."Message" ("leadId")' in shown
 
     def test_the_index_that_it_names_mends_it(self, large: Backfill) -> None:
         drop_indexes(large, "Message", '("leadId"')
         execute(large, 'CREATE INDEX CONCURRENTLY ON "public"."Message" ("leadId")')
 
-        assert "fine   lead-scoring: its pages read by index" in said(large, status=0)
+        assert "fine   lead-scoring: pages read by index" in said(large, status=0)
 
     def test_a_table_that_is_read_once_a_page_is_looked_at(self, large: Backfill) -> None:
         drop_indexes(large, "BackgroundJob", "(status")
 
         shown = said(large, status=0)
 
-        assert 'look   lead-scoring: a page reads all of "public"."BackgroundJob", about 1' in shown
+        assert 'look   lead-scoring: each page reads the whole of "public"."BackgroundJob", about 1' in shown
         assert 'CREATE INDEX CONCURRENTLY ON "public"."BackgroundJob" (status' in shown
 
     def test_the_unique_key_of_the_jobs_is_wrong_to_lack(self, large: Backfill) -> None:
@@ -328,7 +328,7 @@ class TestPlans:
         small = backfill.set(DATABASE_URL=bare_host)
         drop_indexes(small, "Message", '("leadId"')
 
-        assert "fine   lead-scoring: its pages read by index" in said(small, status=0)
+        assert "fine   lead-scoring: pages read by index" in said(small, status=0)
 
 
 @pytest.mark.usefixtures("worker")
@@ -344,18 +344,18 @@ class TestClocks:
     def test_the_same_time_is_fine(self, backfill: Backfill) -> None:
         shown = said(backfill, status=0)
 
-        assert "fine   PostgreSQL has this machine's time, within 0." in shown
-        assert "fine   Redis has this machine's time, within 0." in shown
+        assert "fine   the clocks of PostgreSQL and this machine agree within 0." in shown
+        assert "fine   the clocks of Redis and this machine agree within 0." in shown
 
 
 class TestWorkers:
     def test_none_is_wrong(self, alone: Backfill) -> None:
         shown = said(alone, status=1)
 
-        assert "WRONG  no worker is online Start one: celery -A backfill_tasks worker" in shown
+        assert "WRONG  no worker is online Start one: backfill worker" in shown
 
     @pytest.mark.parametrize(
-        ("module", "says"), [(OLD_WORKER, "is of version 0.0.9"), (SILENT_WORKER, "does not tell its version")]
+        ("module", "says"), [(OLD_WORKER, "has version 0.0.9"), (SILENT_WORKER, "doesn't report its version")]
     )
     def test_one_of_another_version_is_looked_at(self, alone: Backfill, module: str, says: str) -> None:
         (alone.directory / "another_worker.py").write_text(module)
@@ -365,7 +365,7 @@ class TestWorkers:
         finally:
             worker.stop()
 
-        assert f"{says}, this command is of {__version__}" in shown
+        assert f"{says}, this command has {__version__}" in shown
         assert "look   worker-1-" in shown
 
 
@@ -379,7 +379,7 @@ class TestLeftovers:
 
     @pytest.mark.usefixtures("run")
     def test_a_run_that_was_paused_a_moment_ago_is_none(self, backfill: Backfill) -> None:
-        assert "fine   no run is left over" in said(backfill, status=0)
+        assert "fine   no run is stalled or forgotten" in said(backfill, status=0)
 
     def test_a_run_that_was_paused_long_ago_is_named_with_the_ways_out(
         self, backfill: Backfill, run: str, inhabited: Host
@@ -388,8 +388,8 @@ class TestLeftovers:
 
         shown = said(backfill, status=0)
 
-        assert f"look   run {run} is paused, and nothing has happened to it for 2 d" in shown
-        assert f"`backfill resume {run}` goes on with it, `backfill cancel {run}` ends it." in shown
+        assert f"look   run {run} has been paused for 2 d" in shown
+        assert f"`backfill resume {run}` continues it, `backfill cancel {run}` ends it." in shown
 
     def test_a_run_whose_messages_are_lost_is_named_with_its_lanes(
         self, alone: Backfill, inhabited: Host, deserted_broker: Redis
@@ -403,14 +403,14 @@ class TestLeftovers:
         finally:
             worker.stop()
 
-        assert f"look   run {run} is running, and 2 lanes of it stand: no message is on its way" in shown
+        assert f"look   run {run} is stalled: the message of 2 lanes is lost" in shown
         assert alone.json("status", run)["pages"] == 0
 
     def test_a_run_whose_messages_wait_for_a_worker_is_none(self, alone: Backfill, inhabited: Host) -> None:
         alone.json(*RUN)
         inhabited.execute(AN_HOUR_AGO)
 
-        assert "fine   no run is left over" in said(alone, status=1)
+        assert "fine   no run is stalled or forgotten" in said(alone, status=1)
 
 
 class TestPrompts:

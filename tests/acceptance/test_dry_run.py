@@ -61,12 +61,6 @@ def test_it_leaves_the_ledger_of_earlier_runs_as_it_is(alone: Backfill, inhabite
     assert inhabited.contents() == before
 
 
-def test_a_single_batch_of_it_counts_one_page(alone: Backfill) -> None:
-    counted = alone.json("run", "--single-batch", "--limit", "40", status=4)
-
-    assert (counted["pages"], counted["counts"]["read"]) == (1, 40)
-
-
 def test_it_counts_an_empty_host(alone: Backfill, bare_host: str) -> None:
     counted = alone.set(DATABASE_URL=bare_host).json("run")
 
@@ -76,7 +70,7 @@ def test_it_counts_an_empty_host(alone: Backfill, bare_host: str) -> None:
 def test_it_says_that_nothing_was_changed_and_how_to_do_it(alone: Backfill) -> None:
     done = alone("run")
 
-    assert done.stdout.splitlines()[-1] == "Nothing was changed. To do it: the same command with --apply."
+    assert done.stdout.splitlines()[-1] == "Nothing was changed. To apply it, add --apply to the same command."
 
 
 def test_it_leaves_the_checkpoint_file_as_it_is_and_says_so(alone: Backfill) -> None:

@@ -49,4 +49,4 @@ def test_4_when_the_run_is_cancelled_while_it_is_followed(
     alone("cancel", alone.json("status")["run_id"])
 
     assert terminal.end() == 4
-    assert "What it did stays." in terminal.shown
+    assert "Finished pages stay done." in terminal.shown

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness import Backfill
+from long_forms import long_except
 
 COMMANDS = ["run", "status", "watch", "runs", "verify", "rate", "pause", "cancel", "init", "config"]
 PROGRAM = Path(sys.executable).parent / "backfill"
@@ -37,8 +38,8 @@ def test_the_examples_of_run_stand_one_a_line(alone: Backfill) -> None:
     assert all(line.startswith("backfill run") for line in lines[first : first + 5])
 
 
-@pytest.mark.parametrize("arguments", [("init", "--sql"), ("run",), ("--help",)], ids=" ".join)
-def test_a_full_disk_behind_standard_output_is_one_line(alone: Backfill, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", long_except([["init", "--sql"], ["run"], ["--help"]], 0), ids=" ".join)
+def test_a_full_disk_behind_standard_output_is_one_line(alone: Backfill, arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [PROGRAM, *arguments],

@@ -1,70 +1,89 @@
-"""What a process of the Celery app imports: Flower's modules only in Flower."""
+"""What each process imports: Flower and Tornado only in Flower, and a command no slow library that it doesn't need."""
 
-import os
+import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from harness import Backfill, Worker, end, wait_for
 
-FLOWERS = "backfill_tasks.worker.flower"
-
-#: Imports what a worker and beat import, and names the packages.
-LOAD = """
-import sys
-from backfill_tasks.worker.app import app
-app.loader.import_default_modules()
-print(*sorted({name.partition(".")[0] for name in sys.modules}))
-"""
+FLOWERS = {"flower", "tornado", "backfill_tasks.worker.flower"}
 
 
 @pytest.fixture
-def witnessed(backfill: Backfill) -> Backfill:
-    """The command's environment, in which `celery -A witness` finds its app."""
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return backfill.set(PYTHONPATH=path)
+def reporting(backfill: Backfill) -> Backfill:
+    """The command's environment, in which every Python process reports on standard error what it imports."""
+    return backfill.set(PYTHONVERBOSE="1")
 
 
-def test_app_imports_neither_flower_nor_tornado(backfill: Backfill) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD],
-        cwd=backfill.directory,
-        env=dict(backfill.environment),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert "celery" in done.stdout.split()
-    assert not {"flower", "tornado"} & set(done.stdout.split())
+def imported(output: str) -> set[str]:
+    """Return the modules that a process has imported, from what it reported."""
+    return set(re.findall(r"^import '([\w.]+)' # ", output, re.MULTILINE))
 
 
-def test_worker_does_not_import_flowers_part(witnessed: Backfill) -> None:
-    worker = Worker.launch(witnessed, concurrency=1, app="witness")
-    try:
-        wait_for(lambda: "modules: " in worker.output, what="the witness")
-    finally:
-        worker.stop()
-
-    assert "backfill_tasks.worker.tasks" in worker.output
-    assert FLOWERS not in worker.output
-
-
-def test_beat_does_not_import_flowers_part(witnessed: Backfill) -> None:
-    log = witnessed.directory / "beat.log"
+def run_beat(reporting: Backfill, *command: str) -> set[str]:
+    """Run beat until it has sent the watchdog once, and return what it has imported."""
+    log = Path(reporting.directory / "beat.log")
     with log.open("wb") as output:
         beat = subprocess.Popen(
-            [witnessed.programs / "celery", "-A", "witness", "beat", "--pidfile="],
-            cwd=witnessed.directory,
-            env=dict(witnessed.environment),
+            [reporting.programs / command[0], *command[1:]],
+            cwd=reporting.directory,
+            env=dict(reporting.environment),
             stdout=output,
             stderr=output,
         )
     try:
-        wait_for(lambda: "modules: " in log.read_text(), what="the witness")
+        wait_for(lambda: "Sending due task" in log.read_text(), what="beat")
     finally:
         end(beat)
+    return imported(log.read_text())
 
-    assert "backfill_tasks.worker.beat" in log.read_text()
-    assert FLOWERS not in log.read_text()
+
+def test_worker_imports_neither_flower_nor_tornado(reporting: Backfill) -> None:
+    worker = Worker.start(reporting, concurrency=1)
+    worker.stop()
+
+    assert "backfill_tasks.worker.tasks" in imported(worker.output)
+    assert not FLOWERS & imported(worker.output)
+
+
+def test_worker_of_celerys_command_line_does_not_import_our_flower_module(reporting: Backfill) -> None:
+    worker = Worker.start(reporting, concurrency=1, app="backfill_tasks")
+    worker.stop()
+
+    assert "backfill_tasks.worker.tasks" in imported(worker.output)
+    assert "backfill_tasks.worker.flower" not in imported(worker.output)
+
+
+def test_beat_imports_neither_flower_nor_tornado(reporting: Backfill) -> None:
+    modules = run_beat(reporting, "backfill", "beat")
+
+    assert "backfill_tasks.worker.beat" in modules
+    assert not FLOWERS & modules
+
+
+def test_beat_of_celerys_command_line_does_not_import_our_flower_module(reporting: Backfill) -> None:
+    modules = run_beat(reporting, "celery", "-A", "backfill_tasks", "beat", "--pidfile=", "--loglevel=info")
+
+    assert "backfill_tasks.worker.beat" in modules
+    assert "backfill_tasks.worker.flower" not in modules
+
+
+def test_help_imports_nothing_slow(reporting: Backfill) -> None:
+    modules = imported(reporting("--help").stderr)
+
+    assert "click" in modules
+    assert not {"celery", "kombu", "psycopg", "redis", "rich", "sqlalchemy"} & modules
+
+
+@pytest.mark.usefixtures("worker")
+def test_runs_and_status_of_an_ended_run_import_neither_redis_nor_celery_nor_rich(
+    backfill: Backfill, reporting: Backfill
+) -> None:
+    backfill.json("run", "--apply")
+
+    for command in ("runs", "status"):
+        done = reporting(command)
+        assert done.returncode == 0
+        assert "sqlalchemy" in imported(done.stderr)
+        assert not {"celery", "kombu", "redis", "rich"} & imported(done.stderr)

@@ -33,7 +33,7 @@ def test_init_can_be_repeated(alone: Backfill, inhabited: Host) -> None:
     done = alone("init")
 
     assert done.returncode == 0
-    assert "is there already" in done.stdout
+    assert "is already at version" in done.stdout
     assert inhabited.contents() == before
 
 
@@ -59,7 +59,7 @@ def test_the_sql_of_init_makes_the_ledger_and_can_be_run_again(alone: Backfill, 
     inhabited.execute(script)
     inhabited.execute(script)
 
-    assert "is there already" in alone("init").stdout
+    assert "is already at version" in alone("init").stdout
     assert alone.json("run", "--apply", "--detach")["state"] == "running"
 
 
@@ -75,7 +75,7 @@ def test_the_sql_of_init_can_be_run_after_init(alone: Backfill, inhabited: Host)
 def test_the_first_run_makes_the_ledger_and_says_so(alone: Backfill, inhabited: Host) -> None:
     done = alone("run", "--apply", "--detach")
 
-    assert "The ledger was brought to version" in done.stderr
+    assert "The ledger (schema backfill) is now at version" in done.stderr
     assert inhabited.has_ledger()
 
 
@@ -85,7 +85,7 @@ def test_config_lists_every_setting_with_its_source_and_meaning(alone: Backfill)
     settings = {line.split(" = ")[0] for line in done.stdout.splitlines() if " = " in line}
     assert done.returncode == 0
     assert settings >= NAMES
-    assert "BACKFILL_LANES = 5   (environment)\n    lanes of a run" in done.stdout
+    assert "BACKFILL_LANES = 5   (environment)\n    default of --lanes" in done.stdout
     assert "BACKFILL_RATE_LIMIT = none   (default)" in done.stdout
 
 

@@ -1,10 +1,11 @@
 """One Redis for cursors and messages, verified before it gets the password, with one configuration."""
 
 import secrets
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import fork_server
 import pytest
 import redis
 from acceptance.commands import assert_refused, backfill_against
@@ -58,16 +59,13 @@ def with_options(tls: Backfill, **options: object) -> Backfill:
     return tls.set(REDIS_URL=f"{tls.environment['REDIS_URL']}?{query}")
 
 
-def celery(backfill: Backfill, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def celery(backfill: Backfill, *arguments: str) -> CompletedProcess[str]:
     """Run a program of the Celery app to its end."""
-    return subprocess.run(
+    return fork_server.run(
         [backfill.programs / "celery", "-A", "backfill_tasks", *arguments],
         cwd=backfill.directory,
         env=dict(backfill.environment),
-        capture_output=True,
-        text=True,
         timeout=120,
-        check=False,
     )
 
 
@@ -140,7 +138,7 @@ class TestOneRedis:
         done = celery(lured, program)
 
         assert_refused(done)
-        assert "REDIS_URL alone names the Redis; unset CELERY_BROKER_URL" in done.stderr
+        assert "REDIS_URL alone names the Redis: unset CELERY_BROKER_URL" in done.stderr
         assert PASSWORD not in done.stderr
 
 

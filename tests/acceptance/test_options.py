@@ -42,19 +42,6 @@ def test_client_id_can_be_written_as_the_old_script_wrote_it(alone: Backfill, in
     assert counted["parameters"]["client_ids"] == sorted([first, second])
 
 
-def test_limit_is_the_number_of_leads_of_every_page_but_a_lane_s_last(
-    backfill: Backfill, worker: Worker, inhabited: Host
-) -> None:
-    backfill.json("run", "--apply", "--limit", "60")
-
-    pages = inhabited.rows(
-        "SELECT (counts ->> 'read')::int AS read, number = max(number) OVER (PARTITION BY lane) AS last"
-        " FROM backfill.page"
-    )
-    assert {page["read"] for page in pages if not page["last"]} == {60}
-    assert max(page["read"] for page in pages) == 60
-
-
 def test_cursor_starts_after_this_lead(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
     cursor = inhabited.middle()
 
@@ -63,23 +50,10 @@ def test_cursor_starts_after_this_lead(backfill: Backfill, worker: Worker, inhab
     assert inhabited.changed() == inhabited.due(after=cursor)
 
 
-def test_a_cursor_behind_all_leads_leaves_nothing_to_do(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
-    done = backfill.json("run", "--apply", "--cursor", "zzzz")
-
-    assert (done["state"], done["counts"]["read"], done["lanes"]) == ("complete", 0, [])
-    assert inhabited.changed() == set()
-
-
 def test_a_host_without_leads_leaves_nothing_to_do(alone: Backfill, bare_host: str) -> None:
     done = alone.set(DATABASE_URL=bare_host).json("run", "--apply")
 
     assert (done["state"], done["pages"]) == ("complete", 0)
-
-
-def test_rescore_all_takes_scored_leads_too(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
-    backfill.json("run", "--apply", "--rescore-all")
-
-    assert inhabited.changed() == inhabited.due(scored=True)
 
 
 def test_delay_ms_makes_the_nth_job_due_n_delays_after_the_start_whatever_its_lane_or_page(
@@ -93,26 +67,6 @@ def test_delay_ms_makes_the_nth_job_due_n_delays_after_the_start_whatever_its_la
     ]
 
 
-def test_delay_ms_goes_on_where_it_was_when_the_run_is_resumed(
-    backfill: Backfill, worker: Worker, inhabited: Host
-) -> None:
-    backfill.json("run", "--apply", "--delay-ms", "3000", "--limit", "100", "--single-batch", status=4)
-
-    run = backfill.json("run", "--resume")
-
-    jobs = enqueued(run)
-    assert inhabited.due_times(since=start_of(run)) == [
-        start_of(run) + n * timedelta(milliseconds=3000) for n in range(1, jobs + 1)
-    ]
-
-
-def test_single_batch_does_exactly_one_page(backfill: Backfill, worker: Worker, inhabited: Host) -> None:
-    run = backfill.json("run", "--apply", "--single-batch", "--limit", "50", status=4)
-
-    assert (run["state"], run["pages"], run["counts"]["read"]) == ("paused", 1, 50)
-    assert inhabited.column("SELECT count(*) FROM backfill.page") == [1]
-
-
 def test_page_delay_ms_is_the_least_time_between_two_pages_of_a_lane(
     backfill: Backfill, worker: Worker, inhabited: Host
 ) -> None:
@@ -124,26 +78,10 @@ def test_page_delay_ms_is_the_least_time_between_two_pages_of_a_lane(
     assert all(pause >= timedelta(milliseconds=300) for pause in pauses if pause is not None)
 
 
-@pytest.mark.parametrize("lanes", [1, 4])
-def test_lanes_hold_about_equally_many_leads(alone: Backfill, inhabited: Host, lanes: int) -> None:
-    counted = alone.json("run", "--lanes", str(lanes))
-
-    read = [lane["counts"]["read"] for lane in counted["lanes"]]
-    assert len(read) == lanes
-    even = inhabited.sample.eligible / lanes
-    assert all(0.9 * even <= each <= 1.1 * even for each in read)
-
-
 def test_lanes_that_are_not_asked_for_are_as_many_as_the_environment_says(alone: Backfill) -> None:
     counted = alone.set(BACKFILL_LANES="3").json("run", "--limit", "100")
 
     assert len(counted["lanes"]) == 3
-
-
-def test_lanes_lie_side_by_side_without_a_gap(alone: Backfill) -> None:
-    lanes = alone.json("run", "--lanes", "6")["lanes"]
-
-    assert [lane["bounds"]["lower"] for lane in lanes] == [None, *(lane["bounds"]["upper"] for lane in lanes[:-1])]
 
 
 def test_detach_returns_when_the_run_is_seeded(alone: Backfill) -> None:

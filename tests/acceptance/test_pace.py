@@ -84,8 +84,8 @@ class TestCanary:
         (run,) = inhabited.column("SELECT id FROM backfill.run")
         assert done.returncode == 4
         assert inhabited.column("SELECT (counts ->> 'read')::int FROM backfill.page") == [20]
-        assert "Clean: nothing is missing, and no count is contradicted." in done.stderr
-        assert f"If all looks well: backfill resume {run}" in done.stderr
+        assert "Clean: no leads are missing, and no count is contradicted." in done.stderr
+        assert f"To continue it: backfill resume {run}" in done.stderr
 
     def test_does_the_rest_when_it_is_resumed(self, backfill: Backfill, inhabited: Host) -> None:
         backfill("run", "--apply", "--canary", "--limit", "20")
@@ -102,8 +102,8 @@ class TestCanary:
         assert done.returncode == 4
         read = far_down.column("SELECT (counts ->> 'read')::int FROM backfill.page ORDER BY lane, number")
         assert (len(read) > 3, sum(read)) == (True, 1)
-        assert "Clean: nothing is missing, and no count is contradicted." in done.stderr
-        assert "If all looks well: backfill resume" in done.stderr
+        assert "Clean: no leads are missing, and no count is contradicted." in done.stderr
+        assert "To continue it: backfill resume" in done.stderr
 
     def test_says_that_it_read_nothing(self, backfill: Backfill, far_down: Host) -> None:
         far_down.execute("""DELETE FROM "Message" WHERE "leadId" LIKE 'zz-%'""")
@@ -111,9 +111,9 @@ class TestCanary:
         done = backfill("run", "--apply", "--canary", "--lanes", "4", "--client-id", "small")
 
         assert done.returncode == 0
-        assert "This canary read no leads" in done.stderr
-        assert "It has walked everything" in done.stderr
-        assert "looks well" not in done.stderr
+        assert "The canary read no leads" in done.stderr
+        assert "It has passed the whole table: lead-scoring has nothing to do." in done.stderr
+        assert "To continue it" not in done.stderr
 
     @pytest.mark.parametrize(
         "arguments", [["--canary"], ["--apply", "--canary", "--single-batch"], ["--apply", "--canary", "--resume"]]
@@ -134,7 +134,7 @@ class TestDryRun:
         shown = alone("run", "--cost-per-job", "0.5", "--jobs-per-minute", "60").stdout
 
         assert re.search(rf"cost +{jobs / 2:,.2f} +{jobs:,} jobs at 0\.5", shown)
-        assert re.search(rf"spread over +{jobs // 60} min {jobs % 60} s +60 jobs come due a minute", shown)
+        assert re.search(rf"spread over +{jobs // 60} min {jobs % 60} s +60 jobs come due per minute", shown)
 
     def test_has_both_for_scripts(self, alone: Backfill) -> None:
         counted = alone.json("run", "--cost-per-job", "0.5")

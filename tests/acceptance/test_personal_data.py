@@ -132,6 +132,7 @@ def test_quarantine_keeps_what_the_database_named(backfill: Backfill, worker: Wo
     assert named == ["23514", "no_at", "checked", None]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("accident", "told"), FATAL_ACCIDENTS, ids=["raised", "in a statement of the host's"])
 def test_a_failed_lane_s_reason_repeats_no_address(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export, accident: str, told: str
@@ -146,6 +147,7 @@ def test_a_failed_lane_s_reason_repeats_no_address(
     assert [text for text in seen if ADDRESS in text] == []
 
 
+@pytest.mark.long
 def test_a_page_that_waits_for_a_retry_repeats_no_address(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export
 ) -> None:

@@ -9,8 +9,7 @@ from acceptance.host import Host
 from harness import Backfill, Worker
 
 SOURCE = """
-from backfill_tasks import Option, SqlBackfill
-from backfill_tasks.options import Flag, Text, Whole
+from backfill_tasks import Flag, Option, SqlBackfill, Text, Whole
 
 backfill = SqlBackfill(
     name="mark-leads",
@@ -22,7 +21,7 @@ backfill = SqlBackfill(
     items="leads",
     options=(
         Option("company", Text(), "Only of this company.", default="Acme"),
-        Option("least", Whole(1, 9), "A number", default=3),
+        Option("least", Whole(1, 9), "A number", default=3, variable="ACME_LEAST", tunable=True),
         Option("loudly", Flag(), "Whether to say so.", default=True),
     ),
 )
@@ -51,15 +50,15 @@ class TestAPlugIn:
 
         assert "mark-leads mark the leads of a company as old" in shown
         assert "--company ID Only of this company (default: Acme)." in shown
-        assert "--least N A number (default: 3)." in shown
+        assert "--least N A number (default: 3, or ACME_LEAST)." in shown
         assert "--loudly / --no-loudly Whether to say so (default: on)." in shown
 
     def test_doctor_looks_at_its_tables_and_its_plan(self, plugged: Backfill) -> None:
         done = plugged("doctor")
 
         assert "Traceback" not in done.stderr
-        assert "mark-leads: its tables are there, with the rights that it takes" in done.stdout
-        assert "mark-leads: its pages read by index" in done.stdout
+        assert "mark-leads: this role has all rights on the host's tables" in done.stdout
+        assert "mark-leads: pages read by index" in done.stdout
 
     def test_an_option_of_another_backfill_is_refused(self, plugged: Backfill) -> None:
         done = plugged("run", "--company", "Acme")
@@ -75,6 +74,34 @@ class TestAPlugIn:
 
         assert (counted["counts"]["read"], counted["counts"]["up_to_date"]) == (1, total - 1)
         assert counted["parameters"]["company"] == "Initech"
+
+    def test_its_variable_changes_the_default_and_the_flag_wins(self, plugged: Backfill) -> None:
+        from_the_environment = plugged.set(ACME_LEAST="5")
+
+        assert plugged.json("run", "mark-leads")["parameters"]["least"] == 3
+        assert from_the_environment.json("run", "mark-leads")["parameters"]["least"] == 5
+        assert from_the_environment.json("run", "mark-leads", "--least", "7")["parameters"]["least"] == 7
+
+    def test_config_lists_its_variable(self, plugged: Backfill) -> None:
+        assert "ACME_LEAST = 3   (default)" in plugged("config").stdout
+        assert "ACME_LEAST = 5   (environment)\n    A number\n" in plugged.set(ACME_LEAST="5")("config").stdout
+
+    def test_a_variable_with_an_invalid_value_is_refused(self, plugged: Backfill) -> None:
+        wrong = plugged.set(ACME_LEAST="50")
+
+        assert_refused(wrong("run", "mark-leads"))
+        assert "WRONG: ACME_LEAST: '50' is not a whole number from 1 to 9" in wrong("config").stdout
+
+    def test_tune_changes_its_option_in_its_own_runs_only(self, plugged: Backfill) -> None:
+        run = plugged.json("run", "mark-leads", "--apply", "--detach")["run_id"]
+        other = plugged.json("run", "lead-scoring", "--apply", "--detach")["run_id"]
+
+        done, refused = plugged("tune", run, "--least", "4"), plugged("tune", other, "--least", "4")
+
+        assert done.stdout == f"Run {run}: least 3 -> 4\n"
+        assert "least 3 -> 4" in plugged("events", run).stdout
+        assert_refused(refused)
+        assert "lead-scoring has no --least: remove it" in refused.stderr
 
     def test_a_run_whose_package_is_gone_says_so_in_a_line(self, plugged: Backfill, alone: Backfill) -> None:
         run = plugged.json("run", "mark-leads", "--apply", "--detach")["run_id"]
@@ -97,8 +124,8 @@ class TestABrokenPlugIn:
         shown = " ".join(broken("doctor").stdout.split())
 
         assert "WRONG the backfill broken of bad-backfills 1.0 (bad_backfills:backfill) can't be loaded: " in shown
-        assert "mark-leads: its pages read by index" in shown
-        assert "lead-scoring: its tables are there" in shown
+        assert "mark-leads: pages read by index" in shown
+        assert "lead-scoring: this role has all rights on the host's tables" in shown
 
     def test_others_run_beside_it(self, broken: Backfill) -> None:
         assert broken.json("run")["state"] == "complete"
@@ -109,6 +136,15 @@ class TestABrokenPlugIn:
 
         assert_refused(done)
         assert "the backfill broken of bad-backfills 1.0" in done.stderr
+
+
+def test_doctor_shows_an_error_in_the_statement_after_the_locks(alone: Backfill) -> None:
+    apply = """apply='UPDATE "Lead" SET "none" = 1 FROM page WHERE "Lead".id = page.id'"""
+    source = SOURCE.replace("""set="\\"status\\" = 'old'\"""", apply)
+
+    shown = " ".join(with_package(alone, "acme-backfills", "mark-leads", source)("doctor").stdout.split())
+
+    assert "WRONG mark-leads: a page's plan can't be seen: column \"none\"" in shown
 
 
 def test_workers_do_a_plug_ins_pages(plugged: Backfill, inhabited: Host) -> None:

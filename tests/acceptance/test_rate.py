@@ -43,7 +43,7 @@ def test_setting_one_says_what_it_was(alone: Backfill) -> None:
 
     done = alone("rate", "5/s")
 
-    assert done.stderr == "The rate of all workers together is 5/s; it was 20/s.\n"
+    assert done.stderr == "The rate of all workers together is now 5/s; it was 20/s.\n"
 
 
 def test_each_queue_has_its_own(alone: Backfill) -> None:
@@ -106,7 +106,7 @@ class TestRun:
         done = alone("run", "--rate", "5/s")
 
         assert_refused(done)
-        assert "--rate goes with --apply" in done.stderr
+        assert "--rate needs --apply" in done.stderr
 
     @pytest.mark.parametrize("rate", ["0", "", "fast"])
     def test_with_what_is_no_rate_is_refused(self, alone: Backfill, inhabited: Host, rate: str) -> None:

@@ -66,8 +66,8 @@ class TestWhereItIsWritten:
 def test_of_a_run_that_goes_on_says_so(alone: Backfill, run: str) -> None:
     page = alone("report", run, "-o", "-").stdout
 
-    assert "it goes on; read at" in page
-    assert "No page was done, and none was held back" in page
+    assert "still in progress at" in page
+    assert "There is nothing to plot: no page was done or postponed." in page
 
 
 def test_of_a_run_that_there_is_not_is_refused(alone: Backfill, run: str) -> None:

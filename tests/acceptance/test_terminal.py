@@ -4,6 +4,7 @@ import pytest
 from acceptance.commands import OpenTerminal, redis_contents
 from acceptance.host import Host
 from harness import Backfill, Worker
+from long_forms import long_except
 from psycopg.conninfo import conninfo_to_dict
 
 QUESTION = "Start? [y/N]:"
@@ -19,7 +20,7 @@ def test_apply_shows_counts_target_and_expected_time_before_it_asks(
 
     where = conninfo_to_dict(inhabited.url)
     sample = inhabited.sample
-    assert f"This will be done in {where['dbname']} on {where['host']}:{where['port']}:" in terminal.shown
+    assert f"This run will write to {where['dbname']} on {where['host']}:{where['port']}:" in terminal.shown
     assert f"{sample.eligible}\n" in terminal.shown
     assert [
         count
@@ -35,7 +36,7 @@ def test_apply_shows_counts_target_and_expected_time_before_it_asks(
     assert "expected time" in terminal.shown
 
 
-@pytest.mark.parametrize("answer", ["n\n", "\n", CTRL_C], ids=["no", "enter", "Ctrl-C"])
+@pytest.mark.parametrize("answer", long_except(["n\n", "\n", CTRL_C], 2), ids=["no", "enter", "Ctrl-C"])
 def test_whoever_does_not_say_yes_starts_nothing(
     alone: Backfill, inhabited: Host, open_terminal: OpenTerminal, answer: str
 ) -> None:
@@ -46,7 +47,7 @@ def test_whoever_does_not_say_yes_starts_nothing(
     terminal.type(answer)
 
     assert terminal.end() == 4
-    assert "stopped, nothing was started" in terminal.shown
+    assert "stopped before a run was started" in terminal.shown
     assert inhabited.contents() == before
     assert redis_contents(alone) == {}
 
@@ -85,7 +86,7 @@ def test_ctrl_c_detaches_and_says_so(alone: Backfill, inhabited: Host, open_term
     terminal.type(CTRL_C)
 
     assert terminal.end() == 4
-    assert "Detached: the run goes on." in terminal.shown
+    assert "Detached. The run continues." in terminal.shown
     assert inhabited.column("SELECT state FROM backfill.run") == ["running"]
 
 

@@ -1,8 +1,9 @@
 """A run without a worker says so, and starts when one comes online."""
 
-import subprocess
 from collections.abc import Iterator
+from subprocess import CompletedProcess
 
+import fork_server
 import pytest
 from acceptance.commands import Follow
 from acceptance.host import Host
@@ -24,8 +25,8 @@ def late_worker(alone: Backfill, inhabited: Host, follow: Follow) -> Iterator[st
 
 
 def test_it_says_so_and_starts_when_one_comes(late_worker: str, inhabited: Host) -> None:
-    assert "No worker is online. Start one: celery -A backfill_tasks worker" in late_worker
-    assert "The run starts when one comes." in late_worker
+    assert "No worker is online. Start one: backfill worker" in late_worker
+    assert "The run starts as soon as a worker is online." in late_worker
     assert inhabited.changed() == inhabited.due()
 
 
@@ -62,16 +63,13 @@ def test_a_worker_that_can_do_no_page_refuses_to_start_in_one_line(backfill: Bac
     assert refused.stderr.count("\n") == 1
 
 
-def celery(backfill: Backfill, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def celery(backfill: Backfill, *arguments: str) -> CompletedProcess[str]:
     """Run one of Celery's own commands to its end."""
-    return subprocess.run(
+    return fork_server.run(
         [backfill.programs / "celery", "-A", "backfill_tasks", *arguments],
         cwd=backfill.directory,
         env=dict(backfill.environment),
-        capture_output=True,
-        text=True,
         timeout=120,
-        check=False,
     )
 
 

@@ -20,7 +20,8 @@ Picture = Callable[[str], None]
 def report(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a run that was paused, and held back by jobs waiting in the host's queue."""
     backfill = site.backfill
-    options = ("--rescore-all", "--limit", "8", "--cost-per-job", "0.002")
+    # The delay keeps the run from ending before these commands have changed it, on a busy machine, too.
+    options = ("--rescore-all", "--limit", "8", "--cost-per-job", "0.002", "--page-delay-ms", "500")
     run = backfill.json("run", "--apply", "--detach", *options)["run_id"]
     wait_for(lambda: backfill.json("status")["pages"] > 20, what="some pages")
     backfill("pause", run)

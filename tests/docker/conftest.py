@@ -182,7 +182,7 @@ def of_image(image: str, **arguments: Any) -> Any:
     )
 
 
-BEAT = ["celery", "-A", "backfill_tasks", "beat", "--pidfile="]
+BEAT = ["backfill", "beat"]
 
 # Without a command, the image runs a worker.
 default_worker_container = of_image("{image}", wrapper_class=BackfillWorkerContainer)

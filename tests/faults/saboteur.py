@@ -19,19 +19,19 @@ from backfill_tasks.engine.chain import Chain, Step
 from backfill_tasks.engine.cursors import LiveCursors
 from backfill_tasks.engine.model import PageMessage
 from backfill_tasks.engine.page.transaction import Pages
-from backfill_tasks.engine.runs import Runs
+from backfill_tasks.engine.watchdog import Watchdog
 from backfill_tasks.worker import tasks
 from backfill_tasks.worker.app import app
 
 __all__ = ["app"]
 
 _FOLDER = Path(os.environ["SABOTAGE"])
-_LONGEST_HOLD_SECONDS = 60.0
+_LONGEST_BLOCK_SECONDS = 60.0
 
 #: Each step with the function whose call begins or ends at that moment: a page's in order, then the watchdog's.
 _STEPS: tuple[tuple[str, Any, str, str], ...] = (
     ("taken up", Pages, "do", "before"),
-    ("lane held", ledger, "fence", "after"),
+    ("lane locked", ledger, "fence", "after"),
     ("begin counted", LiveCursors, "begin", "after"),
     ("page done", LeadScoring, "page", "after"),
     ("page recorded", ledger, "record", "after"),
@@ -42,7 +42,7 @@ _STEPS: tuple[tuple[str, Any, str, str], ...] = (
     ("run ended", LiveCursors, "forget", "before"),
     ("cursors forgotten", LiveCursors, "forget", "after"),
     ("lane found standing", tasks, "messages_on_their_way", "after"),
-    ("watchdog done", Runs, "watch_over", "after"),
+    ("watchdog done", Watchdog, "look", "after"),
 )
 
 _at_work: dict[str, int] = {}
@@ -64,12 +64,12 @@ def _reach(step: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "kill worker":
             os.killpg(os.getpgrp(), signal.SIGKILL)
-        case "hold":
-            _hold(plan.with_suffix(".reached"))
+        case "block":
+            _block(plan.with_suffix(".reached"))
 
 
-def _hold(until_gone: Path) -> None:
-    deadline = time.monotonic() + _LONGEST_HOLD_SECONDS
+def _block(until_gone: Path) -> None:
+    deadline = time.monotonic() + _LONGEST_BLOCK_SECONDS
     while until_gone.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
 

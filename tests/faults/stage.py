@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import fork_server
 import psycopg
 import redis
 from celery import Celery
@@ -30,7 +31,7 @@ HERE = Path(__file__).parent
 #: So short that a lane that lost its task is detected within seconds.
 ATTENTIVE: Mapping[str, str] = {"BACKFILL_STANDING_SECONDS": "1", "BACKFILL_WATCHDOG_SECONDS": "1"}
 
-Action = Literal["kill child", "kill worker", "hold"]
+Action = Literal["kill child", "kill worker", "block"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Beat:
     def start(cls, backfill: Backfill) -> "Beat":
         log = backfill.directory / f"beat-{len(list(backfill.directory.glob('beat-*.log'))) + 1}.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = fork_server.Process(
                 [
                     Path(sys.executable).parent / "celery",
                     "-A",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from faults.stage import CLASSES, Stage
 
 REFUSED = "the host's function fault.refuse() raised an error (P0001)"
@@ -16,6 +17,7 @@ def test_a_lead_whose_job_a_trigger_refuses_is_quarantined(stage: Stage) -> None
     assert_quarantined(stage, run, {bad: REFUSED})
 
 
+@pytest.mark.long
 def test_a_lead_whose_job_breaks_a_constraint_is_quarantined(stage: Stage) -> None:
     bad = stage.owed("job")[70]
     with stage.database() as connection:
@@ -32,6 +34,7 @@ def test_a_lead_whose_job_breaks_a_constraint_is_quarantined(stage: Stage) -> No
     )
 
 
+@pytest.mark.long
 def test_a_disqualified_lead_whose_score_a_trigger_refuses_is_quarantined(stage: Stage) -> None:
     bad = stage.owed("score")[7]
     refuse_scores(stage, bad)
@@ -41,6 +44,7 @@ def test_a_disqualified_lead_whose_score_a_trigger_refuses_is_quarantined(stage:
     assert_quarantined(stage, run, {bad: REFUSED})
 
 
+@pytest.mark.long
 def test_several_bad_leads_are_each_quarantined(stage: Stage) -> None:
     jobs, scores = stage.owed("job"), stage.owed("score")
     bad = [jobs[0], jobs[1], jobs[60], jobs[-1], scores[0], scores[-1]]
@@ -52,6 +56,7 @@ def test_several_bad_leads_are_each_quarantined(stage: Stage) -> None:
     assert_quarantined(stage, run, dict.fromkeys(bad, REFUSED))
 
 
+@pytest.mark.long
 def test_a_page_of_nothing_but_bad_leads_is_passed(stage: Stage) -> None:
     bad = sorted(stage.owed("job") + stage.owed("score"))[:60]
     refuse_jobs(stage, *bad)

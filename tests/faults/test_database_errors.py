@@ -29,6 +29,7 @@ def test_a_page_waits_for_a_lock_of_the_hosts_and_is_tried_again(stage: Stage) -
     assert stage.lane()["reason"] is None
 
 
+@pytest.mark.long
 def test_a_page_that_is_locked_for_good_stops_its_lane_after_growing_waits_until_it_is_mended(stage: Stage) -> None:
     with psycopg.connect(stage.backfill.database_url) as host:
         lock_job(host, waiting_jobs(stage)[0])
@@ -45,6 +46,7 @@ def test_a_page_that_is_locked_for_good_stops_its_lane_after_growing_waits_until
     stage.assert_done_once(stage.resume())
 
 
+@pytest.mark.long
 def test_a_page_that_loses_a_deadlock_is_tried_again(stage: Stage) -> None:
     # The shared stage's database detects deadlocks at once; the host session doesn't look for them.
     run = play_deadlock(stage, host_looks_after="10min")
@@ -53,6 +55,7 @@ def test_a_page_that_loses_a_deadlock_is_tried_again(stage: Stage) -> None:
     assert "deadlock detected (40P01)" in stage.logs()
 
 
+@pytest.mark.long
 def test_the_host_never_loses_a_deadlock_with_a_page(own_stage: MakeStage) -> None:
     stage = own_stage()
     stage.start_worker(concurrency=1)
@@ -63,7 +66,7 @@ def test_the_host_never_loses_a_deadlock_with_a_page(own_stage: MakeStage) -> No
 
 
 def test_a_page_whose_connection_is_lost_is_tried_again(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "hold", page=3)
+    stage.sabotage.plan("page recorded", "block", page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
 
@@ -74,6 +77,7 @@ def test_a_page_whose_connection_is_lost_is_tried_again(stage: Stage) -> None:
     assert "page put off" in stage.logs()
 
 
+@pytest.mark.long
 def test_connections_that_are_lost_between_pages_cost_nothing(stage: Stage) -> None:
     run = stage.follow("--page-delay-ms", "200")
     stage.wait_for_pages(4)
@@ -104,6 +108,7 @@ def test_pages_that_a_crash_of_the_server_has_forgotten_are_done_again(
     stage.assert_done_once(stage.watch())
 
 
+@pytest.mark.long
 def test_a_server_that_is_away_for_longer_than_all_retries_is_waited_for(
     own_stage: MakeStage, own_postgres: Postgres
 ) -> None:

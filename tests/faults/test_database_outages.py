@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from faults.stage import MakeStage, Stage
 from harness import wait_for
+from long_forms import long_except
 from vanishing import vanishing
 
 from sandbox.servers import Postgres
@@ -34,10 +35,15 @@ def read_only(postgres: Postgres) -> Iterator[None]:
 
 
 def slow_run(stage: Stage) -> None:
-    """Start a run that lasts for some seconds, and wait until it is in progress."""
+    """Start a run that lasts until `hurry`, and wait until it is in progress."""
     stage.start_worker(beat=True)
-    stage.follow("--detach", "--page-delay-ms", "100", "--limit", "10").end()
+    stage.follow("--detach", "--page-delay-ms", "3000", "--limit", "10").end()
     stage.wait_for_pages(4)
+
+
+def hurry(stage: Stage) -> None:
+    """Do the rest of the run without pauses."""
+    assert stage.backfill("tune", stage.the_run(), "--page-delay-ms", "0").returncode == 0
 
 
 def lanes_put_off(stage: Stage, why: str) -> bool:
@@ -56,6 +62,7 @@ def test_a_server_that_accepts_no_writes_is_waited_for(own_stage: MakeStage, own
         paused = stage.backfill("pause", "--all")
         examined = stage.backfill("doctor")
 
+    hurry(stage)
     stage.assert_done_once(stage.watch())
     assert "Traceback" not in stage.logs()
     assert paused.stderr.splitlines() == [paused.stderr.strip()]
@@ -64,6 +71,7 @@ def test_a_server_that_accepts_no_writes_is_waited_for(own_stage: MakeStage, own
     assert examined.returncode == 1
 
 
+@pytest.mark.long
 def test_connections_that_fall_silent_are_replaced(own_stage: MakeStage, own_postgres: Postgres) -> None:
     with vanishing(own_postgres.url) as (proxy, url):
         stage = own_stage(database_url=url, BACKFILL_STATEMENT_TIMEOUT_MS="1000")
@@ -71,11 +79,14 @@ def test_connections_that_fall_silent_are_replaced(own_stage: MakeStage, own_pos
 
         assert proxy.vanish()
 
+        hurry(stage)
         stage.assert_done_once(stage.watch())
         assert "Traceback" not in stage.logs()
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["doctor"], ["verify"], ["run"], ["pause", "--all"], ["events"]])
+@pytest.mark.parametrize(
+    "arguments", long_except([["status"], ["doctor"], ["verify"], ["run"], ["pause", "--all"], ["events"]], 0)
+)
 def test_a_command_says_in_one_line_that_the_database_is_silent(
     own_stage: MakeStage, own_postgres: Postgres, arguments: list[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """A poison page kills its worker every time: its lane stops after some attempts and says why, the others go on."""
 
+import pytest
 from faults.stage import Stage
 
 REASON = "page 3 ended its worker 5 times: see the workers' logs"
@@ -16,6 +17,7 @@ def test_a_page_that_kills_its_child_every_time_stops_its_lane_alone_until_it_is
     stage.assert_done_once(stage.resume())
 
 
+@pytest.mark.long
 def test_a_page_that_kills_its_whole_worker_every_time_stops_its_lane_alone(stage: Stage) -> None:
     stage.sabotage.plan("page done", "kill worker", lane=1, page=3, always=True)
 

@@ -75,13 +75,14 @@ def test_no_worker_is_the_reason_where_none_is_online(own_stage: MakeStage) -> N
     ((kind, reason),) = kinds
     assert kind == "no_worker"
     assert "no worker is online, and its page waits in the queue" in reason
-    assert "celery -A backfill_tasks worker" in reason
+    assert "backfill worker" in reason
 
 
+@pytest.mark.long
 def test_a_frozen_worker_is_the_reason_where_it_holds_the_message(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     worker = stage.start_worker()
-    stage.sabotage.plan("taken up", "hold", page=3)
+    stage.sabotage.plan("taken up", "block", page=3)
     start_run(stage, "--lanes", "1")
     stage.sabotage.wait_until_reached("taken up")
 
@@ -92,17 +93,18 @@ def test_a_frozen_worker_is_the_reason_where_it_holds_the_message(own_stage: Mak
     assert "taken by a worker and not acknowledged" in reason
 
 
+@pytest.mark.long
 def test_a_frozen_worker_in_the_middle_of_a_page_is_found_by_its_transaction(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     worker = stage.start_worker()
-    stage.sabotage.plan("lane held", "hold", page=3)
+    stage.sabotage.plan("lane locked", "block", page=3)
     start_run(stage, "--lanes", "1")
-    stage.sabotage.wait_until_reached("lane held")
+    stage.sabotage.wait_until_reached("lane locked")
 
     with group_stopped(worker):
         reason = wait_for_kind(stage, "page_stuck")
 
-    assert "its worker sends nothing" in reason
+    assert "its worker process is stopped or stuck" in reason
 
 
 def test_a_lost_message_is_the_reason_and_the_watchdog_the_remedy(own_stage: MakeStage) -> None:
@@ -115,10 +117,11 @@ def test_a_lost_message_is_the_reason_and_the_watchdog_the_remedy(own_stage: Mak
     finally:
         beat.stop()
 
-    assert "its page's message is in no queue, and no worker that is online has it" in reason
+    assert "its page's message is in no queue, and no online worker has it" in reason
     assert "The watchdog reseeds the lane within about" in reason
 
 
+@pytest.mark.long
 def test_a_lost_message_without_a_watchdog_names_the_command_that_helps(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
@@ -126,7 +129,7 @@ def test_a_lost_message_without_a_watchdog_names_the_command_that_helps(own_stag
 
     reason = wait_for_kind(stage, "no_watchdog")
 
-    assert "No watchdog has looked: start beat (celery -A backfill_tasks beat)" in reason
+    assert "No watchdog has run: start beat (backfill beat)" in reason
     assert f"or type `backfill resume {run}`" in reason
     stage.backfill("resume", run)
     assert stage.backfill.json("watch", run)["state"] == "complete"
@@ -134,11 +137,11 @@ def test_a_lost_message_without_a_watchdog_names_the_command_that_helps(own_stag
 
 def lose_a_message(stage: Stage) -> RunId:
     """Start a run and lose the message of its third page while the worker is idle."""
-    stage.sabotage.plan("page recorded", "hold", page=2)
+    stage.sabotage.plan("page recorded", "block", page=2)
     run = start_run(stage, "--lanes", "1")
     stage.sabotage.wait_until_reached("page recorded")
     worker = stage.workers[0]
-    stage.sabotage.plan("next sent", "hold", page=2)
+    stage.sabotage.plan("next sent", "block", page=2)
     stage.sabotage.release("page recorded")
     stage.sabotage.wait_until_reached("next sent")
     # The third page's message is in the queue or with the other child, so it must be deleted everywhere.
@@ -153,7 +156,7 @@ def lose_a_message(stage: Stage) -> RunId:
 def test_a_session_that_locks_the_lane_s_row_is_named(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
-    stage.sabotage.plan("taken up", "hold", page=3)
+    stage.sabotage.plan("taken up", "block", page=3)
     start_run(stage, "--lanes", "1")
     stage.sabotage.wait_until_reached("taken up")
 
@@ -167,6 +170,7 @@ def test_a_session_that_locks_the_lane_s_row_is_named(own_stage: MakeStage) -> N
     assert f"SELECT pg_terminate_backend({pid})" in reason
 
 
+@pytest.mark.long
 def test_a_session_that_locks_a_lead_is_named_or_the_retry_is(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_LOCK_TIMEOUT_MS="60000", BACKFILL_STATEMENT_TIMEOUT_MS="60000", **PATIENT)
     stage.start_worker()
@@ -180,6 +184,7 @@ def test_a_session_that_locks_a_lead_is_named_or_the_retry_is(own_stage: MakeSta
     assert f"its page waits for a lock that session {pid}, host, idle in transaction" in reason
 
 
+@pytest.mark.long
 def test_a_page_that_gave_up_on_a_lock_waits_for_its_retry(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
@@ -200,9 +205,10 @@ def test_the_rate_is_the_reason_where_a_page_waits_for_it(own_stage: MakeStage) 
 
     reasons = [wait_for_kind(stage, "rate", lane=2 if stage.lane(1)["page"] else 1)]
 
-    assert reasons == ["waits for the rate of all workers together, 1/h. `backfill rate` sets another"]
+    assert reasons == ["waits for the rate of all workers together, 1/h. To change it: backfill rate"]
 
 
+@pytest.mark.long
 def test_workers_of_another_queue_are_named(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     worker = stage.start_worker()
@@ -213,7 +219,7 @@ def test_workers_of_another_queue_are_named(own_stage: MakeStage) -> None:
     reason = wait_for_kind(stage, "no_consumer")
 
     assert worker.process.poll() is None
-    assert f"1 worker is online, but none takes pages from the queue {stage.queue}" in reason
+    assert f"1 worker is online, but none consumes the queue {stage.queue}" in reason
     assert "takes from elsewhere" in reason
 
 
@@ -237,12 +243,13 @@ def control(stage: Stage, command: str, **arguments: Any) -> list[dict[str, Any]
         return answers
 
 
+@pytest.mark.long
 def test_a_busy_fleet_is_the_reason_where_no_process_is_free(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker(concurrency=1)
-    stage.sabotage.plan("lane held", "hold", lane=1, page=1)
+    stage.sabotage.plan("lane locked", "block", lane=1, page=1)
     start_run(stage, "--lanes", "2")
-    stage.sabotage.wait_until_reached("lane held")
+    stage.sabotage.wait_until_reached("lane locked")
 
     reason = wait_for_kind(stage, "workers_busy", lane=2)
 
@@ -263,6 +270,7 @@ class TestRedis:
         assert "Redis doesn't answer" in done.stdout
         assert lane_of(stage.backfill.json("status"))[0] == "redis_unreachable"
 
+    @pytest.mark.long
     def test_that_is_frozen_is_the_reason_and_status_still_answers(
         self, own_stage: MakeStage, redis_server: Redis
     ) -> None:
@@ -272,6 +280,7 @@ class TestRedis:
         with suspended(redis_server.pid):
             assert wait_for_kind(stage, "redis_unreachable")
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("commands", "refusal"),
         [
@@ -315,6 +324,7 @@ def test_a_lane_that_the_canary_leaves_alone_says_so(own_stage: MakeStage) -> No
     assert f"`backfill resume {run}` walks it" in reason
 
 
+@pytest.mark.long
 def test_a_database_that_takes_no_writes_is_the_reason(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
@@ -329,21 +339,23 @@ def test_a_database_that_takes_no_writes_is_the_reason(own_stage: MakeStage) -> 
         finally:
             admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
 
-    assert reason.startswith("PostgreSQL takes no writes")
+    assert reason.startswith("PostgreSQL accepts no writes")
 
 
+@pytest.mark.long
 def test_a_pause_between_pages_is_the_reason(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
     start_run(stage, "--lanes", "1", "--page-delay-ms", "600000")
 
-    assert "pauses 600 s after each page (--page-delay-ms)" in wait_for_kind(stage, "page_delay")
+    assert "waits 600 s after each page (--page-delay-ms)" in wait_for_kind(stage, "page_delay")
 
 
+@pytest.mark.long
 def test_one_lane_stalls_while_another_moves_and_both_are_told(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     stage.start_worker()
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=2)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=2)
     run = start_run(stage, "--lanes", "2", "--page-delay-ms", "300")
     stage.sabotage.wait_until_reached("page recorded")
 
@@ -363,6 +375,7 @@ def test_one_lane_stalls_while_another_moves_and_both_are_told(own_stage: MakeSt
     assert lane_of(listed, 2)[0] in {None, "page_delay"}
 
 
+@pytest.mark.long
 def test_a_watch_names_the_error_of_a_database_that_refuses_it(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
     run = start_run(stage, "--lanes", "1")

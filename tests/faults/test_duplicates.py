@@ -5,14 +5,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from faults.stage import Stage
 from harness import wait_for
 
 from backfill_tasks.engine.model import PageMessage, RunId
 
 
+@pytest.mark.long
 def test_duplicates_of_a_page_at_work_do_nothing(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=3)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
 
@@ -22,9 +24,10 @@ def test_duplicates_of_a_page_at_work_do_nothing(stage: Stage) -> None:
     stage.assert_done_once(run.end())
 
 
+@pytest.mark.long
 def test_a_duplicate_that_waits_in_vain_for_the_page_at_work_says_nothing_of_its_lane(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=3)
-    stage.sabotage.plan("page committed", "hold", lane=1, page=3)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=3)
+    stage.sabotage.plan("page committed", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
 
@@ -49,8 +52,9 @@ def test_duplicates_of_every_page_after_the_end_do_nothing(stage: Stage) -> None
     stage.assert_done_once(stage.backfill.json("status"))
 
 
+@pytest.mark.long
 def test_a_duplicate_follows_a_committed_page_that_nobody_follows_yet(stage: Stage) -> None:
-    stage.sabotage.plan("page committed", "hold", lane=1, page=3)
+    stage.sabotage.plan("page committed", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page committed")
 
@@ -61,6 +65,7 @@ def test_a_duplicate_follows_a_committed_page_that_nobody_follows_yet(stage: Sta
     stage.assert_done_once(run.end())
 
 
+@pytest.mark.long
 def test_a_storm_of_duplicates_through_the_whole_run_does_not_split_a_lane(stage: Stage) -> None:
     with duplicates_of_all_pages(stage):
         run = stage.run("--page-delay-ms", "50")
@@ -69,6 +74,7 @@ def test_a_storm_of_duplicates_through_the_whole_run_does_not_split_a_lane(stage
     stage.assert_done_once(stage.backfill.json("status"))
 
 
+@pytest.mark.long
 def test_duplicates_do_not_wake_a_run_that_is_paused(stage: Stage) -> None:
     paused = stage.run("--single-batch", status=4)
 
@@ -82,7 +88,7 @@ def test_duplicates_do_not_wake_a_run_that_is_paused(stage: Stage) -> None:
 
 def test_messages_of_an_older_chain_do_nothing(stage: Stage) -> None:
     paused = stage.run("--single-batch", status=4)
-    stage.sabotage.plan("page recorded", "hold", page=2)
+    stage.sabotage.plan("page recorded", "block", page=2)
     resumed = stage.resume_and_follow()
     stage.sabotage.wait_until_reached("page recorded")
 

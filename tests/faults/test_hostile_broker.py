@@ -12,6 +12,7 @@ import pytest
 from celery import Celery
 from faults.stage import MakeStage, Stage
 from harness import wait_for
+from long_forms import long_except
 
 from backfill_tasks.engine.model import PageMessage
 from backfill_tasks.worker.dead_letters import DeadLetters
@@ -66,7 +67,9 @@ def wait_for_letter(stage: Stage, reason: str) -> None:
         letters.clear()
 
 
-@pytest.mark.parametrize("kind", ["application/x-python-serialize", "application/data", "application/x-yaml"])
+@pytest.mark.parametrize(
+    "kind", long_except(["application/x-python-serialize", "application/data", "application/x-yaml"], 0)
+)
 def test_a_pickle_is_never_read(stage: Stage, tmp_path: Path, kind: str) -> None:
     made = tmp_path / "made"
     message = envelope(stage, pickle.dumps(Touch(made)), kind)
@@ -83,7 +86,7 @@ def test_a_pickle_is_never_read(stage: Stage, tmp_path: Path, kind: str) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["celery.backend_cleanup", "celery.chord_unlock", "celery.map", "os.system", "note_rate"]
+    "name", long_except(["celery.backend_cleanup", "celery.chord_unlock", "celery.map", "os.system", "note_rate"], 0)
 )
 def test_no_task_but_the_two_of_this_application_is_called(stage: Stage, name: str) -> None:
     body = json.dumps([["true"], {}, {}]).encode()
@@ -94,6 +97,7 @@ def test_no_task_but_the_two_of_this_application_is_called(stage: Stage, name: s
     wait_for_letter(stage, "no task has this name")
 
 
+@pytest.mark.long
 def test_forged_pages_make_no_lead_done_twice_and_none_passed_over(stage: Stage) -> None:
     following = stage.follow("--page-delay-ms", "200")
     run = stage.wait_for_pages(2)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from faults.stage import Stage
 from harness import Worker, wait_for
+from long_forms import long_except
 
 IN_A_PAGE = (
     "taken up",
-    "lane held",
+    "lane locked",
     "begin counted",
     "page done",
     "page recorded",
@@ -23,7 +24,7 @@ AT_THE_END = ("lane ended", "run ended", "cursors forgotten")
 MOMENTS = [*((step, 3) for step in IN_A_PAGE), *((step, None) for step in AT_THE_END)]
 
 
-@pytest.mark.parametrize(("step", "page"), MOMENTS)
+@pytest.mark.parametrize(("step", "page"), long_except(MOMENTS, MOMENTS.index(("page done", 3))))
 def test_a_child_that_is_killed_costs_nothing(stage: Stage, step: str, page: int | None) -> None:
     stage.sabotage.plan(step, "kill child", page=page)
 
@@ -33,7 +34,7 @@ def test_a_child_that_is_killed_costs_nothing(stage: Stage, step: str, page: int
     stage.assert_done_once(run.end())
 
 
-@pytest.mark.parametrize(("step", "page"), MOMENTS)
+@pytest.mark.parametrize(("step", "page"), long_except(MOMENTS, MOMENTS.index(("page committed", 3))))
 def test_a_whole_worker_that_is_killed_costs_nothing(stage: Stage, step: str, page: int | None) -> None:
     stage.sabotage.plan(step, "kill worker", page=page)
 
@@ -44,6 +45,7 @@ def test_a_whole_worker_that_is_killed_costs_nothing(stage: Stage, step: str, pa
     stage.assert_done_once(run.end())
 
 
+@pytest.mark.long
 def test_children_that_are_killed_while_the_worker_starts_are_replaced(stage: Stage) -> None:
     stage.keep_workers(0)
     worker = stage.launch_worker()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from faults.stage import MakeStage, Stage
 from harness import wait_for
+from long_forms import long_except
 
 from backfill_tasks.worker.dead_letters import DeadLetter, DeadLetters
 from sandbox.servers import Redis
@@ -154,7 +155,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "reason"), BROKEN)
+@pytest.mark.parametrize(("path", "value", "reason"), long_except(BROKEN, *range(0, len(BROKEN), 10)))
 def test_a_message_with_a_broken_part_is_parked_with_its_reason(
     stage: Stage, path: str, value: Any, reason: str
 ) -> None:
@@ -167,20 +168,25 @@ def test_a_message_with_a_broken_part_is_parked_with_its_reason(
 
 @pytest.mark.parametrize(
     "raw",
-    [
-        "x",
-        "",
-        "null",
-        "[]",
-        "7",
-        '"x"',
-        "{}",
-        "{" * 50_000,
-        b"\x80\x04\x95",
-        b"\x00" * 100,
-        "9" * 10_000,
-        b"\x1b]52;c;!\x07",
-    ],
+    long_except(
+        [
+            "x",
+            "",
+            "null",
+            "[]",
+            "7",
+            '"x"',
+            "{}",
+            "{" * 50_000,
+            b"\x80\x04\x95",
+            b"\x00" * 100,
+            "9" * 10_000,
+            b"\x1b]52;c;!\x07",
+        ],
+        0,
+        7,
+        8,
+    ),
     ids=repr,
 )
 def test_what_is_no_message_at_all_is_parked(stage: Stage, raw: bytes | str) -> None:
@@ -197,25 +203,30 @@ PAGE = {"run": "no-such-run", "lane": 1, "page": 1, "generation": 1}
 
 @pytest.mark.parametrize(
     "body",
-    [
-        [[1], PAGE, {}],
-        [[], {}, {}],
-        [[], {**PAGE, "more": 1}, {}],
-        [[], {"run": "r", "page": 1, "generation": 1}, {}],
-        [[], {**PAGE, "page": "x"}, {}],
-        [[], {**PAGE, "page": None}, {}],
-        [[], {**PAGE, "page": True}, {}],
-        [[], {**PAGE, "page": 1.5}, {}],
-        [[], {**PAGE, "page": -1}, {}],
-        [[], {**PAGE, "page": 10**30}, {}],
-        [[], {**PAGE, "lane": 2**31}, {}],
-        [[], {**PAGE, "generation": [1]}, {}],
-        [[], {**PAGE, "waits": "x"}, {}],
-        [[], {**PAGE, "run": 7}, {}],
-        [[], {**PAGE, "run": "a\x00b"}, {}],
-        [[], {**PAGE, "run": "a\x1b[2J"}, {}],
-        [[], {**PAGE, "run": "x" * 10_000}, {}],
-    ],
+    long_except(
+        [
+            [[1], PAGE, {}],
+            [[], {}, {}],
+            [[], {**PAGE, "more": 1}, {}],
+            [[], {"run": "r", "page": 1, "generation": 1}, {}],
+            [[], {**PAGE, "page": "x"}, {}],
+            [[], {**PAGE, "page": None}, {}],
+            [[], {**PAGE, "page": True}, {}],
+            [[], {**PAGE, "page": 1.5}, {}],
+            [[], {**PAGE, "page": -1}, {}],
+            [[], {**PAGE, "page": 10**30}, {}],
+            [[], {**PAGE, "lane": 2**31}, {}],
+            [[], {**PAGE, "generation": [1]}, {}],
+            [[], {**PAGE, "waits": "x"}, {}],
+            [[], {**PAGE, "run": 7}, {}],
+            [[], {**PAGE, "run": "a\x00b"}, {}],
+            [[], {**PAGE, "run": "a\x1b[2J"}, {}],
+            [[], {**PAGE, "run": "x" * 10_000}, {}],
+        ],
+        0,
+        2,
+        4,
+    ),
     ids=repr,
 )
 def test_a_task_whose_arguments_are_no_pages_is_parked(stage: Stage, body: Any) -> None:
@@ -253,6 +264,7 @@ def test_a_letter_is_cut_and_logged_in_one_line_without_escape_sequences(stage: 
     assert "\nERROR forged" not in said
 
 
+@pytest.mark.long
 def test_no_more_letters_are_kept_than_there_is_room_for(stage: Stage) -> None:
     with stage.redis() as client:
         client.lpush(letters_of(stage).key, *["old"] * 1_000)
@@ -264,9 +276,12 @@ def test_no_more_letters_are_kept_than_there_is_room_for(stage: Stage) -> None:
     assert letters_of(stage).count() == 1_000
 
 
-@pytest.mark.parametrize("kind", ["string", "hash"])
+@pytest.mark.parametrize("kind", long_except(["string", "hash"], 0))
 @pytest.mark.parametrize(
-    "key", ["{queue}", "{queue}\x06\x163", "unacked_index", "_kombu.binding.{queue}", "backfill:dead-letters:{name}"]
+    "key",
+    long_except(
+        ["{queue}", "{queue}\x06\x163", "unacked_index", "_kombu.binding.{queue}", "backfill:dead-letters:{name}"], 0
+    ),
 )
 def test_a_key_of_a_wrong_type_stops_no_worker(stage: Stage, key: str, kind: str) -> None:
     spoil(stage, key, kind)
@@ -277,12 +292,14 @@ def test_a_key_of_a_wrong_type_stops_no_worker(stage: Stage, key: str, kind: str
     stage.assert_done_once(stage.run())
 
 
+@pytest.mark.long
 def test_a_string_in_the_place_of_the_taken_messages_stops_no_worker(stage: Stage) -> None:
     spoil(stage, "unacked", "string")
 
     stage.assert_done_once(stage.run())
 
 
+@pytest.mark.long
 def test_a_worker_starts_though_its_queue_has_a_wrong_type(stage: Stage) -> None:
     for worker in stage.workers:
         worker.stop()
@@ -296,6 +313,7 @@ def test_a_worker_starts_though_its_queue_has_a_wrong_type(stage: Stage) -> None
         assert client.get(f"backfill:set-aside:{stage.queue}") == "x"
 
 
+@pytest.mark.long
 def test_junk_among_the_taken_messages_does_not_keep_the_others_from_coming_back(stage: Stage) -> None:
     (worker,) = stage.workers
     worker.stop()
@@ -321,10 +339,12 @@ def test_junk_among_the_taken_messages_does_not_keep_the_others_from_coming_back
 
 @pytest.mark.parametrize(
     "data",
-    ["x", "[]", "{}", b"\xff", json.dumps(task("q")), json.dumps({**task("q"), "body": "e30="})],
+    long_except(["x", "[]", "{}", b"\xff", json.dumps(task("q")), json.dumps({**task("q"), "body": "e30="})], 0),
     ids=["text", "list", "empty", "binary", "a task", "an empty object"],
 )
-@pytest.mark.parametrize("channel", ["celeryev/worker.heartbeat", "celeryev/worker.\udcff", "pidbox"])
+@pytest.mark.parametrize(
+    "channel", long_except(["celeryev/worker.heartbeat", "celeryev/worker.\udcff", "pidbox"], 0, 2)
+)
 def test_a_broadcast_of_junk_ends_no_worker(survivor: Stage, channel: str, data: bytes | str) -> None:
     queue = survivor.backfill.environment["BACKFILL_QUEUE"]
     name = {"pidbox": f"{queue}.pidbox"}.get(channel, channel)

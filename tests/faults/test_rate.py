@@ -75,13 +75,14 @@ def test_pages_that_wait_for_the_rate_can_be_seen(stage: Stage) -> None:
 
     pages.wait_until_they_wait(4)
     reserved = [request["id"] for requests in ask(stage, "reserved").values() for request in requests]
-    held = [task for tasks in ask(stage, "backfill_holds").values() for task in tasks]
+    owned = [task for tasks in ask(stage, "backfill_holds").values() for task in tasks]
     assert len(reserved) == 4
     assert sorted(stage.backfill.json("rate")["workers"].values()) == [2, 2]
-    assert set(reserved) == set(held) <= set(pages.ids)
+    assert set(reserved) == set(owned) <= set(pages.ids)
     assert pages.started == 0
 
 
+@pytest.mark.long
 def test_all_go_when_there_is_no_limit_any_more(stage: Stage) -> None:
     halt(stage)
     pages = Pages(stage, 6)
@@ -99,16 +100,17 @@ def test_a_run_at_a_rate_is_done_once(stage: Stage) -> None:
     stage.assert_done_once(run)
 
 
-@pytest.mark.parametrize(("given", "holds"), [("7/s", "7/s"), (5, "5"), ("0.5/s", "0.5/s"), (None, "none")])
-def test_celerys_own_command_sets_it(stage: Stage, given: str | float | None, holds: str) -> None:
+@pytest.mark.parametrize(("given", "applied"), [("7/s", "7/s"), (5, "5"), ("0.5/s", "0.5/s"), (None, "none")])
+def test_celerys_own_command_sets_it(stage: Stage, given: str | float | None, applied: str) -> None:
     fleet(stage).set(Rate("9/s"))
 
     answers = set_through_celery(stage, given)
 
-    assert answers == [{"ok": f"the rate of all workers together is {holds}"}] * 2
-    assert fleet(stage).read() == Rate(holds)
+    assert answers == [{"ok": f"the rate of all workers together is {applied}"}] * 2
+    assert fleet(stage).read() == Rate(applied)
 
 
+@pytest.mark.long
 def test_sent_to_one_worker_it_is_set_for_all(stage: Stage) -> None:
     one = next(iter(waiting(stage)))
 
@@ -137,6 +139,7 @@ def test_a_rate_at_which_waiting_pages_would_be_delivered_twice_is_refused(stage
     assert fleet(stage).read() == Rate(HALT)
 
 
+@pytest.mark.long
 def test_other_tasks_keep_celerys_own_rate_limit(stage: Stage) -> None:
     answers = set_through_celery(stage, "9/s", of="backfill.watchdog")
 
@@ -145,6 +148,7 @@ def test_other_tasks_keep_celerys_own_rate_limit(stage: Stage) -> None:
     assert set_through_celery(stage, None, of="backfill.watchdog") == [{"ok": "rate limit disabled successfully"}] * 2
 
 
+@pytest.mark.long
 def test_a_change_lets_no_page_go_that_waits(stage: Stage) -> None:
     halt(stage)
     pages = Pages(stage, 2)
@@ -157,6 +161,7 @@ def test_a_change_lets_no_page_go_that_waits(stage: Stage) -> None:
     assert pages.started == 0
 
 
+@pytest.mark.long
 def test_a_worker_that_joins_has_the_rate_before_its_first_page(stage: Stage) -> None:
     halt(stage)
     pages = Pages(stage, 6)
@@ -168,6 +173,7 @@ def test_a_worker_that_joins_has_the_rate_before_its_first_page(stage: Stage) ->
     assert pages.started == 0
 
 
+@pytest.mark.long
 def test_a_worker_that_stops_gives_back_what_waits_in_it(stage: Stage) -> None:
     halt(stage)
     pages = Pages(stage, 6)
@@ -190,6 +196,7 @@ def test_a_worker_that_is_killed_holds_nobody_up(stage: Stage) -> None:
     wait_for(lambda: pages.started == 4, what="the other worker to start all that it can have")
 
 
+@pytest.mark.long
 def test_a_redis_that_was_emptied_has_the_rate_again(stage: Stage) -> None:
     halt(stage)
 
@@ -199,6 +206,7 @@ def test_a_redis_that_was_emptied_has_the_rate_again(stage: Stage) -> None:
     wait_for(lambda: fleet(stage).read() == Rate(HALT), what="the rate to be back")
 
 
+@pytest.mark.long
 def test_pages_that_wait_while_redis_is_restarted_empty_do_not_start(stage: Stage, own_redis: Redis) -> None:
     halt(stage)
     pages = Pages(stage, 6)
@@ -210,7 +218,8 @@ def test_pages_that_wait_while_redis_is_restarted_empty_do_not_start(stage: Stag
     assert pages.started == 0
 
 
-def test_what_waited_when_the_connection_was_lost_is_not_held_any_more(stage: Stage) -> None:
+@pytest.mark.long
+def test_what_waited_when_the_connection_was_lost_is_not_waiting_any_more(stage: Stage) -> None:
     halt(stage)
     pages = Pages(stage, 2)
     pages.wait_until_they_wait(2)
@@ -224,6 +233,7 @@ def test_what_waited_when_the_connection_was_lost_is_not_held_any_more(stage: St
     assert pages.started == 0
 
 
+@pytest.mark.long
 def test_a_worker_that_gets_no_answer_lets_no_page_go_and_says_so(stage: Stage) -> None:
     key = f"backfill:rate:{stage.backfill.environment['BACKFILL_QUEUE']}"
     said = {worker.log: worker.output.count("no page starts without") for worker in stage.workers}

@@ -62,6 +62,7 @@ def test_a_change_through_celerys_control_is_one_event_of_each_running_run(two_r
     assert by <= {f"Celery's control, at {worker}" for worker in waiting(two_runs)}
 
 
+@pytest.mark.long
 def test_without_the_database_a_change_holds_and_a_worker_says_what_the_ledger_lacks(
     two_runs: Stage, closed_database: None
 ) -> None:
@@ -72,6 +73,7 @@ def test_without_the_database_a_change_holds_and_a_worker_says_what_the_ledger_l
     assert fleet(two_runs).read() == Rate("8/h")
 
 
+@pytest.mark.long
 def test_a_database_that_is_back_has_the_event_of_a_change(two_runs: Stage) -> None:
     with two_runs.database() as connection:
         connection.execute(

@@ -26,7 +26,7 @@ def watchdog(stage: Stage) -> Iterator[Beat]:
 
 
 def test_a_run_whose_redis_was_emptied_is_resumed(stage: Stage) -> None:
-    stage.sabotage.plan("taken up", "hold", lane=1, page=3)
+    stage.sabotage.plan("taken up", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("taken up")
 
@@ -39,6 +39,7 @@ def test_a_run_whose_redis_was_emptied_is_resumed(stage: Stage) -> None:
     stage.assert_done_once(run.end())
 
 
+@pytest.mark.long
 def test_a_run_that_lost_workers_and_redis_together_is_resumed_from_the_ledger(stage: Stage) -> None:
     run = stage.follow("--page-delay-ms", "100")
     stage.wait_for_pages(4)
@@ -49,12 +50,13 @@ def test_a_run_that_lost_workers_and_redis_together_is_resumed_from_the_ledger(s
     resumed = stage.backfill("run", "--resume")
 
     assert resumed.returncode == 0
-    assert "Redis had lost the cursor of 2 lanes: taken from the ledger." in resumed.stderr
+    assert "Redis had lost the cursor of 2 lanes: it was restored from the ledger." in resumed.stderr
     stage.assert_done_once(run.end())
 
 
+@pytest.mark.long
 def test_a_page_at_work_while_redis_is_emptied_goes_on_by_itself(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "hold", page=3)
+    stage.sabotage.plan("page recorded", "block", page=3)
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("page recorded")
 
@@ -64,6 +66,7 @@ def test_a_page_at_work_while_redis_is_emptied_goes_on_by_itself(stage: Stage) -
     stage.assert_done_once(run.end())
 
 
+@pytest.mark.long
 def test_the_watchdog_alone_heals_a_run_that_lost_workers_and_redis(stage: Stage, watchdog: Beat) -> None:
     run = stage.follow("--page-delay-ms", "100")
     stage.wait_for_pages(4)
@@ -79,7 +82,7 @@ def test_the_watchdog_alone_heals_a_run_that_lost_workers_and_redis(stage: Stage
 def test_the_watchdog_alone_heals_a_run_whose_redis_came_back_empty(
     stage: Stage, own_redis: Redis, watchdog: Beat
 ) -> None:
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=3)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
 
@@ -89,10 +92,11 @@ def test_the_watchdog_alone_heals_a_run_whose_redis_came_back_empty(
     stage.assert_done_once(run.end())
 
 
+@pytest.mark.long
 def test_a_page_that_commits_while_redis_is_away_is_followed_when_it_is_back(
     stage: Stage, own_redis: Redis, watchdog: Beat
 ) -> None:
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=3)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page recorded")
 

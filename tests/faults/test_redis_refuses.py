@@ -7,6 +7,7 @@ import redis
 from faults.refusals import REFUSALS
 from faults.stage import Beat, MakeStage, Stage
 from harness import wait_for
+from long_forms import long_except
 from refusing import Refusing, refusing
 
 from sandbox.servers import Redis
@@ -51,7 +52,7 @@ def admin(own_redis: Redis) -> Iterator["redis.Redis"]:
         yield client
 
 
-@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize("name", long_except(REFUSALS, 0))
 def test_a_refusal_ends_no_worker_and_no_beat(
     stage: Stage, beat: Beat, admin: "redis.Redis", proxy: Refusing, name: str
 ) -> None:
@@ -77,8 +78,9 @@ def test_a_refusal_ends_no_worker_and_no_beat(
         second_beat.stop()
 
 
+@pytest.mark.long
 def test_a_page_that_can_write_nothing_waits_and_no_lane_fails(stage: Stage, admin: "redis.Redis") -> None:
-    stage.sabotage.plan("taken up", "hold", page=3)
+    stage.sabotage.plan("taken up", "block", page=3)
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("taken up")
 
@@ -91,8 +93,9 @@ def test_a_page_that_can_write_nothing_waits_and_no_lane_fails(stage: Stage, adm
     assert stage.workers[0].process.poll() is None
 
 
+@pytest.mark.long
 def test_a_committed_page_whose_next_cannot_be_sent_is_followed_later(stage: Stage, admin: "redis.Redis") -> None:
-    stage.sabotage.plan("page committed", "hold", page=3)
+    stage.sabotage.plan("page committed", "block", page=3)
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("page committed")
 

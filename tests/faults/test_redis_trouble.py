@@ -34,9 +34,10 @@ def stage(own_shared_stage: Stage) -> Stage:
     return stage
 
 
+@pytest.mark.long
 def test_an_acknowledgement_that_times_out_costs_the_worker_no_slot(stage: Stage, own_redis: Redis) -> None:
     (worker,) = stage.workers
-    stage.sabotage.plan("cursor moved", "hold", page=2)
+    stage.sabotage.plan("cursor moved", "block", page=2)
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("cursor moved")
 
@@ -53,13 +54,13 @@ def test_redis_that_freezes_under_a_page_holds_the_lanes_lock_for_a_moment_only(
     # The server's own time-outs would release the lock too, but not before the test gives up.
     stage = own_stage(redis_url=own_redis.url, BACKFILL_STATEMENT_TIMEOUT_MS="600000")
     worker = stage.start_worker(concurrency=1, beat=True)
-    stage.sabotage.plan("lane held", "hold", page=3)
+    stage.sabotage.plan("lane locked", "block", page=3)
     run = stage.follow("--lanes", "1")
-    stage.sabotage.wait_until_reached("lane held")
+    stage.sabotage.wait_until_reached("lane locked")
     assert not is_free(stage)
 
     with suspended(own_redis.pid or 0):
-        stage.sabotage.release("lane held")
+        stage.sabotage.release("lane locked")
         wait_for(lambda: is_free(stage), what="the lane's lock to be released")
         assert "page put off" not in worker.output  # the worker still waits for Redis, without the lock
 
@@ -111,6 +112,7 @@ def test_a_reply_that_redis_takes_no_more_does_not_hold_up_the_worker(own_redis:
             own_redis.start()
 
 
+@pytest.mark.long
 def test_a_page_is_told_at_once_after_connections_that_broke_while_events_waited(stage: Stage) -> None:
     run = stage.follow("--lanes", "1", "--page-delay-ms", "20")
     with stage.redis() as client:
@@ -132,6 +134,7 @@ def heard(news: PubSub) -> str:
     return b64decode(json.loads(message["data"])["body"]).decode() if message else ""
 
 
+@pytest.mark.long
 def test_a_redis_that_refuses_writes_ends_no_worker_and_no_beat(stage: Stage, own_redis: Redis) -> None:
     (worker,) = stage.workers
     beat = Beat.start(stage.backfill)
@@ -149,6 +152,7 @@ def test_a_redis_that_refuses_writes_ends_no_worker_and_no_beat(stage: Stage, ow
         beat.stop()
 
 
+@pytest.mark.long
 def test_workers_whose_redis_freezes_again_and_again_go_on_at_once(own_shared_stage: Stage, own_redis: Redis) -> None:
     stage = own_shared_stage
     stage.restore()
@@ -176,6 +180,7 @@ def test_workers_whose_redis_freezes_again_and_again_go_on_at_once(own_shared_st
         beat.stop()
 
 
+@pytest.mark.long
 def test_connections_to_redis_that_fall_silent_are_replaced(own_stage: MakeStage, own_redis: Redis) -> None:
     with vanishing(own_redis.url) as (proxy, url):
         stage = own_stage(redis_url=url)
@@ -229,8 +234,8 @@ def test_a_broadcast_that_does_not_come_is_waited_for_with_a_time_out(own_redis:
 
 
 def test_the_watchdog_needs_no_child_and_no_slot(stage: Stage) -> None:
-    stage.sabotage.plan("taken up", "hold", lane=2, page=1)
-    stage.sabotage.plan("watchdog done", "hold")
+    stage.sabotage.plan("taken up", "block", lane=2, page=1)
+    stage.sabotage.plan("watchdog done", "block")
     run = stage.follow()
     stage.sabotage.wait_until_reached("taken up")
 

@@ -49,7 +49,7 @@ def on_their_way(stage: Stage) -> set[str]:
 @contextmanager
 def a_lane_in_the_newer_queue(stage: Stage) -> Iterator[str]:
     """Yield the id of a run whose first lane keeps the worker busy; the second lane's message is in the newer queue."""
-    stage.sabotage.plan("page recorded", "hold", page=1)
+    stage.sabotage.plan("page recorded", "block", page=1)
     stage.follow("--lanes", "2")
     stage.sabotage.wait_until_reached("page recorded")
     with stage.redis() as client:
@@ -72,6 +72,7 @@ def test_a_message_of_a_newer_format_is_put_into_its_queue_as_it_is(stage: Stage
     assert "Traceback" not in stage.logs()
 
 
+@pytest.mark.long
 def test_a_run_goes_on_beside_messages_of_a_newer_format(stage: Stage) -> None:
     for number in range(5):
         stage.deliver_newer(NEWER, f"a-run:lane-01:00000{number}:g1", **FIELDS)
@@ -91,6 +92,7 @@ def test_a_message_that_waits_for_a_worker_of_another_version_is_not_lost(stage:
         assert message in on_their_way(stage)
 
 
+@pytest.mark.long
 def test_a_message_that_waits_where_nobody_listens_is_lost(stage: Stage) -> None:
     with a_lane_in_the_newer_queue(stage) as message:
         assert message not in on_their_way(stage)

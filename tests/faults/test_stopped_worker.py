@@ -3,10 +3,12 @@
 import os
 import signal
 
+import pytest
 from faults.stage import Stage
 from harness import PATIENCE, Worker, wait_for
 
 
+@pytest.mark.long
 def test_a_worker_that_is_stopped_leaves_its_lanes_to_another(stage: Stage) -> None:
     run = stage.follow("--page-delay-ms", "200")
     stage.wait_for_pages(4)
@@ -20,7 +22,7 @@ def test_a_worker_that_is_stopped_leaves_its_lanes_to_another(stage: Stage) -> N
 
 def test_a_worker_that_is_stopped_ends_the_page_at_work(stage: Stage) -> None:
     (stopped,) = stage.keep_workers(1)
-    stage.sabotage.plan("page done", "hold", lane=1, page=3)
+    stage.sabotage.plan("page done", "block", lane=1, page=3)
     run = stage.follow()
     stage.sabotage.wait_until_reached("page done")
 
@@ -33,6 +35,7 @@ def test_a_worker_that_is_stopped_ends_the_page_at_work(stage: Stage) -> None:
     stage.assert_done_once(run.end())
 
 
+@pytest.mark.long
 def test_a_worker_that_is_stopped_when_it_has_just_handed_pages_out_ends_soon(own_shared_stage: Stage) -> None:
     stage = own_shared_stage
     (stopped,) = stage.keep_workers(1)

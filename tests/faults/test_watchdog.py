@@ -21,8 +21,8 @@ def stage(own_stage: MakeStage) -> Stage:
 
 
 def test_a_lane_whose_page_takes_long_is_not_seeded_again(stage: Stage) -> None:
-    stage.sabotage.plan("page recorded", "hold", page=3)
-    stage.sabotage.plan("watchdog done", "hold")
+    stage.sabotage.plan("page recorded", "block", page=3)
+    stage.sabotage.plan("watchdog done", "block")
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("page recorded")
     stage.wait_until_standing(1)
@@ -36,13 +36,14 @@ def test_a_lane_whose_page_takes_long_is_not_seeded_again(stage: Stage) -> None:
     stage.assert_done_once(run.end())
 
 
+@pytest.mark.long
 def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stage) -> None:
     run = let_the_watchdog_find_a_lane_standing(stage)
     take_rights(stage)
     stage.send_watchdog()
     run.end(status=1)
 
-    stage.sabotage.plan("watchdog done", "hold")
+    stage.sabotage.plan("watchdog done", "block")
     stage.sabotage.release("lane found standing")
     stage.sabotage.wait_until_reached("watchdog done")
 
@@ -50,13 +51,14 @@ def test_a_lane_that_stopped_while_the_watchdog_looked_stays_stopped(stage: Stag
     assert stage.lane()["reason"] == "page 3: the host's function fault.refuse() raised an error (42501)"
 
 
+@pytest.mark.long
 def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stage) -> None:
     run = let_the_watchdog_find_a_lane_standing(stage)
-    stage.sabotage.plan("page recorded", "hold", page=5)
+    stage.sabotage.plan("page recorded", "block", page=5)
     stage.send_watchdog()
     stage.sabotage.wait_until_reached("page recorded")
 
-    stage.sabotage.plan("watchdog done", "hold")
+    stage.sabotage.plan("watchdog done", "block")
     stage.sabotage.release("lane found standing")
     stage.sabotage.release("page recorded")
     ended = run.end()
@@ -66,6 +68,7 @@ def test_a_lane_that_went_on_while_the_watchdog_looked_is_left_alone(stage: Stag
     assert not stage.queued(RunId(ended["run_id"]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("action", ["kill child", "kill worker"])
 def test_a_lane_whose_page_was_put_off_and_not_sent_anew_is_seeded_again(own_stage: MakeStage, action: Action) -> None:
     stage = own_stage(BACKFILL_MAX_TRANSACTION_AGE="1", BACKFILL_PRESSURE_SECONDS="1")
@@ -88,10 +91,11 @@ def test_a_lane_whose_page_was_put_off_and_not_sent_anew_is_seeded_again(own_sta
     assert stage.events("lane seeded again") == [{"lane": 1, "page": 0, "reason": "its task was lost"}]
 
 
+@pytest.mark.long
 def test_a_lane_is_seeded_again_while_every_worker_process_is_busy(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="600")
     stage.start_worker(concurrency=1)
-    stage.sabotage.plan("page recorded", "hold", lane=1, page=2)
+    stage.sabotage.plan("page recorded", "block", lane=1, page=2)
     run = stage.follow("--lanes", "2")
     stage.sabotage.wait_until_reached("page recorded")
     wait_for(lambda: stage.queued(stage.the_run()), what="the other lane's page in the queue")
@@ -107,6 +111,7 @@ def test_a_lane_is_seeded_again_while_every_worker_process_is_busy(own_stage: Ma
     beat.stop()
 
 
+@pytest.mark.long
 def test_lanes_that_lost_their_messages_are_seeded_again_at_the_lowest_rate(own_stage: MakeStage) -> None:
     stage = own_stage(BACKFILL_VISIBILITY_TIMEOUT="604800")
     worker = stage.start_worker()
@@ -147,7 +152,7 @@ def let_the_watchdog_find_a_lane_standing(stage: Stage) -> Following:
     run = stage.follow("--lanes", "1")
     stage.replace_the_killed_worker()
     stage.wait_until_standing(1)
-    stage.sabotage.plan("lane found standing", "hold")
+    stage.sabotage.plan("lane found standing", "block")
     stage.send_watchdog()
     stage.sabotage.wait_until_reached("lane found standing")
     return run

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+import pytest
 from faults.stage import MakeStage, Stage
 from harness import wait_for
 
@@ -86,6 +87,7 @@ def test_a_job_that_the_host_claims_under_a_waiting_page_is_left_alone(stage: St
     stage.assert_done_once(run, except_for=frozenset({lead}))
 
 
+@pytest.mark.long
 def test_a_lead_that_vanishes_under_a_waiting_page_is_no_error(stage: Stage) -> None:
     lead = next(lead for lead in stage.owed("job") if not stage.has_job(lead))
     with psycopg.connect(stage.backfill.database_url) as host:
@@ -100,6 +102,7 @@ def test_a_lead_that_vanishes_under_a_waiting_page_is_no_error(stage: Stage) -> 
     stage.assert_done_once(run, except_for=frozenset({lead}))
 
 
+@pytest.mark.long
 def test_webhooks_in_the_pages_at_work_cost_no_lead_its_due(own_stage: MakeStage) -> None:
     stage = own_stage()
     stage.staff(2)

@@ -25,6 +25,7 @@ from backfill_tasks.engine.model import Bounds, PageMessage, PageResult, Run, Ru
 from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.runs import Runs, cut, new_id
 from backfill_tasks.engine.verification import Verification, Verifier
+from backfill_tasks.engine.watchdog import Watchdog
 from backfill_tasks.options import Pace, Parameters
 from backfill_tasks.wiring import Parts, assemble
 from sandbox.host.sample import TABLES, create_schema
@@ -214,9 +215,12 @@ class Site:
         return Host(self.url)
 
     @cached_property
+    def settings(self) -> settings.Settings:
+        return settings.load({**UNBOUNDED, "DATABASE_URL": self.url, "REDIS_URL": self.redis_url, **self.variables})
+
+    @cached_property
     def parts(self) -> Parts:
-        values = {**UNBOUNDED, "DATABASE_URL": self.url, "REDIS_URL": self.redis_url, **self.variables}
-        return assemble(settings.load(values), self._send)
+        return assemble(self.settings, self._send)
 
     @property
     def engine(self) -> Engine:
@@ -225,6 +229,10 @@ class Site:
     @property
     def runs(self) -> Runs:
         return self.parts.runs
+
+    @property
+    def watchdog(self) -> Watchdog:
+        return self.parts.watchdog
 
     @property
     def live(self) -> LiveCursors:

@@ -3,15 +3,15 @@
 import os
 import pickle
 import shelve
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fork_server
 import pytest
 import redis
 from harness import Backfill, end, wait_for
 
-START = Callable[..., "subprocess.Popen[bytes]"]
+START = Callable[..., fork_server.Process]
 
 
 class _Mine:
@@ -27,14 +27,14 @@ class _Mine:
 @pytest.fixture
 def start_beat(backfill: Backfill, tmp_path: Path) -> Iterator[START]:
     """Starts beat with a temporary folder of the test's own."""
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[fork_server.Process] = []
 
-    def start(*options: str) -> "subprocess.Popen[bytes]":
-        command = [backfill.programs / "celery", "-A", "backfill_tasks", "beat", "--pidfile=", "--loglevel=info"]
+    def start(*options: str) -> fork_server.Process:
+        command = [backfill.programs / "backfill", "beat"]
         with (tmp_path / "beat.log").open("wb") as log:
             environment = {**backfill.environment, "TMPDIR": str(tmp_path)}
             started.append(
-                subprocess.Popen([*command, *options], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+                fork_server.Process([*command, *options], cwd=tmp_path, env=environment, stdout=log, stderr=log)
             )
         return started[-1]
 

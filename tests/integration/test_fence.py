@@ -48,12 +48,12 @@ class TestDuplicates:
         patient = site.with_settings(BACKFILL_LOCK_TIMEOUT_MS="60000", BACKFILL_STATEMENT_TIMEOUT_MS="60000")
 
         with site.engine.begin() as first:
-            held = ledger.fence(first, message, lock_ms=1_000, statement_ms=15_000)
+            fence = ledger.fence(first, message, lock_ms=1_000, statement_ms=15_000)
             second = aside.submit(do, patient, message)
             site.host.wait_until_blocked()
-            assert held is not None
-            result = patient.parts.backfills["lead-scoring"].page(first, *page_of(held))
-            ledger.record(first, message, held, result, [], size=500, seconds=0.1)
+            assert fence is not None
+            result = patient.parts.backfills["lead-scoring"].page(first, *page_of(fence))
+            ledger.record(first, message, fence, result, [], size=500, seconds=0.1)
 
         refused = second.result()
         assert isinstance(refused, Refused)
@@ -80,10 +80,10 @@ class TestDuplicates:
         assert isinstance(do(site, message), Committed)
 
 
-def page_of(held: ledger.Fence) -> tuple[Window, PageContext]:
+def page_of(fence: ledger.Fence) -> tuple[Window, PageContext]:
     """Return the window and the context of a lane's page."""
-    window = Window(held.lane.left, held.parameters.limit, PAGE_ROWS)
-    return window, PageContext(held.parameters.options, held.started_at)
+    window = Window(fence.lane.left, fence.parameters.limit, PAGE_ROWS)
+    return window, PageContext(fence.parameters.options, fence.started_at)
 
 
 class TestABackfillThatThisWorkerDoesNotKnow:
@@ -133,13 +133,13 @@ class TestStates:
         message = started(site)
         site.runs.pause(message.run, "for lunch")
 
-        assert refusal(site, message) == "held"
+        assert refusal(site, message) == "inactive"
 
     def test_a_cancelled_run_is_held(self, site: Site) -> None:
         message = started(site)
         site.runs.cancel(message.run)
 
-        assert refusal(site, message) == "held"
+        assert refusal(site, message) == "inactive"
 
     def test_a_lane_that_has_stopped_is_held(self, site: Site) -> None:
         site.host.add_leads("a", "b")
@@ -147,7 +147,7 @@ class TestStates:
         message = site.waiting[0]
         site.parts.chain.stop(message, "it can't go on")
 
-        assert refusal(site, message) == "held"
+        assert refusal(site, message) == "inactive"
 
     def test_a_resumed_run_goes_on(self, site: Site) -> None:
         message = started(site)
@@ -161,7 +161,7 @@ class TestStates:
         do(site, message)
 
         assert site.read(message.run).state == "paused"
-        assert refusal(site, replace(message, page=2)) == "held"
+        assert refusal(site, replace(message, page=2)) == "inactive"
 
 
 class TestUnknown:

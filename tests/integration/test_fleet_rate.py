@@ -1,4 +1,4 @@
-"""The fleet's rate in Redis: who gets a slot, and which rate is in force. The test plays all workers and the clock."""
+"""The fleet's rate in Redis: who gets a slot, and which rate applies. The test plays all workers and the clock."""
 
 import secrets
 from collections.abc import Iterator

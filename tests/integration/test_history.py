@@ -287,7 +287,7 @@ class TestPauses:
     def test_are_in_the_events_of_a_real_run(self, site: Site) -> None:
         run = run_of(site, leads=10, limit=5)
         site.runs.pause(run.id, "lunch")
-        assert site.deliver().outcome == "held"
+        assert site.deliver().outcome == "inactive"
         site.runs.resume(run.id)
         site.deliver_all()
 

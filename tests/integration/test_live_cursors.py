@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from time import monotonic
 from typing import cast
 
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.cursors import LiveCursor, LiveCursors
@@ -15,6 +17,9 @@ from backfill_tasks.engine.model import Bounds, Lane, PageMessage, RunId
 from backfill_tasks.engine.runs import new_id
 from backfill_tasks.errors import UnreachableError
 from sandbox.servers import Servers
+
+#: Nothing listens there.
+NOWHERE = "redis://127.0.0.1:1/0"
 
 LANE = Lane(1, Bounds("a", "z"), None, 0, 1, "running", None, {}, datetime.now(UTC))
 
@@ -27,7 +32,7 @@ def redis(server: Servers) -> Iterator[Redis]:
 
 @pytest.fixture
 def cursors(redis: Redis) -> LiveCursors:
-    return LiveCursors(redis, redis)
+    return LiveCursors(lambda: redis, lambda: redis)
 
 
 @pytest.fixture
@@ -295,3 +300,32 @@ def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
 
     assert "127.0.0.1:1" in str(unreachable.value)
     assert "hunter2" not in str(unreachable.value)
+
+
+def pings(redis: Redis) -> int:
+    """Return how often Redis was asked whether it answers."""
+    return int(redis.info("commandstats").get("cmdstat_ping", {}).get("calls", 0))
+
+
+class TestWaitingForAnAnswer:
+    def test_an_answer_within_the_last_second_is_enough(self, cursors: LiveCursors, redis: Redis, run: RunId) -> None:
+        cursors.place(run, LANE)
+        before = pings(redis)
+
+        started = monotonic()
+        cursors.advance(first(run), "b", sent=1)
+        cursors.wait_for_answer()
+
+        assert pings(redis) == before or monotonic() - started > 1.0
+
+    def test_a_call_without_an_answer_makes_the_next_page_ask(self, server: Servers, run: RunId) -> None:
+        with redis_client.connect(server.redis_url) as redis, redis_client.connect(NOWHERE, patience=0) as prompt:
+            cursors = LiveCursors(redis, prompt)
+            cursors.wait_for_answer()
+            with pytest.raises(RedisConnectionError):
+                cursors.begin(first(run))
+            asked = pings(redis)
+
+            cursors.wait_for_answer()
+
+            assert pings(redis) == asked + 1

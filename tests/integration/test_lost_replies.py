@@ -70,7 +70,7 @@ def prompt(server: Servers) -> Iterator[Redis]:
 @pytest.fixture
 def cursors(redis: Redis, prompt: Redis) -> LiveCursors:
     """The cursors, with their scripts loaded, so that the lost reply is a script's and not NOSCRIPT."""
-    known = LiveCursors(redis, prompt)
+    known = LiveCursors(lambda: redis, lambda: prompt)
     run = new_id()
     known.begin(first(run))
     known.reset_attempts(first(run))

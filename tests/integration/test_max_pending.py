@@ -265,7 +265,7 @@ class TestAPageWithoutRoom:
         waiting.deliver()
         waiting.deliver()
 
-        assert waiting.runs.watch_over(stalled_seconds=0, held=set) == []
+        assert waiting.watchdog.look(stalled_seconds=0, on_their_way=set) == []
         waiting.close()
 
     def test_stays_paused_when_the_run_is_paused_while_it_waits(self, site: Site) -> None:
@@ -274,7 +274,7 @@ class TestAPageWithoutRoom:
         site.deliver()
         site.runs.pause(run.id, "for lunch")
 
-        assert site.deliver().outcome == "held"
+        assert site.deliver().outcome == "inactive"
         assert site.waiting == []
 
     def test_has_not_ended_its_worker_however_often_it_asks(self, site: Site) -> None:

@@ -1,7 +1,7 @@
 """What a scrape reads from the ledger: only what is new, by key, however large the ledger is."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import psycopg
 import pytest
@@ -9,8 +9,10 @@ from integration.site import Site
 from sqlalchemy import text
 
 from backfill_tasks.engine.database import begin_read_only
+from backfill_tasks.engine.ledger import WatchedRun
 from backfill_tasks.engine.ledger.rows import sql_file
-from backfill_tasks.monitoring.queries import BUCKETS, PageTimes, WatchedRun, watched_runs
+from backfill_tasks.monitoring.page_times import BUCKETS, PageTimes
+from backfill_tasks.observer import Observer
 from sandbox.servers import Servers
 
 PAGES = 40_000
@@ -56,13 +58,12 @@ def large_site(shared_large_site: Site) -> Site:
     return shared_large_site
 
 
-def look(site: Site, times: PageTimes) -> list[WatchedRun]:
+def look(site: Site, times: PageTimes) -> Sequence[WatchedRun]:
     """Read as a scrape does."""
-    with site.engine.begin() as connection:
-        begin_read_only(connection, statement_ms=500)
-        runs = watched_runs(connection)
-        times.update(connection, runs)
-    return runs
+    observer = Observer(site.settings, site.parts, 500)
+    watched = observer.watched()
+    times.count(observer.pages_after(times.behind(watched)))
+    return watched.runs
 
 
 def do_pages(site: Site, run: str, number: int, *, seconds: float) -> None:

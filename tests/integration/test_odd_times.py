@@ -7,7 +7,7 @@ from integration.site import STATEMENT_MS, Site
 
 from backfill_tasks.backfills.lead_scoring.backfill import KEY_PREFIX
 from backfill_tasks.backfills.lead_scoring.queue import LiveQueueAge
-from backfill_tasks.cli import render
+from backfill_tasks.cli.render.outcome import outcome_lines
 from backfill_tasks.engine.admission.indicators import Reading
 from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.outcome import Outcome
@@ -36,7 +36,7 @@ def outcome(site: Site, run: Run) -> Outcome:
         found = site.parts.backfills[run.parameters.backfill].outcome(connection, run)
     assert found is not None
     json.dumps(found.as_json(0), allow_nan=False)
-    assert render.outcome(site.parts.backfills[run.parameters.backfill], run, found)
+    assert outcome_lines(site.parts.backfills[run.parameters.backfill], run, found)
     return found
 
 

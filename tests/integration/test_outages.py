@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from harness import wait_for
 from integration.site import Site, read_only
+from long_forms import long_except
 from psycopg import sql
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -87,7 +88,7 @@ class TestSilence:
 
         assert backend(engine) != before
 
-    @pytest.mark.parametrize("lose", [statement, commit, savepoint, in_a_savepoint])
+    @pytest.mark.parametrize("lose", long_except([statement, commit, savepoint, in_a_savepoint], 0))
     def test_a_call_without_an_answer_ends_and_the_next_session_works(
         self, lossy: tuple[Vanishing, Engine], lose: Callable[[Vanishing, Engine], None]
     ) -> None:
@@ -100,6 +101,7 @@ class TestSilence:
         assert is_outage(lost.value)
         assert backend(engine)
 
+    @pytest.mark.long
     def test_a_server_that_never_answers_a_new_connection_is_an_outage(self, lossy: tuple[Vanishing, Engine]) -> None:
         proxy, engine = lossy
         proxy.dead = True
@@ -109,6 +111,7 @@ class TestSilence:
 
         assert is_outage(lost.value)
 
+    @pytest.mark.long
     def test_a_longer_statement_time_out_of_a_transaction_is_waited_for(self, engine: Engine) -> None:
         with engine.begin() as connection:
             begin_read_only(connection, statement_ms=60_000)

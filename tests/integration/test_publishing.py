@@ -37,3 +37,12 @@ def test_a_connection_that_breaks_while_the_queue_is_declared_loses_no_message(s
 
         assert redis.llen(NAME) == 1
         redis.delete(NAME, f"_kombu.binding.{NAME}")
+
+
+def test_a_channel_makes_one_client_for_all_its_calls(server: Servers) -> None:
+    with transport.Connection(server.redis_url, transport=f"{transport.__name__}:Transport") as connection:
+        channel = connection.default_channel
+
+        with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
+            assert first is second
+            assert first.ping()

@@ -26,7 +26,7 @@ def far_down(site: Site) -> Site:
 def seeded_by_the_watchdog(site: Site) -> list[ledger.StalledLane]:
     past = "now() - interval '1 hour'"
     site.host.do(f"UPDATE backfill.lane SET moved_at = {past}, held_until = {past}")
-    return site.runs.watch_over(stalled_seconds=1, held=tuple)
+    return site.watchdog.look(stalled_seconds=1, on_their_way=tuple)
 
 
 def pages(site: Site, run: RunId) -> list[int]:

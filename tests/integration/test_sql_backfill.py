@@ -501,6 +501,64 @@ class TestSplit:
         assert Walk.of(site, marking()).split(lanes=2, after="900") == []
 
 
+class TestTunableOptions:
+    """A plug-in's own option that may change while its run is in progress."""
+
+    @pytest.fixture
+    def walk(self, site: Site) -> Walk:
+        make_table(
+            site, "id int PRIMARY KEY, size int, done boolean", [(number, number, False) for number in range(1, 7)]
+        )
+        options = (
+            Option("most", Whole(1, 100), "Only rows of at most this size.", default=100, tunable=True),
+            Option("kind", Text(), "Only rows of this kind."),
+        )
+        return Walk.of(site, marking(where="NOT done AND size <= :most AND :kind IS NULL", options=options))
+
+    def test_the_next_page_gets_the_new_value(self, walk: Walk) -> None:
+        run = walk.start(limit=2)
+        walk.chain.step(walk.site.waiting.pop(0))
+
+        changed = walk.runs.tune(run.id, {"most": 4})
+        walk.deliver_all()
+
+        assert changed == {"most": (100, 4)}
+        assert walk.site.host.values("SELECT id FROM thing WHERE done ORDER BY id") == [1, 2, 3, 4]
+        assert walk.site.read(run.id).parameters.options["most"] == 4
+
+    def test_the_event_records_the_old_and_the_new_value(self, walk: Walk) -> None:
+        run = walk.start()
+
+        walk.runs.tune(run.id, {"most": 4, "limit": 7})
+
+        (event,) = walk.site.host.events("tuned")
+        assert event["detail"] == {"most": [100, 4], "limit": [500, 7]}
+
+    def test_one_that_is_newer_than_the_run_changes_from_its_default(self, walk: Walk) -> None:
+        run = walk.start()
+        walk.site.host.do("UPDATE backfill.run SET parameters = parameters - 'most'")
+
+        assert walk.runs.tune(run.id, {"most": 4}) == {"most": (100, 4)}
+
+    @pytest.mark.parametrize(
+        ("changes", "why"),
+        [
+            ({"most": 0}, "most: 0 is not a whole number from 1 to 100"),
+            ({"most": "4"}, "most: '4' is not a whole number from 1 to 100"),
+            ({"kind": "a"}, "kind can't be changed; limit, "),
+            ({"none_such": 1}, "none_such can't be changed; limit, "),
+            ({"max_jobs": 5}, "max_jobs: mark enqueues no jobs"),
+        ],
+    )
+    def test_a_change_that_makes_no_sense_is_refused_whole(self, walk: Walk, changes: dict[str, Any], why: str) -> None:
+        run = walk.start()
+
+        with pytest.raises(UsageError, match=re.escape(why)):
+            walk.runs.tune(run.id, {"limit": 7, **changes})
+
+        assert walk.site.read(run.id).parameters == run.parameters
+
+
 class TestTables:
     @pytest.mark.parametrize(
         ("columns", "key", "fix"),

@@ -1,14 +1,20 @@
 """A SqlBackfill reads by its key's index, whatever PostgreSQL knows of the table."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import pytest
 from integration.plans import Plan, explained
 from integration.plugins import Walk, marking
-from integration.site import Site
+from integration.site import STATEMENT_MS, Site
+from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.backfills.sql_backfill.keys import Key
+from backfill_tasks.engine.contract import PageContext
+from backfill_tasks.engine.database import begin_read_only
+from backfill_tasks.engine.model import Bounds, Window
 from backfill_tasks.engine.page.statement import PAGE_ROWS
+from backfill_tasks.engine.plans import sent, whole_scans
 from sandbox.servers import Servers
 
 ROWS = 60_000
@@ -78,6 +84,31 @@ class TestPages:
         assert max(plan.rows(table) for plan in pages) <= 3 * PAGE_ROWS
 
 
+class TestStatementsForDoctor:
+    """What doctor plans: the statements of a page, none of which is sent."""
+
+    def test_one_that_goes_by_the_keys_of_the_page_reads_no_table_whole(self, large_site: Site) -> None:
+        apply = (
+            "UPDATE composite SET done = true FROM page WHERE (composite.tenant, composite.id) = (page.tenant, page.id)"
+        )
+
+        assert read_whole(walk(large_site, "composite", apply=apply)) == []
+        assert read_whole(walk(large_site, "composite", process=lambda *_: None)) == []
+
+    def test_one_that_reads_a_table_whole_after_the_locks_is_found(self, large_site: Site) -> None:
+        apply = (
+            "UPDATE single SET pad = (SELECT max(pad) FROM composite WHERE done) FROM page WHERE single.id = page.id"
+        )
+
+        assert read_whole(walk(large_site, "single", apply=apply)) == ['"public"."composite"']
+
+    def test_an_error_after_the_locks_is_found(self, large_site: Site) -> None:
+        apply = "UPDATE single SET no_such_column = true FROM page WHERE single.id = page.id"
+
+        with pytest.raises(DBAPIError, match="no_such_column"):
+            read_whole(walk(large_site, "single", apply=apply))
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_lanes_are_cut_by_a_part_of_the_table(large_site: Site, table: str) -> None:
     of = walk(large_site, table)
@@ -95,6 +126,16 @@ def test_lanes_are_cut_by_a_part_of_the_table(large_site: Site, table: str) -> N
 def walk(site: Site, table: str, **changes: object) -> Walk:
     key = TABLES[table]
     return Walk.of(site, marking(table=table, key=key if len(key) > 1 else key[0], **changes))
+
+
+def read_whole(of: Walk) -> list[str]:
+    """Return the tables that a page would read whole."""
+    with of.site.engine.begin() as connection:
+        begin_read_only(connection, statement_ms=STATEMENT_MS)
+        window = Window(Bounds(None, str(of.backfill.last_key(connection))), 500, PAGE_ROWS)
+        asked = of.backfill.statements(connection, window, PageContext({}, datetime.now(UTC)))
+        statements = [sent(connection, ask) for ask in asked]
+        return [scan.table for each in statements if each is not None for scan in whole_scans(connection, each)]
 
 
 def page_plans(of: Walk, table: str, *, after: float) -> list[Plan]:

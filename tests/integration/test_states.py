@@ -12,7 +12,7 @@ from integration.site import Site
 from sqlalchemy import Connection
 
 from backfill_tasks.engine import ledger, states
-from backfill_tasks.engine.ledger.transitions import hold_lanes, move_lanes, move_run
+from backfill_tasks.engine.ledger.transitions import lock_lanes, move_lanes, move_run
 from backfill_tasks.engine.model import PageMessage, PageResult, Run, RunId
 from backfill_tasks.engine.quarantine import Tried
 from backfill_tasks.engine.states import Actor, LaneState, RunState, WrongStateError
@@ -104,7 +104,7 @@ def a_lane_ends(site: Site, run: RunId) -> object:
 
 
 def the_watchdog_looks(site: Site, run: RunId) -> object:
-    return site.runs.watch_over(stalled_seconds=0, held=set)
+    return site.watchdog.look(stalled_seconds=0, on_their_way=set)
 
 
 @dataclass(frozen=True)
@@ -271,8 +271,8 @@ def test_a_lane_moves_where_the_table_lets_it_and_nowhere_else(site: Site, old: 
     def moves(new: LaneState, by: Actor) -> bool:
         site.host.do("UPDATE backfill.lane SET state = %s, reason = 'before' WHERE number = 1", old)
         with site.engine.begin() as connection:
-            held = hold_lanes(connection, run, [1])
-            moved = move_lanes(connection, run, held, new, by=by, reason="after" if new == "failed" else None)
+            locked = lock_lanes(connection, run, [1])
+            moved = move_lanes(connection, run, locked, new, by=by, reason="after" if new == "failed" else None)
         (state,) = site.host.values("SELECT state FROM backfill.lane WHERE number = 1")
         (reason,) = site.host.values("SELECT reason FROM backfill.lane WHERE number = 1")
         assert (state, reason) == ((new, "after" if new == "failed" else None) if moved else (old, "before"))
@@ -493,7 +493,7 @@ class TestWhoeverComesSecond:
         run = lanes_have_ended(site, failed=True)
 
         with site.engine.begin() as connection:
-            lanes = ledger.hold_lanes(connection, run.id)
+            lanes = ledger.lock_lanes(connection, run.id)
             ledger.resume(connection, run.id, lanes, single_batch=False, lost_lanes=[])
             second = aside.submit(a_lane_ends, site, run.id)
             site.host.wait_until_blocked()

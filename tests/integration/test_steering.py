@@ -74,7 +74,7 @@ class TestTune:
     def test_jobs_per_minute_is_refused_where_a_delay_says_when_they_are_due(self, site: Site) -> None:
         run = started(site, delay_ms=100)
 
-        with pytest.raises(OptionConflictError, match=r"has delay_ms, and jobs_per_minute would say the same"):
+        with pytest.raises(OptionConflictError, match=r"has delay_ms, which contradicts jobs_per_minute"):
             site.runs.tune(run.id, {"jobs_per_minute": 10.0})
 
     def test_at_the_same_time_every_change_is_kept_and_noted(self, site: Site, aside: ThreadPoolExecutor) -> None:
@@ -172,14 +172,14 @@ class TestACanary:
         started(site, limit=10, lanes=3, single_batch=True)
         (first,) = site.waiting
 
-        assert site.runs.watch_over(stalled_seconds=0, held=lambda: {first.task_id}) == []
+        assert site.watchdog.look(stalled_seconds=0, on_their_way=lambda: {first.task_id}) == []
         assert site.waiting == [first]
 
     def test_whose_task_was_lost_is_begun_again_and_no_other_lane_with_it(self, site: Site) -> None:
         run = started(site, limit=10, lanes=3, single_batch=True)
         site.waiting.clear()
 
-        site.runs.watch_over(stalled_seconds=0, held=set)
+        site.watchdog.look(stalled_seconds=0, on_their_way=set)
         site.deliver_all()
 
         assert site.read(run.id).pages == 1
@@ -221,7 +221,7 @@ class TestEvents:
         strict_site.runs.pause(run.id, "for lunch")
         strict_site.runs.resume(run.id)
         strict_site.waiting.clear()
-        strict_site.runs.watch_over(stalled_seconds=0, held=set)
+        strict_site.watchdog.look(stalled_seconds=0, on_their_way=set)
         strict_site.parts.chain.stop(strict_site.waiting.pop(), "it can't go on")
         strict_site.runs.resume(run.id)
         strict_site.deliver_all()

@@ -25,7 +25,7 @@ class Fleet:
 
 
 def watch(site: Site, *on_their_way: PageMessage, stalled_seconds: float = 0) -> list[StalledLane]:
-    return site.runs.watch_over(stalled_seconds=stalled_seconds, held=Fleet(on_their_way))
+    return site.watchdog.look(stalled_seconds=stalled_seconds, on_their_way=Fleet(on_their_way))
 
 
 def started(site: Site, *, lanes: int = 1) -> list[PageMessage]:
@@ -103,18 +103,18 @@ class TestALaneThatStands:
         assert (found.generation, found.page) == (2, 0)
 
     def test_does_not_disturb_the_others(self, site: Site) -> None:
-        lost, held = started(site, lanes=2)
+        lost, owned = started(site, lanes=2)
 
-        watch(site, held)
+        watch(site, owned)
 
         assert site.waiting == [replace(lost, generation=2)]
 
 
 class TestALaneThatIsHeldBack:
     def test_by_a_queue_or_a_worker_is_not_seeded_again(self, site: Site) -> None:
-        (held,) = started(site)
+        (owned,) = started(site)
 
-        assert watch(site, held) == []
+        assert watch(site, owned) == []
         assert site.waiting == []
 
     def test_by_a_wait_before_a_retry_is_not_seeded_again(self, site: Site) -> None:
@@ -153,7 +153,7 @@ class TestALaneThatIsHeldBack:
         fleet = Fleet()
         started(site)
 
-        site.runs.watch_over(stalled_seconds=HOUR, held=fleet)
+        site.watchdog.look(stalled_seconds=HOUR, on_their_way=fleet)
 
         assert fleet.asked == []
 

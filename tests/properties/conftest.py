@@ -1,9 +1,12 @@
 """Servers of the property tests: databases with two collations, and a Redis that the tests may empty at any time."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
+from long_forms import long_except
+from properties.effort import SHORT
 from properties.laboratory import Laboratory
 
 from backfill_tasks.engine import chain
@@ -14,6 +17,14 @@ DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone TO %L', current_datab
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all property tests as long where they try as many examples as `make test-long` wants."""
+    if not SHORT:
+        for item in items:
+            if item.path.is_relative_to(Path(__file__).parent):
+                item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="session")
 def emptied_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A Redis that no other test uses."""
@@ -21,7 +32,7 @@ def emptied_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
         yield redis
 
 
-@pytest.fixture(scope="session", params=["C.UTF-8", "en_US.UTF-8"])
+@pytest.fixture(scope="session", params=long_except(["C.UTF-8", "en_US.UTF-8"], 1))
 def laboratory(
     request: pytest.FixtureRequest, make_database: Callable[..., str], emptied_redis: Redis
 ) -> Iterator[Laboratory]:

@@ -98,7 +98,7 @@ def mortal(laboratory: Laboratory, reaper: Reaper) -> Iterator[Runs]:
         redis = stack.enter_context(MortalRedis.from_url(laboratory.redis_url, decode_responses=True))
         for name in ("begin", "before_cursor_execute", "after_cursor_execute", "commit"):
             stack.enter_context(_listening(parts.engine, name, reaper))
-        cursors = LiveCursors(redis, redis)
+        cursors = LiveCursors(lambda: redis, lambda: redis)
         pages = replace(parts.chain.pages, live=cursors)
         yield Runs(parts.engine, replace(parts.chain, live=cursors, pages=pages, send=send), parts.backfills)
 

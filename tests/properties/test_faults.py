@@ -24,6 +24,7 @@ from sqlalchemy import text
 from backfill_tasks.engine.model import PageMessage, Run, RunId
 from backfill_tasks.engine.page.transaction import MOST_ATTEMPTS
 from backfill_tasks.engine.states import UNFINISHED, IllegalTransitionError
+from backfill_tasks.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -346,7 +347,7 @@ class Faults(RuleBasedStateMachine):
         if step is None:
             self.lost_processes[message.lane, message.page] += 1
         elif is_next and before.state == lane.state == "running":
-            assert step.outcome in ({"committed", "stopped"} if may_move else {"held"})
+            assert step.outcome in ({"committed", "stopped"} if may_move else {"inactive"})
         return step is not None
 
     def _batch_lane(self) -> int | None:
@@ -371,11 +372,14 @@ class Faults(RuleBasedStateMachine):
             return None
 
     def _watch(self, *, dies_after: int | None = None) -> None:
-        held = {message.task_id for message in self.waiting}
+        sent = {message.task_id for message in self.waiting}
         before = list(self.waiting)
-        lost = self._act(lambda: self.runs.watch_over(stalled_seconds=0, held=lambda: held), dies_after=dies_after)
+        lost = self._act(
+            lambda: Watchdog(self.runs.engine, self.runs.chain).look(stalled_seconds=0, on_their_way=lambda: sent),
+            dies_after=dies_after,
+        )
         for lane in lost or ():
-            assert lane.awaited.task_id not in held, f"{lane} was seeded again, and its message was not lost: {before}"
+            assert lane.awaited.task_id not in sent, f"{lane} was seeded again, and its message was not lost: {before}"
 
     def _act(self, action: Callable[[], T], *, dies_after: int | None = None) -> T | None:
         """Let one of our processes act, and check what it did; return None if it died."""

@@ -285,8 +285,8 @@ def test_a_single_batch_is_one_page_whatever_else_waits_and_however_many_workers
     laboratory.parts.runs.pause(run, "nobody was there to take its messages")
     laboratory.parts.runs.resume(run, single_batch=True)
     if watched:
-        held = {message.task_id for message in laboratory.broker.waiting}
-        laboratory.parts.runs.watch_over(stalled_seconds=0, held=lambda: held)
+        on_their_way = {message.task_id for message in laboratory.broker.waiting}
+        laboratory.parts.watchdog.look(stalled_seconds=0, on_their_way=lambda: on_their_way)
     messages = laboratory.broker.waiting[::-1]
 
     with looking_at(order.rows), ThreadPoolExecutor(len(messages)) as workers:

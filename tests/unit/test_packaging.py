@@ -4,10 +4,23 @@ import re
 import tomllib
 from pathlib import Path
 
+import backfill_tasks
 from backfill_tasks import __version__
 from backfill_tasks.settings import VARIABLES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_every_public_name_is_there() -> None:
+    assert all(getattr(backfill_tasks, name).__name__ == name for name in backfill_tasks.__all__)
+
+
+def test_every_public_name_is_documented() -> None:
+    api = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "another-backfill.md").read_text(encoding="utf-8")
+
+    assert [name for name in backfill_tasks.__all__ if not re.search(rf"\b{name}\b", api)] == []
+    assert [name for name in {*backfill_tasks.__all__} - {"Client"} if not re.search(rf"\b{name}\b", guide)] == []
 
 
 def test_the_image_is_labelled_with_the_version() -> None:

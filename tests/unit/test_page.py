@@ -143,7 +143,7 @@ class TestThePage:
 
     @pytest.mark.parametrize(
         ("state", "expected"),
-        [("running", "it goes on; read at 2026-03-01 09:33:20"), ("paused", "it is paused; read at 2026-03-01")],
+        [("running", "still in progress at 2026-03-01 09:33:20"), ("paused", "paused at 2026-03-01 09:33:20")],
     )
     def test_of_a_run_that_has_not_ended_says_so(self, state: str, expected: str) -> None:
         assert expected in text(a_history(a_run(state=state, finished_at=None)))
@@ -151,7 +151,7 @@ class TestThePage:
     def test_of_a_run_without_a_page_draws_nothing_and_says_so(self) -> None:
         empty = a_history(a_run(lanes=()), timeline=[Bucket(span(0, 0.001))])
 
-        assert "there is nothing to draw" in text(empty)
+        assert "nothing to plot: no page was done or postponed" in text(empty)
         assert "<svg" not in html(empty)
 
     def test_shows_markup_as_text_wherever_it_comes_from(self) -> None:

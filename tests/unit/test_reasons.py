@@ -88,9 +88,9 @@ def test_a_page_that_will_be_tried_again_names_the_trouble_of_the_database() -> 
 
 @pytest.mark.parametrize(("rate", "kind"), [("20/s", "rate"), ("none", "queued"), (None, "queued")])
 def test_a_page_waits_for_the_rate_only_where_there_is_one(rate: str | None, kind: str) -> None:
-    held = of_a_worker(replace(IDLE, for_rate=frozenset({TASK})))
+    fleet = of_a_worker(replace(IDLE, for_rate=frozenset({TASK})))
 
-    assert kind_of(Facts(DatabaseView(), BrokerView(watchdog=1.0, rate=rate), held)) == kind
+    assert kind_of(Facts(DatabaseView(), BrokerView(watchdog=1.0, rate=rate), fleet)) == kind
 
 
 def test_without_any_evidence_the_reason_says_what_was_looked_at() -> None:

@@ -19,8 +19,7 @@ from backfill_tasks.registry import KINDS, Backfills
 
 #: The template of a module with a backfill.
 SOURCE = """
-from backfill_tasks import Option, SqlBackfill
-from backfill_tasks.options import Text, Whole
+from backfill_tasks import Option, SqlBackfill, Text, Whole
 
 backfill = SqlBackfill(name={name!r}, table="t", key="id", where="true", set="a = 1", options=({options}))
 """
@@ -99,10 +98,16 @@ class TestBrokenPackages:
             ("class backfill: pass", "can't be used: it is no Backfill but <"),
             (SOURCE.format(name="other", options=""), "can't be used: it calls itself 'other'"),
             (
-                SOURCE.format(
-                    name="acme", options="Option('most', Whole(1, 9), 'A number.', default=1, tunable=True),"
-                ),
-                "can't be used: its option most has a variable or is tunable: only a run's own may be",
+                SOURCE.format(name="acme", options="Option('most', Text(), 'No.', variable='DATABASE_URL'),"),
+                "can't be used: its option most can't read the variable 'DATABASE_URL': BACKFILL_…, CELERY_…",
+            ),
+            (
+                SOURCE.format(name="acme", options="Option('most', Text(), 'No.', variable='BACKFILL_MOST'),"),
+                "can't be used: its option most can't read the variable 'BACKFILL_MOST': BACKFILL_…, CELERY_…",
+            ),
+            (
+                SOURCE.format(name="acme", options="Option('most', Text(), 'No.', variable='acme-most'),"),
+                "can't be used: its option most can't read the variable 'acme-most': write it in capital letters",
             ),
             (
                 SOURCE.format(name="acme", options="Option('most', Whole(1, 9), 'A number.', default=10),"),
@@ -163,6 +168,8 @@ class TestOptions:
         [
             "Option('tenant', Whole(1, 2, off=True), 'A number.')",
             "Option('other', Text(), 'Another.', flag='--tenant')",
+            "Option('tenant', Text(), 'Only this one.', tunable=True)",
+            "Option('tenant', Text(), 'Only this one.', variable='ACME_TENANT')",
         ],
     )
     def test_different_options_of_one_name_are_refused_with_both_backfills(self, folder: Path, option: str) -> None:
@@ -173,6 +180,13 @@ class TestOptions:
         assert [each.name for each in known.usable()] == ["one"]
         with pytest.raises(PluginError, match="the backfills one and two declare different options --tenant"):
             known.choose("two")
+
+    def test_a_variable_of_two_options_is_refused_with_both_backfills(self, folder: Path) -> None:
+        add(folder, "one", options="Option('tenant', Text(), 'Only this one.', variable='ACME'),")
+        add(folder, "two", options="Option('client', Text(), 'Only this one.', variable='ACME'),")
+
+        with pytest.raises(PluginError, match="the backfills one and two declare different options"):
+            found(folder).choose("two")
 
     def test_a_plug_in_cannot_break_the_options_of_our_own(self, folder: Path) -> None:
         add(folder, "acme", options="Option('client_ids', Text(), 'One.'),")

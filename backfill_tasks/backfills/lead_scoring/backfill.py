@@ -65,6 +65,7 @@ class LeadScoring(Leads):
     passed_over = MappingProxyType({"already_scored": "have a score", "no_inbound": "never wrote to us"})
     options = (CLIENT_IDS, RESCORE_ALL, DELAY_MS)
     jobs = ("inserted", "requeued")
+    result = "score"
     unresolved = MappingProxyType(
         {
             "failed": "their job FAILED: its lastError says why",

@@ -36,7 +36,7 @@ due AS MATERIALIZED (
 ),
 -- Existing jobs that may be reset, locked until the page commits. A job whose status has changed since the snapshot is
 -- left out, and so counted in no class. Jobs in flight aren't locked at all.
-held AS MATERIALIZED (
+locked AS MATERIALIZED (
   SELECT due.id, due.class, due.client_id, due.job_id, due.anchor, due.run_at
   FROM due
   JOIN {host}."BackgroundJob" AS job ON job.id = due.job_id
@@ -65,21 +65,21 @@ renewed AS (
   SET
     type = 'LEAD_SCORING_POST_PROCESS',
     status = 'PENDING',
-    "clientId" = held.client_id,
-    "leadId" = held.id,
+    "clientId" = locked.client_id,
+    "leadId" = locked.id,
     "maxAttempts" = :max_attempts,
     attempts = 0,
-    "runAt" = held.run_at,
-    "messageId" = held.anchor,
+    "runAt" = locked.run_at,
+    "messageId" = locked.anchor,
     "lockedAt" = NULL,
     "lockedBy" = NULL,
     "startedAt" = NULL,
     "finishedAt" = NULL,
     "lastError" = NULL,
     "updatedAt" = now() AT TIME ZONE 'UTC'
-  FROM held
-  WHERE job.id = held.job_id
-  RETURNING held.id, held.class
+  FROM locked
+  WHERE job.id = locked.job_id
+  RETURNING locked.id, locked.class
 ),
 -- "updatedAt" is left unchanged: the host sorts its inbox by it.
 disqualified AS (

@@ -4,11 +4,11 @@ import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, CursorResult, Row
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.backfills.host import rights, sql
@@ -180,10 +180,21 @@ class SqlBackfill(Backfill):
             if row.updated != row.read:
                 raise RowChanged
             return self._result(row, window, {next(iter(self.classes)): row.updated})
-        row = self._ask(connection, "hold.sql", window, context)
+        row = self._ask(connection, "lock.sql", window, context)
         if len(row.keys) != row.read:
             raise RowChanged
         return self._result(row, window, self._handled(connection, row, context))
+
+    def statements(
+        self, connection: Connection, window: Window, context: PageContext
+    ) -> Sequence[Callable[[], object]]:
+        """Return the page's first statement, and the one that follows the locks, on a page full of the last key."""
+        first = super().statements(connection, window, context)
+        if self.set:
+            return first
+        keys = [self._key.decode(window.bounds.upper)] * window.limit
+        types = connection.execute(statement(self._text("key_types.sql")), self._of_the_key()).scalar_one()
+        return [*first, partial(self._send_what_follows, connection, keys, types, context)]
 
     def dry_run(self, connection: Connection, window: Window, context: PageContext) -> PageResult:
         """Count one page through the same selection."""
@@ -242,11 +253,14 @@ class SqlBackfill(Backfill):
             **self._bounds(window.bounds),
             "page_limit": window.limit,
             "page_rows": window.rows,
-            "key_columns": list(self._key.columns),
-            "key_table": self._quoted_table,
+            **self._of_the_key(),
         }
         stretch = self._key.window(lower=window.bounds.lower is not None)
         return connection.execute(statement(self._text(file, window=stretch)), values).one()
+
+    def _of_the_key(self) -> dict[str, object]:
+        """Return the parameters of key_types.sql."""
+        return {"key_columns": list(self._key.columns), "key_table": self._quoted_table}
 
     def _bounds(self, bounds: Bounds, suffix: str = "") -> dict[str, str]:
         """Return the parameters of a stretch."""
@@ -262,36 +276,43 @@ class SqlBackfill(Backfill):
         cursor = window.bounds.upper if row.cursor is None else self._key.encode(row.cursor)
         return PageResult(cursor, {"read": row.read, **dict.fromkeys(self.classes, 0), **counts})
 
-    def _handled(self, connection: Connection, held: Row[Any], context: PageContext) -> Mapping[str, int]:
+    def _handled(self, connection: Connection, locked: Row[Any], context: PageContext) -> Mapping[str, int]:
         """Handle rows that are locked, and return how many fall into each class."""
-        if not held.read:
+        if not locked.read:
             return {}
-        page, values = self._held_page(held), {}
-        for number, parts in enumerate(zip(*held.keys, strict=True), start=1):
-            values[f"keys_{number}"] = list(parts)
+        answer = self._send_what_follows(connection, locked.keys, locked.types, context)
+        if self.process is None:
+            return {next(iter(self.classes)): locked.read}
+        return _processed(self.process, self.classes, answer.all(), connection, context.options)
+
+    def _send_what_follows(
+        self, connection: Connection, keys: Sequence[Sequence[str]], types: Sequence[str], context: PageContext
+    ) -> CursorResult[Any]:
+        """Send the statement that follows the locks: the author's, or the one that reads the rows for `process`."""
+        page = self._locked_page(types)
+        values = {f"keys_{number}": list(parts) for number, parts in enumerate(zip(*keys, strict=True), start=1)}
         if self.process is None:
             own = _WITH.match(self.apply)
             head = f"WITH {own[1] or ''}{page}, " if own else f"WITH {page}\n"
             handle = head + self._authors(self.apply[own.end() :] if own else self.apply)
-            connection.execute(statement(handle), {**values, **_context(context)})
-            return {next(iter(self.classes)): held.read}
+            return connection.execute(statement(handle), {**values, **_context(context)})
         row = identifier(self.table)
         wanted = ", ".join(f"{row}.{identifier(each)}" for each in self.columns) or f"{row}.*"
         match = " AND ".join(f"{row}.{identifier(each)} = locked.{identifier(each)}" for each in self._key.columns)
         query = "SELECT {wanted} FROM page AS locked JOIN {table} AS {row} ON {match} ORDER BY {columns}"
-        rows = f"WITH {page}\n{self._composed(query, wanted=wanted, match=match)}"
-        found = connection.execute(statement(rows), values).all()
-        return _processed(self.process, self.classes, found, connection, context.options)
+        return connection.execute(
+            statement(f"WITH {page}\n{self._composed(query, wanted=wanted, match=match)}"), values
+        )
 
-    def _held_page(self, held: Row[Any]) -> str:
-        """Return the relation `page`, for WITH."""
+    def _locked_page(self, types: Sequence[str]) -> str:
+        """Return the relation `page`, for WITH, of a key whose columns have these types."""
         aliases = [f"key_{number}" for number in range(1, len(self._key.columns) + 1)]
         typed = (
             f"CAST({alias} AS {escaped(kind)}) AS {identifier(column)}"
-            for alias, kind, column in zip(aliases, held.types, self._key.columns, strict=True)
+            for alias, kind, column in zip(aliases, types, self._key.columns, strict=True)
         )
         arrays = (f"CAST(:keys_{number} AS text[])" for number in range(1, len(aliases) + 1))
-        return self._text("held_page.sql", typed_keys=", ".join(typed), key_arrays=", ".join(arrays))
+        return self._text("locked_page.sql", typed_keys=", ".join(typed), key_arrays=", ".join(arrays))
 
     def _text(self, file: str, **parts: str) -> str:
         """Return the statement of an SQL file."""

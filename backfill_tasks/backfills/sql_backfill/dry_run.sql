@@ -2,16 +2,8 @@
 WITH picked AS MATERIALIZED (
 {sql_backfill/picked.sql}
 ),
--- The last row that the page passes: its last one to change if it is full, else the last one that it looked at; none if
--- nothing is left of the window.
 page_end AS MATERIALIZED (
-  (SELECT {keys} FROM picked WHERE (SELECT count(*) FROM picked) = :page_limit ORDER BY {keys_descending} LIMIT 1)
-  UNION ALL
-  SELECT last_row.*
-  FROM (
-{sql_backfill/last_row.sql}
-  ) AS last_row
-  WHERE (SELECT count(*) FROM picked) < :page_limit
+{sql_backfill/page_end.sql}
 )
 SELECT
   (SELECT {keys_as_text} FROM page_end) AS cursor,

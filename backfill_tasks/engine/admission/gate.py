@@ -27,11 +27,11 @@ class Admitted:
 class Denied:
     """The page may not start now, and why.
 
-    `wait`: ask again later. `budget`: the run's budget is used up. `held`: the run is no longer running. `kind` names
-    the cause in one or two constant words; `reason` includes the measured values.
+    `wait`: ask again later. `budget`: the run's budget is used up. `inactive`: the run is no longer running. `kind`
+    names the cause in one or two constant words; `reason` includes the measured values.
     """
 
-    why: Literal["wait", "budget", "held"]
+    why: Literal["wait", "budget", "inactive"]
     reason: str = ""
     kind: str = ""
 
@@ -73,7 +73,7 @@ class Gate:
             connection, backfill.name, run, backfill.jobs, lock_ms=self.lock_ms, patience_ms=self.statement_ms
         )
         if tally.state != "running" and not ended:
-            return Denied("held")
+            return Denied("inactive")
         context = PageContext(options, fence.started_at, tally.ordinal, pace.spacing_ms, tally.due_at)
         return _bounded(connection, context, pace, backfill, tally, size) if bounded else Admitted(size, context)
 

@@ -52,7 +52,7 @@ class Pressure:
     fresh_seconds: float
     patience_ms: int = _PATIENCE_MS
     closed_patience_ms: int = _CLOSED_PATIENCE_MS
-    _held: tuple[tuple[Indicator, ...], float, list[Reading]] = ((), 0.0, [])
+    _last: tuple[tuple[Indicator, ...], float, list[Reading]] = ((), 0.0, [])
     #: The names of the indicators whose last query failed, and of those whose failure has been logged.
     _broken: set[str] = field(default_factory=set)
     _logged: set[str] = field(default_factory=set)
@@ -65,10 +65,10 @@ class Pressure:
             own: the backfill's own indicators, asked first.
         """
         wanted = tuple(each for each in (*own, *self.indicators) if each.threshold != "off")
-        known, until, readings = self._held
+        known, until, readings = self._last
         if wanted != known or time.monotonic() >= until:
             readings = self.readings(connection, wanted)
-            self._held = (wanted, time.monotonic() + self.fresh_seconds, readings)
+            self._last = (wanted, time.monotonic() + self.fresh_seconds, readings)
         return Verdict(
             wait=next((each for each in readings if each.answer == "wait"), None),
             small=min((each for each in readings if each.limit), key=lambda each: each.limit or inf, default=None),

@@ -15,8 +15,8 @@ from backfill_tasks.engine.ledger.pages import Fence, Tally, fail_lane, fence, h
 from backfill_tasks.engine.ledger.quarantine import (
     Place,
     count_quarantined,
-    hold_quarantined,
     keep,
+    lock_quarantined,
     quarantined,
     release,
 )
@@ -38,7 +38,7 @@ from backfill_tasks.engine.ledger.runs import (
     StalledLane,
     create,
     finish,
-    hold_starts,
+    lock_starts,
     reseed,
     resume,
     revive,
@@ -47,7 +47,8 @@ from backfill_tasks.engine.ledger.runs import (
     tune,
     unended,
 )
-from backfill_tasks.engine.ledger.transitions import hold_lanes, hold_run, move_run
+from backfill_tasks.engine.ledger.transitions import lock_lanes, lock_run, move_run
+from backfill_tasks.engine.ledger.watched import TimedPage, Watched, WatchedLane, WatchedRun, pages_after, watched_runs
 
 __all__ = [
     "Bucket",
@@ -61,7 +62,11 @@ __all__ = [
     "Span",
     "StalledLane",
     "Tally",
+    "TimedPage",
     "Unfinished",
+    "Watched",
+    "WatchedLane",
+    "WatchedRun",
     "claims",
     "count_quarantined",
     "create",
@@ -71,16 +76,17 @@ __all__ = [
     "finish",
     "forgotten",
     "hold_back",
-    "hold_lanes",
-    "hold_quarantined",
-    "hold_run",
-    "hold_starts",
     "holds",
     "keep",
+    "lock_lanes",
+    "lock_quarantined",
+    "lock_run",
+    "lock_starts",
     "move_run",
     "newest_run",
     "newest_runs",
     "note",
+    "pages_after",
     "pauses",
     "put_off",
     "quarantined",
@@ -99,5 +105,6 @@ __all__ = [
     "tune",
     "unended",
     "unfinished",
+    "watched_runs",
     "who",
 ]

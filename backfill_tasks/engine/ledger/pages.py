@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 
 from backfill_tasks.engine import batch
 from backfill_tasks.engine.database import statement
-from backfill_tasks.engine.encoding import as_json
+from backfill_tasks.engine.encoding import as_array, as_json
 from backfill_tasks.engine.ledger.quarantine import keep
 from backfill_tasks.engine.ledger.rows import lane_of, sql_file
-from backfill_tasks.engine.ledger.transitions import hold_lanes, move_lanes, move_run
+from backfill_tasks.engine.ledger.transitions import lock_lanes, move_lanes, move_run
 from backfill_tasks.engine.model import Lane, PageMessage, PageResult, Quarantined, RunId
 from backfill_tasks.engine.states import RunState
 from backfill_tasks.options import Parameters
@@ -121,7 +121,7 @@ def record(
             "lower": found.lane.position,
             "cursor": result.cursor,
             "counts": as_json(dict(result.counts)),
-            "enqueued": list(result.enqueued),
+            "enqueued": as_array(result.enqueued),
             "lane_counts": as_json(counts),
             "delay_ms": found.parameters.page_delay_ms,
             "size": size,
@@ -196,13 +196,13 @@ def _hold(
 
 def fail_lane(connection: Connection, message: PageMessage, reason: str) -> bool:
     """Stop the lane that waits for this page; return False if it has moved on or ended, or its run is finished."""
-    held = [
+    locked = [
         lane
-        for lane in hold_lanes(connection, message.run, [message.lane])
+        for lane in lock_lanes(connection, message.run, [message.lane])
         if (lane.generation, lane.page + 1) == (message.generation, message.page)
     ]
     detail = {"page": message.page, "reason": reason}
-    return bool(move_lanes(connection, message.run, held, "failed", by="page", reason=reason, detail=detail))
+    return bool(move_lanes(connection, message.run, locked, "failed", by="page", reason=reason, detail=detail))
 
 
 def _next_lane_of_the_batch(connection: Connection, run: RunId) -> int | None:

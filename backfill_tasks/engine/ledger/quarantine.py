@@ -33,7 +33,7 @@ def quarantined(connection: Connection, run: RunId, *, most: int | None) -> list
     return [Quarantined(row.item, row.error) for row in rows]
 
 
-def hold_quarantined(connection: Connection, run: RunId, item: str) -> Place | None:
+def lock_quarantined(connection: Connection, run: RunId, item: str) -> Place | None:
     """Lock a quarantined item and return its place; None if it isn't in quarantine or is locked already.
 
     The lock lasts until the transaction ends.

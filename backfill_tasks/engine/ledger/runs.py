@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row
 from backfill_tasks.engine.database import statement
 from backfill_tasks.engine.encoding import as_json
 from backfill_tasks.engine.ledger.rows import note, sql_file, who
-from backfill_tasks.engine.ledger.transitions import hold_lanes, hold_run, move_lanes, move_run
+from backfill_tasks.engine.ledger.transitions import lock_lanes, lock_run, move_lanes, move_run
 from backfill_tasks.engine.model import Lane, PageMessage, RunId
 from backfill_tasks.engine.states import UNFINISHED_LANES, RunState
 from backfill_tasks.options import Parameters
@@ -48,7 +48,7 @@ class StalledLane:
         return PageMessage(self.run, self.lane, self.page + 1, self.generation)
 
 
-def hold_starts(connection: Connection) -> None:
+def lock_starts(connection: Connection) -> None:
     """Wait until no other transaction is starting a run, and block others until this transaction ends."""
     connection.execute(statement("SELECT pg_advisory_xact_lock(hashtextextended('backfill:start', 0))"))
 
@@ -102,7 +102,7 @@ def finish(connection: Connection, run: RunId) -> RunState | None:
 
     Locks the run before reading its lanes, so a concurrent resume comes either before or after.
     """
-    hold_run(connection, run)
+    lock_run(connection, run)
     for each in _ended(connection, [run]):
         new: RunState = "failed" if each.failed else "complete"
         if move_run(connection, run, new, by="finisher", reason=each.reason):
@@ -120,18 +120,18 @@ def _ended(connection: Connection, runs: Sequence[RunId]) -> Sequence[Row[Any]]:
 
 
 def resume(
-    connection: Connection, run: RunId, held: Sequence[Lane], *, single_batch: bool, lost_lanes: Sequence[int]
+    connection: Connection, run: RunId, lanes: Sequence[Lane], *, single_batch: bool, lost_lanes: Sequence[int]
 ) -> list[Lane]:
     """Set a run to running, reseed its unfinished lanes, and return them.
 
     Args:
         connection: in a transaction that has locked all the run's lanes first, and then the run.
         run: the run; if its state doesn't allow a resume, nothing changes.
-        held: all its lanes.
+        lanes: all its lanes.
         single_batch: whether only the first unfinished lane is reseeded and may move.
         lost_lanes: the lanes whose cursors Redis had lost, for the event.
     """
-    left = [lane for lane in held if lane.state in UNFINISHED_LANES]
+    left = [lane for lane in lanes if lane.state in UNFINISHED_LANES]
     seeded = left[:1] if single_batch else left
     if not move_run(connection, run, "running", by="operator", detail={"lost_lanes": list(lost_lanes)}):
         return []
@@ -144,28 +144,30 @@ def resume(
 
 def reseed(connection: Connection, run: RunId, lanes: Sequence[int]) -> list[Lane]:
     """Start a new chain in these lanes of a running run, and return the lanes that had not ended."""
-    return move_lanes(connection, run, hold_lanes(connection, run, lanes), "running", by="page")
+    return move_lanes(connection, run, lock_lanes(connection, run, lanes), "running", by="page")
 
 
 def revive(connection: Connection, stalled: StalledLane) -> Lane | None:
     """Start a new chain in a stalled lane and return it; None if it moved or ended, or its run isn't running."""
-    held = [
+    locked = [
         lane
-        for lane in hold_lanes(connection, stalled.run, [stalled.lane])
+        for lane in lock_lanes(connection, stalled.run, [stalled.lane])
         if (lane.generation, lane.page) == (stalled.generation, stalled.page)
     ]
     detail = {"page": stalled.page, "reason": "its task was lost"}
-    return next(iter(move_lanes(connection, stalled.run, held, "running", by="watchdog", detail=detail)), None)
+    return next(iter(move_lanes(connection, stalled.run, locked, "running", by="watchdog", detail=detail)), None)
 
 
-def tune(connection: Connection, run: RunId, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def tune(
+    connection: Connection, run: RunId, changes: Mapping[str, Any], *, defaults: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
     """Change a run's parameters, record an event, and return the old and new value of each changed one.
 
-    The caller must have locked the run. Pages in flight finish with the old values; the next ones use the new.
+    The caller must have locked the run. `defaults` has the values of options that are newer than the run. Pages in
+    flight finish with the old values; the next ones use the new.
     """
-    own = connection.execute(
-        statement("SELECT parameters FROM backfill.run WHERE id = :run"), {"run": run}
-    ).scalar_one()
+    query = statement("SELECT parameters FROM backfill.run WHERE id = :run")
+    own = {**defaults, **connection.execute(query, {"run": run}).scalar_one()}
     changed = {name: (own[name], new) for name, new in changes.items() if own[name] != new}
     if changed:
         connection.execute(

@@ -19,14 +19,14 @@ from backfill_tasks.engine.model import Lane, RunId
 from backfill_tasks.engine.states import Actor, LaneState, RunState
 
 
-def hold_run(connection: Connection, run: RunId) -> RunState | None:
+def lock_run(connection: Connection, run: RunId) -> RunState | None:
     """Lock a run until the transaction ends and return its state; None if there is no such run."""
     query = statement("SELECT state FROM backfill.run WHERE id = :run FOR NO KEY UPDATE")
     state: RunState | None = connection.execute(query, {"run": run}).scalar_one_or_none()
     return state
 
 
-def hold_lanes(connection: Connection, run: RunId, numbers: Sequence[int] | None = None) -> list[Lane]:
+def lock_lanes(connection: Connection, run: RunId, numbers: Sequence[int] | None = None) -> list[Lane]:
     """Lock these lanes of a run (None: all) until the transaction ends, and return them by number."""
     rows = connection.execute(
         statement(
@@ -52,7 +52,7 @@ def move_run(
 
     Return False and change nothing if this actor may not make this transition from the run's current state.
     """
-    old = hold_run(connection, run)
+    old = lock_run(connection, run)
     move = None if old is None else states.transition(states.RUN, old, new, by)
     if move is None:
         return False
@@ -71,7 +71,7 @@ def move_run(
 def move_lanes(
     connection: Connection,
     run: RunId,
-    held: Sequence[Lane],
+    lanes: Sequence[Lane],
     new: LaneState,
     *,
     by: Actor,
@@ -87,7 +87,7 @@ def move_lanes(
         sql_file("move_lanes"),
         {
             "run": run,
-            "lanes": [lane.number for lane in held],
+            "lanes": [lane.number for lane in lanes],
             "new": new,
             "reason": reason,
             "from": list(states.sources(states.LANE, new, by)),
@@ -97,7 +97,7 @@ def move_lanes(
             "moves": new == "running" and by != "watchdog",
         },
     )
-    old = {lane.number: lane.state for lane in held}
+    old = {lane.number: lane.state for lane in lanes}
     moved = sorted((lane_of(row) for row in rows), key=lambda lane: lane.number)
     for lane in moved:
         move = states.transition(states.LANE, old[lane.number], new, by)

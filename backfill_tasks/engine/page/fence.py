@@ -11,9 +11,9 @@ def refusal(fence: Fence, message: PageMessage) -> Refusal | None:
     if lane.generation != message.generation:
         return "superseded" if lane.generation > message.generation else "unknown"
     if fence.run_state != "running" or fence.batch_lane not in (None, lane.number):
-        return "held"
+        return "inactive"
     if lane.page >= message.page or lane.waits > message.waits:
         return "duplicate"
     if lane.state != "running":
-        return "held"
+        return "inactive"
     return None if lane.page + 1 == message.page else "unknown"

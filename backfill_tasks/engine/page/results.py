@@ -5,11 +5,12 @@ from typing import Literal
 
 from backfill_tasks.engine.model import Lane, PageMessage, PageResult
 
-Refusal = Literal["superseded", "duplicate", "held", "unknown", "poison"]
-"""Why a page wasn't done.
+Refusal = Literal["superseded", "duplicate", "inactive", "unknown", "poison"]
+"""The reason for refusing a page.
 
-`superseded`: a newer chain has the lane. `duplicate`: the page was committed before. `held`: the run is not running, or
-the lane has ended. `unknown`: the ledger has no such page to do. `poison`: the page has ended its worker too often.
+`superseded`: a newer chain walks the lane. `duplicate`: the page is already committed. `inactive`: the run isn't
+running, or the lane has ended. `unknown`: the ledger expects no such page. `poison`: the page has ended its worker too
+often.
 """
 
 

@@ -4,11 +4,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from redis.exceptions import RedisError
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks.engine import batch, ledger, schema
+from backfill_tasks.engine import batch, ledger, redis_client, schema
 from backfill_tasks.engine.admission.gate import Admitted, Denied, Gate
 from backfill_tasks.engine.admission.page_size import next_size
 from backfill_tasks.engine.contract import Backfill, ItemsFailed, RowChanged
@@ -87,10 +86,10 @@ class Pages:
             self.live.wait_for_answer()
         try:
             done = self._transaction(message, in_parts=in_parts)
-        except RedisError:  # the start may have been counted, but the worker survived
+        except redis_client.RedisError:  # the start may have been counted, but the worker survived
             self.live.reset_attempts(message)
             raise
-        if in_parts and (isinstance(done, PutOff) or (isinstance(done, Refused) and done.why == "held")):
+        if in_parts and (isinstance(done, PutOff) or (isinstance(done, Refused) and done.why == "inactive")):
             self.live.reset_attempts(message)  # its first attempt was counted; the worker survived
         return done
 
@@ -175,7 +174,7 @@ class Pages:
                 return PutOff(again, self.wait_seconds, denied.reason)
             case "budget":
                 ledger.move_run(connection, message.run, "paused", by="page", reason=denied.reason)
-        return Refused("held", fence.lane)
+        return Refused("inactive", fence.lane)
 
 
 def _committed(

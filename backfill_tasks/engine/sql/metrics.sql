@@ -7,7 +7,6 @@ WITH watched AS MATERIALIZED (
 )
 SELECT
   run.id, run.backfill, run.state AS run_state, run.started_at, run.finished_at, run.expected,
-  now() AS seen_at,
   lane.number, lane.state, lane.page, lane.generation, lane.counts,
   lane.reason IS NOT NULL AND lane.held_until > now() AS held,
   -- How long the lane has not moved although the ledger knows of no reason to wait.

@@ -1,7 +1,7 @@
 -- Record a committed page: insert its row and move the lane past it.
 WITH recorded AS (
   INSERT INTO backfill.page (run_id, lane, number, generation, lower, cursor, counts, enqueued)
-  VALUES (:run, :lane, :page, :generation, :lower, :cursor, CAST(:counts AS jsonb), :enqueued)
+  VALUES (:run, :lane, :page, :generation, :lower, :cursor, CAST(:counts AS jsonb), CAST(:enqueued AS text[]))
 )
 UPDATE backfill.lane
 SET

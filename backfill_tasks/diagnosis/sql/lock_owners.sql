@@ -6,7 +6,7 @@ WITH lane AS MATERIALIZED (
   FROM backfill.lane
   WHERE (run_id, number) IN (SELECT * FROM unnest(CAST(:runs AS text[]), CAST(:lanes AS int[])))
 ),
-holder AS MATERIALIZED (
+lock_owner AS MATERIALIZED (
   SELECT lane.run_id, lane.number, lock.pid, (pg_blocking_pids(lock.pid))[1] AS blocking
   FROM lane
   JOIN pg_locks AS lock
@@ -14,12 +14,12 @@ holder AS MATERIALIZED (
     AND lock.transactionid::text = lane.locker
 )
 SELECT
-  holder.run_id, holder.number,
-  holder.pid, session.application_name AS application, session.state,
+  lock_owner.run_id, lock_owner.number,
+  lock_owner.pid, session.application_name AS application, session.state,
   extract(epoch FROM clock_timestamp() - coalesce(session.state_change, session.xact_start))::float8 AS seconds,
   coalesce(session.application_name = current_setting('application_name'), false) AS is_page,
-  holder.blocking, blocker.application_name AS blocking_application, blocker.state AS blocking_state,
+  lock_owner.blocking, blocker.application_name AS blocking_application, blocker.state AS blocking_state,
   extract(epoch FROM clock_timestamp() - blocker.state_change)::float8 AS blocking_seconds
-FROM holder
-LEFT JOIN pg_stat_activity AS session ON session.pid = holder.pid
-LEFT JOIN pg_stat_activity AS blocker ON blocker.pid = holder.blocking
+FROM lock_owner
+LEFT JOIN pg_stat_activity AS session ON session.pid = lock_owner.pid
+LEFT JOIN pg_stat_activity AS blocker ON blocker.pid = lock_owner.blocking

@@ -1,0 +1,203 @@
+"""The observer: the one answer to what holds a run back, for commands, the API and metrics alike."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from backfill_tasks import diagnosis
+from backfill_tasks.diagnosis import explained, needs_reason
+from backfill_tasks.engine import ledger, schema
+from backfill_tasks.engine.admission.indicators import Indicator, PageDuration, Reading
+from backfill_tasks.engine.database import begin_read_only, connect, statement
+from backfill_tasks.engine.ledger import TimedPage, Watched
+from backfill_tasks.engine.model import Run
+from backfill_tasks.engine.outcome import Outcome
+from backfill_tasks.engine.states import UNFINISHED
+from backfill_tasks.errors import BackfillError, LedgerError
+from backfill_tasks.options import Pace
+from backfill_tasks.poll import Poll
+from backfill_tasks.settings import Settings
+from backfill_tasks.snapshot import Snapshot, why_small
+from backfill_tasks.wiring import Parts
+
+T = TypeVar("T")
+
+#: How often the host's queue is queried, in seconds, and how long an answer is valid.
+_HOST_SECONDS, _LASTS_SECONDS = 5.0, 300.0
+
+#: How often lanes that don't move are diagnosed, in seconds.
+_DIAGNOSIS_SECONDS = 2.0
+
+#: The share of time that queries about the host's jobs may take, because they get slower the more jobs there are. Below
+#: 0.01, so that they don't affect the 99th percentile of other queries' latency.
+_SHARE = 0.005
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Reads runs, the reasons why lanes don't move, and the host's state. Changes nothing.
+
+    No statement takes longer than `statement_ms` milliseconds.
+    """
+
+    settings: Settings
+    parts: Parts
+    statement_ms: int
+
+    # ---- runs
+
+    def snapshot(self, run: Run) -> Snapshot:
+        """Take one snapshot. A source that can't be queried is left out; the run itself comes from the ledger."""
+        backfill = self.parts.backfills[run.parameters.backfill]
+        (diagnosed,) = self.diagnosed([run])
+        if run.mode != "apply":
+            return Snapshot(diagnosed, backfill)
+        try:
+            host = self.outcome(self.parts.engine, run)
+        except (DBAPIError, BackfillError):
+            host = None
+        try:
+            small = self.small(self.parts.engine) if run.state == "running" else None
+        except DBAPIError:
+            small = None
+        return Snapshot(diagnosed, backfill, host, why_small(run, backfill, small))
+
+    def diagnosed(self, runs: Sequence[Run]) -> list[Run]:
+        """Return the runs with a reason in each lane that doesn't move right now.
+
+        A lane that moved while the sources were queried needs no reason, and gets none. Takes seconds if a component is
+        broken.
+        """
+        if not any(needs_reason(run, lane) for run in runs for lane in run.lanes):
+            return list(runs)
+        reasons = diagnosis.Diagnoser(self.settings, self.parts.address).diagnose(runs)
+        with self._reading(self.parts.engine) as connection:
+            now = [(ledger.read_run(connection, run.id) if run.mode == "apply" else None) or run for run in runs]
+        return [explained(run, seen, reasons) for run, seen in zip(now, runs, strict=True)]
+
+    def unfinished(self) -> list[Run]:
+        """Return the newest unfinished runs; none before the first run.
+
+        Raises:
+            LedgerError: the ledger has another version, or is closed to this role.
+        """
+        with self._reading(self.parts.engine) as connection:
+            ids = [run.id for run in _watched(connection).runs if run.state in UNFINISHED]
+            return [run for run in (ledger.read_run(connection, each) for each in ids) if run is not None]
+
+    def watched(self) -> Watched:
+        """Return the counts and states of the runs worth watching; none before the first run.
+
+        Raises:
+            LedgerError: see `unfinished`.
+        """
+        with self._reading(self.parts.engine) as connection:
+            return _watched(connection)
+
+    def pages_after(self, passed: Mapping["diagnosis.Key", int]) -> list[TimedPage]:
+        """Return the pages of these lanes after these numbers, by lane: at most 1,000 of each."""
+        with self._reading(self.parts.engine) as connection:
+            return ledger.pages_after(connection, passed)
+
+    # ---- the host
+
+    def outcome(self, engine: Engine, run: Run) -> Outcome | None:
+        """Return what the host has done with a run's jobs."""
+        backfill = self.parts.backfills[run.parameters.backfill]
+        with self._reading(engine) as connection:
+            return backfill.outcome(connection, run)
+
+    def small(self, engine: Engine) -> Reading | None:
+        """Return the reading that keeps pages small just now, or None."""
+        with self._reading(engine) as connection:
+            return self.parts.pressure.ask(connection).small
+
+    def pressure(self) -> list[tuple[Indicator, Reading]]:
+        """Measure every indicator, whether pages use it or not, including those of every backfill's queue."""
+        pace = Pace(max_live_wait=self.settings.defaults["max_live_wait"])
+        own = [each for backfill in self.parts.backfills.usable() for each in backfill.indicators(pace)]
+        with self._reading(self.parts.engine) as connection:
+            known = _has_ledger(connection)
+            general = [each for each in self.parts.pressure.indicators if known or not isinstance(each, PageDuration)]
+            indicators = [*own, *general]
+            return list(zip(indicators, self.parts.pressure.readings(connection, indicators), strict=True))
+
+    def jobs_ahead(self, most: int) -> dict[str, int]:
+        """Return how many jobs in the host's queue are ahead of one added now, counted up to `most`, by backfill."""
+        with self._reading(self.parts.engine) as connection:
+            return {each.name: each.pending(connection, most) for each in self.parts.backfills.usable() if each.jobs}
+
+    @contextmanager
+    def _reading(self, engine: Engine) -> Iterator[Connection]:
+        with engine.begin() as connection:
+            begin_read_only(connection, statement_ms=self.statement_ms)
+            yield connection
+
+
+def _watched(connection: Connection) -> Watched:
+    seen_at = connection.execute(statement("SELECT now()")).scalar_one()
+    if not schema.version(connection):  # no run has been started yet
+        return Watched(seen_at)
+    schema.require(connection)
+    return Watched(seen_at, ledger.watched_runs(connection))
+
+
+def _has_ledger(connection: Connection) -> bool:
+    """Return whether there is a ledger that this role may read: without it, no page's duration is known."""
+    try:
+        return bool(schema.version(connection))
+    except LedgerError:
+        return False
+
+
+@dataclass(frozen=True)
+class _Diagnosis:
+    """A run as it was seen, and the reasons for its lanes at that time."""
+
+    seen: Run
+    reasons: Mapping["diagnosis.Key", "diagnosis.Reason"]
+
+
+class Following:
+    """Takes repeated snapshots of one run without waiting: each source is queried in a thread of its own."""
+
+    def __init__(self, observer: Observer, run: Run) -> None:
+        settings, parts = observer.settings, observer.parts
+        # Its own connections: losing one invalidates its whole pool, which would cut off every other user of a shared
+        # engine.
+        engine = connect(parts.address)
+        self._backfill = parts.backfills[run.parameters.backfill]
+        self._seen = run
+        diagnoser = diagnosis.Diagnoser(settings, parts.address)
+        self._host = Poll(
+            "jobs", lambda: observer.outcome(engine, run), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
+        )
+        self._small = Poll(
+            "page size", lambda: observer.small(engine), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
+        )
+        self._diagnosis: Poll[_Diagnosis | None] = Poll(
+            "diagnosis",
+            lambda: _Diagnosis(self._seen, diagnoser.diagnose([self._seen])),
+            every=_DIAGNOSIS_SECONDS,
+            lasts=_LASTS_SECONDS,
+        )
+
+    def snapshot(self, run: Run) -> Snapshot:
+        """Return the run with the last answers of its sources."""
+        self._seen = run
+        found = _last(self._diagnosis, None)
+        small = why_small(run, self._backfill, _last(self._small, None))
+        if found is not None:
+            run = explained(run, found.seen, found.reasons)
+        return Snapshot(run, self._backfill, _last(self._host, None), small)
+
+
+def _last(poll: Poll[T], otherwise: T) -> T:
+    try:
+        return poll.read()
+    except TimeoutError:
+        return otherwise

@@ -1,0 +1,69 @@
+"""The summary of one run, and the list of all runs."""
+
+from collections.abc import Iterable, Sequence
+
+from backfill_tasks.cli.render.counts import count_lines, job_lines
+from backfill_tasks.cli.render.lanes import lane_lines, lanes_in_words
+from backfill_tasks.cli.render.next_steps import next_steps
+from backfill_tasks.cli.render.outcome import outcome_lines
+from backfill_tasks.cli.render.text import WIDTH, duration, shortened, table, with_reason, wrapped
+from backfill_tasks.engine.contract import Backfill
+from backfill_tasks.engine.model import Quarantined, Run
+from backfill_tasks.engine.outcome import Outcome
+from backfill_tasks.escaping import one_line
+
+
+def summary(
+    backfill: Backfill,
+    run: Run,
+    *,
+    quarantined: Sequence[Quarantined] = (),
+    found: Outcome | None = None,
+    small: str | None = None,
+) -> str:
+    """Return the summary of a run: its state, counts, pace, outcome, lanes, quarantine and next steps.
+
+    `small`: why its pages are smaller than the limit.
+    """
+    lines = [f"Run {run.id} · {run.parameters.backfill} · {run.mode} · {run.state}"]
+    if run.reason:
+        lines.append(wrapped(one_line(run.reason), indent=2))
+    lines += ["", *count_lines(backfill, run)]
+    lines.append(f"  {'pages':<16}{run.pages:>11,}   in {lanes_in_words(len(run.lanes))}")
+    if small:
+        lines.append(wrapped(small, indent=32))
+    lines.append(f"  {'duration':<16}{duration(run.seconds):>11}   {run.items_per_second:,.0f} {backfill.items}/s")
+    lines += job_lines(backfill, run)
+    if found is not None:
+        lines += ["", *outcome_lines(backfill, run, found)]
+    if run.lanes:
+        lines += ["", *lane_lines(run)]
+    if quarantined:
+        lines += ["", *_quarantine(run, quarantined)]
+    lines += ["", *next_steps(run)]
+    return "\n".join(lines)
+
+
+def _quarantine(run: Run, quarantined: Sequence[Quarantined]) -> list[str]:
+    """Return the quarantined items that were read, and how many more there are."""
+    lines = ["  quarantined"]
+    lines += [with_reason(each.item, each.error, indent=4) for each in quarantined]
+    more = run.counts.get("quarantined", 0) - len(quarantined)
+    return [*lines, f"    … and {more:,} more"] if more > 0 else lines
+
+
+def run_list(found: Iterable[Run]) -> str:
+    """Return one line per run; a full line shortens its last column, the backfill."""
+    rows = [
+        (
+            run.id,
+            run.state,
+            duration(run.seconds),
+            f"{run.counts.get('read', 0):,}",
+            f"{run.counts.get('quarantined', 0):,}",
+            run.parameters.backfill,
+        )
+        for run in found
+    ]
+    lines = table(("run", "state", "duration", "read", "quarantined", "backfill"), rows).splitlines()
+    return "\n".join(shortened(line, WIDTH) for line in lines)
