@@ -1,5 +1,6 @@
 """The Redis user of docs/security.md has all permissions that the tool needs, and no others."""
 
+import asyncio
 import re
 import secrets
 import shlex
@@ -15,6 +16,8 @@ from faults.stage import Beat
 from harness import Backfill, Flower, Worker, wait_for
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
+from backfill_tasks import settings
+from backfill_tasks.scoring.openai import limits
 from sandbox.servers import Redis
 
 PAGE = Path(__file__).parents[2] / "docs/security.md"
@@ -128,6 +131,19 @@ def test_the_user_can_do_everything_the_tool_needs(
     flower.wait_for_a_worker()
     flower.stop()
     fleet[1].stop()
+    assert denied(admin) == set()
+
+
+def test_nothing_that_the_limits_of_scoring_do_is_denied(url: str, admin: Admin) -> None:
+    async def use() -> None:
+        loaded = settings.load({"REDIS_URL": url, "OPENAI_API_KEY": secrets.token_hex(8)})
+        async with asyncio.timeout(20), limits.opened(loaded) as shared:
+            await shared.take(10)
+            await shared.correct(5, hold=0.01)
+            await shared.take(10)
+
+    asyncio.run(use())
+
     assert denied(admin) == set()
 
 

@@ -221,8 +221,22 @@ class TestFailures:
         assert (submission.state, provider.batches) == ("unmade", {})
 
 
+#: The points between two effects, one on the provider and one on the ledger: the others add little to them.
+BETWEEN = {
+    "after:record",
+    "after:upload",
+    "before:create",
+    "after:create",
+    "after:delete",
+    "before:ended",
+    "before:close",
+}
+
 #: Every step of a pass, before and after.
-POINTS = [f"{when}:{name}" for name in STEPS for when in ("before", "after")]
+POINTS = [
+    pytest.param(point, marks=() if point in BETWEEN else pytest.mark.long)
+    for point in (f"{when}:{name}" for name in STEPS for when in ("before", "after"))
+]
 
 #: Steps that only a recovery comes to: an earlier kill must have made it necessary.
 RECOVERY = {"find", "files", "delete", "give_up"}
