@@ -3,12 +3,12 @@
 
 FROM python:3.13-slim AS build
 WORKDIR /src
-# The dependencies have a layer of their own, so that rebuilding after a code change takes seconds. All are wheels of
-# the versions in constraints.txt: nothing is compiled. The image contains no pip.
+# The dependencies, with those of the scorer openai, have a layer of their own, so that rebuilding after a code change
+# takes seconds. All are wheels of the versions in constraints.txt: nothing is compiled. The image contains no pip.
 COPY constraints.txt pyproject.toml ./
 RUN python -m venv --without-pip /opt/backfill \
  && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], sep='\n')" >dependencies.txt \
+print(*project['dependencies'], *project['optional-dependencies']['openai'], sep='\n')" >dependencies.txt \
  && pip install --no-cache-dir --only-binary=:all: --constraint constraints.txt hatchling \
  && pip --python /opt/backfill/bin/python install --no-cache-dir --only-binary=:all: --constraint constraints.txt \
     --requirement dependencies.txt

@@ -119,7 +119,7 @@ class Session:
         except DBAPIError as error:
             if is_outage(error):
                 raise
-            why = f"the host's queue can't be read: {reason(error)}; `backfill doctor` says what is missing"
+            why = f"the host's queue can't be read: {reason(error)}. `backfill doctor` says what is missing"
             return Decision("paused", "unmeasured", why)
         return Seen.of(found, is_enqueuing=any(each.name in running for each in backfills))
 

@@ -172,7 +172,7 @@ class Work:
             message = sessions.reseed(connection, last)
         if message is not None:
             self.send(message, 0.0)
-            logger.warning("scoring slot seeded again: session=%s slot=%d", message.session, message.slot)
+            logger.warning("stalled scoring slot reseeded: session=%s slot=%d", message.session, message.slot)
         return message
 
     def _require_rights(self) -> None:
@@ -184,7 +184,7 @@ class Work:
             if is_transient(error):
                 raise
             raise HostError(
-                f"the conversations can't be read: {reason(error)}; scoring needs GRANT SELECT ON"
+                f"the conversations can't be read: {reason(error)}. Scoring needs GRANT SELECT ON"
                 f' "Lead", "Message", "WorkspaceSettings" in schema {quoted(self.schema)}'
             ) from None
 
@@ -217,7 +217,9 @@ class Work:
         try:
             self.send(following, ending.delay)
         except SendError as error:
-            logger.warning("batch not sent, the watchdog will: %s: %s", following.task_id, shown(str(error)))
+            logger.warning(
+                "batch not sent, so the watchdog will reseed its slot: %s: %s", following.task_id, shown(str(error))
+            )
         return Step("waits" if ending.reason else "done", ending.written, ending.reason)
 
     def _ending(self, message: ScoreMessage, begun: Begun) -> _Ending:
@@ -243,7 +245,7 @@ class Work:
                 if ending.state is not None:
                     sessions.move(connection, message.session, ending.state, by="batch", reason=why or ending.state)
         except DBAPIError as error:
-            logger.warning("the ledger doesn't know how a batch ended: %s: %s", message.task_id, reason(error))
+            logger.warning("the end of a batch is not in the ledger: %s: %s", message.task_id, reason(error))
 
     def _do(self, message: ScoreMessage, begun: Begun, scorer: Scorer) -> _Ending:
         """Claim jobs, score them, and write the results."""
@@ -367,7 +369,7 @@ class Work:
             with self.engine.begin() as connection:
                 held.finish(connection, [Result(job.id, "back") for job in jobs])
         except DBAPIError as error:
-            logger.warning("claimed jobs can't be given back, and will be released: %s", reason(error))
+            logger.warning("claimed jobs can't be given back, so the watchdog will release them: %s", reason(error))
 
 
 def _without_scorer(job: Job, found: Conversation | Disqualified | None) -> Result | None:

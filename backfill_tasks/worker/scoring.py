@@ -81,7 +81,9 @@ def _send_again(message: ScoreMessage, delay: float) -> None:
     try:
         send(message, delay)
     except SendError as error:
-        logger.warning("batch not sent, the watchdog will: %s: %s", message.task_id, shown(str(error)))
+        logger.warning(
+            "batch not sent, so the watchdog will reseed its slot: %s: %s", message.task_id, shown(str(error))
+        )
 
 
 def _summary(step: Step) -> dict[str, Any]:

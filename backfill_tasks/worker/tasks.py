@@ -198,6 +198,6 @@ def look_after_drain() -> None:
     try:
         look_after(_parts(), settings.load())
     except DBAPIError as error:
-        logger.warning("the drain can't be looked after now: %s", reason(error))
+        logger.warning("the drain can't use PostgreSQL, so it tries again on its next pass: %s", reason(error))
     finally:
         _parts().engine.dispose()

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from acceptance.commands import assert_refused
 from acceptance.host import Host
+from acceptance.test_json import documented
 from harness import Backfill, Worker, wait_for
 
 SOURCE = """
@@ -111,7 +112,9 @@ def test_a_session_without_a_worker_says_so_and_can_be_stopped(scoring: Backfill
 
     assert started.returncode == 0
     assert "No worker takes batches. Start one: backfill worker -Q backfill.scoring" in started.stderr
-    assert scoring.json("work", "--status")["state"] == "running"
+    shown = scoring.json("work", "--status")
+    assert shown["state"] == "running"
+    assert set(shown) == documented("Scoring here")
     assert scoring.json("work", "--stop")["state"] == "stopped"
     assert "was stopped already" in scoring("work", "--stop").stderr
 
