@@ -117,8 +117,8 @@ class Client:
 
         Takes the same options as `plan`. `single_batch` does one page and then pauses the run.
 
-        By default it has the command line's safe bounds: at most 12 jobs wait in the host's queue, no page starts while
-        a live job has waited for more than three minutes, and the page size adapts to 200 ms per page.
+        By default it has the command line's safe bounds: it enqueues what live jobs leave of the host's next call, no
+        page starts while a live job has waited for more than three minutes, and the page size adapts to 200 ms a page.
 
         Raises:
             UsageError: see `plan`; or an unfinished run walks some of the same items, and `force` isn't set.
