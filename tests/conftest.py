@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -37,9 +38,9 @@ def collected(pytestconfig: pytest.Config) -> list[pytest.Item]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """PostgreSQL and Redis: those named in the environment, or started here."""
-    with servers(tmp_path_factory.mktemp("servers")) as started:
+def server() -> Iterator[Servers]:
+    """PostgreSQL and Redis: those named in the environment, or started here, with files that end with the session."""
+    with TemporaryDirectory(prefix="backfill-test-") as directory, servers(Path(directory)) as started:
         yield started
 
 
@@ -60,8 +61,9 @@ def make_database(server: Servers) -> Iterator[Callable[..., str]]:
         return url
 
     yield make
-    for name in made:
-        drop_database(server.database_url, name)
+    if server.postgres is None:  # the files of a server that was started here are deleted as a whole
+        for name in made:
+            drop_database(server.database_url, name)
 
 
 @pytest.fixture

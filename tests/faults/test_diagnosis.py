@@ -2,18 +2,22 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from faults.breaking import suspended
 from faults.stage import Beat, MakeStage, Stage
-from harness import Worker, end, wait_for
+from harness import PATIENCE, Worker, end, wait_for
 
 from backfill_tasks.engine.model import RunId
 from sandbox.servers import Redis
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: A lane's reason: its kind and its text.
 Described = tuple[str | None, str]
@@ -352,6 +356,22 @@ def test_the_reason_is_the_page_delay(own_stage: MakeStage) -> None:
     assert "waits 600 s after each page (--page-delay-ms)" in wait_for_kind(stage, "page_delay")
 
 
+def read_until(process: "subprocess.Popen[str]", text: str) -> str:
+    """Return what a process has said once it has said this, line by line; kill it if it doesn't."""
+    assert process.stderr is not None
+    overdue = threading.Timer(PATIENCE, process.kill)
+    overdue.start()
+    try:
+        said = ""
+        while text not in said:
+            line = process.stderr.readline()
+            assert line, f"it ended without {text!r}: {said}"
+            said += line
+        return said
+    finally:
+        overdue.cancel()
+
+
 @pytest.mark.long
 def test_a_stalled_lane_is_reported_while_another_moves(own_stage: MakeStage) -> None:
     stage = own_stage(**PATIENT)
@@ -362,11 +382,7 @@ def test_a_stalled_lane_is_reported_while_another_moves(own_stage: MakeStage) ->
 
     watching = stage.backfill.popen("watch", run)
     try:
-        assert watching.stderr is not None
-        said = []
-        while "lane 1, no page for" not in "".join(said):
-            said.append(watching.stderr.readline())
-            assert said[-1], said
+        read_until(watching, "lane 1, no page for")
         listed = stage.backfill.json("runs")["runs"][0]
     finally:
         end(watching)
@@ -384,16 +400,12 @@ def test_watch_names_the_error_of_a_refusing_database(own_stage: MakeStage) -> N
     elsewhere = stage.backfill.database_url.rsplit("/", 1)[0] + "/postgres"
     watching = stage.backfill.popen("watch", run)
     try:
-        assert watching.stderr is not None
-        assert watching.stderr.readline()
+        read_until(watching, "\n")
         with psycopg.connect(elsewhere, autocommit=True) as admin:
             admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
             try:
-                said = []
-                while "Looking again." not in "".join(said):
-                    said.append(watching.stderr.readline())
-                    assert said[-1], said
+                said = read_until(watching, "Trying again.")
                 refused = stage.backfill("status", run)
             finally:
                 admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
@@ -401,7 +413,7 @@ def test_watch_names_the_error_of_a_refusing_database(own_stage: MakeStage) -> N
         end(watching)
         watching.communicate()
 
-    assert "The database does not answer: " in " ".join("".join(said).split())
+    assert "The database does not answer: " in " ".join(said.split())
     assert refused.returncode == 1
     assert "not currently accepting connections" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1

@@ -15,7 +15,7 @@ from sandbox.servers import Redis
 @pytest.fixture
 def stage(own_shared_stage: Stage) -> Stage:
     """An idle stage with two workers of two processes each, without a rate limit."""
-    own_shared_stage.staff(2)
+    own_shared_stage.keep_workers(2)
     fleet(own_shared_stage).set(Rate("none"))
     wait_for(lambda: set(waiting(own_shared_stage).values()) == {0}, what="the workers to be idle")
     return own_shared_stage
@@ -236,11 +236,11 @@ def test_waiting_pages_are_dropped_with_a_lost_connection(stage: Stage) -> None:
 @pytest.mark.long
 def test_no_page_starts_without_a_rate_from_redis(stage: Stage) -> None:
     key = f"backfill:rate:{stage.backfill.environment['BACKFILL_QUEUE']}"
-    said = {worker.log: worker.output.count("no page starts without") for worker in stage.workers}
+    said = {worker.log: worker.output.count("no page starts until") for worker in stage.workers}
     with stage.redis() as client:
         client.set(key, "not a hash")
     wait_for(
-        lambda: all(worker.output.count("no page starts without") > said[worker.log] for worker in stage.workers),
+        lambda: all(worker.output.count("no page starts until") > said[worker.log] for worker in stage.workers),
         what="both workers to say so",
     )
 
