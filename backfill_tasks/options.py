@@ -231,6 +231,7 @@ class Option:
         needs_jobs: whether it has no meaning for a backfill that enqueues no jobs.
         excludes: the alternative option: a run has at most one of the two.
         implies: the defaults of other options in a run that has this one on, by name.
+        added_later: whether checkpoints of an earlier version may lack it; a run continued from them has the default.
         flag: the flag, if it is not the name in kebab-case.
     """
 
@@ -245,6 +246,7 @@ class Option:
     needs_jobs: bool = False
     excludes: str | None = None
     implies: Mapping[str, Any] = field(default_factory=dict)
+    added_later: bool = False
     flag: str = ""
 
     @property
@@ -342,6 +344,7 @@ class Pace:
             ),
             tunable=True,
             needs_jobs=True,
+            added_later=True,
         ),
     )
     max_jobs: int | None = field(
@@ -496,12 +499,13 @@ def tunable(own: Iterable[Option]) -> dict[str, Option]:
 
 
 def check(declared: Iterable[Option], values: Values) -> Values:
-    """Return the validated values of exactly these options.
+    """Return the validated values of exactly these options; one that was added later may be missing.
 
     Raises:
         ValueError: an option is missing, unknown, or has an invalid value.
     """
     known = {each.name: each for each in declared}
+    values = {**{name: each.default for name, each in known.items() if each.added_later}, **values}
     if values.keys() != known.keys():
         raise ValueError(f"its options are {', '.join(sorted(values))}; they should be {', '.join(sorted(known))}")
     return {name: each.check(values[name]) for name, each in known.items()}

@@ -13,7 +13,7 @@ from backfill_tasks.engine import checkpoint, states
 from backfill_tasks.engine.model import RunId
 from backfill_tasks.engine.states import UNFINISHED
 from backfill_tasks.errors import CheckpointError, UsageError
-from backfill_tasks.options import RUN_OPTIONS, check
+from backfill_tasks.options import RUN_OPTIONS, Parameters, check
 from backfill_tasks.registry import DEFAULT, KINDS
 
 
@@ -29,7 +29,7 @@ def resume(context: CommandContext, run_options: RunOptions) -> int:
             order = replace(run_options.order, parameters=parameters, ordinal=found.ordinal)
             return start(context, replace(run_options, order=order))
         case checkpoint.Checkpoint():
-            _check_parameters(context, found, run_options)
+            found = replace(found, parameters=_checked_parameters(context, found, run_options))
             _refuse_another(run_options, f"the checkpoint of run {found.run}", found.parameters.backfill)
             run = found.run if context.client.knows(found.run) else None
         case None:
@@ -61,7 +61,8 @@ def _go_on(context: CommandContext, run_options: RunOptions, run: RunId) -> int:
     own = client.run(run)
     states.require(run, own.state, "resume")  # before the rate is set
     client.require_host(own)
-    _refuse_differences(run_options, run, own.parameters.as_json())
+    options = context.parts.backfills[own.parameters.backfill].with_defaults(own.parameters.options)
+    _refuse_differences(run_options, run, replace(own.parameters, options=options).as_json())
     say_the_new_rate(rate, client.require_room(rate, lanes=len(own.lanes)))
     say_whether_workers_are_online(pages=own.pages)
     with signals() as stopped:
@@ -78,20 +79,21 @@ def _refuse_another(run_options: RunOptions, what: str, backfill: str) -> None:
         )
 
 
-def _check_parameters(context: CommandContext, found: checkpoint.Checkpoint, run_options: RunOptions) -> None:
-    """Raise CheckpointError if no command line could have produced a checkpoint's parameters."""
+def _checked_parameters(context: CommandContext, found: checkpoint.Checkpoint, run_options: RunOptions) -> Parameters:
+    """Return a checkpoint's parameters, with defaults for options that are newer than it.
+
+    Raises:
+        CheckpointError: no command line could have produced them.
+    """
     parameters = found.parameters
+    invalid = f"{run_options.state_file} is not a valid checkpoint"
     backfill = context.parts.backfills.get(parameters.backfill)
-    why = None
     if backfill is None:
-        why = f"there is no backfill {parameters.backfill!r}"
-    else:
-        try:
-            check(backfill.options, parameters.options)
-        except ValueError as error:
-            why = str(error)
-    if why is not None:
-        raise CheckpointError(f"{run_options.state_file} is not a valid checkpoint: {why}")
+        raise CheckpointError(f"{invalid}: there is no backfill {parameters.backfill!r}")
+    try:
+        return replace(parameters, options=check(backfill.options, parameters.options))
+    except ValueError as error:
+        raise CheckpointError(f"{invalid}: {error}") from None
 
 
 def _refuse_differences(run_options: RunOptions, run: RunId, own: dict[str, Any]) -> None:

@@ -21,9 +21,6 @@ _VERSION = 2
 #: The exclusive upper limit of numbers that fit into the ledger's bigint.
 _NUMBERS = 2**63
 
-#: Options that older checkpoints lack: they get their defaults.
-_NEWER = frozenset({"min_share"})
-
 #: The largest file that is read. A checkpoint with the most lanes takes a tenth of it.
 _MOST_BYTES = 1_000_000
 
@@ -193,7 +190,7 @@ def _parameters(content: Mapping[str, Any]) -> Parameters:
     """Parse a run's parameters; the backfill checks its own options."""
     _require(content["backfill"], str, "backfill")
     for name, option in RUN_OPTIONS.items():
-        option.check(content.get(name, option.default) if name in _NEWER else content[name])
+        option.check(content.get(name, option.default) if option.added_later else content[name])
     _id(content, "cursor")
     return Parameters.from_json(content)
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from backfill_tasks.drain.answers import Result
 from backfill_tasks.drain.ledger import State
 from backfill_tasks.drain.overview import Overview
 from backfill_tasks.engine.admission.bound import Bound
@@ -185,8 +186,9 @@ def _of_the_drain(found: Overview | None) -> Iterator[Metric]:
         return
     states = [((state,), state == drain.state) for state in get_args(State)]
     yield _gauge("backfill_drain_state", ["state"], states)
-    calls = [((total.result,), total.calls) for total in found.totals]
-    yield _counter("backfill_drain_calls_total", ["result"], calls)
+    # Zeros, too: an increase from nothing at all is no increase to Prometheus.
+    calls = {**dict.fromkeys(get_args(Result), 0), **{total.result: total.calls for total in found.totals}}
+    yield _counter("backfill_drain_calls_total", ["result"], (((name,), count) for name, count in calls.items()))
     jobs = [((name,), count) for name, count in found.jobs.items()]
     yield _counter("backfill_drain_jobs_total", ["outcome"], jobs)
 

@@ -38,6 +38,7 @@ SCORE_HERE = Option(
     # Reserved jobs don't stand in the host's queue, so its length and its live jobs' wait bound nothing. Should our
     # workers vanish, the host takes over at the pace of its older revision, 10 jobs a minute.
     implies=MappingProxyType({"max_pending": None, "max_live_wait": 0.0, "jobs_per_minute": 10.0}),
+    added_later=True,
 )
 
 RESERVE_HOURS = Option(
@@ -46,6 +47,7 @@ RESERVE_HOURS = Option(
     "With --score-here: let the host's runner take over after N hours, spread by --jobs-per-minute.",
     default=24,
     group="pace",
+    added_later=True,
 )
 
 _DISQUALIFIED_REASONING = "Automatically disqualified: "
