@@ -83,6 +83,9 @@ _POOLER_TROUBLE = re.compile(
 _NO_TRANSACTION_IDS = frozenset({"GetNewTransactionId", "GetNewMultiXactId"})
 
 
+#: A line of an SQL file that holds only a comment; the first line isn't one of them.
+_COMMENT = re.compile(r"(?<=\n) *--[^\n]*\n")
+
 #: How an SQL file includes another one.
 _INCLUDED = re.compile(r"\{([\w/]+\.sql)\}")
 
@@ -331,10 +334,11 @@ def load_sql(package: str, name: str) -> str:
     """Return the statement of an SQL file in a package.
 
     `{sql/fence.sql}` in it includes the statement of that file of the package, so no SQL is written twice. Each file is
-    a whole statement that psql can run once the includes are replaced and the parameters are set.
+    a whole statement that psql can run once the includes are replaced and the parameters are set. Comments after the
+    first line aren't sent: a third of a page's statement would be parsed in vain, on both sides.
     """
     text = files(package).joinpath(name).read_text(encoding="utf-8")
-    return _INCLUDED.sub(lambda found: load_sql(package, found[1]).rstrip(), text)
+    return _INCLUDED.sub(lambda found: load_sql(package, found[1]).rstrip(), _COMMENT.sub("", text))
 
 
 @cache

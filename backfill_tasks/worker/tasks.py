@@ -1,5 +1,6 @@
 """The tasks: a page, and the watchdog. They only parse, call the engine, and report the outcome."""
 
+import gc
 import logging
 from dataclasses import asdict
 from functools import cache
@@ -52,8 +53,10 @@ def send(message: PageMessage, delay: float) -> None:
 
 
 def _send(message: PageMessage, **options: Any) -> None:
+    fields = asdict(message)
     try:
-        page.apply_async(kwargs=asdict(message), task_id=message.task_id, **options)
+        # With the representation given, Celery doesn't walk through the arguments to make one.
+        page.apply_async(kwargs=fields, kwargsrepr=repr(fields), task_id=message.task_id, **options)
     except (RedisError, OperationalError) as error:
         raise SendError(str(error) or type(error).__name__) from error
 
@@ -75,6 +78,7 @@ def _assemble_early(**_: object) -> None:
     """Build a new child's own parts before its first page; they connect on first use."""
     _parts.cache_clear()
     _parts()
+    gc.freeze()  # what is loaded by now stays: no collection during a page walks through it
 
 
 @app.task(bind=True, name="backfill.page", max_retries=None)  # type: ignore[untyped-decorator]

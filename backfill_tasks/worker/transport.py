@@ -7,11 +7,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from queue import Empty
+from time import time
 from typing import Any, Literal, TypeVar
 
 from celery.app import amqp
 from celery.utils.log import get_logger
+from celery.worker import state
 from kombu import connection
+from kombu.asynchronous import get_event_loop
 from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -36,6 +39,12 @@ Fate = Literal["done", "first", "last"]
 #: connection, and any later channel can tell Redis.
 _untold: dict[str, Fate] = {}
 
+#: Those of them that Redis has failed to accept once.
+_refused: set[str] = set()
+
+#: How long an acknowledgement may wait to be told together with the next message, in seconds.
+_TOGETHER_SECONDS = 0.01
+
 
 class QoS(redis.QoS):
     """The messages that this worker has taken and not yet acknowledged.
@@ -44,6 +53,9 @@ class QoS(redis.QoS):
     never frees the slot: a worker that has lost all its slots takes no more messages. This class frees the slot first,
     and tells Redis again, every `unacked_restore_interval` and over any open connection, until Redis has accepted.
     Telling Redis twice is harmless.
+
+    The end of one page is usually followed by the next message at once. The acknowledgement waits for it for up to 10
+    ms, so that Redis is told of both in one round trip.
 
     Weakness: a process that ends before Redis has accepted leaves its messages in `unacked`. They are redelivered after
     the visibility timeout, and the fence drops the pages that are done.
@@ -68,14 +80,41 @@ class QoS(redis.QoS):
         if self._tell():  # the keys of the unacknowledged messages may have a wrong type
             self.channel.mended([], partial(super().restore_visible, *args, **kwargs))
 
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a message as taken, and tell Redis what it hasn't heard in the same round trip.
+
+        Not in a transaction. If Redis ends in between, the worst that is left is an index entry without its message,
+        which kombu ignores.
+        """
+        delivery = message.delivery_info
+        taken = json.dumps([message._raw, delivery["exchange"], delivery["routing_key"]])  # noqa: SLF001
+        done = [tag for tag, fate in _untold.items() if fate == "done"]
+        with self.channel.conn_or_acquire() as client:
+            calls = client.pipeline(transaction=False)
+            calls.zadd(self.unacked_index_key, {delivery_tag: time()}).hset(self.unacked_key, delivery_tag, taken)
+            self._remove(calls, done)
+            calls.execute()
+        _forget(done)
+        virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Tell Redis what it hasn't heard and requeue the rest; kombu calls this when the channel closes."""
+        if _untold:
+            self._tell()
+        super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call]
+
     def _settle(self, delivery_tag: str, fate: Fate) -> None:
         virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+        others_wait = bool(_untold)
+        _untold[delivery_tag] = fate
+        # A worker that stops has no next message, and its loop no next turn.
+        loop = get_event_loop() if fate == "done" and state.should_stop is None else None
+        if loop is None and not _refused:
+            self._tell()
         # While Redis is silent, each attempt would block the worker's loop until it times out: the timer's attempts are
         # enough.
-        silent = bool(_untold)
-        _untold[delivery_tag] = fate
-        if not silent:
-            self._tell()
+        elif loop is not None and not others_wait:
+            loop.call_later(_TOGETHER_SECONDS, self._tell)  # type: ignore[no-untyped-call]
 
     def _tell(self) -> bool:
         """Tell Redis the fate of all messages that it hasn't heard about; return False if it didn't answer."""
@@ -86,7 +125,11 @@ class QoS(redis.QoS):
         owed = dict(_untold)
         try:
             with self.channel.conn_or_acquire() as client:
-                self._remove(client, [tag for tag, fate in owed.items() if fate == "done"])
+                done = [tag for tag, fate in owed.items() if fate == "done"]
+                calls = client.pipeline(transaction=False)
+                self._remove(calls, done)
+                calls.execute()
+                _forget(done)
                 for tag, fate in owed.items():
                     if fate != "done":
                         self.restore_by_tag(tag, client, leftmost=fate == "last")
@@ -94,16 +137,17 @@ class QoS(redis.QoS):
         except (RedisError, OSError) as error:
             acknowledgements = "1 acknowledgement" if len(_untold) == 1 else f"{len(_untold)} acknowledgements"
             logger.warning("Redis didn't accept %s. The worker continues and repeats them: %s", acknowledgements, error)
+            _refused.update(owed)
             return False
-        if len(owed) > 1:
+        if _refused:
             logger.info("Redis has accepted %d repeated acknowledgements", len(owed))
+            _refused.clear()
         return True
 
-    def _remove(self, client: Any, tags: list[str]) -> None:
+    def _remove(self, calls: Any, tags: list[str]) -> None:
+        """Add the removal of messages that are done to a pipeline."""
         if tags:
-            client.pipeline().zrem(self.unacked_index_key, *tags).hdel(self.unacked_key, *tags).execute()
-        for tag in tags:
-            _untold.pop(tag, None)
+            calls.hdel(self.unacked_key, *tags).zrem(self.unacked_index_key, *tags)
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002
         """Requeue a message. An entry of `unacked` that is not a valid message is parked."""
@@ -111,6 +155,11 @@ class QoS(redis.QoS):
             super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]
         except (MalformedError, ValueError, TypeError, RecursionError) as error:
             self.channel.park_taken(tag, f"an entry of {self.unacked_key} is not a valid message: {error}")
+
+
+def _forget(tags: Iterable[str]) -> None:
+    for tag in tags:
+        _untold.pop(tag, None)
 
 
 class Channel(redis.Channel):
