@@ -161,13 +161,13 @@ class Watcher:
     # ---- asking
 
     def _ask(self) -> None:
-        silent = self._standing()
+        silent = self._silent()
         answer = self._fleet.command("status", self._run, "--json")
         # A lane counts only if the watcher saw it stalled from before the question until after the answer.
         answered = time.monotonic()
         while self._looked < answered and not self._over.is_set():
             time.sleep(MOVEMENT_SECONDS)
-        silent = {number: since for number, since in silent.items() if self._standing().get(number) == since}
+        silent = {number: since for number, since in silent.items() if self._silent().get(number) == since}
         if not silent:
             return
         lanes = self._lanes_told(answer)
@@ -186,7 +186,7 @@ class Watcher:
         if needs and not any(BY_NAME[each].part == needs for each in self._findings.suspects(since)):
             self._findings.violation("untrue reason", f"lane {number}: {kind}: {reason}", since=since)
 
-    def _standing(self) -> dict[int, float]:
+    def _silent(self) -> dict[int, float]:
         """Return the lanes that have been stalled long enough to need a reason, and since when."""
         with self._lock:
             if self._state != "running" or self._sees_since is None:

@@ -110,7 +110,7 @@ ACCEPTS: Mapping[Command, tuple[RunState, ...]] = {
     "retry": tuple(each for each in RUN_STATES if each != "cancelled"),
 }
 
-_STANDING: Mapping[RunState, str] = {"failed": "has failed"}
+_PHRASES: Mapping[RunState, str] = {"failed": "has failed"}
 
 _WAY_ON: Mapping[RunState, str] = {
     "running": "`backfill watch {run}` follows it",
@@ -125,8 +125,8 @@ class WrongStateError(UsageError):
     """A run's state doesn't allow a command; nothing was changed. The text says what to type instead."""
 
     def __init__(self, run: str, state: RunState, command: Command) -> None:
-        standing = _STANDING.get(state, f"is {state}")
-        super().__init__(f"run {run} {standing}: nothing to {command}. {_WAY_ON[state].format(run=run)}")
+        phrase = _PHRASES.get(state, f"is {state}")
+        super().__init__(f"run {run} {phrase}: nothing to {command}. {_WAY_ON[state].format(run=run)}")
         self.run = run
         self.state = state
         self.command = command

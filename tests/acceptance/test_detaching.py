@@ -29,7 +29,7 @@ def test_a_signal_detaches_and_the_run_continues(
     assert inhabited.column("SELECT state FROM backfill.run") == ["running"]
 
 
-@pytest.mark.parametrize("number", long_except(SIGNALS, 1), ids=lambda number: number.name)
+@pytest.mark.parametrize("number", long_except(signal.SIGTERM, SIGNALS), ids=lambda number: number.name)
 def test_a_signal_during_seeding_detaches_after_it(
     alone: Backfill, inhabited: Host, follow: Follow, number: signal.Signals
 ) -> None:
@@ -47,7 +47,7 @@ def test_a_signal_during_seeding_detaches_after_it(
         assert client.llen("backfill.v2") == 3
 
 
-@pytest.mark.parametrize("number", long_except(SIGNALS, 1), ids=lambda number: number.name)
+@pytest.mark.parametrize("number", long_except(signal.SIGTERM, SIGNALS), ids=lambda number: number.name)
 def test_a_signal_before_the_start_starts_nothing(
     alone: Backfill, inhabited: Host, follow: Follow, number: signal.Signals
 ) -> None:

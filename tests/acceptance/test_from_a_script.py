@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from acceptance.commands import assert_refused
 from harness import Backfill
-from long_forms import long_except
+from long_forms import long
 
 PAGE = Path(__file__).parents[2] / "docs/from-a-script.md"
 ROWS = re.findall(
@@ -39,7 +39,7 @@ def test_each_row_of_the_table_is_true(alone: Backfill, line: str, verdict: str,
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "loop", "large", "directory"])
-@pytest.mark.parametrize("command", long_except([["run", "--apply", "--detach"], ["run", "--resume", "--detach"]], 0))
+@pytest.mark.parametrize("command", [["run", "--apply", "--detach"], *long(["run", "--resume", "--detach"])])
 def test_an_invalid_state_file_is_refused_at_once(alone: Backfill, kind: str, command: list[str]) -> None:
     file = alone.directory / "state"
     match kind:

@@ -41,7 +41,7 @@ _STEPS: tuple[tuple[str, Any, str, str], ...] = (
     ("lane ended", Chain, "finish", "before"),
     ("run ended", LiveCursors, "forget", "before"),
     ("cursors forgotten", LiveCursors, "forget", "after"),
-    ("lane found standing", tasks, "messages_on_their_way", "after"),
+    ("stalled lane found", tasks, "messages_on_their_way", "after"),
     ("watchdog done", Watchdog, "look", "after"),
 )
 

@@ -328,7 +328,7 @@ class Stage:
         (row,) = self.rows("SELECT * FROM backfill.lane WHERE number = %s", number)
         return row
 
-    def wait_until_standing(self, *numbers: int) -> None:
+    def wait_until_stalled(self, *numbers: int) -> None:
         """Wait until the watchdog would call these lanes stalled."""
         query = (
             "SELECT FROM backfill.lane WHERE number = ANY (%s)"

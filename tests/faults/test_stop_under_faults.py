@@ -73,7 +73,7 @@ STOPS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "number"), long_except(STOPS, 0))
+@pytest.mark.parametrize(("name", "number"), long_except(STOPS[0], STOPS))
 def test_a_worker_stops_in_time_during_a_fault(
     stage: Stage, own_redis: Redis, own_postgres: Postgres, name: str, number: signal.Signals
 ) -> None:

@@ -25,7 +25,7 @@ def test_a_lane_with_a_slow_page_is_not_reseeded(stage: Stage) -> None:
     stage.sabotage.plan("watchdog done", "block")
     run = stage.follow("--lanes", "1")
     stage.sabotage.wait_until_reached("page recorded")
-    stage.wait_until_standing(1)
+    stage.wait_until_stalled(1)
 
     stage.send_watchdog()
     stage.sabotage.wait_until_reached("watchdog done")
@@ -38,13 +38,13 @@ def test_a_lane_with_a_slow_page_is_not_reseeded(stage: Stage) -> None:
 
 @pytest.mark.long
 def test_a_lane_that_fails_during_the_watchdogs_check_stays_failed(stage: Stage) -> None:
-    run = let_the_watchdog_find_a_lane_standing(stage)
+    run = let_the_watchdog_find_a_stalled_lane(stage)
     take_rights(stage)
     stage.send_watchdog()
     run.end(status=1)
 
     stage.sabotage.plan("watchdog done", "block")
-    stage.sabotage.release("lane found standing")
+    stage.sabotage.release("stalled lane found")
     stage.sabotage.wait_until_reached("watchdog done")
 
     assert (stage.lane()["state"], stage.lane()["generation"]) == ("failed", 2)
@@ -53,13 +53,13 @@ def test_a_lane_that_fails_during_the_watchdogs_check_stays_failed(stage: Stage)
 
 @pytest.mark.long
 def test_a_lane_that_moves_during_the_watchdogs_check_is_left_alone(stage: Stage) -> None:
-    run = let_the_watchdog_find_a_lane_standing(stage)
+    run = let_the_watchdog_find_a_stalled_lane(stage)
     stage.sabotage.plan("page recorded", "block", page=5)
     stage.send_watchdog()
     stage.sabotage.wait_until_reached("page recorded")
 
     stage.sabotage.plan("watchdog done", "block")
-    stage.sabotage.release("lane found standing")
+    stage.sabotage.release("stalled lane found")
     stage.sabotage.release("page recorded")
     ended = run.end()
 
@@ -81,7 +81,7 @@ def test_a_lane_with_a_held_but_unsent_page_is_reseeded(own_stage: MakeStage, ac
         stage.replace_the_killed_worker()
     else:
         wait_for(lambda: "page duplicate" in stage.logs(), what="the child's message to come back, and to be dropped")
-    stage.wait_until_standing(1)
+    stage.wait_until_stalled(1)
     stood = stage.lane()
 
     stage.send_watchdog()
@@ -100,7 +100,7 @@ def test_a_lane_is_reseeded_while_all_worker_processes_are_busy(own_stage: MakeS
     stage.sabotage.wait_until_reached("page recorded")
     wait_for(lambda: stage.queued(stage.the_run()), what="the other lane's page in the queue")
     lose_what_is_queued(stage)
-    stage.wait_until_standing(2)
+    stage.wait_until_stalled(2)
 
     beat = Beat.start(stage.backfill)
 
@@ -121,7 +121,7 @@ def test_lanes_with_lost_messages_are_reseeded_at_the_lowest_rate(own_stage: Mak
     worker.kill()
     lose_what_is_queued(stage)
     stage.staff(1)
-    stage.wait_until_standing(1, 2)
+    stage.wait_until_stalled(1, 2)
 
     beat = Beat.start(stage.backfill)
 
@@ -146,15 +146,15 @@ def old_transaction(stage: Stage) -> Iterator[None]:
         yield
 
 
-def let_the_watchdog_find_a_lane_standing(stage: Stage) -> Following:
+def let_the_watchdog_find_a_stalled_lane(stage: Stage) -> Following:
     """Kill a run's worker at page 3, and stop the watchdog right after it has found the lane stalled."""
     stage.sabotage.plan("page recorded", "kill worker", page=3)
     run = stage.follow("--lanes", "1")
     stage.replace_the_killed_worker()
-    stage.wait_until_standing(1)
-    stage.sabotage.plan("lane found standing", "block")
+    stage.wait_until_stalled(1)
+    stage.sabotage.plan("stalled lane found", "block")
     stage.send_watchdog()
-    stage.sabotage.wait_until_reached("lane found standing")
+    stage.sabotage.wait_until_reached("stalled lane found")
     return run
 
 

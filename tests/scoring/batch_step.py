@@ -63,13 +63,13 @@ def arm(point: str) -> None:
     owner, attribute = STEPS[name]
     real = getattr(owner, attribute)
 
-    def deadly(*arguments: Any, **named: Any) -> Any:
+    def killing(*arguments: Any, **named: Any) -> Any:
         if when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         real(*arguments, **named)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(owner, attribute, deadly)
+    setattr(owner, attribute, killing)
 
 
 def run(point: str, leads: int) -> None:
