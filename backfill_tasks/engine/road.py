@@ -118,5 +118,4 @@ def _places(found: Outcome) -> Mapping[str, Any]:
         "waiting": dict(found.waiting),
         "without_result": dict(found.without),
         "taken_over": found.taken_over,
-        "seen_at": found.seen_at.isoformat(timespec="milliseconds"),
     }

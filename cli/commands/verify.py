@@ -32,8 +32,8 @@ def verify(context: CommandContext, run: str | None, *, full: bool, on_replica: 
     Exit status:
       0  clean, or nothing to verify yet
       1  items are missing, or a count is contradicted
-      3  items are in quarantine, jobs ended without a valid result, or passed items
-         are not visible: deleted, or not yet on the standby
+      3  items are in quarantine, jobs ended without a valid result, or passed
+         items are not visible: deleted, or not yet on the standby
 
     \b
     Examples:

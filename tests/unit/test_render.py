@@ -473,6 +473,38 @@ class TestVerification:
 
         assert "no leads are missing" not in verification(LEADS, run(lane()), lost)
 
+    def test_enqueued_leads_are_told_apart(self) -> None:
+        found = replace(CLEAN, road=road_of(outcome(unended=798, without={"failed": 2, "without_score": 8, "gone": 2})))
+
+        shown = verification(LEADS, run(lane(), state="complete"), found)
+
+        assert squeezed("\n".join(shown.splitlines()[6:11])) == (
+            "enqueued 1,000 by this run scored 190 still waiting 798 without a score 12"
+            " gone 2 the lead was deleted, and its job with it"
+        )
+        assert too_wide(shown) == []
+
+    def test_leads_that_wait_are_not_called_scored(self) -> None:
+        shown = verification(LEADS, run(lane(), state="complete"), replace(CLEAN, road=road_of(outcome())))
+
+        assert shown.splitlines()[-2:] == [
+            "800 leads still wait for their score: verify again once they have it.",
+            "Next: backfill watch 260301-120000-abcd --until-scored   follows them",
+        ]
+
+    def test_lead_without_a_score_has_a_command_that_tells_why(self) -> None:
+        found = replace(CLEAN, unresolved={"failed": ("lead-3", "lead-4")})
+
+        shown = verification(LEADS, run(lane(), state="complete"), found)
+
+        assert "Next: backfill why lead-3   tells the whole story of one of them" in shown
+
+    def test_invalid_score_is_not_clean(self) -> None:
+        shown = verification(LEADS, run(lane(), state="complete"), replace(CLEAN, invalid=("lead-9",)))
+
+        assert "  invalid                       1   a score outside 1 to 4\n    lead-9\n" in shown
+        assert "NOT CLEAN: no leads are missing, but 1 have no valid result." in shown
+
     def test_unfinished_run_is_reported_as_not_complete(self) -> None:
         assert "not complete" in verification(LEADS, run(lane(), state="paused"), CLEAN)
 
