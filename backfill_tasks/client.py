@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 #: How often a call to Redis is tried before it fails, with growing waits: a few seconds in all.
 _PATIENCE = 5
 
-#: The polling interval of `watch`, in seconds.
-_LOOK_SECONDS = 0.25
+#: The polling interval of `watch`, in seconds, while the run is running and while only its jobs go on.
+_LOOK_SECONDS, _ROAD_SECONDS = 0.25, 2.0
 
 #: The scorer used if no name is given.
 DEFAULT_SCORER = "rules"
@@ -356,6 +356,7 @@ class Client:
         *,
         wait: Callable[[float], bool] | None = None,
         unreachable: Callable[[DBAPIError], None] = lambda _: None,
+        until_scored: bool = False,
     ) -> Iterator[Snapshot]:
         """Yield four snapshots of a run per second, and a last one once the run is no longer running.
 
@@ -365,6 +366,7 @@ class Client:
             run: the run.
             wait: waits for the given number of seconds, and returns whether to stop watching; default: time.sleep.
             unreachable: called once per outage of the database.
+            until_scored: follow a complete run on, until no item waits for its result.
 
         Raises:
             UsageError: there is no such run.
@@ -375,8 +377,10 @@ class Client:
             return
         run_id, following = found.id, Following(self.observer, found)
         while found is not None:
-            yield following.snapshot(found)
-            if found.state != "running" or wait(_LOOK_SECONDS):
+            seen = following.snapshot(found)
+            yield seen
+            goes_on = found.state == "running" or (until_scored and seen.has_items_on_their_way)
+            if not goes_on or wait(_LOOK_SECONDS if found.state == "running" else _ROAD_SECONDS):
                 return
             found = ride_out(lambda: self.parts.runs.read(run_id), wait, unreachable)
 

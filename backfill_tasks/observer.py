@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -212,9 +213,8 @@ class Following:
         self._backfill = parts.backfills[run.parameters.backfill]
         self._seen = run
         diagnoser = diagnosis.Diagnoser(settings, parts.address)
-        self._host = Poll(
-            "jobs", lambda: observer.outcome(engine, run), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
-        )
+        # An old count is shown with its age: it says when it was made.
+        self._host = Poll("jobs", lambda: observer.outcome(engine, run), every=_HOST_SECONDS, share=_SHARE, lasts=inf)
         self._small = Poll(
             "page size", lambda: observer.small(engine), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
         )

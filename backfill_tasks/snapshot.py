@@ -10,6 +10,7 @@ from backfill_tasks.engine.admission.indicators import Reading
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.outcome import Outcome
+from backfill_tasks.engine.road import Road
 from backfill_tasks.forecast.answer import Forecast, WhatIf
 
 
@@ -68,10 +69,27 @@ class Snapshot:
     forecast: Forecast | None = None
     what_ifs: Sequence[WhatIf] = ()
 
+    @property
+    def road(self) -> Road | None:
+        """How far the run's items have come; None: a dry run moves none."""
+        return Road.of(self.backfill, self.run, self.host) if self.run.mode == "apply" else None
+
+    @property
+    def has_items_on_their_way(self) -> bool:
+        """Whether the run is complete, and an item may still get its result by itself.
+
+        True while the jobs can't be counted; False for a run whose record doesn't tell its jobs.
+        """
+        road = self.road
+        if road is None or not road.is_read or not road.enqueued or (self.host is not None and not self.host.known):
+            return False
+        return road.waiting is None or road.waiting > (self.host.never_due if self.host else 0)
+
     def as_json(self) -> dict[str, Any]:
         """Return the run as `run --json` and `status --json` print it (docs/reference/json.md)."""
         return {
             **listed(self.run, self.backfill),
+            "road": self.road.as_json() if self.road else None,
             "host": self.host and self.host.as_json(self.run.jobs_to_come(self.backfill.jobs)),
             "small_pages": self.small_pages,
             "bound": self.bound.as_json() if self.bound else None,

@@ -1,6 +1,6 @@
 """The host's scoring rules, as a backfill."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from backfill_tasks.engine.contract import Backlog, Host, PageClaim, PageContext
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
 from backfill_tasks.options import Flag, Option, Pace, Values, Whole
+from backfill_tasks.scoring.contract import HIGHEST, LOWEST
 from backfill_tasks.scoring.jobs import DISQUALIFYING, HOLDER_PREFIX, KEY_PREFIX
 
 RESCORE_ALL = Option("rescore_all", Flag(), "Scored leads too (default: unscored ones only).", default=False)
@@ -57,6 +58,9 @@ _MOST_DUE = 20_000
 #: The job statuses that are always shown, even with a count of 0.
 _STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
 
+#: What a lead waits for while its job hasn't ended.
+_WAITING = ("due", "later", "running", "never_due")
+
 
 @dataclass(frozen=True)
 class LeadScoring(Leads):
@@ -79,7 +83,11 @@ class LeadScoring(Leads):
     passed_over = MappingProxyType({"already_scored": "have a score", "no_inbound": "never wrote to us"})
     options = (CLIENT_IDS, RESCORE_ALL, SCORE_HERE, RESERVE_HOURS, DELAY_MS)
     jobs = ("inserted", "requeued")
+    enqueues = ("inserted", "requeued", "refreshed")
+    leaves_alone = ("in_flight",)
     result = "score"
+    done = "scored"
+    done_by = MappingProxyType({"host": "by the host", "here": "here", "otherwise": "not by their job"})
     unresolved = MappingProxyType(
         {
             "failed": "their job FAILED: its lastError says why",
@@ -87,6 +95,10 @@ class LeadScoring(Leads):
             "unknown_status": "a job status that this version doesn't know",
         }
     )
+    vanished = MappingProxyType(
+        {"removed": "their job was deleted before it gave a score", "gone": "the lead was deleted, and its job with it"}
+    )
+    invalid = "a score outside 1 to 4"
     rights: ClassVar[Mapping[str, str]] = {
         "Client": "SELECT",
         "Message": "SELECT",
@@ -162,6 +174,8 @@ class LeadScoring(Leads):
             "disqualifying": list(DISQUALIFYING),
             "key_prefix": KEY_PREFIX,
             "started_at": naive(context.started_at),
+            "lowest": LOWEST,
+            "highest": HIGHEST,
         }
         row = connection.execute(self.file("lead_scoring/verdict.sql", leads=f"lead_scoring/{file}"), values).one()
         return Stretch(
@@ -171,6 +185,7 @@ class LeadScoring(Leads):
             row.looked_at,
             {name: getattr(row, name) for name in self.unresolved},
             row.waiting,
+            invalid=row.invalid,
         )
 
     def recount_full(self, connection: Connection, claims: Sequence[PageClaim]) -> Sequence[dict[str, int]]:
@@ -229,7 +244,7 @@ class LeadScoring(Leads):
         return Backlog(row.next_due_seconds, row.is_running, row.live_wait_seconds)
 
     def outcome(self, connection: Connection, run: Run) -> Outcome:
-        """Count the run's own jobs by status, and the leads that were scored by them."""
+        """Find out what has become of each lead that the run has enqueued."""
         values = {
             "backfill": self.name,
             "run": run.id,
@@ -239,18 +254,24 @@ class LeadScoring(Leads):
             "seconds": LATELY_SECONDS,
         }
         row = connection.execute(self.file("lead_scoring/outcome.sql"), values).one()
+        places: Mapping[str, int] = row.places or {}
         jobs = {**dict.fromkeys(_STATUSES, 0), **(row.jobs or {})}
         lately = min(LATELY_SECONDS, (row.seen_at - run.started_at).total_seconds())
+        done_by, waiting = _picked(places, self.done_by), _picked(places, _WAITING)
         return Outcome(
             known=row.known,
             jobs=jobs,
-            unended=jobs["PENDING"] + jobs["RUNNING"],
-            done=row.scored,
+            unended=sum(waiting.values()),
+            done=sum(done_by.values()),
             oldest_due_at=row.oldest_due_at,
             last_due_at=row.last_due_at,
-            never_due=row.never_due,
+            never_due=waiting["never_due"],
             per_minute=60 * row.ended / lately if lately >= ENOUGH_SECONDS else None,
             seen_at=row.seen_at,
+            done_by=done_by,
+            waiting=waiting,
+            without=_picked(places, self.without_result),
+            taken_over=places.get("taken_over", 0),
         )
 
     @property
@@ -279,6 +300,11 @@ def _next_due_at(context: PageContext) -> datetime | None:
     if context.spacing_ms and context.due_at:
         return context.due_at + timedelta(milliseconds=context.spacing_ms)
     return None
+
+
+def _picked(places: Mapping[str, int], names: Iterable[str]) -> dict[str, int]:
+    """Return the number of leads in each of these places."""
+    return {name: places.get(name, 0) for name in names}
 
 
 def _reserve_seconds(options: Values) -> float:
