@@ -97,6 +97,12 @@ class Observer:
             ids = [run.id for run in _watched(connection).runs if run.state in UNFINISHED]
             return [run for run in (ledger.read_run(connection, each) for each in ids) if run is not None]
 
+    def worth_watching(self) -> list[Run]:
+        """Return the runs of `watched` in full, in order of their starts."""
+        with self._reading(self.parts.engine) as connection:
+            found = (ledger.read_run(connection, each.id) for each in _watched(connection).runs)
+            return [run for run in found if run is not None]
+
     def watched(self) -> Watched:
         """Return the counts and states of the runs worth watching; none before the first run.
 
@@ -118,6 +124,19 @@ class Observer:
         backfill = self.parts.backfills[run.parameters.backfill]
         with self._reading(engine) as connection:
             return backfill.outcome(connection, run)
+
+    def results_over_time(self, run: Run, *, buckets: int) -> Sequence[int]:
+        """Return how many enqueued items got their result in each of `buckets` stretches from the start until now.
+
+        Empty if there are none, or if they can't be read.
+        """
+        backfill = self.parts.backfills[run.parameters.backfill]
+        try:
+            with self._reading(self.parts.engine) as connection:
+                found = backfill.results_over_time(connection, run, until=run.seen_at, buckets=buckets)
+        except (DBAPIError, BackfillError):
+            return ()
+        return found if any(found) else ()
 
     def small(self, engine: Engine) -> Reading | None:
         """Return the reading that keeps pages small just now, or None."""

@@ -336,6 +336,21 @@ class Backfill(ABC):
         """
         return None
 
+    def results_over_time(
+        self,
+        connection: Connection,  # noqa: ARG002  without jobs, results come with the pages
+        run: Run,  # noqa: ARG002
+        *,
+        until: datetime,  # noqa: ARG002
+        buckets: int,  # noqa: ARG002
+    ) -> Sequence[int]:
+        """Return how many enqueued items got their result in each of `buckets` equal stretches of the run's time.
+
+        The time is that from the run's start until `until`. Empty for a backfill without jobs. Costs as much as
+        `outcome`.
+        """
+        return ()
+
     def fills_queue(self, options: Values) -> bool:  # noqa: ARG002  most fill it or not, whatever the options
         """Return whether a run's jobs wait in the host's queue, so that the bounds on waiting jobs apply to the run."""
         return bool(self.jobs)

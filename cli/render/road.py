@@ -1,6 +1,7 @@
 """The road in words: how many of a run's items are enqueued, how many have their result, and when the last has it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from backfill_tasks.cli.render.forecast import forecast_line, interval
 from backfill_tasks.cli.render.text import WIDTH, duration, shortened, spaced, wrapped
@@ -105,6 +106,47 @@ def road_line(backfill: Backfill, road: Road, forecast: Forecast | None) -> list
     if forecast is not None and forecast.state != "done":
         lines.append(wrapped(_last(backfill, forecast), indent=2))
     return lines
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place on the road with its number of items; `depth` 1: part of the last place of depth 0."""
+
+    name: str
+    number: int
+    meaning: str
+    depth: int = 0
+
+
+def places(backfill: Backfill, road: Road) -> list[Place]:
+    """Return every place that has items, in the order of the road."""
+    counted = "counted" if road.is_counted else "not counted before the start, so there may be more"
+    found = [Place("eligible", road.eligible, counted), Place("read", road.read, "passed by a page", 1)]
+    if not road.has_jobs:
+        found.append(Place(backfill.done, road.at_once, "", 1))
+    else:
+        found += [
+            Place("at once", road.at_once, f"got their {backfill.result} from the page, without a job", 1),
+            Place("left alone", road.left_alone, "their job was not ours to change", 1),
+        ]
+    found.append(Place("quarantined", road.quarantined, "failed on their own, kept with their error", 1))
+    if road.has_jobs:
+        found.append(Place("enqueued", road.enqueued, "a page wrote their job"))
+    if (outcome := road.outcome) is not None:
+        found += _of_jobs(backfill, outcome)
+    return [each for each in found if each.number or not each.depth]
+
+
+def _of_jobs(backfill: Backfill, found: Outcome) -> list[Place]:
+    """Return the places of enqueued items."""
+    by, reasons = backfill.done_by, backfill.without_result
+    done = [Place(f"{backfill.done} {by[name]}", found.done_by.get(name, 0), "", 1) for name in by]
+    waiting = [
+        Place(f"waiting, {words}", found.waiting.get(name, 0), "their job hasn't ended", 1)
+        for name, words in _WAITING.items()
+    ]
+    without = [Place(spaced(name), found.without.get(name, 0), reasons[name], 1) for name in reasons]
+    return [*done, *waiting, *without, Place("taken over", found.taken_over, "a later run has enqueued them again", 1)]
 
 
 def _last(backfill: Backfill, forecast: Forecast) -> str:

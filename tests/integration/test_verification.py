@@ -422,7 +422,12 @@ class TestRoad:
     @pytest.mark.parametrize("full", [False, True])
     @pytest.mark.parametrize(("overall", "fit"), [(0, 2), (5, 2), (2, 7)])
     def test_score_outside_the_range_is_reported(
-        self, site: Site, enqueued: RunId, full: bool, overall: int, fit: int  # noqa: FBT001
+        self,
+        site: Site,
+        enqueued: RunId,
+        full: bool,  # noqa: FBT001
+        overall: int,
+        fit: int,
     ) -> None:
         self.finish(site, "lead-1", overall=overall, fit=fit)
         self.finish(site, "lead-2", overall=4)

@@ -245,14 +245,7 @@ class LeadScoring(Leads):
 
     def outcome(self, connection: Connection, run: Run) -> Outcome:
         """Find out what has become of each lead that the run has enqueued."""
-        values = {
-            "backfill": self.name,
-            "run": run.id,
-            "key_prefix": KEY_PREFIX,
-            "rescore_all": run.parameters.options["rescore_all"],
-            "started_at": run.started_at,
-            "seconds": LATELY_SECONDS,
-        }
+        values = {**self._enqueued(run), "seconds": LATELY_SECONDS}
         row = connection.execute(self.file("lead_scoring/outcome.sql"), values).one()
         places: Mapping[str, int] = row.places or {}
         jobs = {**dict.fromkeys(_STATUSES, 0), **(row.jobs or {})}
@@ -273,6 +266,30 @@ class LeadScoring(Leads):
             without=_picked(places, self.without_result),
             taken_over=places.get("taken_over", 0),
         )
+
+    def results_over_time(self, connection: Connection, run: Run, *, until: datetime, buckets: int) -> Sequence[int]:
+        """Count the leads by when their job ended with a score."""
+        values = {
+            **self._enqueued(run),
+            "since_epoch": run.started_at.timestamp(),
+            "until_epoch": until.timestamp(),
+            "until": naive(until),
+            "buckets": buckets,
+        }
+        found = [0] * buckets
+        for row in connection.execute(self.file("lead_scoring/scored_over_time.sql"), values):
+            found[row.bucket - 1] = row.leads
+        return found
+
+    def _enqueued(self, run: Run) -> dict[str, Any]:
+        """Return the parameters of enqueued.sql."""
+        return {
+            "backfill": self.name,
+            "run": run.id,
+            "key_prefix": KEY_PREFIX,
+            "rescore_all": run.parameters.options["rescore_all"],
+            "started_at": run.started_at,
+        }
 
     @property
     def queue(self) -> JobQueue:
