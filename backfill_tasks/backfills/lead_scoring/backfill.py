@@ -287,7 +287,7 @@ class LeadScoring(Leads):
             "backfill": self.name,
             "run": run.id,
             "key_prefix": KEY_PREFIX,
-            "rescore_all": run.parameters.options["rescore_all"],
+            "rescore_all": self.with_defaults(run.parameters.options)["rescore_all"],
             "started_at": run.started_at,
         }
 
