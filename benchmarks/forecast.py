@@ -2,7 +2,7 @@
 
 `python -m benchmarks.forecast` prints the table of docs/forecast.md. The host is the model of its runner in both
 revisions (simulator.py, drains.py), called once a minute, up to 2 s late; the bound is the tool's own code; the run
-knows of the host only what the tool can read. Each run is forecast when 10, 50 and 90 % of its jobs have ended. Then the
+knows of the host only what the tool can read. Each run is forecast when 10, 50 and 90 % of its jobs have ended. The
 simulation goes on to the end, which is the truth.
 
 The settings are drawn at random, with one seed per run. A share of the leads makes no job, so how many jobs are to come
@@ -21,8 +21,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from backfill_tasks.engine.outcome import Ends, bucket_seconds
 from backfill_tasks.forecast.answer import Forecast
-from backfill_tasks.forecast.buckets import bucket_seconds
 from backfill_tasks.forecast.paths import Left
 from backfill_tasks.forecast.road import forecast
 from backfill_tasks.forecast.situation import Drain, Scoring, Situation
@@ -148,7 +148,7 @@ class Road:
 
     def _spread(self, at: float, spacing: float) -> None:
         """Add the jobs that come due within the next minutes, as pages with a bound on waiting jobs do."""
-        times = []
+        times: list[float] = []
         self._due = max(self._due, at)
         while self._due < at + _PERIOD and len(times) < self._run.leads:
             self._due += spacing
@@ -263,11 +263,9 @@ def situation(setting: Setting, log: Log, at: float) -> Situation:
     return Situation(
         state="running",
         waiting=enqueued - len(ended),
-        done=len(ended),
+        ended=len(ended),
         to_come=_to_come(setting, enqueued),
-        ends=_without_pause(setting, ends, width, at),
-        bucket_seconds=width,
-        enqueued=enqueued,
+        ends=Ends(width, _without_pause(setting, ends, width, at)),
         due_seconds=0.0 if spacing is None else max(0.0, enqueued * spacing + _PERIOD - _LEAD_SECONDS - at),
         spacing_seconds=spacing,
         pace=Pace(max_pending=setting.max_pending, jobs_per_minute=setting.per_minute),

@@ -48,6 +48,7 @@ def show(context: CommandContext, seen: Snapshot, *, as_json: bool) -> None:
             quarantined=quarantined,
             road=seen.road,
             forecast=seen.forecast,
+            what_ifs=seen.what_ifs,
             small=seen.small_pages,
             bound=bound,
         )

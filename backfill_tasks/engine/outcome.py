@@ -1,11 +1,38 @@
 """The outcome of a run's jobs: what has become of the items that the run has enqueued."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import ceil
 
 #: The window over which the host's rate is measured, and the shortest one that gives a rate, in seconds.
 LATELY_SECONDS, ENOUGH_SECONDS = 600.0, 120.0
+
+
+#: The shortest and the usual length of a bucket of ended jobs in seconds, and the fewest and the most buckets.
+_SHORTEST, _USUAL, _FEWEST, _MOST = 10.0, 60.0, 30, 240
+
+
+def bucket_seconds(seconds: float) -> float:
+    """Return the length of a bucket for the history of so many seconds: short at first, later a 240th of it.
+
+    Hosts are called once a minute, so counts of a minute and more scatter least.
+    """
+    return max(_SHORTEST, min(_USUAL, seconds / _FEWEST), seconds / _MOST)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """How many jobs have ended in each bucket of `seconds`, oldest first. The last bucket ends now."""
+
+    seconds: float
+    counts: Sequence[int]
+
+    @classmethod
+    def by_age(cls, bucket: float, total: float, jobs: Mapping[int, int]) -> "Ends":
+        """Return the ends of the last `total` seconds, given their numbers by the bucket's age: 0 ends now."""
+        number = max(1, ceil(total / bucket))
+        return cls(bucket, [jobs.get(age, 0) for age in reversed(range(number))])
 
 
 @dataclass(frozen=True)
@@ -27,6 +54,7 @@ class Outcome:
         without: how many items got no result although their job has ended or is gone, by reason (see
             `Backfill.without_result`).
         taken_over: how many items a later run has enqueued again; they count for that run only.
+        ends: how many of the jobs have ended over time, since the run's start; None: unknown.
     """
 
     jobs: Mapping[str, int]
@@ -42,6 +70,7 @@ class Outcome:
     waiting: Mapping[str, int] = field(default_factory=dict)
     without: Mapping[str, int] = field(default_factory=dict)
     taken_over: int = 0
+    ends: Ends | None = None
 
     @property
     def enqueued(self) -> int:

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 #: The shortest stretch, in buckets, and the most changes that are looked for.
 _SHORTEST = 3
@@ -82,7 +83,7 @@ def history(counts: Sequence[int], bucket_seconds: float) -> History | None:
     seen = counts[first:]
     dispersion = _dispersion(seen)
     edges = [0, *_changes(seen, dispersion), len(seen)]
-    parts = [seen[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    parts = [seen[start:end] for start, end in pairwise(edges)]
     lately = parts[-1][-max(_SHORTEST, len(parts[-1]) // 3) :]
     stretches = [_stretch(part, bucket_seconds) for part in parts]
     return History(stretches, _stretch(lately, bucket_seconds), dispersion)
@@ -105,7 +106,7 @@ def _dispersion(counts: Sequence[int]) -> float:
         return max(most, float(max(counts)))  # nothing is known yet: all of them ended in one burst
     length = 1
     while len(sums) >= _FEWEST_SUMS:
-        squares = sorted((b - a) ** 2 for a, b in zip(sums, sums[1:], strict=False))[:-1]
+        squares = sorted((b - a) ** 2 for a, b in pairwise(sums))[:-1]
         most = max(most, statistics.fmean(squares) / 2 / (length * mean))
         sums = [a + b for a, b in zip(sums[::2], sums[1::2], strict=False)]
         length *= 2

@@ -9,8 +9,8 @@ in numbers, so the history itself is the only source:
 - *To which rate.* To one that it had before, by the time it had it, or to a new one: a Pólya urn (Blackwell and
   MacQueen, Annals of Statistics 1, 1973), whose new rates are log-normal around the present one. Rates drawn on a path
   are put into the urn, too. So busy hours and idle nights return, and a step that has never been seen is possible.
-- *Noise.* Within a stretch the number of jobs is normal with the history's dispersion, and the rate is known only as well
-  as its jobs tell.
+- *Noise.* Within a stretch the number of jobs is normal with the history's dispersion, and the rate is known only as
+  well as its jobs tell.
 
 Weakness: days and nights are seen only after a day. A drift is a staircase, whose next step has no preferred direction.
 """

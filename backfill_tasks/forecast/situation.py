@@ -1,15 +1,14 @@
 """The situation of a run, as a forecast needs it: what is left, how fast it has gone, and what bounds it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from backfill_tasks.engine.outcome import Ends
 from backfill_tasks.engine.states import RunState
 from backfill_tasks.forecast.paths import Left
 from backfill_tasks.options import Pace
 
-Bucket = int
-"""How many jobs ended in it."""
+_NO_ENDS = Ends(60.0, ())
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,21 @@ class Scoring:
 
     Attributes:
         running: whether a session is running, and its workers are alive.
-        per_minute: how many leads they have scored a minute; None: unknown.
-        reach: how many more leads the budget pays for; None: there is no budget, or scoring costs nothing.
+        per_minute: how many leads the newest session has scored a minute; None: unknown.
+        reach: how many more leads the budget pays for; None: unknown, there is none, or scoring costs nothing.
+        cost: what a lead costs, and `spent` what all have cost so far, in the price list's currency.
         parallel, concurrency: the session's options.
-        reason: why no session is running.
+        reason: why none is running, in words; empty: one is.
     """
 
     running: bool = False
     per_minute: float | None = None
     reach: float | None = None
+    cost: float = 0.0
+    spent: float = 0.0
     parallel: int = 0
     concurrency: int = 0
-    reason: str = ""
+    reason: str = "no worker of ours is scoring"
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,11 @@ class Situation:
     Attributes:
         state, why: the run's state, and the reason for it.
         waiting: how many of its jobs have not ended.
-        done: how many have.
+        ended: how many have.
         to_come: how many it will still enqueue; None: unknown.
-        enqueued: how many it has enqueued, for the budget of jobs.
         never_due: how many of the waiting ones come due in over a hundred years.
-        ends, bucket_seconds: how many of its jobs have ended in each of the last buckets, oldest first, up to now.
-        due_seconds: until the last of the waiting jobs that comes due is due; 0: all are.
+        ends: how its jobs have ended up to now. Times say nothing in which the run was paused, or had other options.
+        due_seconds: until the last of the waiting jobs is due; 0: all are.
         spacing_seconds: the time between the due times of two jobs; None: they aren't spread.
         reserved: whether its jobs are reserved for our own workers.
         pages_seconds: how long the pages that are left take if no job holds them up; None: unknown.
@@ -73,20 +74,18 @@ class Situation:
 
     state: RunState
     waiting: int
-    done: int
+    ended: int
     to_come: Left | None
-    ends: Sequence[Bucket] = ()
-    bucket_seconds: float = 60.0
+    ends: Ends = _NO_ENDS
     why: str | None = None
-    enqueued: int = 0
     never_due: int = 0
     due_seconds: float = 0.0
     spacing_seconds: float | None = None
     reserved: bool = False
     pages_seconds: float | None = None
     pace: Pace = field(default_factory=Pace)
-    drain: Drain = Drain()
-    scoring: Scoring = Scoring()
+    drain: Drain = field(default_factory=Drain)
+    scoring: Scoring = field(default_factory=Scoring)
 
     @property
     def bound(self) -> int | Literal["auto"] | None:
@@ -99,3 +98,12 @@ class Situation:
         if self.to_come is None:
             return None
         return Left(self.waiting + self.to_come.jobs, self.to_come.deviation)
+
+    @property
+    def call_seconds(self) -> float:
+        """The time between two calls of whoever does the jobs."""
+        return _BATCH_SECONDS if self.scoring.running else self.drain.call_seconds
+
+
+#: How long a batch of our own workers takes, roughly.
+_BATCH_SECONDS = 5.0

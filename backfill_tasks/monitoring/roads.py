@@ -48,11 +48,13 @@ class Roads:
             backfill = self.observer.parts.backfills[run.parameters.backfill]
         except (KeyError, BackfillError):  # its package is gone, or broken
             return None
+        engine = self.observer.parts.engine
         try:
-            outcome = self.observer.outcome(self.observer.parts.engine, run)
+            outcome = self.observer.outcome(engine, run)
+            forecast = self.observer.forecast(engine, run, outcome)
         except (DBAPIError, BackfillError):
-            outcome = None
-        found = RunRoad(run.id, backfill.name, Road.of(backfill, run, outcome))
+            outcome = forecast = None
+        found = RunRoad(run.id, backfill.name, Road.of(backfill, run, outcome), forecast)
         if run.state in ENDED and found.road.outcome is not None and not found.road.outcome.unended:
             self._settled[run.id] = time.monotonic(), found
         return found

@@ -71,7 +71,8 @@ def road_lines(
         return []
     found = road.outcome
     if found is None:
-        return [f"  {backfill.done:<16}{'unknown':>11}   the jobs can't be counted now, or are older than their record"]
+        unknown = "the jobs can't be counted now, or the run is older than the record of its jobs"
+        return [wrapped(unknown, indent=32, first=f"  {backfill.done:<16}{'unknown':>11}   ")]
     lines = [
         _line("enqueued", road.enqueued, f"of {_total(road)}"),
         _line(backfill.done, found.done, _joined(found.done_by, backfill.done_by) + _age(run, found)),

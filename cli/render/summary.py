@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from backfill_tasks.cli.render.counts import count_lines, job_lines
+from backfill_tasks.cli.render.forecast import what_if_lines
 from backfill_tasks.cli.render.lanes import lane_lines, lanes_in_words
 from backfill_tasks.cli.render.next_steps import next_steps
 from backfill_tasks.cli.render.road import headline, road_lines
@@ -11,7 +12,7 @@ from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Quarantined, Run
 from backfill_tasks.engine.road import Road
 from backfill_tasks.escaping import one_line
-from backfill_tasks.forecast.answer import Forecast
+from backfill_tasks.forecast.answer import Forecast, WhatIf
 
 
 def summary(
@@ -21,12 +22,14 @@ def summary(
     quarantined: Sequence[Quarantined] = (),
     road: Road | None = None,
     forecast: Forecast | None = None,
+    what_ifs: Sequence[WhatIf] = (),
     small: str | None = None,
     bound: str | None = None,
 ) -> str:
     """Return the summary of a run: its state, counts, pace, road, lanes, quarantine and next steps.
 
     `small`: why its pages are smaller than the limit. `bound`: the bound on jobs in the host's queue, and why.
+    `what_ifs`: forecasts with other options.
     """
     lines = [f"Run {run.id} · {run.parameters.backfill} · {run.mode} · {run.state}"]
     if run.reason:
@@ -43,6 +46,7 @@ def summary(
         lines.append(wrapped(bound, indent=32))
     if road is not None and road.has_jobs and road.enqueued:
         lines += ["", *road_lines(backfill, run, road, forecast)]
+    lines += what_if_lines(what_ifs, indent=32)
     if run.lanes:
         lines += ["", *lane_lines(run)]
     if quarantined:

@@ -202,9 +202,10 @@ class TestRoad:
         assert "(counted 2 min 0 s ago)" in "\n".join(road_lines(LEADS, later, road_of(outcome(), later), None))
 
     def test_jobs_that_cannot_be_counted_are_unknown(self) -> None:
-        (line,) = road_lines(LEADS, halfway(), road_of(outcome(known=False)), None)
+        (shown,) = road_lines(LEADS, halfway(), road_of(outcome(known=False)), None)
 
-        assert line.split()[:2] == ["scored", "unknown"]
+        assert shown.split()[:2] == ["scored", "unknown"]
+        assert too_wide(shown) == []
 
     def test_total_that_was_not_counted_is_a_lower_bound(self) -> None:
         uncounted = halfway(expected=None)

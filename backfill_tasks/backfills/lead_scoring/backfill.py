@@ -14,7 +14,7 @@ from backfill_tasks.backfills.lead_scoring.queue import USUAL_DRAIN_SECONDS, Dra
 from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.contract import Backlog, Host, PageClaim, PageContext, RowChanged, Stretch
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
-from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
+from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Ends, Outcome, bucket_seconds
 from backfill_tasks.options import Flag, Option, Pace, Values, Whole
 from backfill_tasks.scoring.contract import HIGHEST, LOWEST
 from backfill_tasks.scoring.jobs import DISQUALIFYING, HOLDER_PREFIX, KEY_PREFIX
@@ -245,11 +245,17 @@ class LeadScoring(Leads):
 
     def outcome(self, connection: Connection, run: Run) -> Outcome:
         """Find out what has become of each lead that the run has enqueued."""
-        values = {**self._enqueued(run), "seconds": LATELY_SECONDS}
+        values = {
+            **self._enqueued(run),
+            "seconds": LATELY_SECONDS,
+            "bucket_seconds": bucket_seconds((run.seen_at - run.started_at).total_seconds()),
+        }
         row = connection.execute(self.file("lead_scoring/outcome.sql"), values).one()
         places: Mapping[str, int] = row.places or {}
         jobs = {**dict.fromkeys(_STATUSES, 0), **(row.jobs or {})}
-        lately = min(LATELY_SECONDS, (row.seen_at - run.started_at).total_seconds())
+        elapsed = (row.seen_at - run.started_at).total_seconds()
+        lately = min(LATELY_SECONDS, elapsed)
+        ages = {int(age): number for age, number in (row.ends or {}).items()}
         done_by, waiting = _picked(places, self.done_by), _picked(places, _WAITING)
         return Outcome(
             known=row.known,
@@ -265,6 +271,7 @@ class LeadScoring(Leads):
             waiting=waiting,
             without=_picked(places, self.without_result),
             taken_over=places.get("taken_over", 0),
+            ends=Ends.by_age(values["bucket_seconds"], elapsed, ages),
         )
 
     def results_over_time(self, connection: Connection, run: Run, *, until: datetime, buckets: int) -> Sequence[int]:

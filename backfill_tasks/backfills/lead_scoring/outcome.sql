@@ -43,6 +43,21 @@ SELECT
       AND finished_at > now() AT TIME ZONE 'UTC' - :seconds * interval '1 second'
       AND finished_at < now() AT TIME ZONE 'UTC' + interval '1 day'
   ) AS ended,
+  -- How many have ended since the run began, by age in units of :bucket_seconds.
+  (
+    SELECT jsonb_object_agg(age, jobs)
+    FROM (
+      SELECT
+        floor(extract(epoch FROM now() AT TIME ZONE 'UTC' - finished_at) / :bucket_seconds)::integer AS age,
+        count(*) AS jobs
+      FROM placed
+      WHERE
+        status IN ('SUCCEEDED', 'FAILED')
+        AND finished_at >= CAST(:started_at AS timestamptz) AT TIME ZONE 'UTC'
+        AND finished_at <= now() AT TIME ZONE 'UTC'
+      GROUP BY 1
+    ) AS by_age
+  ) AS ends,
   min(run_at) FILTER (WHERE place = 'due') AT TIME ZONE 'UTC' AS oldest_due_at,
   max(run_at) FILTER (WHERE place IN ('due', 'later')) AT TIME ZONE 'UTC' AS last_due_at,
   now() AS seen_at
