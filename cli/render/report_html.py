@@ -11,9 +11,8 @@ from backfill_tasks import __version__
 from backfill_tasks.cli.render import plots
 from backfill_tasks.cli.render.counts import class_names, meanings
 from backfill_tasks.cli.render.events import details
-from backfill_tasks.cli.render.forecast import forecast_line
 from backfill_tasks.cli.render.lanes import lanes_in_words
-from backfill_tasks.cli.render.road import headline, places
+from backfill_tasks.cli.render.road import end_of_road, headline, places
 from backfill_tasks.cli.render.text import duration, in_words, moment, spaced
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.contract import Backfill
@@ -40,7 +39,7 @@ def as_html(backfill: Backfill, history: History, seen: Snapshot, results: Seque
         bucket=history.timeline[0].span,
         road=places(backfill, seen.road) if seen.road else [],
         headline=headline(backfill, seen.road) if seen.road and run.state == "complete" else "",
-        forecast=forecast_line(seen.forecast) if seen.forecast and seen.forecast.state != "done" else "",
+        forecast=end_of_road(backfill, seen.forecast) if seen.forecast and seen.forecast.state != "done" else "",
         done=backfill.done,
         road_plot=_road_plot(backfill, history, results),
         holds=history.holds,

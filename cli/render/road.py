@@ -105,7 +105,7 @@ def road_line(backfill: Backfill, road: Road, forecast: Forecast | None) -> list
     parts += [f"{found.without_result:,} without a {backfill.result}"] if found.without_result else []
     lines = [shortened(f"  {' · '.join(parts)}", WIDTH)]
     if forecast is not None and forecast.state != "done":
-        lines.append(wrapped(_last(backfill, forecast), indent=2))
+        lines.append(wrapped(end_of_road(backfill, forecast), indent=2))
     return lines
 
 
@@ -150,8 +150,8 @@ def _of_jobs(backfill: Backfill, found: Outcome) -> list[Place]:
     return [*done, *waiting, *without, Place("taken over", found.taken_over, "a later run has enqueued them again", 1)]
 
 
-def _last(backfill: Backfill, forecast: Forecast) -> str:
-    """Return when the last item has its result, and what binds."""
+def end_of_road(backfill: Backfill, forecast: Forecast) -> str:
+    """Return when the last item has its result, and what decides it."""
     last = f"the last of the {backfill.items} has its {backfill.result}"
     if forecast.state == "told":
         return f"{last} in {interval(forecast)}: {forecast.reason}"
