@@ -53,7 +53,8 @@ SELECT
       FROM placed
       WHERE
         status IN ('SUCCEEDED', 'FAILED')
-        AND finished_at BETWEEN CAST(:started_at AS timestamptz) AT TIME ZONE 'UTC' AND now() AT TIME ZONE 'UTC'
+        AND finished_at >= CAST(:started_at AS timestamptz) AT TIME ZONE 'UTC'
+        AND finished_at <= now() AT TIME ZONE 'UTC'
       GROUP BY 1
     ) AS by_age
   ) AS ends,
