@@ -37,6 +37,9 @@ MOMENTS = (0.1, 0.5, 0.9)
 #: The share of leads that make a job, and the attempts of a job.
 _SHARE, _ATTEMPTS = 0.7, 3
 
+#: The first seed of the table. The model's constants were chosen by runs with smaller ones.
+_FIRST_SEED = 100
+
 #: A run that has not ended after so many minutes never does: two weeks.
 _MOST_MINUTES = 20_000
 
@@ -296,11 +299,6 @@ def _without_pause(setting: Setting, ends: Sequence[int], width: float, at: floa
 # ---- the settings
 
 
-def settings(runs: int) -> list[Setting]:
-    """Return `runs` settings of each family."""
-    return [make(seed) for number, make in enumerate(_FAMILIES) for seed in range(1000 * number, 1000 * number + runs)]
-
-
 def _base(family: str, seed: int) -> tuple[random.Random, Setting]:
     """Draw a host with a steady drain and a steady live load, and a run of some hours to some days."""
     chance = random.Random(f"{family} {seed}")  # noqa: S311  nothing is kept secret
@@ -422,7 +420,7 @@ def paused(seed: int) -> Setting:
     return replace(base, paused=(since, since + round(chance.uniform(0.1, 1) * minutes)))
 
 
-_FAMILIES = (steady, bounded, unbounded, spread, busy, bursts, steps, drifts, failing, stops, here, paused)
+FAMILIES = (steady, bounded, unbounded, spread, busy, bursts, steps, drifts, failing, stops, here, paused)
 
 
 # ---- the table
@@ -439,7 +437,7 @@ def table(found: Sequence[Asked]) -> list[str]:
     moments = [f"at {moment:.0%}" for moment in MOMENTS]
     head = ["settings", "forecasts", *moments, "all", *(f"width {each}" for each in moments)]
     by_family: Mapping[str, list[Asked]] = {
-        make.__name__: [each for each in found if each.family == make.__name__] for make in _FAMILIES
+        make.__name__: [each for each in found if each.family == make.__name__] for make in FAMILIES
     }
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for name, asked in [*by_family.items(), ("**all**", list(found))]:
@@ -462,15 +460,15 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20, help="simulated runs of each family (default: 20)")
     runs = parser.parse_args().runs
     with ProcessPoolExecutor(2) as pool:
-        numbers = [(number, seed) for number in range(len(_FAMILIES)) for seed in range(runs)]
+        numbers = [(make.__name__, _FIRST_SEED + run) for make in FAMILIES for run in range(runs)]
         found = [each for some in pool.map(_asked, numbers, chunksize=4) for each in some]
     sys.stdout.write("\n".join(table(found)) + "\n")
     return 0
 
 
-def _asked(number: tuple[int, int]) -> list[Asked]:
-    family, seed = number
-    return ask(_FAMILIES[family](1000 * family + seed))
+def _asked(one: tuple[str, int]) -> list[Asked]:
+    family, seed = one
+    return ask(next(make for make in FAMILIES if make.__name__ == family)(seed))
 
 
 if __name__ == "__main__":

@@ -79,13 +79,14 @@ def durations(history: History, left: Left, schedule: Schedule, *, factor: Facto
         schedule: when they can end.
         factor: how much faster the drain is than the history shows.
     """
-    chance = random.Random(_SEED)  # noqa: S311  nothing is kept secret
+    # The factors have numbers of their own: whatever they are, the futures are the same and can be compared.
+    chance, factors = random.Random(_SEED), random.Random(_SEED)  # noqa: S311  nothing is kept secret
     futures = _Futures(history, chance)
     found = []
     for _ in range(_PATHS):
         more = chance.gauss(0, left.deviation)
         scatter = chance.gauss(0, math.sqrt(history.dispersion * left.jobs))
-        speed = factor(chance)
+        speed = factor(factors)
         drained = futures.draw(max(0.5, left.jobs + more + scatter) / speed) if speed else _FOREVER
         seconds = max(drained, schedule.due_seconds + schedule.spacing_seconds * more)
         # The last job ends with a call, which comes at any time within a period.
