@@ -23,6 +23,8 @@ from backfill_tasks.engine.runs import new_id
 from backfill_tasks.engine.states import RunState
 from backfill_tasks.engine.verification import Verification, Verifier
 from backfill_tasks.errors import UsageError
+from backfill_tasks.forecast.answer import Forecast
+from backfill_tasks.forecast.what_if import require_alternative, what_if
 from backfill_tasks.observer import Following, Observer
 from backfill_tasks.outages import ride_out, seeding, sleep
 from backfill_tasks.planning import Order, Plan, Planner
@@ -41,16 +43,11 @@ if TYPE_CHECKING:
 #: How often a call to Redis is tried before it fails, with growing waits: a few seconds in all.
 _PATIENCE = 5
 
-#: The polling interval of `watch`, in seconds.
-_LOOK_SECONDS = 0.25
+#: The polling interval of `watch`, in seconds, while the run is running and while only its jobs go on.
+_LOOK_SECONDS, _ROAD_SECONDS = 0.25, 2.0
 
 #: The scorer used if no name is given.
 DEFAULT_SCORER = "rules"
-
-#: The limits of a session's options.
-_MOST_IN_A_BATCH = 5_000
-_MOST_PARALLEL = 64
-_MOST_MONEY = 1_000_000
 
 #: How long `verify` waits for a standby that lags behind, in seconds.
 _CATCH_UP_SECONDS = 30.0
@@ -342,13 +339,43 @@ class Client:
         """Takes snapshots. Private: it may change with any version."""
         return Observer(self.settings, self.parts, self.settings.statement_timeout_ms)
 
-    def status(self, run: str | None = None) -> Snapshot:
-        """Return a run with its counts, why its lanes don't move, and what the host does with its jobs.
+    def status(self, run: str | None = None, *, what_ifs: Sequence[Mapping[str, Any]] = ()) -> Snapshot:
+        """Return a run with its counts, why its lanes don't move, what has become of its jobs, and a forecast.
+
+        Args:
+            run: the run.
+            what_ifs: for each alternative, the options that it changes (see `forecast`). Without any, up to two that
+                suggest themselves are forecast.
 
         Raises:
-            UsageError: there is no such run.
+            UsageError: there is no such run, or an alternative can't be forecast.
         """
-        return self.observer.snapshot(self.run(run))
+        found = self.run(run)
+        backfill = self.parts.backfills[found.parameters.backfill]
+        checked = [require_alternative(backfill, each) for each in what_ifs]
+        return self.observer.snapshot(found, checked)
+
+    def forecast(self, run: str | None = None, **changes: Any) -> Forecast:
+        """Return when the last lead of a run has its score, as an 80 % interval, and the constraint that binds.
+
+        Args:
+            run: the run.
+            changes: other values of tunable options, or of `parallel`, `concurrency` and `max_spend` of `work`, for
+                "what if". Nothing is changed.
+
+        Raises:
+            UsageError: there is no such run or option, an option rejects its value, or the backfill has no jobs.
+        """
+        found = self.run(run)
+        backfill = self.parts.backfills[found.parameters.backfill]
+        if not backfill.jobs:
+            raise UsageError(f"{backfill.name} enqueues no jobs: there is nothing to forecast")
+        checked = require_alternative(backfill, changes)
+        outcome = self.observer.outcome(self.parts.engine, found)
+        situation = self.observer.situation(self.parts.engine, found, outcome)
+        if situation is None:
+            return Forecast.unknown("unmeasured", "the run is older than the record of its jobs")
+        return what_if(situation, checked).forecast
 
     def watch(
         self,
@@ -356,6 +383,7 @@ class Client:
         *,
         wait: Callable[[float], bool] | None = None,
         unreachable: Callable[[DBAPIError], None] = lambda _: None,
+        until_scored: bool = False,
     ) -> Iterator[Snapshot]:
         """Yield four snapshots of a run per second, and a last one once the run is no longer running.
 
@@ -365,6 +393,7 @@ class Client:
             run: the run.
             wait: waits for the given number of seconds, and returns whether to stop watching; default: time.sleep.
             unreachable: called once per outage of the database.
+            until_scored: follow a complete run on, until no item waits for its result.
 
         Raises:
             UsageError: there is no such run.
@@ -375,8 +404,10 @@ class Client:
             return
         run_id, following = found.id, Following(self.observer, found)
         while found is not None:
-            yield following.snapshot(found)
-            if found.state != "running" or wait(_LOOK_SECONDS):
+            seen = following.snapshot(found)
+            yield seen
+            goes_on = found.state == "running" or (until_scored and seen.has_items_on_their_way)
+            if not goes_on or wait(_LOOK_SECONDS if found.state == "running" else _ROAD_SECONDS):
                 return
             found = ride_out(lambda: self.parts.runs.read(run_id), wait, unreachable)
 

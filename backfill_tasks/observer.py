@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from math import inf
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -21,6 +22,11 @@ from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.engine.states import UNFINISHED
 from backfill_tasks.errors import BackfillError, LedgerError
+from backfill_tasks.forecast.answer import Forecast, WhatIf
+from backfill_tasks.forecast.reading import Reader
+from backfill_tasks.forecast.road import forecast
+from backfill_tasks.forecast.situation import Situation
+from backfill_tasks.forecast.what_if import suggestions, what_if
 from backfill_tasks.options import Pace
 from backfill_tasks.poll import Poll
 from backfill_tasks.settings import Settings
@@ -53,8 +59,11 @@ class Observer:
 
     # ---- runs
 
-    def snapshot(self, run: Run) -> Snapshot:
-        """Take one snapshot. A source that can't be queried is left out; the run itself comes from the ledger."""
+    def snapshot(self, run: Run, alternatives: Sequence[Mapping[str, Any]] = ()) -> Snapshot:
+        """Take one snapshot. A source that can't be queried is left out; the run itself comes from the ledger.
+
+        `alternatives`: changes of options to forecast; without any, those that suggest themselves are.
+        """
         backfill = self.parts.backfills[run.parameters.backfill]
         (diagnosed,) = self.diagnosed([run])
         if run.mode != "apply":
@@ -71,7 +80,15 @@ class Observer:
             bound = self.bound(self.parts.engine, run)
         except DBAPIError:
             bound = None
-        return Snapshot(diagnosed, backfill, host, why_small(run, backfill, small), bound)
+        try:
+            found = self.situation(self.parts.engine, run, host)
+        except (DBAPIError, BackfillError):
+            found = None
+        now = None if found is None else forecast(found)
+        what_ifs: Sequence[WhatIf] = ()
+        if found is not None and now is not None:
+            what_ifs = [what_if(found, each) for each in alternatives] or suggestions(found, now)
+        return Snapshot(diagnosed, backfill, host, why_small(run, backfill, small), bound, now, what_ifs)
 
     def diagnosed(self, runs: Sequence[Run]) -> list[Run]:
         """Return the runs with a reason in each lane that doesn't move right now.
@@ -96,6 +113,12 @@ class Observer:
             ids = [run.id for run in _watched(connection).runs if run.state in UNFINISHED]
             return [run for run in (ledger.read_run(connection, each) for each in ids) if run is not None]
 
+    def worth_watching(self) -> list[Run]:
+        """Return the runs of `watched` in full, in order of their starts."""
+        with self._reading(self.parts.engine) as connection:
+            found = (ledger.read_run(connection, each.id) for each in _watched(connection).runs)
+            return [run for run in found if run is not None]
+
     def watched(self) -> Watched:
         """Return the counts and states of the runs worth watching; none before the first run.
 
@@ -118,6 +141,19 @@ class Observer:
         with self._reading(engine) as connection:
             return backfill.outcome(connection, run)
 
+    def results_over_time(self, run: Run, *, buckets: int) -> Sequence[int]:
+        """Return how many enqueued items got their result in each of `buckets` stretches from the start until now.
+
+        Empty if there are none, or if they can't be read.
+        """
+        backfill = self.parts.backfills[run.parameters.backfill]
+        try:
+            with self._reading(self.parts.engine) as connection:
+                found = backfill.results_over_time(connection, run, until=run.seen_at, buckets=buckets)
+        except (DBAPIError, BackfillError):
+            return ()
+        return found if any(found) else ()
+
     def small(self, engine: Engine) -> Reading | None:
         """Return the reading that keeps pages small just now, or None."""
         with self._reading(engine) as connection:
@@ -134,6 +170,20 @@ class Observer:
         if found is None:
             return None
         return BoundInForce(found, sizing.summary(found, now, min_share=pace.min_share / 100))
+
+    def situation(self, engine: Engine, run: Run, found: Outcome | None) -> Situation | None:
+        """Return what a forecast of a run needs to know; None: the run has no jobs, or they can't be counted."""
+        if found is None or not found.known:
+            return None
+        with self._reading(engine) as connection:
+            if schema.version(connection) != schema.latest():
+                return None
+            return Reader(connection, self.parts.backfills[run.parameters.backfill]).situation(run, found)
+
+    def forecast(self, engine: Engine, run: Run, found: Outcome | None) -> Forecast | None:
+        """Return when the last item of a run has its result, given the outcome of its jobs so far; None: see above."""
+        situation = self.situation(engine, run, found)
+        return None if situation is None else forecast(situation)
 
     def bounds(self) -> dict[str, Bound]:
         """Return what is known of the host's drain, by backfill; nothing before a page has asked."""
@@ -212,14 +262,20 @@ class Following:
         self._backfill = parts.backfills[run.parameters.backfill]
         self._seen = run
         diagnoser = diagnosis.Diagnoser(settings, parts.address)
-        self._host = Poll(
-            "jobs", lambda: observer.outcome(engine, run), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
-        )
+        # An old count is shown with its age: it says when it was made.
+        self._host = Poll("jobs", lambda: observer.outcome(engine, run), every=_HOST_SECONDS, share=_SHARE, lasts=inf)
         self._small = Poll(
             "page size", lambda: observer.small(engine), every=_HOST_SECONDS, share=_SHARE, lasts=_LASTS_SECONDS
         )
         self._bound = Poll(
             "bound", lambda: observer.bound(engine, self._seen), every=_HOST_SECONDS, lasts=_LASTS_SECONDS
+        )
+        self._forecast = Poll(
+            "forecast",
+            lambda: observer.forecast(engine, self._seen, _last(self._host, None)),
+            every=_HOST_SECONDS,
+            share=_SHARE,
+            lasts=_LASTS_SECONDS,
         )
         self._diagnosis: Poll[_Diagnosis | None] = Poll(
             "diagnosis",
@@ -236,7 +292,7 @@ class Following:
         if found is not None:
             run = explained(run, found.seen, found.reasons)
         bound = _last(self._bound, None) if run.state == "running" else None
-        return Snapshot(run, self._backfill, _last(self._host, None), small, bound)
+        return Snapshot(run, self._backfill, _last(self._host, None), small, bound, _last(self._forecast, None))
 
 
 def _last(poll: Poll[T], otherwise: T) -> T:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from backfill_tasks.engine import ledger, schema
+from backfill_tasks.engine import schema
 from backfill_tasks.engine.connection import driver
+from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.dry_run import DryRun
 from backfill_tasks.engine.encoding import unstorable
 from backfill_tasks.engine.model import Bounds, Lane, Run
@@ -16,6 +17,9 @@ from backfill_tasks.engine.overlap import Overlap, overlaps, refuse
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.engine.runs import cut, lanes_of, new_id
 from backfill_tasks.errors import UsageError
+from backfill_tasks.forecast.answer import Forecast
+from backfill_tasks.forecast.before import expected
+from backfill_tasks.forecast.reading import Reader
 from backfill_tasks.options import OptionError, Parameters, Values, resolve
 from backfill_tasks.registry import KINDS
 from backfill_tasks.settings import Settings
@@ -26,9 +30,6 @@ _COUNT_SECONDS = 0.02
 
 #: The assumed speed of a run, in items per second, where none has been measured, for estimating its duration.
 _USUAL_RATE = 10_000
-
-#: How many jobs of a run fit into one drain of a host that takes 20 and has 8 of its own, until it has been measured.
-_USUAL_ROOM = 12.0
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,15 @@ class Plan:
         run: the counts by class, the pages and the lanes, as a run that is in no ledger.
         jobs: how many jobs the run would enqueue.
         cost: what the jobs would cost; None: no cost per job was given.
-        seconds: an estimate of how long the run would take.
+        seconds: an estimate of how long its pages would take if no bound on jobs held them up.
+        forecast: when the last item would have its result; None: the backfill has no jobs.
     """
 
     run: Run
     jobs: int
     cost: float | None
     seconds: float
+    forecast: Forecast | None = None
 
 
 def order(
@@ -118,7 +121,8 @@ class Planner:
         """Return the plan for a counted run."""
         backfill = self.parts.backfills[counted.parameters.backfill]
         jobs, price = counted.jobs(backfill.jobs), counted.parameters.cost_per_job
-        return Plan(counted, jobs, None if price is None else jobs * price, self._expected_seconds(counted, jobs))
+        cost = None if price is None else jobs * price
+        return Plan(counted, jobs, cost, self._page_seconds(counted), self._forecast(backfill, counted, jobs))
 
     def check(self, order: Order, *, apply: bool) -> None:
         """Reject an order that can't be carried out here.
@@ -177,31 +181,22 @@ class Planner:
         with counting.walking():
             yield counting
 
-    def _per_drain(self, parameters: Parameters) -> float:
-        """Return how many of a run's jobs the host takes in one drain: the bound, or what the last runs have seen."""
-        most = parameters.pace.max_pending
-        if isinstance(most, int):
-            return most
+    def _forecast(self, backfill: Backfill, counted: Run, jobs: int) -> Forecast | None:
+        """Forecast the run from what is known of the host's drain and of our own workers."""
+        if not backfill.jobs:
+            return None
         with self.parts.engine.begin() as connection:
-            if schema.version(connection) != schema.latest():
-                return _USUAL_ROOM
-            _, bound = ledger.read_bound(connection, parameters.backfill)
-        return max(1.0, bound.capacity - bound.live_per_call) if bound else _USUAL_ROOM
+            has_ledger = schema.version(connection) == schema.latest()
+            return expected(Reader(connection, backfill, has_ledger).before(counted.parameters, jobs))
 
-    def _expected_seconds(self, counted: Run, jobs: int) -> float:
-        """Estimate a run's duration from the last complete run's speed, the run's pauses and the host's queue."""
-        parameters, pace = counted.parameters, counted.parameters.pace
+    def _page_seconds(self, counted: Run) -> float:
+        """Estimate the duration of a run's pages from the last complete run's speed and the run's pauses."""
+        parameters = counted.parameters
         last = self.parts.runs.newest(("complete",), parameters.backfill)
         rate = self.parts.runs.read(last).items_per_second if last else 0.0
         working = counted.counts.get("read", 0) / (rate or _USUAL_RATE)
         pausing = counted.pages / max(1, len(counted.lanes)) * parameters.page_delay_ms / 1000
-        # With max_pending, a run takes at least as long as the host takes for its jobs: at most that many per drain.
-        due = 0.0
-        if pace.max_pending is not None:
-            due = (self.settings.drain_seconds or 0.0) * jobs / self._per_drain(parameters)
-            if pace.jobs_per_minute is not None:
-                due = max(due, 60 * jobs / pace.jobs_per_minute)
-        return max(working + pausing, due)
+        return working + pausing
 
 
 def _require_storable(connection: Connection, order: Order) -> None:

@@ -1,5 +1,6 @@
 """A run at one moment: its state in the ledger, why its lanes don't move, and what the host does with its jobs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -9,6 +10,8 @@ from backfill_tasks.engine.admission.indicators import Reading
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.outcome import Outcome
+from backfill_tasks.engine.road import Road
+from backfill_tasks.forecast.answer import Forecast, WhatIf
 
 
 def listed(run: Run, backfill: Backfill | None) -> dict[str, Any]:
@@ -54,6 +57,8 @@ class Snapshot:
             now.
         small_pages: why pages are smaller than the run's options allow, in words; None: they aren't.
         bound: the bound on jobs in the host's queue, if it is sized to the host's drain.
+        forecast: when the last lead has its score; None: the backfill has no jobs, or their state can't be read now.
+        what_ifs: forecasts with other options, as asked, or those that suggest themselves.
     """
 
     run: Run
@@ -61,14 +66,35 @@ class Snapshot:
     host: Outcome | None = None
     small_pages: str | None = None
     bound: BoundInForce | None = None
+    forecast: Forecast | None = None
+    what_ifs: Sequence[WhatIf] = ()
+
+    @property
+    def road(self) -> Road | None:
+        """How far the run's items have come; None: a dry run moves none."""
+        return Road.of(self.backfill, self.run, self.host) if self.run.mode == "apply" else None
+
+    @property
+    def has_items_on_their_way(self) -> bool:
+        """Whether the run is complete, and an item may still get its result by itself.
+
+        True while the jobs can't be counted; False for a run whose record doesn't tell its jobs.
+        """
+        road = self.road
+        if road is None or not road.is_read or not road.enqueued or (self.host is not None and not self.host.known):
+            return False
+        return road.waiting is None or road.waiting > (self.host.never_due if self.host else 0)
 
     def as_json(self) -> dict[str, Any]:
         """Return the run as `run --json` and `status --json` print it (docs/reference/json.md)."""
         return {
             **listed(self.run, self.backfill),
+            "road": self.road.as_json() if self.road else None,
             "host": self.host and self.host.as_json(self.run.jobs_to_come(self.backfill.jobs)),
             "small_pages": self.small_pages,
             "bound": self.bound.as_json() if self.bound else None,
+            "forecast": self.forecast.as_json() if self.forecast else None,
+            "what_ifs": [each.as_json() for each in self.what_ifs],
         }
 
 

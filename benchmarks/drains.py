@@ -9,6 +9,7 @@ leads. A job waits until the call that takes it.
 """
 
 import argparse
+import math
 import random
 import sys
 from collections import deque
@@ -27,7 +28,7 @@ _LATE_CALL, _LATE_PAGE = 2.0, 2.0
 _MARGIN_SECONDS, _ROWS, _WAITS, _RECENT_SECONDS = 1.0, 1_000, 200, 1_800.0
 
 #: The n-th workspace has 1/n of the first one's jobs.
-_WORKSPACES = [1 / (1 + each) for each in range(12)]
+WORKSPACES = [1 / (1 + each) for each in range(12)]
 
 _DRAINS, _LOADS = (5, 10, 20, 60, 200), (0.3, 0.6, 0.8, 0.95)
 _LOW, _HIGH = 20, 100
@@ -90,11 +91,17 @@ class Host:
 
 
 class Run:
-    """A run that never lacks leads: just before each call, it adds what the bound leaves room for."""
+    """A run: just before each call, it adds what the bound leaves room for, while it has leads."""
 
-    def __init__(self, host: Host, chance: random.Random) -> None:
+    def __init__(self, host: Host, chance: random.Random, leads: float = math.inf) -> None:
         self._host, self._chance = host, chance
         self._bound = Bound(Rhythm(_PERIOD, 0.0))
+        self.leads = leads
+
+    @property
+    def bound(self) -> Bound:
+        """What it knows of the host's drain."""
+        return self._bound
 
     def decides_at(self, at: float) -> float:
         """Return when it adds jobs next."""
@@ -112,8 +119,9 @@ class Run:
             ours = [each for each in self._host.waiting if each.ours and each.due <= until]
             for each in ours[max(0, len(ours) + free) :]:
                 each.due = until + _PERIOD - _LEAD_SECONDS
-        jobs = max(0, free, owed)
-        homes = self._chance.choices(range(len(_WORKSPACES)), _WORKSPACES, k=jobs)
+        jobs = int(min(max(0, free, owed), self.leads))
+        self.leads -= jobs
+        homes = self._chance.choices(range(len(WORKSPACES)), WORKSPACES, k=jobs)
         self._host.waiting.extend(Job(at, home, ours=True) for home in homes)
 
 
@@ -151,7 +159,7 @@ def simulate(runner: Runner, limit: Callable[[int], int], live: float, *, beside
 
 
 def _at_homes(times: Sequence[float], chance: random.Random) -> Iterator[tuple[float, int]]:
-    return zip(times, chance.choices(range(len(_WORKSPACES)), _WORKSPACES, k=len(times)), strict=True)
+    return zip(times, chance.choices(range(len(WORKSPACES)), WORKSPACES, k=len(times)), strict=True)
 
 
 def _arrive(host: Host, coming: deque[Job], until: float) -> None:

@@ -30,8 +30,9 @@ def dry_run(context: CommandContext, run_options: RunOptions, lanes: tuple[Lane,
     except Detached:
         say("Stopped before all pages were counted. Nothing was changed.")
         return NOT_COMPLETE
-    show(context, context.client.observer.snapshot(counted), as_json=run_options.as_json)
-    return exit_status(counted)
+    seen = context.client.observer.snapshot(counted)
+    show(context, seen, as_json=run_options.as_json)
+    return exit_status(seen)
 
 
 def expected(client: Client, order: Order, lanes: tuple[Lane, ...]) -> int:

@@ -21,11 +21,15 @@ from backfill_tasks.snapshot import Snapshot
 _MOST_QUARANTINED = 10
 
 
-def exit_status(run: Run) -> int:
-    """Return the exit status of a command that followed this run."""
-    if run.state == "complete":
-        return QUARANTINED if run.counts.get("quarantined") else COMPLETE
-    return FAILED if run.state == "failed" else NOT_COMPLETE
+def exit_status(seen: Snapshot, *, until_scored: bool = False) -> int:
+    """Return the exit status of a command that followed a run; `until_scored`: until its items had their results."""
+    run, road = seen.run, seen.road
+    if run.state != "complete":
+        return FAILED if run.state == "failed" else NOT_COMPLETE
+    if until_scored and road is not None and not road.has_ended:
+        return NOT_COMPLETE
+    is_lacking = until_scored and road is not None and road.without_result
+    return QUARANTINED if run.counts.get("quarantined") or is_lacking else COMPLETE
 
 
 def show(context: CommandContext, seen: Snapshot, *, as_json: bool) -> None:
@@ -38,7 +42,16 @@ def show(context: CommandContext, seen: Snapshot, *, as_json: bool) -> None:
         quarantined = context.client.quarantined(seen.run.id, most=_MOST_QUARANTINED)
     bound = seen.bound.reason if seen.bound else None
     click.echo(
-        summary(seen.backfill, seen.run, quarantined=quarantined, found=seen.host, small=seen.small_pages, bound=bound)
+        summary(
+            seen.backfill,
+            seen.run,
+            quarantined=quarantined,
+            road=seen.road,
+            forecast=seen.forecast,
+            what_ifs=seen.what_ifs,
+            small=seen.small_pages,
+            bound=bound,
+        )
     )
 
 
@@ -48,26 +61,41 @@ def follow_to_the_end(
     *,
     stopped: Stopped,
     as_json: bool,
+    until_scored: bool = False,
     on_reading: Callable[[Run], None] = lambda _: None,
 ) -> int:
-    """Follow a run until it ends or the operator detaches; show it and return the exit status."""
+    """Follow a run until it ends or the operator detaches; show it and return the exit status.
+
+    `until_scored`: a complete run hasn't ended until no item waits for its result.
+    """
     client = context.client
     seen: Snapshot | None = None
     with display() as show_now:
-        for seen in client.watch(run, wait=stopped.wait, unreachable=_say_unreachable):
+        for seen in client.watch(run, wait=stopped.wait, unreachable=_say_unreachable, until_scored=until_scored):
             on_reading(seen.run)
             show_now(seen)
-    if seen is not None and seen.run.state != "running":
+    has_ended = seen is not None and seen.run.state != "running" and not (until_scored and seen.has_items_on_their_way)
+    if seen is not None and has_ended:
         seen = ride_out(lambda: client.status(run), stopped.wait, _say_unreachable)
-    if seen is None or seen.run.state == "running":
-        say("Detached. The run continues.")
-        say(f"  backfill watch {run}    follows it again")
-        say(f"  backfill cancel {run}   ends it")
+    if seen is None or not has_ended:
+        _say_detached(run, seen, until_scored=until_scored)
         if as_json:
             show(context, client.status(run), as_json=True)
         return NOT_COMPLETE
     show(context, seen, as_json=as_json)
-    return exit_status(seen.run)
+    return exit_status(seen, until_scored=until_scored)
+
+
+def _say_detached(run: RunId, seen: Snapshot | None, *, until_scored: bool) -> None:
+    """Say that the run, or the work on its jobs, goes on without this command."""
+    option = " --until-scored" if until_scored else ""
+    if seen is not None and seen.run.state == "complete":
+        say("Detached. The run is complete, and its jobs go on.")
+        say(f"  backfill watch {run}{option}    follows them again")
+        return
+    say("Detached. The run continues.")
+    say(f"  backfill watch {run}{option}    follows it again")
+    say(f"  backfill cancel {run}   ends it")
 
 
 def _say_unreachable(error: DBAPIError) -> None:

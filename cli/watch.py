@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from backfill_tasks.cli.context import say
 from backfill_tasks.cli.render.lanes import is_still
-from backfill_tasks.cli.render.progress import Speed, progress_lines, screen_lines, share_done
+from backfill_tasks.cli.render.progress import Speed, progress_lines, screen_head, screen_lines
 from backfill_tasks.cli.signals import Stopped
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Run
@@ -22,9 +22,6 @@ _LOOK_SECONDS = 0.25
 
 #: Seconds between two lines of a run that moves, and of one that waits; a new reason of a stalled lane comes sooner.
 _LINE_SECONDS, _WAITING_LINE_SECONDS, _NEW_REASON_SECONDS = 10.0, 60.0, 2.0
-
-#: The width of the progress bar, in columns.
-_BAR = 24
 
 Show = Callable[[Snapshot], None]
 
@@ -70,6 +67,7 @@ class _Lines:
     def __init__(self) -> None:
         self._said_at, self._pages = time.monotonic(), -1
         self._kinds: set[tuple[int, str]] = set()
+        self._goes_on = True
 
     def __call__(self, seen: Snapshot) -> None:
         """Print the progress if it is time to."""
@@ -77,7 +75,9 @@ class _Lines:
         seconds = _LINE_SECONDS if run.pages > self._pages else _WAITING_LINE_SECONDS
         if kinds - self._kinds:
             seconds = _NEW_REASON_SECONDS
-        if time.monotonic() - self._said_at >= seconds and run.state == "running":
+        # A run that isn't followed beyond its end has one snapshot after it, and the summary comes next.
+        goes_on, self._goes_on = self._goes_on, run.state == "running"
+        if time.monotonic() - self._said_at >= seconds and (run.state == "running" or not goes_on):
             self._said_at, self._pages, self._kinds = time.monotonic(), run.pages, kinds
             say("\n".join(progress_lines(seen)))
 
@@ -88,17 +88,7 @@ def _kinds(run: Run) -> set[tuple[int, str]]:
 
 
 def _screen(seen: Snapshot, rate: float | None) -> "RenderableType":
-    """Return a run as a progress bar, if the total is known, above its speed, counts and lanes."""
-    from rich.console import Group  # noqa: PLC0415  only a terminal needs rich
-    from rich.progress_bar import ProgressBar  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    """Return a run as progress bars above its speed, counts and lanes."""
+    from rich.text import Text  # noqa: PLC0415  only a terminal needs rich
 
-    run, share = seen.run, share_done(seen.run)
-    head = Table.grid(padding=(0, 1))
-    if share is None:
-        head.add_row(Text(f"Run {run.id} · {run.state}"))
-    else:
-        bar = ProgressBar(1.0, share, _BAR, style="dim", complete_style="none", finished_style="none")
-        head.add_row(Text(f"Run {run.id}"), bar, Text(f"{100 * share:.0f}% · {run.state}"))
-    return Group(head, Text(visible("\n".join(screen_lines(seen, rate)))))
+    return Text(visible("\n".join([*screen_head(seen), *screen_lines(seen, rate)])))

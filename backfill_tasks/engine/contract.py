@@ -91,6 +91,7 @@ class Stretch:
         unresolved: ids whose job ended without a result, by the names in `Backfill.unresolved`.
         waiting: the number of items whose jobs still wait for the host.
         left_alone: ids in `missing` that another run would leave as they are.
+        invalid: ids whose result can't be right.
     """
 
     cursor: str
@@ -100,6 +101,7 @@ class Stretch:
     unresolved: Mapping[str, Sequence[str]] = field(default_factory=dict)
     waiting: int = 0
     left_alone: Sequence[str] = ()
+    invalid: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -185,12 +187,30 @@ class Backfill(ABC):
     #: The classes whose items enqueue a new job in the host's queue. Empty for a backfill without jobs, to which no
     #: bound on jobs applies.
     jobs: Sequence[str] = ()
+    #: The classes whose items' jobs a page writes: `jobs`, and those whose jobs were waiting already. Empty: `jobs`.
+    enqueues: Sequence[str] = ()
+    #: The classes whose items a page leaves as they are: each has a job that isn't this run's. Items of all other
+    #: classes have their result at once.
+    leaves_alone: Sequence[str] = ()
     #: The noun for what one of its jobs gives an item, for messages such as "3 jobs gave no score".
     result: str = "result"
+    #: The past participle for an item that has its result, such as "scored".
+    done: str = "done"
+    #: Who gives an item its result, and how to say so, in display order.
+    done_by: Mapping[str, str] = MappingProxyType({})
     #: The ways a job can end without a result, and their meanings, in display order.
     unresolved: Mapping[str, str] = MappingProxyType({})
+    #: Further ways in which an enqueued item ends without a result, and their meanings: it or its job is gone.
+    vanished: Mapping[str, str] = MappingProxyType({})
+    #: The meaning of a result that can't be right; empty: `verify` doesn't look for any.
+    invalid: str = ""
     #: Why another run would leave missing items as they are.
     left_alone: str = ""
+
+    @property
+    def without_result(self) -> Mapping[str, str]:
+        """The ways in which an enqueued item ends without a result, and their meanings, in display order."""
+        return {**self.unresolved, **self.vanished}
 
     @property
     def queue(self) -> Queue | None:
@@ -315,6 +335,21 @@ class Backfill(ABC):
         The cost grows with the run, so it is read from time to time, never by pages.
         """
         return None
+
+    def results_over_time(
+        self,
+        connection: Connection,  # noqa: ARG002  without jobs, results come with the pages
+        run: Run,  # noqa: ARG002
+        *,
+        until: datetime,  # noqa: ARG002
+        buckets: int,  # noqa: ARG002
+    ) -> Sequence[int]:
+        """Return how many enqueued items got their result in each of `buckets` equal stretches of the run's time.
+
+        The time is that from the run's start until `until`. Empty for a backfill without jobs. Costs as much as
+        `outcome`.
+        """
+        return ()
 
     def fills_queue(self, options: Values) -> bool:  # noqa: ARG002  most fill it or not, whatever the options
         """Return whether a run's jobs wait in the host's queue, so that the bounds on waiting jobs apply to the run."""

@@ -14,6 +14,7 @@ from backfill_tasks.engine.contract import Backfill, PageClaim, PageContext, Str
 from backfill_tasks.engine.database import begin_read_only, is_recovery_conflict, load_sql, statement
 from backfill_tasks.engine.model import Bounds, Run, Window
 from backfill_tasks.engine.page.statement import PAGE_ROWS
+from backfill_tasks.engine.road import Road
 from backfill_tasks.errors import UnverifiedError
 
 T = TypeVar("T")
@@ -42,6 +43,8 @@ class Verification:
         waiting: the number of items whose jobs still wait for the host.
         left_alone: ids in `missing` that another run would leave as they are.
         hidden: ids in `missing` that show up in whole tables but not in indexes: another run wouldn't see them either.
+        invalid: ids whose result can't be right.
+        road: how far the run's items have come, read last and by index; None only where nothing was read.
     """
 
     missing: tuple[str, ...]
@@ -54,6 +57,8 @@ class Verification:
     waiting: int = 0
     left_alone: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
+    road: Road | None = None
 
     @property
     def wrong(self) -> bool:
@@ -62,8 +67,8 @@ class Verification:
 
     @property
     def clean(self) -> bool:
-        """Whether rows were examined and none is wrong, in quarantine, or without a result although its job ended."""
-        unresolved = any(self.unresolved.values())
+        """Whether rows were examined and none is wrong, in quarantine, or without a valid result after its job."""
+        unresolved = any(self.unresolved.values()) or self.invalid
         return bool(self.looked_at) and not (self.wrong or self.quarantined or unresolved)
 
 
@@ -109,7 +114,14 @@ class Verifier:
             waiting=sum(each.waiting for each in stretches),
             left_alone=_others((each.left_alone for each in stretches), said.quarantined),
             hidden=self._hidden(said.run, missing) if self.full else (),
+            invalid=_others((each.invalid for each in stretches), said.quarantined),
+            road=self._road(said.run),
         )
+
+    def _road(self, run: Run) -> Road:
+        """Return how far the run's items have come. The read takes longer the more jobs there are."""
+        outcome = self._read(lambda connection: self.backfill.outcome(connection, run), statement_ms=_FULL_STATEMENT_MS)
+        return Road.of(self.backfill, run, outcome)
 
     def _hidden(self, run: Run, missing: Sequence[str]) -> tuple[str, ...]:
         """Return those of these items that the indexes don't show as missing."""
@@ -146,20 +158,29 @@ class Verifier:
             return self._read(lambda connection: self.backfill.recount_full(connection, claims), whole=True)
         return [self._read(partial(self.backfill.recount, claim=claim)) for claim in claims]
 
-    def _read(self, ask: Callable[[Connection], T], *, whole: bool = False, one_moment: bool = False) -> T:
+    def _read(
+        self,
+        ask: Callable[[Connection], T],
+        *,
+        whole: bool = False,
+        one_moment: bool = False,
+        statement_ms: int | None = None,
+    ) -> T:
         """Read in a read-only transaction, and retry if a standby cancels it.
 
         Args:
             ask: the read.
             whole: it reads whole tables instead of indexes, however long that takes.
             one_moment: all its statements share one snapshot.
+            statement_ms: the time-out of its statements; None: the usual one, or that of whole tables.
         """
+        longest = statement_ms or (_FULL_STATEMENT_MS if whole else self.statement_ms)
         for _ in range(_ATTEMPTS):
             try:
                 with self.engine.begin() as connection:
                     if one_moment:
                         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                    begin_read_only(connection, statement_ms=_FULL_STATEMENT_MS if whole else self.statement_ms)
+                    begin_read_only(connection, statement_ms=longest)
                     if whole:
                         connection.execute(statement(load_sql("backfill_tasks.engine", "sql/without_indexes.sql")))
                     return ask(connection)

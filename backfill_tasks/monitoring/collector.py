@@ -15,6 +15,7 @@ from backfill_tasks.engine import redis_client
 from backfill_tasks.engine.rate import current_rate
 from backfill_tasks.monitoring.exposition import Readings, Source, families
 from backfill_tasks.monitoring.page_times import PageTimes
+from backfill_tasks.monitoring.roads import Roads, RunRoad
 from backfill_tasks.monitoring.stalls import Stall, Stalls
 from backfill_tasks.observer import Observer
 from backfill_tasks.poll import Poll
@@ -45,6 +46,11 @@ _MOST_AHEAD = 10_000
 #: How often the workers are asked, independently of scrapes (collecting all answers takes a second), and how long their
 #: answers are valid, in seconds.
 _ASK_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
+
+
+#: How often the jobs of runs are counted, in seconds, the share of time that this may take, and how long a count is
+#: valid. Counting 300,000 jobs takes some 3 s.
+_ROADS_SECONDS, _ROADS_SHARE, _COUNT_SECONDS = 5.0, 0.005, 14_400.0
 
 
 #: How often lanes that don't move are looked for, in seconds, independently of scrapes.
@@ -88,6 +94,7 @@ class Exporter(Collector):
     queue: str
     workers: Poll[dict[str, int]]
     stalls: Poll[list[Stall]]
+    roads: Poll[list[RunRoad]]
     say: Callable[[str], None]
     _times: PageTimes = field(default_factory=PageTimes)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -113,6 +120,8 @@ class Exporter(Collector):
             found.workers = self.workers.read()
         with self._source(found, "lanes"):
             found.stalls = self.stalls.read()
+        with self._source(found, "jobs"):
+            found.roads = self.roads.read()
         with self._source(found, "redis"):
             self._read_redis(found)
         with self._source(found, "ledger"):
@@ -172,7 +181,9 @@ def exporter(settings: Settings, say: Callable[[str], None]) -> Exporter:
     parts = assemble(settings, send, patience=0)
     observer = Observer(settings, parts, _STATEMENT_MS)
     stalls = Poll("lanes", Stalls(observer).ask, every=_STALLS_SECONDS, lasts=_ANSWER_SECONDS)
+    patient = Observer(settings, parts, settings.statement_timeout_ms)
+    roads = Poll("jobs", Roads(patient).ask, every=_ROADS_SECONDS, share=_ROADS_SHARE, lasts=_COUNT_SECONDS)
     redis = redis_client.connect(settings.redis_url, patience=0, timeout=_REDIS_SECONDS)
     for why in parts.backfills.broken().values():
         say(f"backfill: {why}")
-    return Exporter(observer, redis, app.conf.task_default_queue, workers, stalls, say)
+    return Exporter(observer, redis, app.conf.task_default_queue, workers, stalls, roads, say)

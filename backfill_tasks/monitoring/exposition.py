@@ -15,10 +15,12 @@ from backfill_tasks.engine.admission.indicators import Answer, Reading, Unit
 from backfill_tasks.engine.ledger import WatchedRun
 from backfill_tasks.engine.rate import Rate
 from backfill_tasks.engine.states import LaneState, RunState
+from backfill_tasks.forecast.answer import Forecast
 from backfill_tasks.monitoring.page_times import BUCKETS
+from backfill_tasks.monitoring.roads import RunRoad
 from backfill_tasks.monitoring.stalls import Stall
 
-Source = Literal["ledger", "host", "redis", "workers", "lanes"]
+Source = Literal["ledger", "host", "redis", "workers", "lanes", "jobs"]
 _Family = GaugeMetricFamily | CounterMetricFamily
 
 #: Every metric with its meaning; docs/reference/metrics.md says more.
@@ -38,6 +40,14 @@ MEANINGS: Mapping[str, str] = {
     "backfill_items_read_total": "Items read by pages",
     "backfill_items_total": "Items by class, without the quarantine",
     "backfill_quarantined_items": "Items in quarantine",
+    "backfill_eligible_items": "Items that the run is about; a lower bound if they were not counted before its start",
+    "backfill_enqueued_items": "Items whose job a page of the run has written",
+    "backfill_done_items": "Items of the run that have their result, by who gave it",
+    "backfill_waiting_items": "Enqueued items whose job has yet to end, by what it waits for",
+    "backfill_without_result_items": "Enqueued items that got no result, by reason",
+    "backfill_taken_over_items": "Enqueued items that a later run has enqueued again",
+    "backfill_forecast_seconds": "Forecast of the time until the run's last item has its result: an 80 % interval",
+    "backfill_forecast_binds": "1 for the constraint that decides the forecast",
     "backfill_page_duration_seconds": "Duration of the pages since this exporter started",
     "backfill_pressure_state": "1 for the indicator's answer, 0 for the others",
     "backfill_pressure_seconds": "Value of an indicator that measures time",
@@ -72,6 +82,7 @@ class Readings:
     ahead: Mapping[str, int] = field(default_factory=dict)
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     stalls: Sequence[Stall] = ()
+    roads: Sequence[RunRoad] = ()
     queued: int | None = None
     dead_letters: int | None = None
     rate: Rate | None = None
@@ -88,6 +99,7 @@ def families(found: Readings) -> Iterator[Metric]:
     stalled = [((each.run, each.backfill, str(each.lane), each.kind), each.seconds) for each in found.stalls]
     yield _gauge("backfill_lane_stalled_seconds", [*_OF_RUN, "lane", "reason"], stalled)
     yield from _of_items(found.runs)
+    yield from _of_roads(found.roads)
     yield _page_durations(found.page_times)
     yield from _pressure(found.pressure)
     yield from _of_the_drain(found.drain)
@@ -157,6 +169,38 @@ def _of_items(runs: Sequence[WatchedRun]) -> Iterator[Metric]:
     yield _counter("backfill_items_total", [*_OF_RUN, "class"], classes)
     quarantined = [((run.id, run.backfill), run.counts["quarantined"]) for run in runs]
     yield _gauge("backfill_quarantined_items", _OF_RUN, quarantined)
+
+
+def _of_roads(roads: Sequence[RunRoad]) -> Iterator[Metric]:
+    """Yield how far the items of each run have come. What can't be counted is left out."""
+    eligible = [((each.run, each.backfill), each.road.eligible) for each in roads]
+    yield _gauge("backfill_eligible_items", _OF_RUN, eligible)
+    with_jobs = [(each, each.road) for each in roads if each.road.has_jobs]
+    enqueued = [((each.run, each.backfill), road.enqueued) for each, road in with_jobs]
+    yield _gauge("backfill_enqueued_items", _OF_RUN, enqueued)
+    counted = [(each, each.road.outcome) for each in roads if each.road.outcome is not None]
+    done = [((each.run, each.backfill, "at_once"), each.road.at_once) for each in roads]
+    done += [((each.run, each.backfill, by), n) for each, outcome in counted for by, n in outcome.done_by.items()]
+    yield _gauge("backfill_done_items", [*_OF_RUN, "by"], done)
+    waiting = [((each.run, each.backfill, at), n) for each, outcome in counted for at, n in outcome.waiting.items()]
+    yield _gauge("backfill_waiting_items", [*_OF_RUN, "state"], waiting)
+    without = [((each.run, each.backfill, why), n) for each, outcome in counted for why, n in outcome.without.items()]
+    yield _gauge("backfill_without_result_items", [*_OF_RUN, "reason"], without)
+    taken_over = [((each.run, each.backfill), outcome.taken_over) for each, outcome in counted]
+    yield _gauge("backfill_taken_over_items", _OF_RUN, taken_over)
+    yield from _forecasts([(each, each.forecast) for each in roads if each.forecast is not None])
+
+
+def _forecasts(found: Sequence[tuple[RunRoad, Forecast]]) -> Iterator[Metric]:
+    bounds = [
+        ((each.run, each.backfill, bound), seconds)
+        for each, forecast in found
+        for bound, seconds in (("earliest", forecast.earliest_seconds), ("latest", forecast.latest_seconds))
+        if seconds is not None
+    ]
+    yield _gauge("backfill_forecast_seconds", [*_OF_RUN, "bound"], bounds)
+    binds = [((each.run, each.backfill, forecast.binds), 1) for each, forecast in found]
+    yield _gauge("backfill_forecast_binds", [*_OF_RUN, "constraint"], binds)
 
 
 def _page_durations(times: Mapping[str, tuple[Sequence[int], float]]) -> Metric:

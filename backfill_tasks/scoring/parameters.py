@@ -10,8 +10,8 @@ DEFAULT_SCORER = "rules"
 
 #: The limits of a session's options.
 MOST_IN_A_BATCH = 5_000
-_MOST_PARALLEL = 64
-_MOST_MONEY = 1_000_000
+MOST_PARALLEL = 64
+MOST_MONEY = 1_000_000
 
 #: Millionths in one unit of money.
 UNIT = 1_000_000
@@ -45,7 +45,7 @@ class Parameters:
         """
         require_whole("batch", self.batch, MOST_IN_A_BATCH)
         require_whole("concurrency", self.concurrency, MOST_IN_A_BATCH)
-        require_whole("parallel", self.parallel, _MOST_PARALLEL)
+        require_whole("parallel", self.parallel, MOST_PARALLEL)
 
 
 def require_whole(name: str, value: object, most: int) -> None:
@@ -68,6 +68,6 @@ def budget(amount: Decimal | int | None) -> int | None:
     """
     if amount is None:
         return None
-    if isinstance(amount, bool) or not isinstance(amount, Decimal | int) or not 0 < amount < _MOST_MONEY:
-        raise UsageError(f"max_spend: {amount!r} is not an amount between 0 and {_MOST_MONEY:,}")
+    if isinstance(amount, bool) or not isinstance(amount, Decimal | int) or not 0 < amount < MOST_MONEY:
+        raise UsageError(f"max_spend: {amount!r} is not an amount between 0 and {MOST_MONEY:,}")
     return int(amount * UNIT)

@@ -14,6 +14,9 @@ from backfill_tasks.escaping import visible
 #: How many quarantined items the report lists with their errors.
 _MOST_QUARANTINED = 1_000
 
+#: The number of stretches by which scores are counted over time: a plot is hardly finer.
+_STRETCHES = 200
+
 #: The value of `-o` that means standard output.
 _STANDARD_OUTPUT = "-"
 
@@ -27,9 +30,10 @@ _STANDARD_OUTPUT = "-"
 def report(context: CommandContext, run: str | None, *, output: str | None) -> None:
     """Write a run's history (default: the newest) as HTML.
 
-    One self-contained page shows the run's parameters, counts, events and quarantined
-    items, and plots throughput, page duration, pauses and waits over time. You can
-    write it while the run is still in progress.
+    One self-contained page shows how many items are enqueued and have their result, the
+    run's parameters, counts, events and quarantined items. It plots throughput, page
+    duration, pauses, waits and results over time. You can write it while the run is
+    still in progress.
 
     \b
     Examples:
@@ -44,7 +48,9 @@ def report(context: CommandContext, run: str | None, *, output: str | None) -> N
         raise ExtraError(f"a report needs jinja2 and matplotlib ({why}): `pip install jinja2 matplotlib`") from None
     history = context.client.history(run, most_quarantined=_MOST_QUARANTINED)
     found = history.run.id
-    page = as_html(context.parts.backfills[history.run.parameters.backfill], history)
+    seen = context.client.observer.snapshot(history.run)
+    results = context.client.observer.results_over_time(history.run, buckets=_STRETCHES)
+    page = as_html(context.parts.backfills[history.run.parameters.backfill], history, seen, results)
     if output == _STANDARD_OUTPUT:
         click.echo(page, nl=False)
         return

@@ -25,14 +25,15 @@ def verify(context: CommandContext, run: str | None, *, full: bool, on_replica: 
 
     Finds items that the run has passed and that lack their result (lead-scoring: a job
     or a score). Compares the ledger's counts with each other and with the rows in the
-    database. Changes nothing.
+    database. Says how many of the enqueued items have their result, wait for it, or
+    got none, and why. Changes nothing.
 
     \b
     Exit status:
       0  clean, or nothing to verify yet
       1  items are missing, or a count is contradicted
-      3  items are in quarantine, jobs ended without a result, or passed items
-         are not visible: deleted, or not yet on the standby
+      3  items are in quarantine, jobs ended without a valid result, or passed
+         items are not visible: deleted, or not yet on the standby
 
     \b
     Examples:
@@ -51,12 +52,14 @@ def verify(context: CommandContext, run: str | None, *, full: bool, on_replica: 
             **server.as_json(),
             "clean": result.clean,
             "looked_at": result.looked_at,
+            "road": result.road.as_json() if result.road else None,
             "missing": result.missing,
             "left_alone": result.left_alone,
             "hidden": result.hidden,
             "arrived": result.arrived,
             "quarantined": result.quarantined,
             "unresolved": result.unresolved,
+            "invalid": result.invalid,
             "waiting": result.waiting,
             "counts": {name: {"ledger": said, "database": there} for name, (said, there) in result.found.items()},
             "contradictions": result.contradictions,

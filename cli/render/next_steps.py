@@ -8,15 +8,16 @@ from backfill_tasks.escaping import one_line
 from backfill_tasks.registry import DEFAULT
 
 
-def next_steps(run: Run) -> list[str]:
-    """Return the next steps for a run in its state."""
+def next_steps(run: Run, *, road_has_ended: bool = True) -> list[str]:
+    """Return the next steps for a run in its state; `road_has_ended`: no item of it waits for its result."""
     if run.mode == "dry-run":
         rest = [] if run.state == "complete" else ["Not all pages were counted."]
         return ["Nothing was changed. To apply it, add --apply to the same command.", *rest]
     match run.state:
         case "complete":
             retry = retry_step(run) if run.counts.get("quarantined") else []
-            return [*retry, *step(f"backfill verify {run.id}", "checks the result in the database")]
+            follow = [] if road_has_ended else step(f"backfill watch {run.id} --until-scored", "follows the jobs")
+            return [*retry, *follow, *step(f"backfill verify {run.id}", "checks the result in the database")]
         case "running":
             return [
                 f"Next: backfill watch {run.id}    follows it",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from io import StringIO
-from itertools import cycle
+from itertools import accumulate, cycle
 from math import nan
 from typing import Any
 
@@ -96,6 +96,35 @@ def draw(
         return _as_element(
             figure, f"Throughput in {items} per second, page duration and waits over the time of the run"
         )
+
+
+def draw_road(time: Span, buckets: Sequence[Bucket], results: Sequence[int], *, items: str, done: str) -> str:
+    """Return the plot of how many items were read, and how many had their result, as a self-contained SVG element.
+
+    Args:
+        time: from the run's start until now, which is the axis.
+        buckets: its pages, grouped by stretches of the run's own time.
+        results: how many items got their result in equal stretches of `time`.
+        items: the name of its items, in the plural.
+        done: the participle for those that have their result.
+    """
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, _PLOT + _MARGIN), layout="constrained")
+        axes = figure.subplots()
+        ends = [buckets[0].span.since, *(bucket.span.until for bucket in buckets), time.until]
+        read = [0, *accumulate(bucket.items for bucket in buckets)]
+        axes.plot([_number(end) for end in ends], [*read, read[-1]], color=_BLUE, linewidth=1.2, label="read")
+        width = (time.until - time.since) / len(results)
+        edges = [_number(time.since + width * index) for index in range(len(results) + 1)]
+        has_result = [0, *accumulate(results)]
+        axes.plot(edges, has_result, color=_ORANGE, linewidth=1.2, linestyle="--", label=done)
+        axes.fill_between(edges, has_result, color=_ORANGE, alpha=0.25, linewidth=0)
+        axes.set_ylabel(items)
+        axes.grid(visible=True)
+        axes.legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 1.14), borderaxespad=0)
+        _from_zero(axes)
+        _time_axis(axes, time)
+        return _as_element(figure, f"How many {items} were read and how many were {done} over time")
 
 
 def _throughput(axes: Axes, buckets: Sequence[Bucket], items: str) -> None:

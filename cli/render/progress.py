@@ -4,7 +4,7 @@ from collections import deque
 
 from backfill_tasks.cli.render.counts import count_lines
 from backfill_tasks.cli.render.lanes import lane_lines, trouble_lines
-from backfill_tasks.cli.render.outcome import outcome_line, outcome_lines
+from backfill_tasks.cli.render.road import bar, bars, headline, percent, road_line, road_lines
 from backfill_tasks.cli.render.text import duration, wrapped
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Run
@@ -46,21 +46,38 @@ def speed_line(backfill: Backfill, run: Run, rate: float | None) -> str:
     return f"  {duration(run.seconds)} · {shown} {backfill.items}/s · {run.pages:,} pages · {left}"
 
 
+def screen_head(seen: Snapshot) -> list[str]:
+    """Return a run's id and state, and its progress bars."""
+    run, share = seen.run, share_done(seen.run)
+    head = f"Run {run.id} · {run.state}"
+    if seen.road is not None:
+        return [head, *bars(seen.backfill, seen.road)]
+    return [head] if share is None else [head, f"counted  {bar(share)} {percent(share):>4}"]
+
+
 def screen_lines(seen: Snapshot, rate: float | None) -> list[str]:
     """Return all that a terminal shows of a run below its progress bar."""
     backfill, run = seen.backfill, seen.run
-    lines = [speed_line(backfill, run, rate), *_limits(seen), *count_lines(backfill, run)]
-    if seen.host is not None:
-        lines += outcome_lines(backfill, run, seen.host)
-    return lines + lane_lines(run)
+    if run.state == "running":
+        lines = [speed_line(backfill, run, rate), *_limits(seen), *count_lines(backfill, run)]
+    else:
+        lines = [*_standing(seen), *count_lines(backfill, run)]
+    if seen.road is not None:
+        lines += road_lines(backfill, run, seen.road, seen.forecast, brief=True)
+    return [*lines, *lane_lines(run)] if run.state == "running" else lines
 
 
 def progress_lines(seen: Snapshot) -> list[str]:
     """Return a run's progress in a few lines, for output that isn't a terminal."""
     lines = [progress_line(seen.backfill, seen.run), *trouble_lines(seen.run), *_limits(seen)]
-    if seen.host is not None:
-        lines.append(outcome_line(seen.backfill, seen.run, seen.host))
+    if seen.road is not None:
+        lines += road_line(seen.backfill, seen.road, seen.forecast)
     return lines
+
+
+def _standing(seen: Snapshot) -> list[str]:
+    """Return where a run that has ended stands on its road."""
+    return [wrapped(headline(seen.backfill, seen.road), indent=2)] if seen.road and seen.run.state == "complete" else []
 
 
 def progress_line(backfill: Backfill, run: Run) -> str:

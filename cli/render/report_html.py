@@ -1,6 +1,6 @@
 """A run's history as one page of HTML."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -12,15 +12,20 @@ from backfill_tasks.cli.render import plots
 from backfill_tasks.cli.render.counts import class_names, meanings
 from backfill_tasks.cli.render.events import details
 from backfill_tasks.cli.render.lanes import lanes_in_words
+from backfill_tasks.cli.render.road import end_of_road, headline, places
 from backfill_tasks.cli.render.text import duration, in_words, moment, spaced
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.contract import Backfill
-from backfill_tasks.engine.ledger import History
+from backfill_tasks.engine.ledger import History, Span
 from backfill_tasks.engine.model import Run
+from backfill_tasks.snapshot import Snapshot
 
 
-def as_html(backfill: Backfill, history: History) -> str:
-    """Return a self-contained page that runs no script, whatever the ledger contains."""
+def as_html(backfill: Backfill, history: History, seen: Snapshot, results: Sequence[int] = ()) -> str:
+    """Return a self-contained page that runs no script, whatever the ledger contains.
+
+    `seen`: the run with its road; `results`: how many items got their result over the time from its start until now.
+    """
     run, pauses = history.run, history.pauses
     time = ledger.time_of(run)
     plot = plots.draw(time, history.timeline, holds=history.holds, pauses=pauses, items=backfill.items)
@@ -32,6 +37,11 @@ def as_html(backfill: Backfill, history: History) -> str:
         parameters=_parameters(run),
         plot=None if plot is None else Markup(plot),  # noqa: S704  its text was escaped when it was drawn
         bucket=history.timeline[0].span,
+        road=places(backfill, seen.road) if seen.road else [],
+        headline=headline(backfill, seen.road) if seen.road and run.state == "complete" else "",
+        forecast=end_of_road(backfill, seen.forecast) if seen.forecast and seen.forecast.state != "done" else "",
+        done=backfill.done,
+        road_plot=_road_plot(backfill, history, results),
         holds=history.holds,
         pauses=pauses,
         events=[(each, details(each)) for each in history.events],
@@ -39,6 +49,17 @@ def as_html(backfill: Backfill, history: History) -> str:
         more=history.in_quarantine - len(history.quarantined),
         version=__version__,
     )
+
+
+def _road_plot(backfill: Backfill, history: History, results: Sequence[int]) -> Markup | None:
+    """Return the plot of items read and items with their result; None if none has one from a job."""
+    run = history.run
+    if not results:
+        return None
+    plot = plots.draw_road(
+        Span(run.started_at, run.seen_at), history.timeline, results, items=backfill.items, done=backfill.done
+    )
+    return Markup(plot)  # noqa: S704  its text was escaped when it was drawn
 
 
 @cache

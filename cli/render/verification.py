@@ -1,6 +1,7 @@
 """The result of a verification: its numbers, its verdict, and the commands that fix what it found."""
 
 from collections.abc import Sequence
+from shlex import quote
 
 from backfill_tasks.cli.render.next_steps import anew, retry_step, step
 from backfill_tasks.cli.render.text import spaced, wrapped
@@ -34,12 +35,11 @@ def verification(
         if there < counted:
             lines.append(f"    {counted - there:,} changed or deleted since, by the host or a later run")
     lines += _without_a_result(backfill, found, most)
-    if found.waiting:
-        lines.append(f"  {'not yet done':<20}{found.waiting:>11,}   the host has yet to finish their jobs")
+    lines += _road(backfill, found)
     if found.arrived:
         lines.append(f"  {'arrived since':<20}{found.arrived:>11,}   after the run passed them: the host's own")
     lines += [f"  WRONG: {one_line(each)}" for each in found.contradictions[:most]]
-    lines += ["", _verdict(backfill, run, found), *_remedies(run, found)]
+    lines += ["", _verdict(backfill, run, found), *_open_end(backfill, run, found), *_remedies(run, found)]
     return "\n".join(lines)
 
 
@@ -53,7 +53,7 @@ def _server(standby: Server) -> list[str]:
 
 
 def _without_a_result(backfill: Backfill, found: Verification, most: int) -> list[str]:
-    """Return the items in quarantine, and those whose jobs ended without a result."""
+    """Return the items in quarantine, those whose jobs ended without a result, and those with an invalid one."""
     lines = []
     if found.quarantined:
         lines.append(f"  {'in quarantine':<20}{found.quarantined:>11,}   failed on their own, kept with their error")
@@ -61,6 +61,26 @@ def _without_a_result(backfill: Backfill, found: Verification, most: int) -> lis
         items = found.unresolved.get(name, ())
         if items:
             lines += [f"  {spaced(name):<20}{len(items):>11,}   {meaning}", *_items(items, most)]
+    if found.invalid:
+        lines += [f"  {'invalid':<20}{len(found.invalid):>11,}   {backfill.invalid}", *_items(found.invalid, most)]
+    return lines
+
+
+def _road(backfill: Backfill, found: Verification) -> list[str]:
+    """Return how many of the enqueued items have their result, wait for it, or vanished without one."""
+    outcome = found.road.outcome if found.road else None
+    if outcome is None or not outcome.enqueued:
+        return []
+    lines = [
+        f"  {'enqueued':<20}{outcome.enqueued:>11,}   by this run",
+        f"    {backfill.done:<18}{outcome.done:>11,}",
+        f"    {'still waiting':<18}{outcome.unended:>11,}",
+        f"    {f'without a {backfill.result}':<18}{outcome.without_result:>11,}",
+    ]
+    gone = {name: outcome.without.get(name, 0) for name in backfill.vanished}
+    lines += [f"      {spaced(name):<16}{gone[name]:>11,}   {backfill.vanished[name]}" for name in gone if gone[name]]
+    if outcome.taken_over:
+        lines.append(f"    {'taken over':<18}{outcome.taken_over:>11,}   a later run has enqueued them again")
     return lines
 
 
@@ -81,8 +101,18 @@ def _verdict(backfill: Backfill, run: Run, found: Verification) -> str:
         return f"Nothing to verify: the run hasn't passed any {items}."
     if not found.looked_at:
         return f"NOT VERIFIED: the {items} that the run has passed are no longer visible."
-    unresolved = found.quarantined + sum(map(len, found.unresolved.values()))
-    return f"NOT CLEAN: no {items} are missing, but {unresolved:,} have no result."
+    unresolved = found.quarantined + sum(map(len, found.unresolved.values())) + len(found.invalid)
+    return f"NOT CLEAN: no {items} are missing, but {unresolved:,} have no {'valid ' * bool(found.invalid)}result."
+
+
+def _open_end(backfill: Backfill, run: Run, found: Verification) -> list[str]:
+    """Return what isn't known yet: the items that still wait for their result."""
+    outcome = found.road.outcome if found.road else None
+    if outcome is None or not outcome.unended:
+        return []
+    waiting = f"{outcome.unended:,} {backfill.items} still wait for their {backfill.result}"
+    follow = step(f"backfill watch {run.id} --until-scored", "follows them") if run.state == "complete" else []
+    return [f"{waiting}: verify again once they have it.", *follow]
 
 
 def _remedies(run: Run, found: Verification) -> list[str]:
@@ -96,6 +126,9 @@ def _remedies(run: Run, found: Verification) -> list[str]:
         lines += step(anew(run), "does what is missing")
     elif any(found.unresolved.values()):
         lines += step(anew(run), "enqueues the others again")
+    lacking = next((item for items in (*found.unresolved.values(), found.invalid) for item in items), None)
+    if lacking is not None:
+        lines += step(f"backfill why {quote(one_line(lacking))}", "tells the whole story of one of them")
     if found.left_alone:
         lines.append('Next: "What a run leaves alone" in docs/runbook.md has the SQL for the rest')
     return lines

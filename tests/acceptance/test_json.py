@@ -56,6 +56,11 @@ def test_the_hosts_results_have_the_documented_fields(run: Mapping[str, Any]) ->
     assert set(run["host"]) == documented("The host and the run's jobs")
 
 
+def test_the_road_has_the_documented_fields(run: Mapping[str, Any]) -> None:
+    assert set(run["road"]) == documented("The road")
+    assert {f"jobs.{name}" for name in run["road"]["jobs"]} == set(re.findall(r"^\| `(jobs\.\w+)`", PAGE, re.MULTILINE))
+
+
 def test_a_listed_run_has_all_fields_except_the_marked_ones(run: Mapping[str, Any], backfill: Backfill) -> None:
     marked = set(re.findall(r"^\| `(\w+)` \*", PAGE, re.MULTILINE))
 

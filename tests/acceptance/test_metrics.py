@@ -211,6 +211,7 @@ def test_the_reference_lists_every_metric_with_type_and_labels(
     inhabited.execute(BOUND)
     inhabited.execute(DRAINED)
     exporter.wait_for_sample("backfill_run_expected_items", 4000)
+    exporter.wait_for("backfill_forecast_seconds", bound="latest")
     exporter.wait_for("backfill_bound_jobs", backfill="lead-scoring")
     exporter.wait_for("backfill_drain_calls_total", result="worked")
     exporter.wait_for("backfill_lane_stalled_seconds", reason="page_delay")
@@ -316,3 +317,16 @@ def test_an_idle_connection_is_closed_without_a_traceback(alone: Backfill, expor
     _, errors = exporter.process.communicate(timeout=PATIENCE)
 
     assert errors == ""
+
+
+def test_the_road_of_a_run_adds_up(backfill: Backfill, worker: Worker, inhabited: Host, export: Export) -> None:
+    run = backfill.json("run", "--apply", "--limit", "500")["run_id"]
+    road = backfill.json("status", run)["road"]
+
+    found = export(backfill).wait_for_sample("backfill_enqueued_items", road["enqueued"], run=run)
+
+    assert found("backfill_eligible_items", run=run) == road["eligible"]
+    assert found("backfill_done_items", run=run, by="at_once") == road["at_once"]
+    waiting = [found("backfill_waiting_items", run=run, state=state) for state in road["jobs"]["waiting"]]
+    assert sum(each or 0 for each in waiting) == road["enqueued"]
+    assert found("backfill_without_result_items", run=run, reason="failed") == 0

@@ -98,7 +98,7 @@ def test_the_progress_shows_the_percentage_done(
 
     terminal.type("y\n")
 
-    terminal.wait_for(" 20% · running")
+    terminal.wait_for("░  20%  ")
     assert terminal.end() == 0
 
 

@@ -6,10 +6,11 @@ import pytest
 from integration.site import STATEMENT_MS, Site
 
 from backfill_tasks.backfills.lead_scoring.queue import LiveQueueAge
-from backfill_tasks.cli.render.outcome import outcome_lines
+from backfill_tasks.cli.render.road import road_lines
 from backfill_tasks.engine.admission.indicators import Reading
 from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.outcome import Outcome
+from backfill_tasks.engine.road import Road
 from backfill_tasks.engine.verification import Verifier
 from backfill_tasks.scoring.jobs import KEY_PREFIX
 
@@ -36,7 +37,8 @@ def outcome(site: Site, run: Run) -> Outcome:
         found = site.parts.backfills[run.parameters.backfill].outcome(connection, run)
     assert found is not None
     json.dumps(found.as_json(0), allow_nan=False)
-    assert outcome_lines(site.parts.backfills[run.parameters.backfill], run, found)
+    backfill = site.parts.backfills[run.parameters.backfill]
+    assert road_lines(backfill, run, Road.of(backfill, run, found), None)
     return found
 
 

@@ -1,6 +1,7 @@
 """The verification finds what is missing and which count is wrong, and nothing else."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -393,10 +394,61 @@ class TestFull:
         tamper(site, """DELETE FROM "BackgroundJob" WHERE "leadId" IN ('lead-2', 'lead-6')""")
         tamper(site, """UPDATE "BackgroundJob" SET status = 'FAILED' WHERE "leadId" = 'lead-4'""")
 
-        assert self.verify(site, run) == site.verify(run)
+        full, usual = self.verify(site, run), site.verify(run)
+
+        assert replace(full, road=None) == replace(usual, road=None)
+        assert [found.road and found.road.done for found in (full, usual)] == [2, 2]
 
 
 def _one(connection: "psycopg.Connection[Any]", query: str) -> Any:
     """Return the only value of a statistics query, as of now: a transaction otherwise keeps its snapshot."""
     connection.execute("SELECT pg_stat_clear_snapshot()")
     return connection.execute(query.encode()).fetchone()[0]
+
+
+class TestRoad:
+    """What verification says of the leads that a run has enqueued."""
+
+    def finish(self, site: Site, lead: str, *, overall: int | None, fit: int = 2) -> None:
+        score = '"overallScore" = %s, "fitScore" = %s, "scoredAt" = now() AT TIME ZONE \'UTC\''
+        site.host.do(f'UPDATE "Lead" SET {score} WHERE id = %s', overall, fit, lead)
+        site.host.do("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED' WHERE "leadId" = %s""", lead)
+
+    @pytest.fixture
+    def enqueued(self, site: Site) -> RunId:
+        site.host.add_leads("lead-1", "lead-2", "lead-3")
+        return site.whole_run().id
+
+    @pytest.mark.parametrize("full", [False, True])
+    @pytest.mark.parametrize(("overall", "fit"), [(0, 2), (5, 2), (2, 7)])
+    def test_score_outside_the_range_is_reported(
+        self,
+        site: Site,
+        enqueued: RunId,
+        full: bool,  # noqa: FBT001
+        overall: int,
+        fit: int,
+    ) -> None:
+        self.finish(site, "lead-1", overall=overall, fit=fit)
+        self.finish(site, "lead-2", overall=4)
+
+        found = site.verify(enqueued, full=full)
+
+        assert (found.invalid, found.clean, found.wrong) == (("lead-1",), False, False)
+
+    def test_score_outside_the_range_from_before_the_run_is_not_its_own(self, site: Site) -> None:
+        site.host.add_leads("lead-1", overallScore=9, scoredAt=NOON)
+        site.host.add_leads("lead-2")
+
+        assert site.verify(site.whole_run().id).invalid == ()
+
+    def test_succeeded_job_without_a_score_is_reported(self, site: Site, enqueued: RunId) -> None:
+        self.finish(site, "lead-1", overall=None)
+        self.finish(site, "lead-2", overall=3)
+
+        found = site.verify(enqueued)
+
+        assert found.unresolved["without_score"] == ("lead-1",)
+        assert found.road is not None
+        assert found.road.outcome is not None
+        assert (found.road.done, found.road.outcome.unended, found.road.outcome.without_result) == (1, 1, 1)

@@ -14,16 +14,18 @@ from backfill_tasks.cli.render.counts import job_lines
 from backfill_tasks.cli.render.events import event_lines
 from backfill_tasks.cli.render.lanes import lane_lines, lanes_in_words, trouble_lines
 from backfill_tasks.cli.render.next_steps import next_steps
-from backfill_tasks.cli.render.outcome import outcome_line, outcome_lines
 from backfill_tasks.cli.render.progress import progress_line
+from backfill_tasks.cli.render.road import bar, bars, headline, percent, road_line, road_lines
 from backfill_tasks.cli.render.summary import run_list, summary
 from backfill_tasks.cli.render.text import WIDTH, duration, table
 from backfill_tasks.cli.render.verification import verification
 from backfill_tasks.engine.ledger import Event
 from backfill_tasks.engine.model import Bounds, Lane, Mode, Quarantined, Run, RunId
 from backfill_tasks.engine.outcome import Outcome
+from backfill_tasks.engine.road import Road
 from backfill_tasks.engine.states import RunState
 from backfill_tasks.engine.verification import Verification
+from backfill_tasks.forecast.answer import Forecast
 from backfill_tasks.options import Parameters
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -35,6 +37,7 @@ class Enrichment(LeadScoring):
 
     items = "contacts"
     result = "address"
+    done = "addressed"
 
 
 COUNTS = {
@@ -119,74 +122,187 @@ class TestWidth:
         assert too_wide(summary(LEADS, run(lane(cursor="x" * 200)))) == []
 
 
-class TestHostOutcome:
-    def found(self, **changes: Any) -> Outcome:
-        whole = Outcome(
-            jobs={"PENDING": 1_234_567, "RUNNING": 20, "SUCCEEDED": 1_000, "FAILED": 3},
-            unended=1_234_587,
-            done=990,
-            oldest_due_at=START,
-            last_due_at=START,
-            per_minute=20,
-            seen_at=START + timedelta(seconds=41),
+def outcome(**changes: Any) -> Outcome:
+    """Return the outcome of a run that has enqueued a thousand leads; most of them wait."""
+    whole = Outcome(
+        jobs={"PENDING": 790, "RUNNING": 10, "SUCCEEDED": 198, "FAILED": 2},
+        unended=800,
+        done=190,
+        oldest_due_at=START,
+        last_due_at=START,
+        per_minute=20,
+        seen_at=START + timedelta(seconds=41),
+        done_by={"host": 150, "here": 40, "otherwise": 0},
+        waiting={"due": 40, "later": 750, "running": 10, "never_due": 0},
+        without={"failed": 2, "without_score": 8, "unknown_status": 0, "removed": 0, "gone": 0},
+    )
+    return replace(whole, **changes)
+
+
+def ended(**changes: Any) -> Outcome:
+    """Return the outcome of a run whose leads all have their score."""
+    whole = outcome(unended=0, done=1_000, done_by={"host": 1_000}, waiting={}, without={}, oldest_due_at=None)
+    return replace(whole, **changes)
+
+
+#: The counts of a run that has enqueued a thousand leads and disqualified fifty.
+THOUSAND = {"read": 1_050, "inserted": 700, "requeued": 200, "refreshed": 100, "disqualified": 50}
+
+
+def halfway(**changes: Any) -> Run:
+    return run(lane(counts=THOUSAND), **{"expected": 2_100, "seen_at": START + timedelta(seconds=42), **changes})
+
+
+def road_of(found: Outcome | None, whole: Run | None = None) -> Road:
+    return Road.of(LEADS, whole or halfway(), found)
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+DAYS = Forecast.told(5.2 * 86_400, 6.9 * 86_400, "drain", "the host takes 12 of our jobs a minute")
+
+
+class TestRoad:
+    def test_lines_add_up_and_fit_the_width(self) -> None:
+        lines = road_lines(LEADS, halfway(), road_of(outcome()), DAYS)
+
+        assert squeezed("\n".join(lines)) == (
+            "enqueued 1,000 of 2,050"
+            " scored 190 150 by the host, 40 here"
+            " waiting 800 40 due, 750 not due yet, 10 running; the oldest has been due for 41.0 s"
+            " no score 10 failed 2 their job FAILED: its lastError says why"
+            " without score 8 their job SUCCEEDED and left no score"
+            " drain 20.0/min jobs of this run that ended lately"
+            " last score 5 to 7 days: the host takes 12 of our jobs a minute"
         )
-        return replace(whole, **changes)
+        assert too_wide("\n".join(lines)) == []
 
-    def test_outcome_is_in_the_summary_and_fits_the_width(self) -> None:
-        shown = summary(LEADS, run(lane(counts={"read": 250})), found=self.found())
+    def test_screen_has_one_line_for_missing_scores(self) -> None:
+        lines = road_lines(LEADS, halfway(), road_of(outcome()), None, brief=True)
 
-        assert "    PENDING         1,234,567   the oldest has been due for 41.0 s\n" in shown
+        assert "  no score                 10   2 failed, 8 without score" in lines
+
+    def test_jobs_not_due_yet_are_reserved_for_our_workers_in_a_run_that_scores_here(self) -> None:
+        parameters = Parameters("lead-scoring", 500, 1, options={"score_here": True})
+
+        lines = road_lines(LEADS, halfway(parameters=parameters), road_of(outcome()), None)
+
+        assert "40 due, 750 reserved, 10 running" in squeezed("\n".join(lines))
+
+    def test_jobs_that_a_later_run_wrote_are_named(self) -> None:
+        lines = road_lines(LEADS, halfway(), road_of(outcome(taken_over=7)), None)
+
+        assert "  taken over                7   a later run has enqueued them again" in lines
+
+    def test_old_count_is_shown_with_its_age(self) -> None:
+        later = halfway(seen_at=START + timedelta(seconds=161))
+
+        assert "(counted 2 min 0 s ago)" in "\n".join(road_lines(LEADS, later, road_of(outcome(), later), None))
+
+    def test_jobs_that_cannot_be_counted_are_unknown(self) -> None:
+        (shown,) = road_lines(LEADS, halfway(), road_of(outcome(known=False)), None)
+
+        assert shown.split()[:2] == ["scored", "unknown"]
         assert too_wide(shown) == []
 
-    def test_disqualified_leads_are_not_done_by_the_host(self) -> None:
-        (first, *_) = outcome_lines(LEADS, run(lane(counts={"read": 20, "disqualified": 10})), self.found())
+    def test_total_that_was_not_counted_is_a_lower_bound(self) -> None:
+        uncounted = halfway(expected=None)
 
-        assert first == "  done by the host        990   leads have their score from this run's jobs"
+        assert road_lines(LEADS, uncounted, road_of(outcome(), uncounted), None)[0].endswith("of at least 1,000")
 
-    def test_shows_the_time_until_the_last_job(self) -> None:
-        halfway = run(lane(counts={"read": 500, "inserted": 250}), expected=1_000)
+    def test_piped_lines_fit_the_width_and_say_what_binds(self) -> None:
+        lines = road_line(LEADS, road_of(outcome()), DAYS)
 
-        (*_, last) = outcome_lines(LEADS, halfway, self.found(unended=150))
+        assert lines[0] == "  enqueued 1,000 of 2,050 · scored 190 · 800 wait · 10 without a score"
+        assert squeezed(" ".join(lines[1:])) == (
+            "the last of the leads has its score in 5 to 7 days: the host takes 12 of our jobs a minute"
+        )
+        assert too_wide("\n".join(lines)) == []
 
-        assert last.endswith("20.0/min   the last job in about 20 min 0 s")
+    def test_largest_numbers_fit_the_width(self) -> None:
+        many = 10**9
+        found = outcome(
+            done=many, unended=many, done_by={"host": many, "here": many}, waiting={"due": many, "later": many}
+        )
+        large = halfway(expected=4 * many)
 
-    def test_time_left_is_unknown_if_the_leads_were_not_counted(self) -> None:
-        (*_, last) = outcome_lines(LEADS, run(lane(counts={"read": 500}), expected=None), self.found())
+        shown = [*road_lines(LEADS, large, road_of(found, large), DAYS), *road_line(LEADS, road_of(found, large), DAYS)]
 
-        assert last.endswith("time left not yet known")
+        assert too_wide("\n".join([*shown, *bars(LEADS, road_of(found, large))])) == []
+
+    def test_backfill_without_jobs_has_a_road_of_one_step(self) -> None:
+        whole = run(lane(counts={"read": 500, "updated": 500}), expected=1_000)
+        road = Road.of(MessageRollups(), whole, None)
+
+        assert bars(MessageRollups(), road) == ["done     ████████████░░░░░░░░░░░░  50%  500 of 1,000 leads"]
+        assert road_lines(MessageRollups(), whole, road, None) == []
+        assert road_line(MessageRollups(), road, None) == []
 
     def test_uses_the_backfills_words(self) -> None:
-        enrichment, ended = Enrichment(), self.found(jobs={"SUCCEEDED": 1_000}, unended=0)
+        lines = road_lines(Enrichment(), halfway(), road_of(outcome()), None)
 
-        shown = " ".join(summary(enrichment, run(lane(), state="complete"), found=ended).split())
+        assert "addressed" in lines[1]
+        assert any(line.startswith("  no address ") for line in lines)
 
-        assert "done by the host 990 contacts have their address from this run's jobs" in shown
-        assert "all jobs have ended, 10 gave no address" in shown
-        assert "host: 990 contacts done" in outcome_line(enrichment, run(lane()), ended)
 
-    def test_shows_that_all_jobs_are_done(self) -> None:
-        done = self.found(jobs={"PENDING": 0, "SUCCEEDED": 990}, unended=0)
+class TestBars:
+    def test_two_bars_share_their_scale(self) -> None:
+        assert bars(LEADS, road_of(outcome())) == [
+            "enqueued ███████████░░░░░░░░░░░░░  48%  1,000 of 2,050 leads",
+            "scored   ██░░░░░░░░░░░░░░░░░░░░░░   9%  190 of 2,050 leads",
+        ]
 
-        (*_, last) = outcome_lines(LEADS, run(lane(), state="complete"), done)
+    def test_bar_is_full_only_when_all_are_done(self) -> None:
+        assert (bar(0.9999), percent(0.9999)) == ("█" * 23 + "░", "99%")
+        assert (bar(1.0), percent(1.0)) == ("█" * 24, "100%")
 
-        assert last.endswith("all jobs are done")
+    def test_complete_run_without_eligible_leads_has_full_bars(self) -> None:
+        empty = run(state="complete", expected=0)
 
-    def test_shows_how_many_jobs_gave_no_score(self) -> None:
-        ended = self.found(jobs={"SUCCEEDED": 1_000, "FAILED": 3}, unended=0)
+        assert [line.split()[2] for line in bars(LEADS, road_of(ended(done=0), empty))] == ["100%", "100%"]
 
-        (*_, last) = outcome_lines(LEADS, run(lane(), state="complete"), ended)
+    def test_total_that_was_not_counted_has_no_bar(self) -> None:
+        shown = bars(LEADS, road_of(outcome(), halfway(expected=None)))
 
-        assert last.endswith("all jobs have ended, 13 gave no score")
+        assert shown[0] == "enqueued 1,000 leads, of a number not counted before the start"
 
-    def test_outcome_of_an_older_versions_run_is_unknown(self) -> None:
-        old = self.found(known=False, jobs={}, unended=0, done=0)
+    def test_scores_that_are_not_counted_yet_have_no_bar(self) -> None:
+        assert bars(LEADS, road_of(None))[1] == "scored   not counted yet"
 
-        assert "unknown" in summary(LEADS, run(lane()), found=old)
-        assert "unknown" in outcome_line(LEADS, run(lane()), old)
-        assert old.as_json(0)["done"] is None
 
-    def test_one_line_outcome_fits_the_width(self) -> None:
-        assert too_wide(outcome_line(LEADS, run(lane()), self.found())) == []
+class TestHeadline:
+    """A complete run has enqueued its leads; whether they are scored is told beside it."""
+
+    def said(self, found: Outcome | None) -> str:
+        return headline(LEADS, road_of(found, halfway(state="complete")))
+
+    def test_leads_that_wait_are_counted(self) -> None:
+        assert self.said(outcome()) == "Enqueuing is complete: 800 leads still wait for their score."
+
+    def test_leads_without_a_score_are_counted(self) -> None:
+        lacking = ended(done=990, done_by={"host": 990}, without={"failed": 10})
+
+        assert self.said(lacking) == "All jobs have ended, and 10 leads got no score."
+
+    def test_scored_leads_are_said_to_be_scored(self) -> None:
+        assert self.said(ended()) == "All enqueued leads are scored."
+
+    def test_leads_of_a_later_run_are_not_said_to_be_scored(self) -> None:
+        assert "are scored" not in self.said(ended(done=990, done_by={"host": 990}, taken_over=10))
+
+    def test_jobs_that_cannot_be_counted_are_not_said_to_be_done(self) -> None:
+        assert self.said(None) == "Enqueuing is complete. How many leads are scored can't be counted now."
+
+    def test_summary_of_a_complete_run_says_what_is_open_and_how_to_follow_it(self) -> None:
+        whole = halfway(state="complete")
+
+        shown = summary(LEADS, whole, road=road_of(outcome(), whole), forecast=DAYS)
+
+        assert shown.splitlines()[1] == "  Enqueuing is complete: 800 leads still wait for their score."
+        assert "Next: backfill watch 260301-120000-abcd --until-scored   follows the jobs" in shown
+        assert too_wide(shown) == []
 
 
 class TestSummary:
@@ -357,6 +473,38 @@ class TestVerification:
         lost = replace(CLEAN, missing=("lead-3",), found={"inserted": (10, 9)})
 
         assert "no leads are missing" not in verification(LEADS, run(lane()), lost)
+
+    def test_enqueued_leads_are_told_apart(self) -> None:
+        found = replace(CLEAN, road=road_of(outcome(unended=798, without={"failed": 2, "without_score": 8, "gone": 2})))
+
+        shown = verification(LEADS, run(lane(), state="complete"), found)
+
+        assert squeezed("\n".join(shown.splitlines()[6:11])) == (
+            "enqueued 1,000 by this run scored 190 still waiting 798 without a score 12"
+            " gone 2 the lead was deleted, and its job with it"
+        )
+        assert too_wide(shown) == []
+
+    def test_leads_that_wait_are_not_called_scored(self) -> None:
+        shown = verification(LEADS, run(lane(), state="complete"), replace(CLEAN, road=road_of(outcome())))
+
+        assert shown.splitlines()[-2:] == [
+            "800 leads still wait for their score: verify again once they have it.",
+            "Next: backfill watch 260301-120000-abcd --until-scored   follows them",
+        ]
+
+    def test_lead_without_a_score_has_a_command_that_tells_why(self) -> None:
+        found = replace(CLEAN, unresolved={"failed": ("lead-3", "lead-4")})
+
+        shown = verification(LEADS, run(lane(), state="complete"), found)
+
+        assert "Next: backfill why lead-3   tells the whole story of one of them" in shown
+
+    def test_invalid_score_is_not_clean(self) -> None:
+        shown = verification(LEADS, run(lane(), state="complete"), replace(CLEAN, invalid=("lead-9",)))
+
+        assert "  invalid                       1   a score outside 1 to 4\n    lead-9\n" in shown
+        assert "NOT CLEAN: no leads are missing, but 1 have no valid result." in shown
 
     def test_unfinished_run_is_reported_as_not_complete(self) -> None:
         assert "not complete" in verification(LEADS, run(lane(), state="paused"), CLEAN)

@@ -1,6 +1,6 @@
 """The host's scoring rules, as a backfill."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -14,8 +14,9 @@ from backfill_tasks.backfills.lead_scoring.queue import USUAL_DRAIN_SECONDS, Dra
 from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.contract import Backlog, Host, PageClaim, PageContext, RowChanged, Stretch
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
-from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
+from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Ends, Outcome, bucket_seconds
 from backfill_tasks.options import Flag, Option, Pace, Values, Whole
+from backfill_tasks.scoring.contract import HIGHEST, LOWEST
 from backfill_tasks.scoring.jobs import DISQUALIFYING, HOLDER_PREFIX, KEY_PREFIX
 
 RESCORE_ALL = Option("rescore_all", Flag(), "Scored leads too (default: unscored ones only).", default=False)
@@ -59,6 +60,9 @@ _MOST_DUE = 20_000
 #: The job statuses that are always shown, even with a count of 0.
 _STATUSES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED")
 
+#: What a lead waits for while its job hasn't ended.
+_WAITING = ("due", "later", "running", "never_due")
+
 
 @dataclass(frozen=True)
 class LeadScoring(Leads):
@@ -81,7 +85,11 @@ class LeadScoring(Leads):
     passed_over = MappingProxyType({"already_scored": "have a score", "no_inbound": "never wrote to us"})
     options = (CLIENT_IDS, RESCORE_ALL, SCORE_HERE, RESERVE_HOURS, DELAY_MS)
     jobs = ("inserted", "requeued")
+    enqueues = ("inserted", "requeued", "refreshed")
+    leaves_alone = ("in_flight",)
     result = "score"
+    done = "scored"
+    done_by = MappingProxyType({"host": "by the host", "here": "here", "otherwise": "not by their job"})
     unresolved = MappingProxyType(
         {
             "failed": "their job FAILED: its lastError says why",
@@ -89,6 +97,10 @@ class LeadScoring(Leads):
             "unknown_status": "a job status that this version doesn't know",
         }
     )
+    vanished = MappingProxyType(
+        {"removed": "their job was deleted before it gave a score", "gone": "the lead was deleted, and its job with it"}
+    )
+    invalid = "a score outside 1 to 4"
     rights: ClassVar[Mapping[str, str]] = {
         "Client": "SELECT",
         "Message": "SELECT",
@@ -164,6 +176,8 @@ class LeadScoring(Leads):
             "disqualifying": list(DISQUALIFYING),
             "key_prefix": KEY_PREFIX,
             "started_at": naive(context.started_at),
+            "lowest": LOWEST,
+            "highest": HIGHEST,
         }
         row = connection.execute(self.file("lead_scoring/verdict.sql", leads=f"lead_scoring/{file}"), values).one()
         return Stretch(
@@ -173,6 +187,7 @@ class LeadScoring(Leads):
             row.looked_at,
             {name: getattr(row, name) for name in self.unresolved},
             row.waiting,
+            invalid=row.invalid,
         )
 
     def recount_full(self, connection: Connection, claims: Sequence[PageClaim]) -> Sequence[dict[str, int]]:
@@ -231,29 +246,59 @@ class LeadScoring(Leads):
         return Backlog(row.next_due_seconds, row.is_running, row.live_wait_seconds)
 
     def outcome(self, connection: Connection, run: Run) -> Outcome:
-        """Count the run's own jobs by status, and the leads that were scored by them."""
+        """Find out what has become of each lead that the run has enqueued."""
         values = {
-            "backfill": self.name,
-            "run": run.id,
-            "key_prefix": KEY_PREFIX,
-            "rescore_all": run.parameters.options["rescore_all"],
-            "started_at": run.started_at,
+            **self._enqueued(run),
             "seconds": LATELY_SECONDS,
+            "bucket_seconds": bucket_seconds((run.seen_at - run.started_at).total_seconds()),
         }
         row = connection.execute(self.file("lead_scoring/outcome.sql"), values).one()
+        places: Mapping[str, int] = row.places or {}
         jobs = {**dict.fromkeys(_STATUSES, 0), **(row.jobs or {})}
-        lately = min(LATELY_SECONDS, (row.seen_at - run.started_at).total_seconds())
+        elapsed = (row.seen_at - run.started_at).total_seconds()
+        lately = min(LATELY_SECONDS, elapsed)
+        ages = {int(age): number for age, number in (row.ends or {}).items()}
+        done_by, waiting = _picked(places, self.done_by), _picked(places, _WAITING)
         return Outcome(
             known=row.known,
             jobs=jobs,
-            unended=jobs["PENDING"] + jobs["RUNNING"],
-            done=row.scored,
+            unended=sum(waiting.values()),
+            done=sum(done_by.values()),
             oldest_due_at=row.oldest_due_at,
             last_due_at=row.last_due_at,
-            never_due=row.never_due,
+            never_due=waiting["never_due"],
             per_minute=60 * row.ended / lately if lately >= ENOUGH_SECONDS else None,
             seen_at=row.seen_at,
+            done_by=done_by,
+            waiting=waiting,
+            without=_picked(places, self.without_result),
+            taken_over=places.get("taken_over", 0),
+            ends=Ends.by_age(values["bucket_seconds"], elapsed, ages),
         )
+
+    def results_over_time(self, connection: Connection, run: Run, *, until: datetime, buckets: int) -> Sequence[int]:
+        """Count the leads by when their job ended with a score."""
+        values = {
+            **self._enqueued(run),
+            "since_epoch": run.started_at.timestamp(),
+            "until_epoch": until.timestamp(),
+            "until": naive(until),
+            "buckets": buckets,
+        }
+        found = [0] * buckets
+        for row in connection.execute(self.file("lead_scoring/scored_over_time.sql"), values):
+            found[row.bucket - 1] = row.leads
+        return found
+
+    def _enqueued(self, run: Run) -> dict[str, Any]:
+        """Return the parameters of enqueued.sql."""
+        return {
+            "backfill": self.name,
+            "run": run.id,
+            "key_prefix": KEY_PREFIX,
+            "rescore_all": self.with_defaults(run.parameters.options)["rescore_all"],
+            "started_at": run.started_at,
+        }
 
     @property
     def queue(self) -> JobQueue:
@@ -281,6 +326,11 @@ def _next_due_at(context: PageContext) -> datetime | None:
     if context.spacing_ms and context.due_at:
         return context.due_at + timedelta(milliseconds=context.spacing_ms)
     return None
+
+
+def _picked(places: Mapping[str, int], names: Iterable[str]) -> dict[str, int]:
+    """Return the number of leads in each of these places."""
+    return {name: places.get(name, 0) for name in names}
 
 
 def _reserve_seconds(options: Values) -> float:

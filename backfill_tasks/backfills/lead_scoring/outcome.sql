@@ -1,73 +1,64 @@
--- What the host has done with a run's jobs. A job belongs to the run whose page wrote it last, whatever the host has
--- done with it since: a job that a later run has reset counts for that later run only. The query reads what runs have
--- enqueued since this one began, and from the host's tables one job and at most one lead per item of this run, by key.
---
--- The host's times may be outside the range that clients can read. A job that is due in over a hundred years, infinity
--- included, is never due; one due before 1970, -infinity included, has been due since 1970.
-WITH wrote AS MATERIALIZED (
-  SELECT page.*
-  FROM backfill.run AS other
-  JOIN backfill.page ON page.run_id = other.id
-  WHERE
-    other.backfill = :backfill
-    AND (other.id = :run OR page.at >= :started_at OR page.released <> ARRAY[]::text[])
-),
--- The time of the write itself: a page that waits for a row locked by another page writes after it.
-written AS (
-  SELECT each.item, run_id, at + seconds * interval '1 second' AS at
-  FROM wrote CROSS JOIN LATERAL unnest(enqueued) AS each (item)
-  UNION ALL
-  SELECT each.item, run_id, each.at
-  FROM wrote CROSS JOIN LATERAL unnest(released, released_at) AS each (item, at)
-),
-own AS MATERIALIZED (
-  SELECT item
+-- What has become of the leads that a run has enqueued: each is in exactly one place.
+WITH placed AS MATERIALIZED (
+  SELECT
+    status,
+    run_at,
+    finished_at,
+    CASE
+      WHEN taken_over THEN 'taken_over'
+      WHEN status = 'RUNNING' THEN 'running'
+      WHEN status = 'PENDING' AND never_due THEN 'never_due'
+      WHEN status = 'PENDING' AND run_at <= now() AT TIME ZONE 'UTC' THEN 'due'
+      WHEN status = 'PENDING' THEN 'later'
+      WHEN scored AND status = 'SUCCEEDED' AND scored_here THEN 'here'
+      WHEN scored AND status = 'SUCCEEDED' THEN 'host'
+      WHEN scored THEN 'otherwise'
+      WHEN status = 'FAILED' THEN 'failed'
+      WHEN status = 'SUCCEEDED' THEN 'without_score'
+      WHEN status IS NOT NULL THEN 'unknown_status'
+      WHEN lead_exists THEN 'removed'
+      ELSE 'gone'
+    END AS place
   FROM (
-    SELECT DISTINCT ON (item COLLATE "C") item, run_id FROM written ORDER BY item COLLATE "C", at DESC
-  ) AS newest
-  WHERE run_id = :run
-),
-job AS MATERIALIZED (
-  SELECT own.item, found.*
-  FROM own
-  CROSS JOIN LATERAL (
-    SELECT
-      coalesce(status::text, 'NULL') AS status,
-      greatest("runAt", timestamp '1970-01-01') AS run_at,
-      "runAt" > now() AT TIME ZONE 'UTC' + interval '100 years' AS never_due,
-      "finishedAt"
-    FROM {host}."BackgroundJob"
-    WHERE "dedupeKey" = :key_prefix || own.item
-    LIMIT 1
+{lead_scoring/enqueued.sql}
   ) AS found
 )
 SELECT
   -- Whether every page of the run has recorded what it enqueued.
   NOT EXISTS (
-    SELECT FROM wrote
+    SELECT FROM backfill.page
     WHERE run_id = :run AND enqueued IS NULL AND EXISTS (
       SELECT FROM jsonb_each_text(counts) AS counted (class, items)
       WHERE class IN ('inserted', 'requeued', 'refreshed') AND items::bigint > 0
     )
   ) AS known,
-  (SELECT jsonb_object_agg(status, jobs) FROM (SELECT status, count(*) AS jobs FROM job GROUP BY 1) AS by_status) AS jobs,
-  count(lead.id) AS scored,
+  (SELECT jsonb_object_agg(place, leads) FROM (SELECT place, count(*) AS leads FROM placed GROUP BY 1) AS by_place) AS places,
+  (
+    SELECT jsonb_object_agg(status, jobs)
+    FROM (SELECT status, count(*) AS jobs FROM placed WHERE status IS NOT NULL GROUP BY 1) AS by_status
+  ) AS jobs,
   count(*) FILTER (
     WHERE
-      job.status IN ('SUCCEEDED', 'FAILED')
-      AND job."finishedAt" > now() AT TIME ZONE 'UTC' - :seconds * interval '1 second'
-      AND job."finishedAt" < now() AT TIME ZONE 'UTC' + interval '1 day'
+      status IN ('SUCCEEDED', 'FAILED')
+      AND finished_at > now() AT TIME ZONE 'UTC' - :seconds * interval '1 second'
+      AND finished_at < now() AT TIME ZONE 'UTC' + interval '1 day'
   ) AS ended,
-  min(job.run_at) FILTER (
-    WHERE job.status = 'PENDING' AND job.run_at <= now() AT TIME ZONE 'UTC'
-  ) AT TIME ZONE 'UTC' AS oldest_due_at,
-  max(job.run_at) FILTER (WHERE job.status = 'PENDING' AND NOT job.never_due) AT TIME ZONE 'UTC' AS last_due_at,
-  count(*) FILTER (WHERE job.status = 'PENDING' AND job.never_due) AS never_due,
+  -- How many have ended since the run began, by age in units of :bucket_seconds.
+  (
+    SELECT jsonb_object_agg(age, jobs)
+    FROM (
+      SELECT
+        floor(extract(epoch FROM now() AT TIME ZONE 'UTC' - finished_at) / :bucket_seconds)::integer AS age,
+        count(*) AS jobs
+      FROM placed
+      WHERE
+        status IN ('SUCCEEDED', 'FAILED')
+        AND finished_at >= CAST(:started_at AS timestamptz) AT TIME ZONE 'UTC'
+        AND finished_at <= now() AT TIME ZONE 'UTC'
+      GROUP BY 1
+    ) AS by_age
+  ) AS ends,
+  min(run_at) FILTER (WHERE place = 'due') AT TIME ZONE 'UTC' AS oldest_due_at,
+  max(run_at) FILTER (WHERE place IN ('due', 'later')) AT TIME ZONE 'UTC' AS last_due_at,
   now() AS seen_at
-FROM job
--- A job can succeed and leave no score, so scores are counted from the leads.
-LEFT JOIN {host}."Lead" AS lead
-  ON job.status = 'SUCCEEDED'
-  AND lead.id = job.item
-  AND lead."overallScore" IS NOT NULL
-  AND (NOT :rescore_all OR lead."scoredAt" >= CAST(:started_at AS timestamptz) AT TIME ZONE 'UTC')
+FROM placed

@@ -1,7 +1,7 @@
 -- A stretch of leads: one row per eligible lead, with the data by which verdict.sql judges it, and a last row with the
 -- end of the stretch and the number of leads looked at.
 WITH lead AS MATERIALIZED (
-  SELECT id, "clientId", "sentimentTag", "overallScore", "scoredAt", "createdAt"
+  SELECT id, "clientId", "sentimentTag", "fitScore", "intentScore", "overallScore", "scoredAt", "createdAt"
   FROM {host}."Lead"
   WHERE (CAST(:lower AS text) IS NULL OR id > :lower) AND id <= :upper
   ORDER BY id
@@ -28,10 +28,10 @@ eligible AS (
 )
 SELECT
   NULL AS cursor, NULL AS looked_at,
-  id, "sentimentTag", "overallScore", "scoredAt", eligible_since, job_id, job_status
+  id, "sentimentTag", "fitScore", "intentScore", "overallScore", "scoredAt", eligible_since, job_id, job_status
 FROM eligible
 UNION ALL
 SELECT
   CASE WHEN (SELECT count(*) FROM lead) = :rows THEN (SELECT max(id) FROM lead) ELSE :upper END,
   (SELECT count(*) FROM lead),
-  NULL, NULL, NULL, NULL, NULL, NULL, NULL
+  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL

@@ -4,7 +4,7 @@ WITH bounds AS MATERIALIZED (
   SELECT lower, upper FROM unnest(CAST(:lowers AS text[]), CAST(:uppers AS text[])) AS bounds (lower, upper)
 ),
 lead AS MATERIALIZED (
-  SELECT id, "clientId", "sentimentTag", "overallScore", "scoredAt", "createdAt"
+  SELECT id, "clientId", "sentimentTag", "fitScore", "intentScore", "overallScore", "scoredAt", "createdAt"
   FROM {host}."Lead"
   WHERE EXISTS (SELECT FROM bounds WHERE (lower IS NULL OR id > lower) AND id <= upper)
 ),
@@ -25,7 +25,7 @@ eligible AS (
 )
 SELECT
   NULL AS cursor, NULL AS looked_at,
-  id, "sentimentTag", "overallScore", "scoredAt", eligible_since, job_id, job_status
+  id, "sentimentTag", "fitScore", "intentScore", "overallScore", "scoredAt", eligible_since, job_id, job_status
 FROM eligible
 UNION ALL
-SELECT (SELECT max(upper) FROM bounds), (SELECT count(*) FROM lead), NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT (SELECT max(upper) FROM bounds), (SELECT count(*) FROM lead), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
