@@ -195,7 +195,7 @@ def _bounds(bounds: Mapping[str, Bound]) -> Iterator[Metric]:
     """Yield what is known of the host's drain, by backfill."""
     yield _gauge("backfill_bound_jobs", ["backfill"], (((name,), each.offer) for name, each in bounds.items()))
     yield _gauge("backfill_host_call_jobs", ["backfill"], (((name,), each.capacity) for name, each in bounds.items()))
-    periods = (((name,), each.rhythm.seconds) for name, each in bounds.items())
+    periods = (((name,), each.calls.seconds) for name, each in bounds.items())
     yield _gauge("backfill_host_call_period_seconds", ["backfill"], periods)
     starved = (((name,), each.starved_seconds) for name, each in bounds.items())
     yield _gauge("backfill_starved_seconds", ["backfill"], starved)
