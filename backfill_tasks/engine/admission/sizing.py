@@ -88,7 +88,8 @@ def starved(bound: Bound, now: float, *, min_share: float) -> str | None:
     lasts = f"starved for {seconds / _HOUR:.0f} h: live jobs leave no room"
     if seconds < STARVED_SECONDS or not min_share:
         return lasts
-    return f"{lasts}, and only the guaranteed {100 * min_share:g} % of the drain goes through"
+    share = f"only the guaranteed {100 * min_share:g} % of the drain goes through"
+    return f"{lasts}, and {share}. `backfill drain` has the host's runner called more often"
 
 
 def words(bound: Bound) -> str:
