@@ -29,6 +29,7 @@ from backfill_tasks.forecast.situation import Situation
 from backfill_tasks.forecast.what_if import suggestions, what_if
 from backfill_tasks.options import Pace
 from backfill_tasks.poll import Poll
+from backfill_tasks.scoring import overview as scoring
 from backfill_tasks.settings import Settings
 from backfill_tasks.snapshot import BoundInForce, Snapshot, why_small
 from backfill_tasks.wiring import Parts
@@ -219,6 +220,13 @@ class Observer:
                 return Overview(None)
             schema.require(connection)
             return overview(connection, call_seconds=self.settings.cron_call_seconds)
+
+    def scoring(self) -> scoring.Overview | None:
+        """Return scoring here, and the jobs that wait for it; None without a ledger of this version."""
+        with self._reading(self.parts.engine) as connection:
+            if not _has_ledger(connection) or schema.version(connection) != schema.latest():
+                return None
+            return scoring.overview(connection, self.parts.address.schema)
 
     @contextmanager
     def _reading(self, engine: Engine) -> Iterator[Connection]:

@@ -40,7 +40,7 @@ class BoundInForce:
             "jobs": self.bound.offer,
             "per_call": round(self.bound.capacity),
             "live_per_call": round(self.bound.live_per_call, 1),
-            "call_seconds": round(self.bound.rhythm.seconds, 3),
+            "call_seconds": round(self.bound.calls.seconds, 3),
             "starved_seconds": round(self.bound.starved_seconds),
             "reason": self.reason,
         }

@@ -15,7 +15,7 @@ import math
 import random
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -86,7 +86,8 @@ _STARTED = """
 SELECT
   type = 'LEAD_SCORING_POST_PROCESS',
   extract(epoch FROM "startedAt" - "runAt")::float,
-  "startedAt" < to_timestamp(%s) AT TIME ZONE 'UTC'
+  "startedAt" < to_timestamp(%s) AT TIME ZONE 'UTC',
+  extract(epoch FROM "startedAt")::float
 FROM "BackgroundJob"
 WHERE "startedAt" IS NOT NULL
 """
@@ -115,6 +116,10 @@ class Clock:
         """Return the Unix time of a second of the host's time."""
         return self.began + second / self.factor
 
+    def second(self, real: float) -> float:
+        """Return the second of the host's time at a Unix time."""
+        return (real - self.began) * self.factor
+
 
 @dataclass(frozen=True)
 class Day:
@@ -124,11 +129,13 @@ class Day:
         waits: the live jobs' waits, from runAt to startedAt, in seconds, sorted.
         used: the share of the spare capacity (what live jobs leave) that the backfill used.
         late: the largest delay of the cron or of a webhook, in seconds.
+        ours: our jobs that the host took in each minute; the first is taken at second 60.
     """
 
     waits: Sequence[float]
     used: float
     late: float
+    ours: Sequence[int] = ()
 
 
 def arrivals(per_minute: Sequence[float], seed: int) -> list[float]:
@@ -189,12 +196,14 @@ def simulate(
         late = max(webhooks.result(), cron.result())
     with psycopg.connect(database_url) as connection:
         rows = connection.execute(_STARTED, [clock.real(60 * minutes + 30)]).fetchall()
-    live = [in_time for ours, _, in_time in rows if not ours]
-    ours = [in_time for ours, _, in_time in rows if ours]
+    live = [in_time for ours, _, in_time, _ in rows if not ours]
+    ours = [in_time for ours, _, in_time, _ in rows if ours]
+    taken = Counter(int(clock.second(at) // 60) for is_ours, _, _, at in rows if is_ours)
     return Day(
-        waits=sorted(factor * wait for ours, wait, _ in rows if not ours),
+        waits=sorted(factor * wait for ours, wait, _, _ in rows if not ours),
         used=sum(ours) / (sum(limit(minute) for minute in range(1, minutes + 1)) - sum(live)),
         late=late,
+        ours=[taken[minute] for minute in range(1, minutes + 1)],
     )
 
 

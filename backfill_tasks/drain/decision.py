@@ -1,7 +1,7 @@
 """What the drain does next: a pure function of its record and of what was just measured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backfill_tasks.drain.answers import Answer
 from backfill_tasks.drain.ledger import Drain, State
@@ -83,7 +83,11 @@ class Decision:
 
 
 def decide(drain: Drain, seen: Seen, *, own: int) -> Decision:
-    """Return what an active drain does next. `own`: how many calls this worker has in flight."""
+    """Return what an active drain does next. `own`: how many calls this worker has in flight.
+
+    A call that outlasts its time-out because the machine is busy no longer counts in the ledger, but it does here.
+    """
+    drain = replace(drain, in_flight=max(drain.in_flight, own))
     unhealthy = _unhealthy(drain, seen)
     if unhealthy is not None:
         return _paused(drain, seen, *unhealthy)

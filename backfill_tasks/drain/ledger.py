@@ -135,8 +135,13 @@ def stop(connection: Connection, kind: str, reason: str, *, who: str) -> bool:
 
 
 def read(connection: Connection, *, call_seconds: float) -> Drain | None:
-    """Return the drain; None if there has been none. A call is in flight for `call_seconds` at the longest."""
-    values = {"rate_seconds": _RATE_SECONDS, "jobs": JUDGED_JOBS, "call_seconds": call_seconds}
+    """Return the drain; None if there has been none. A call takes `call_seconds` at the longest.
+
+    A call is noted before it starts, and a worker starts it within a lease's time or not at all. So it may be in flight
+    for both together.
+    """
+    longest = LEASE_SECONDS + call_seconds
+    values = {"rate_seconds": _RATE_SECONDS, "jobs": JUDGED_JOBS, "in_flight_seconds": longest}
     row = connection.execute(_sql("read"), values).one_or_none()
     return None if row is None else _drain(row)
 

@@ -74,6 +74,6 @@ class Overview:
 
 
 def overview(connection: Connection, *, call_seconds: float) -> Overview:
-    """Return the drain as of now. A call is in flight for `call_seconds` at the longest."""
+    """Return the drain as of now. A call takes `call_seconds` at the longest."""
     drain = ledger.read(connection, call_seconds=call_seconds)
     return Overview(drain, ledger.totals(connection), drain_events(connection, _EVENTS))

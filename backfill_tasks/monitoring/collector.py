@@ -155,6 +155,7 @@ class Exporter(Collector):
         found.pressure = [(reading, indicator.unit) for indicator, reading in self.observer.pressure()]
         found.ahead = self.observer.jobs_ahead(_MOST_AHEAD)
         found.bounds = self.observer.bounds()
+        found.scoring = self.observer.scoring()
 
     def _read_redis(self, found: Readings) -> None:
         found.queued = int(str(self.redis.llen(self.queue)))

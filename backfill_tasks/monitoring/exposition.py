@@ -19,6 +19,8 @@ from backfill_tasks.forecast.answer import Forecast
 from backfill_tasks.monitoring.page_times import BUCKETS
 from backfill_tasks.monitoring.roads import RunRoad
 from backfill_tasks.monitoring.stalls import Stall
+from backfill_tasks.scoring.overview import Overview as Scoring
+from backfill_tasks.scoring.states import SessionState
 
 Source = Literal["ledger", "host", "redis", "workers", "lanes", "jobs"]
 _Family = GaugeMetricFamily | CounterMetricFamily
@@ -54,8 +56,13 @@ MEANINGS: Mapping[str, str] = {
     "backfill_pressure_sessions": "Value of an indicator that counts sessions",
     "backfill_pressure_ratio": "Value of an indicator that measures a share, 0 to 1",
     "backfill_drain_state": "1 for the drain's state, 0 for the others",
+    "backfill_drain_stopped": "1 with the kind of the reason while the drain is stopped",
     "backfill_drain_calls_total": "Calls of the host's runner by result",
     "backfill_drain_jobs_total": "Jobs that the host reported for these calls, by what became of them",
+    "backfill_scoring_state": "1 for the state of the newest session of scoring here, 0 for the others",
+    "backfill_scoring_slots_alive": "Slots of the running session that show life; 0 if no session is running",
+    "backfill_waiting_jobs": "Our waiting jobs: due, or reserved for scoring here",
+    "backfill_reserved_due_seconds": "Time until the first reserved job comes due for the host's runner",
     "backfill_jobs_ahead": "Jobs in the host's queue ahead of a job that this backfill would add now",
     "backfill_bound_jobs": "Most jobs that may be due at the host's next call, if the bound is sized to the drain",
     "backfill_host_call_jobs": "Jobs that one call of the host takes, as measured for the bound",
@@ -79,6 +86,7 @@ class Readings:
     page_times: Mapping[str, tuple[Sequence[int], float]] = field(default_factory=dict)
     pressure: Sequence[tuple[Reading, Unit]] = ()
     drain: Overview | None = None
+    scoring: Scoring | None = None
     ahead: Mapping[str, int] = field(default_factory=dict)
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     stalls: Sequence[Stall] = ()
@@ -103,6 +111,7 @@ def families(found: Readings) -> Iterator[Metric]:
     yield _page_durations(found.page_times)
     yield from _pressure(found.pressure)
     yield from _of_the_drain(found.drain)
+    yield from _scoring(found.scoring)
     yield _gauge("backfill_jobs_ahead", ["backfill"], (((name,), jobs) for name, jobs in found.ahead.items()))
     yield from _bounds(found.bounds)
     if found.queued is not None:
@@ -230,6 +239,8 @@ def _of_the_drain(found: Overview | None) -> Iterator[Metric]:
         return
     states = [((state,), state == drain.state) for state in get_args(State)]
     yield _gauge("backfill_drain_state", ["state"], states)
+    stopped = [((drain.kind,), 1)] if drain.state == "stopped" else []
+    yield _gauge("backfill_drain_stopped", ["kind"], stopped)
     # Zeros, too: an increase from nothing at all is no increase to Prometheus.
     calls = {**dict.fromkeys(get_args(Result), 0), **{total.result: total.calls for total in found.totals}}
     yield _counter("backfill_drain_calls_total", ["result"], (((name,), count) for name, count in calls.items()))
@@ -237,11 +248,24 @@ def _of_the_drain(found: Overview | None) -> Iterator[Metric]:
     yield _counter("backfill_drain_jobs_total", ["outcome"], jobs)
 
 
+def _scoring(found: Scoring | None) -> Iterator[Metric]:
+    if found is None:
+        return
+    if found.session is not None:
+        states = [((state,), state == found.session.state) for state in get_args(SessionState)]
+        yield _gauge("backfill_scoring_state", ["state"], states)
+    yield _gauge("backfill_scoring_slots_alive", [], [([], found.alive)])
+    waiting = [(("due",), found.due), (("reserved",), found.reserved)]
+    yield _gauge("backfill_waiting_jobs", ["kind"], waiting)
+    if found.first_due_seconds is not None:
+        yield _gauge("backfill_reserved_due_seconds", [], [([], found.first_due_seconds)])
+
+
 def _bounds(bounds: Mapping[str, Bound]) -> Iterator[Metric]:
     """Yield what is known of the host's drain, by backfill."""
     yield _gauge("backfill_bound_jobs", ["backfill"], (((name,), each.offer) for name, each in bounds.items()))
     yield _gauge("backfill_host_call_jobs", ["backfill"], (((name,), each.capacity) for name, each in bounds.items()))
-    periods = (((name,), each.rhythm.seconds) for name, each in bounds.items())
+    periods = (((name,), each.calls.seconds) for name, each in bounds.items())
     yield _gauge("backfill_host_call_period_seconds", ["backfill"], periods)
     starved = (((name,), each.starved_seconds) for name, each in bounds.items())
     yield _gauge("backfill_starved_seconds", ["backfill"], starved)

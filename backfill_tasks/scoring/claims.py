@@ -10,6 +10,7 @@ from typing import Literal
 
 from sqlalchemy import Connection
 
+from backfill_tasks.engine.database import statement
 from backfill_tasks.escaping import one_line
 from backfill_tasks.scoring.contract import REASONING_CHARACTERS, Score
 from backfill_tasks.scoring.jobs import HOLDER_PREFIX, KEY_PREFIX
@@ -151,6 +152,13 @@ def release(connection: Connection, schema: str) -> list[str]:
         "pool": _POOL,
     }
     return list(connection.execute(file("release", schema), values).scalars())
+
+
+def forget(connection: Connection) -> None:
+    """Remove the times of claims that are older than the drain is measured back."""
+    connection.execute(
+        statement("DELETE FROM backfill.claim WHERE started_at < now() AT TIME ZONE 'UTC' - interval '1 day'")
+    )
 
 
 def any_left(connection: Connection, schema: str) -> bool:

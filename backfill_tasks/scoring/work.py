@@ -156,6 +156,7 @@ class Work:
             if sessions.newest(connection) is None:
                 return []
             released = claims.release(connection, self.schema)
+            claims.forget(connection)
             quiet = sessions.stalled(connection)
         if released:
             logger.warning("jobs released, because their holder is gone: %d", len(released))

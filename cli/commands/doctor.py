@@ -26,6 +26,7 @@ _CHECKS: tuple[Check, ...] = (
     database.sight,
     room.room,
     scoring.prompts,
+    scoring.workers,
     clocks.postgresql,
     surroundings.redis,
     clocks.redis,

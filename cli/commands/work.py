@@ -102,12 +102,12 @@ def work(click_context: click.Context, /, **options: Any) -> None:
         return
     if options["stop"]:
         found, stopped = context.client.stop_work()
-        _show(found, as_json=options["as_json"])
+        _show(context, found, as_json=options["as_json"])
         if not stopped:
             say(f"Scoring {found.id} was {found.state} already.")
         return
     if options["status"]:
-        _show(context.client.work_status(), as_json=options["as_json"])
+        _show(context, context.client.work_status(), as_json=options["as_json"])
         return
     click_context.exit(_start(context, options))
 
@@ -133,7 +133,7 @@ def _start(context: CommandContext, options: dict[str, Any]) -> int:
         with signals() as stopped:
             ended = _follow(context, started.id, stopped)
     found = ended or started
-    _show(found, as_json=options["as_json"])
+    _show(context, found, as_json=options["as_json"])
     if found.state == "running" and not options["detach"]:
         say("Scoring goes on: `backfill work --status` shows it, `backfill work --stop` ends it.")
     return COMPLETE if found.state == "complete" or options["detach"] else NOT_COMPLETE
@@ -149,12 +149,13 @@ def _follow(context: CommandContext, started: str, stopped: Stopped) -> "Session
             return found
         left -= _LOOK_SECONDS
         if left <= 0:
-            say(render.summary(found))
+            say(render.summary(found, context.settings.scoring_queue))
             left = _LINE_SECONDS
 
 
-def _show(found: "Session", *, as_json: bool) -> None:
-    click.echo(json.dumps(render.as_json(found), ensure_ascii=False) if as_json else render.summary(found))
+def _show(context: CommandContext, found: "Session", *, as_json: bool) -> None:
+    text = render.summary(found, context.settings.scoring_queue)
+    click.echo(json.dumps(render.as_json(found), ensure_ascii=False) if as_json else text)
 
 
 def _say_whether_a_worker_is_online(context: CommandContext) -> None:

@@ -6,9 +6,12 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.cli.doctor.finding import Finding
+from backfill_tasks.cli.render.text import duration
+from backfill_tasks.engine import schema
 from backfill_tasks.engine.database import begin_read_only, is_permanent, reason
 from backfill_tasks.escaping import one_line
 from backfill_tasks.scoring import prompt, prompt_overrides
+from backfill_tasks.scoring.overview import overview
 from backfill_tasks.scoring.prompt_overrides import Unapplied
 
 #: The most overrides that are named.
@@ -36,6 +39,25 @@ def prompts(context: CommandContext) -> Iterator[Finding]:
             "The host's own runner applies them. To do so here, copy the host's prompt into BACKFILL_PROMPT_FILE:"
             " docs/scorers.md says how.",
         )
+
+
+def workers(context: CommandContext) -> Iterator[Finding]:
+    """Report jobs that runs have reserved for scoring here while nothing scores here."""
+    with context.parts.engine.begin() as connection:
+        begin_read_only(connection, statement_ms=context.settings.statement_timeout_ms)
+        if schema.version(connection) != schema.latest():
+            return
+        found = overview(connection, context.parts.address.schema)
+    if not found.reserved or found.alive:
+        return
+    due = duration(found.first_due_seconds or 0)
+    queue = context.settings.scoring_queue
+    yield Finding(
+        "look",
+        f"{found.reserved:,} jobs are reserved for scoring here, and nothing scores here",
+        f"They wait. The first come due for the host's runner in {due}. To score them here, start `backfill worker -Q"
+        f" {queue}`, then `backfill work`",
+    )
 
 
 def _named(override: Unapplied) -> str:

@@ -22,8 +22,20 @@ def _state(seen: Overview, drain: Drain) -> Iterator[str]:
     yield f"Drain · {drain.state} · for {duration((drain.seen_at - drain.since).total_seconds())}"
     if drain.reason:
         yield wrapped(drain.reason, indent=2)
+    yield from (wrapped(each, indent=2) for each in _meaning(drain))
     if seen.is_deserted:
         yield wrapped("No worker looks after it: start workers and beat.", indent=2)
+
+
+def _meaning(drain: Drain) -> Iterator[str]:
+    """Yield what the state means for the jobs, unless the reason says so."""
+    match drain.state:
+        case "paused" if drain.kind in ("live_wait", "failure_rate"):
+            yield "It makes one call a minute meanwhile, and goes on by itself."
+        case "backing off":
+            yield "It tries again by itself. The host's cron goes on meanwhile."
+        case "stopped" if drain.kind not in ("by_command", "done"):
+            yield "The jobs wait for the host's cron, which does them at its own pace."
 
 
 def _orders(drain: Drain) -> Iterator[str]:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from backfill_tasks.cli.render.text import duration, table, wrapped
+from backfill_tasks.cli.render.work_steps import next_steps
 from backfill_tasks.scoring.comparison import Agreement, Comparison
 from backfill_tasks.scoring.sessions import Session
 from backfill_tasks.scoring.spend import shown
@@ -20,9 +21,13 @@ _MEANINGS = {
 }
 
 
-def summary(session: Session) -> str:
-    """Return a session as a few lines: its state, its jobs, its money, and why it waits."""
-    return "\n".join(_lines(session))
+def summary(session: Session, queue: str) -> str:
+    """Return a session as a few lines: its state, its jobs, its money, why it waits, and what to type next.
+
+    `queue`: where workers get its batches.
+    """
+    steps = next_steps(session, queue)
+    return "\n".join([*_lines(session), *([""] if steps else []), *steps])
 
 
 def _lines(session: Session) -> Iterator[str]:
@@ -42,7 +47,7 @@ def _lines(session: Session) -> Iterator[str]:
             yield wrapped(f"waits: {reason}", indent=2)
         if session.alive < session.slots:
             quiet = session.slots - session.alive
-            yield f"  {quiet} of {session.slots} slots show no life: is a worker for them online?"
+            yield f"  {quiet} of {session.slots} slots show no life"
 
 
 def _money(session: Session) -> str:

@@ -175,7 +175,8 @@ def test_a_migration_removes_the_reasons_of_an_older_ledger(
         ALTER TABLE backfill.quarantine
           DROP sqlstate, DROP constraint_name, DROP table_name, DROP column_name;
         DROP TABLE backfill.batch_request, backfill.batch, backfill.spend, backfill.scoring_slot, backfill.scoring;
-        DROP TABLE backfill.drain_total, backfill.drain_call, backfill.drain, backfill.bound;
+        DROP TABLE backfill.drain_total, backfill.drain_call, backfill.drain, backfill.bound,
+          backfill.claim;
         DELETE FROM backfill.migration WHERE version >= 5;
         INSERT INTO backfill.quarantine (run_id, item, lane, page, error) VALUES
           ('{run}', 'a', 1, 1, 'lead {ADDRESS} is on hold (P0001)'),

@@ -35,8 +35,8 @@ def own_postgres() -> Iterator[Postgres]:
 
 
 def stage_for_the_drain(make: MakeStage, **arguments: str) -> Stage:
-    """Make a stage with 120 due jobs whose workers have the secret; a call takes 30 s at the longest."""
-    made = make(BACKFILL_CRON_SECRET=SECRET, BACKFILL_CRON_CALL_SECONDS="30", **arguments)
+    """Make a stage with 120 due jobs whose workers have the secret; a call takes 15 s at the longest."""
+    made = make(BACKFILL_CRON_SECRET=SECRET, BACKFILL_CRON_CALL_SECONDS="15", **arguments)
     with made.database() as connection:
         connection.execute('DELETE FROM "BackgroundJob"')
         connection.execute(DUE.encode())

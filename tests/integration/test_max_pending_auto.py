@@ -17,6 +17,8 @@ from backfill_tasks.backfills.lead_scoring.queue import Drain, JobQueue
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.admission.bound import STARVED_SECONDS, Bound, Measurement
 from backfill_tasks.engine.admission.rhythm import Rhythm
+from backfill_tasks.scoring.claims import Claims, Result
+from backfill_tasks.scoring.jobs import HOLDER_PREFIX
 
 AUTO = only(max_pending="auto", min_share=5.0)
 
@@ -61,6 +63,48 @@ def about_to_take(capacity: float, **changes: object) -> Bound:
     """Return the bound of a host that will take so many jobs in three seconds."""
     known = Bound(call_in(3), capacity=capacity, growing=False, rest=2, judged=1.0, live_per_call=3.0)
     return replace(known, **changes)  # type: ignore[arg-type]
+
+
+def claim(site: Site, most: int, holder: str) -> list[str]:
+    """Claim jobs as a batch of our own scorers does."""
+    with site.engine.begin() as connection:
+        return [job.id for job in Claims("public", f"{HOLDER_PREFIX}{holder}").claim(connection, most)]
+
+
+def finish(site: Site, holder: str, results: list[Result]) -> None:
+    """End jobs of such a batch."""
+    with site.engine.begin() as connection:
+        Claims("public", f"{HOLDER_PREFIX}{holder}").finish(connection, results)
+
+
+#: A drain in some state, after which a worker looked so many seconds ago.
+DRAIN = """
+DELETE FROM backfill.drain;
+DELETE FROM backfill.drain_call;
+INSERT INTO backfill.drain (
+  url, every_seconds, parallel, until_done, max_live_wait, started_by, state, kind, looked_at
+)
+VALUES (
+  'https://host.example/', {every}, 2, false, 0, 'me', '{state}', 'due', clock_timestamp() - interval '{looked} s'
+)
+"""
+
+#: Jobs that came due later than all others, and that one batch of our own scorers has done.
+MANY_DONE_HERE = f"""
+INSERT INTO "Lead" (id, "clientId", "updatedAt")
+SELECT 'many-' || number, 'client-1', now() FROM generate_series(1, 1500) AS number;
+INSERT INTO "Message" (id, "leadId", direction, body)
+SELECT 'many-' || number, 'many-' || number, 'inbound', '' FROM generate_series(1, 1500) AS number;
+INSERT INTO backfill.claim (started_at) SELECT now() AT TIME ZONE 'UTC' - interval '20 s';
+INSERT INTO "BackgroundJob" (
+  id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "runAt", "startedAt", "updatedAt"
+)
+SELECT
+  'many-' || number, 'LEAD_SCORING_POST_PROCESS', 'SUCCEEDED', '{KEY_PREFIX}many-' || number, 'client-1',
+  'many-' || number, 'many-' || number, now() AT TIME ZONE 'UTC' - interval '30 s',
+  now() AT TIME ZONE 'UTC' - interval '20 s', now()
+FROM generate_series(1, 1500) AS number;
+"""
 
 
 class TestTheMeasurement:
@@ -120,6 +164,68 @@ class TestTheMeasurement:
         found = self.measure(site)
 
         assert (found.taken, found.waits) == (0, ())
+
+    def test_leaves_out_jobs_that_our_own_scorers_have_started(self, site: Site) -> None:
+        add_jobs(site, "hosts", "live", status="SUCCEEDED", due=80, started=58)
+        add_jobs(site, "a", "b", "failed", due=80)
+        claimed = claim(site, 3, "batch-1")
+        finish(site, "batch-1", [Result(job, "unchanged") for job in claimed[:2]])
+        finish(site, "batch-1", [Result(claimed[2], "failed", error="503")])
+
+        found = self.measure(site)
+
+        assert (found.taken, found.here) == (2, 3)
+        assert len(found.waits) == 2
+
+    def test_leaves_out_jobs_that_our_own_scorers_hold(self, site: Site) -> None:
+        add_jobs(site, "a", "b", due=80)
+        claim(site, 2, "batch-1")
+
+        found = self.measure(site)
+
+        assert (found.taken, found.here, found.ours) == (0, 2, 0)
+
+    def test_counts_no_reserved_job_that_our_own_scorers_have_started(self, site: Site) -> None:
+        site.host.do("DELETE FROM backfill.claim")
+        add_jobs(site, "reserved", due=-900)
+        claimed = claim(site, 1, "batch-1")
+        finish(site, "batch-1", [Result(job, "unchanged") for job in claimed])
+
+        found = self.measure(site)
+
+        assert (found.taken, found.here) == (0, 0)
+        assert site.host.values("SELECT count(*) FROM backfill.claim") == [0]
+
+    def test_finds_the_hosts_jobs_behind_a_thousand_of_our_own_scorers(self, site: Site) -> None:
+        add_jobs(site, "hosts", status="SUCCEEDED", due=80, started=58)
+        site.host.do(MANY_DONE_HERE)
+
+        found = self.measure(site)
+
+        assert (found.taken, found.here) == (1, 1_500)
+
+    @pytest.mark.parametrize(
+        ("state", "looked", "every"),
+        [("calling", 2, 10.0), ("waiting", 2, 10.0), ("paused", 2, None), ("stopped", 2, None), ("calling", 90, None)],
+    )
+    def test_knows_how_often_the_drain_calls_the_host(
+        self, site: Site, state: str, looked: int, every: float | None
+    ) -> None:
+        site.host.do(DRAIN.format(state=state, looked=looked, every=10))
+
+        assert self.measure(site).every == every
+
+    def test_leaves_out_the_waits_until_the_drains_last_call(self, site: Site) -> None:
+        add_jobs(site, "before", status="SUCCEEDED", due=80, started=58)
+        add_jobs(site, "after", status="SUCCEEDED", due=20, started=8)
+        site.host.do(DRAIN.format(state="stopped", looked=2, every=10))
+        site.host.do(
+            "INSERT INTO backfill.drain_call (generation, started_at) VALUES (1, now() - interval '30 seconds')"
+        )
+
+        found = self.measure(site)
+
+        assert (found.taken, len(found.waits)) == (2, 1)
 
     def test_survives_jobs_without_a_start_and_times_far_away(self, site: Site) -> None:
         add_jobs(site, "a", status="SUCCEEDED", due=10)
@@ -207,6 +313,26 @@ class TestAPage:
             "jobs are added just before the host's next call: at most 9 jobs are due at it; the host takes 9 every"
             " 400000 s, 3 of them live"
         )
+
+    def test_does_not_wait_for_that_moment_while_our_own_scorers_take_due_jobs(self, ready: Site) -> None:
+        add_jobs(ready, "live-1", live=True, due=5)
+        store(ready, about_to_take(9, rhythm=call_in(3_600), shared=True))
+        ready.start(pace=AUTO)
+
+        assert [ready.deliver().outcome for _ in range(2)] == ["committed", "put off"]
+        assert ready.host.enqueued() == leads(8)
+
+    def test_makes_room_for_live_jobs_once_our_own_scorers_have_stopped(self, ready: Site) -> None:
+        add_jobs(ready, "a", "b", "c", due=15)
+        add_jobs(ready, "live-1", live=True, due=5)
+        store(ready, about_to_take(2, shared=True))
+        ready.start(pace=AUTO)
+
+        assert ready.deliver().outcome == "put off"
+
+        due = ready.host.values("""SELECT count(*) FROM "BackgroundJob" WHERE "runAt" < now() AT TIME ZONE 'UTC'""")
+        assert due == [2]
+        assert not stored(ready).shared
 
     def test_without_room_says_what_is_due(self, ready: Site) -> None:
         add_jobs(ready, "live-1", "live-2", live=True, due=5)
@@ -317,7 +443,8 @@ class TestTheGuaranteedShare:
 
         assert step.outcome == "put off"
         assert (step.reason or "").endswith(
-            "starved for 3 h: live jobs leave no room, and only the guaranteed 5 % of the drain goes through"
+            "starved for 3 h: live jobs leave no room, and only the guaranteed 5 % of the drain goes through."
+            " `backfill drain` has the host's runner called more often"
         )
 
     def test_of_zero_lets_nothing_pass_a_live_job_that_has_waited_too_long(self, starved: Site) -> None:

@@ -298,6 +298,23 @@ class TestAdmission:
         assert plan.whole == []
         assert plan.rows("BackgroundJob") <= 3_100
 
+    def test_measures_the_drain_beside_our_own_scorers_by_index_and_a_bounded_number_of_jobs(
+        self, large_site: Site
+    ) -> None:
+        with page_of(large_site) as connection:
+            connection.exec_driver_sql(DUE_JOBS, {"key": KEY_PREFIX, "number": 12_000})
+            connection.exec_driver_sql(
+                "INSERT INTO backfill.claim (started_at)"
+                " SELECT now() AT TIME ZONE 'UTC' - number * interval '1 s' FROM generate_series(1, 5000) AS number"
+            )
+            with explained(large_site.engine) as plans:
+                now = time.time()
+                LeadScoring().queue.measure(connection, since=now - 60, until=now)
+            (plan, *_) = plans
+
+        assert plan.whole == []
+        assert plan.rows("BackgroundJob") <= 6_100
+
     def test_sets_jobs_back_by_index_and_looks_at_a_bounded_number(self, large_site: Site) -> None:
         with page_of(large_site) as connection:
             connection.exec_driver_sql(DUE_JOBS, {"key": KEY_PREFIX, "number": 12_000})

@@ -117,6 +117,31 @@ class TestTheCapacity:
         assert seen_by(sized(20), measured(taken=7, left=1)).capacity == 7
 
 
+class TestOurOwnScorers:
+    def test_share_the_queue_while_they_take_due_jobs(self) -> None:
+        assert seen_by(sized(20), measured(here=5)).shared
+        assert not seen_by(sized(20, shared=True), measured(here=0)).shared
+
+    def test_change_nothing_about_the_hosts_drain(self) -> None:
+        alone, beside = (seen_by(sized(20), measured(taken=7, left=1, here=here)) for here in (0, 500))
+
+        assert replace(beside, shared=False) == alone
+
+
+class TestCallsOfOurs:
+    def test_have_no_fixed_moments_and_come_as_often_as_ordered(self) -> None:
+        hurried = seen_by(sized(20), measured(every=10.0))
+
+        assert hurried.calls == Rhythm(10.0, None)
+        assert hurried.opens(73.0, 5.0) == 73.0
+        assert hurried.since(73.0) == 63.0
+
+    def test_leave_the_hosts_own_rhythm_as_it_was_when_they_end(self) -> None:
+        hurried = seen_by(sized(20), measured(every=10.0))
+
+        assert seen_by(hurried, measured(at=175.0, since=165.0)).calls == Rhythm(MINUTE, 0.0)
+
+
 class TestAHostThatStops:
     def test_for_an_hour_gets_no_more_than_one_call_takes(self) -> None:
         def limit(minute: int) -> int:

@@ -49,6 +49,10 @@ def test_no_call_starts_before_the_pace_allows_it_or_beyond_the_limit() -> None:
     assert not decide(replace(DRAIN, in_flight=2), DUE, own=2).calls
 
 
+def test_a_call_that_outlasts_its_time_out_still_counts() -> None:
+    assert not decide(replace(DRAIN, in_flight=0), DUE, own=2).calls
+
+
 def test_it_backs_off_and_then_makes_one_call_at_a_time() -> None:
     failed = replace(DRAIN, failures=2, last=LastAnswer(NOON, "rate limited", "HTTP 429"))
 

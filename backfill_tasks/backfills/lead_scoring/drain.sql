@@ -6,24 +6,38 @@
 -- the others and have been overtaken by :rows jobs.
 --
 -- A job that failed and is tried again is PENDING, and counts as one that waits, once it is due.
+--
+-- Jobs that our own scorers have started (`here`) aren't the host's. One that is RUNNING has their lock; one that has
+-- ended has the time of a claim of theirs. They may be newer than all that the host has started, so more rows are read
+-- while there are such claims.
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now),
 -- The call may have come slightly before the moment at which it was expected.
 call AS MATERIALIZED (
   SELECT CAST(:since AS timestamp) - CAST(:margin_seconds AS double precision) * interval '1 second' AS around
 ),
-started AS MATERIALIZED (
-  SELECT "runAt" AS due_at, "startedAt" AS started_at, starts_with("dedupeKey", :key_prefix) AS ours
+depth AS MATERIALIZED (
+  SELECT CASE WHEN EXISTS (
+    SELECT FROM backfill.claim
+    WHERE started_at >= (SELECT now FROM clock) - :recent_seconds * interval '1 second'
+  ) THEN 4 * :rows ELSE :rows END AS rows
+),
+begun AS MATERIALIZED (
+  SELECT
+    "runAt" AS due_at,
+    "startedAt" AS started_at,
+    starts_with("dedupeKey", :key_prefix) AS ours,
+    coalesce(starts_with("lockedBy", :holder_prefix), false) AS held_here
   FROM (
     (
-      SELECT "runAt", "startedAt", "dedupeKey"
+      SELECT "runAt", "startedAt", "dedupeKey", "lockedBy"
       FROM {host}."BackgroundJob"
       WHERE status = 'SUCCEEDED' AND "runAt" <= (SELECT now FROM clock)
       ORDER BY "runAt" DESC
-      LIMIT :rows
+      LIMIT (SELECT rows FROM depth)
     )
     UNION ALL
     (
-      SELECT "runAt", "startedAt", "dedupeKey"
+      SELECT "runAt", "startedAt", "dedupeKey", "lockedBy"
       FROM {host}."BackgroundJob"
       WHERE status = 'FAILED' AND "runAt" <= (SELECT now FROM clock)
       ORDER BY "runAt" DESC
@@ -31,13 +45,9 @@ started AS MATERIALIZED (
     )
     UNION ALL
     (
-      SELECT "runAt", "startedAt", "dedupeKey"
+      SELECT "runAt", "startedAt", "dedupeKey", "lockedBy"
       FROM {host}."BackgroundJob"
-      WHERE
-        status = 'RUNNING'
-        AND "runAt" <= (SELECT now FROM clock)
-        -- Those that our own scorers hold aren't the host's.
-        AND NOT coalesce(starts_with("lockedBy", :holder_prefix), false)
+      WHERE status = 'RUNNING' AND "runAt" <= (SELECT now FROM clock)
       ORDER BY "runAt" DESC
       LIMIT :rows
     )
@@ -47,12 +57,32 @@ started AS MATERIALIZED (
     "startedAt" BETWEEN (SELECT now FROM clock) - :recent_seconds * interval '1 second' AND (SELECT now FROM clock)
     AND "startedAt" >= "runAt"
 ),
+known AS MATERIALIZED (
+  SELECT
+    due_at,
+    started_at,
+    ours,
+    held_here OR (ours AND EXISTS (SELECT FROM backfill.claim WHERE claim.started_at = begun.started_at)) AS here
+  FROM begun
+),
+started AS MATERIALIZED (SELECT due_at, started_at, ours FROM known WHERE NOT here),
 waiting AS MATERIALIZED (
   SELECT "runAt" AS due_at, starts_with("dedupeKey", :key_prefix) AS ours
   FROM {host}."BackgroundJob"
   WHERE status = 'PENDING' AND "runAt" <= CAST(:until AS timestamp)
   ORDER BY "runAt"
   LIMIT :rows
+),
+-- `backfill drain` calls the host's runner as well. The starts up to its last call don't show the rhythm of the host's
+-- own calls.
+hurried AS MATERIALIZED (
+  SELECT
+    (
+      SELECT every_seconds FROM backfill.drain
+      -- Workers look after it every few seconds.
+      WHERE state IN ('calling', 'waiting') AND looked_at > clock_timestamp() - interval '30 seconds'
+    ) AS every_seconds,
+    (SELECT max(started_at) AT TIME ZONE 'UTC' FROM backfill.drain_call) AS until
 ),
 -- Every n-th start, so that the sample is small and covers many calls.
 numbered AS (
@@ -61,6 +91,7 @@ numbered AS (
     row_number() OVER (ORDER BY started_at) AS number,
     1 + count(*) OVER () / :waits AS step
   FROM started
+  WHERE started_at > coalesce((SELECT until FROM hurried), '-infinity')
 ),
 sample AS (
   SELECT
@@ -76,5 +107,7 @@ SELECT
   (SELECT count(*) FROM waiting WHERE due_at <= (SELECT around FROM call)) AS left,
   (SELECT count(*) FROM started WHERE started_at >= (SELECT around FROM call)) AS taken,
   (SELECT count(*) FROM started WHERE started_at >= (SELECT around FROM call) AND ours) AS taken_ours,
+  (SELECT count(*) FROM known WHERE started_at >= (SELECT around FROM call) AND here) AS here,
+  (SELECT every_seconds FROM hurried) AS every_seconds,
   sample.due, sample.started
 FROM sample

@@ -74,7 +74,9 @@ class JobQueue(Queue):
         }
         row = connection.execute(sql.file(self.schema, "lead_scoring/drain.sql"), values).one()
         waits = tuple(zip(row.due or (), row.started or (), strict=True))
-        return Measurement(row.at, since, row.live, row.ours, row.taken, row.taken_ours, row.left, waits)
+        every = row.every_seconds if row.every_seconds and row.every_seconds < usual else None
+        counts = row.live, row.ours, row.taken, row.taken_ours, row.left
+        return Measurement(row.at, since, *counts, waits, row.here, every)
 
     def set_back(self, connection: Connection, *, jobs: int, until: float, due: float) -> None:
         """Set back our newest jobs; a job that the host locks meanwhile is passed over."""

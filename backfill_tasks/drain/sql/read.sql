@@ -1,6 +1,6 @@
 -- The drain, its pace over the last :rate_seconds, and the share of failed attempts among the last :jobs jobs. A call
--- without an end counts as in flight for :call_seconds: the host may still be at work on it. Reads the calls that are
--- kept, a thousand at most.
+-- without an end counts as in flight for :in_flight_seconds: the host may still be at work on it. Reads the calls that
+-- are kept, a thousand at most.
 WITH lately AS (
   SELECT sum(processed) AS processed, min(started_at) AS since
   FROM backfill.drain_call
@@ -26,7 +26,7 @@ SELECT
   extract(epoch FROM next_call_at - now())::float8 AS until_next,
   (
     SELECT count(*) FROM backfill.drain_call
-    WHERE ended_at IS NULL AND started_at > now() - :call_seconds * interval '1 second'
+    WHERE ended_at IS NULL AND started_at > now() - :in_flight_seconds * interval '1 second'
   ) AS in_flight,
   judged.processed AS judged_jobs,
   judged.spoiled AS judged_spoiled,

@@ -15,6 +15,14 @@ Control", ACM Queue 14(5), 2016), with a call in place of a round trip:
 Unlike AIMD and gradient controllers, it needs no increase of the live jobs' wait to find the limit: the wait of a
 drain in batches is dominated by the phase of the arrival, which hides a queue of less than a period's length.
 
+Jobs that our own scorers take aren't part of the host's drain, so they don't count. They do make room in the queue, as
+long as they are taken: while the scorers take due jobs (`shared`), jobs are added between calls as well, up to what the
+live jobs leave of the next call. If the scorers stop, the caller sets back those of our jobs for which live jobs that
+have arrived since then leave no room.
+
+If we call the host more often than it does itself (`every`), a call of ours is the unit, and the host's rhythm is kept
+for the time after that.
+
 Weakness: a probe exceeds the capacity by a few of our jobs, and a fall of the capacity shows only after the first call
 that is overfilled. The caller sets back those of our jobs that this leaves in the queue, so they delay live jobs in one
 call at the most.
@@ -60,7 +68,9 @@ class Measurement:
         taken: how many jobs the host has started since that call.
         taken_ours: how many of them are ours.
         left: how many jobs were due at that call and still wait.
-        waits: the last jobs that the host has started.
+        waits: the last jobs that the host has started by itself.
+        here: how many due jobs our own scorers have started since that call. They aren't among those taken.
+        every: how often we call the host ourselves, in seconds; None: we don't, or no more often than it calls itself.
     """
 
     at: float
@@ -71,6 +81,8 @@ class Measurement:
     taken_ours: int
     left: int
     waits: Sequence[Wait] = ()
+    here: int = 0
+    every: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ class Bound:
     """What is known of a host's drain, and the bound that follows from it. The ledger stores all of it.
 
     Attributes:
-        rhythm: when the host takes jobs.
+        rhythm: when the host takes jobs by itself.
         capacity: how many it takes in a call.
         growing: whether the offer doubles with each call, because none has left anything behind yet.
         rest: how many calls pass before the next probe.
@@ -87,6 +99,8 @@ class Bound:
         starved_since: since when live jobs have left no room; None: they leave some.
         credit: the jobs that the guaranteed share owes us.
         live_per_call: how many jobs of others a call takes, on average.
+        shared: whether our own scorers take due jobs, too.
+        every: how often we call the host ourselves, in seconds; None: we don't.
     """
 
     rhythm: Rhythm
@@ -98,6 +112,13 @@ class Bound:
     starved_since: float | None = None
     credit: float = 0.0
     live_per_call: float = 0.0
+    shared: bool = False
+    every: float | None = None
+
+    @property
+    def calls(self) -> Rhythm:
+        """When calls come: ours have no fixed moments."""
+        return self.rhythm if self.every is None else Rhythm(self.every, None)
 
     @property
     def offer(self) -> int:
@@ -116,13 +137,13 @@ class Bound:
 
     def since(self, at: float) -> float:
         """Return the last call before a time; of a drain without fixed moments, the time one period ago."""
-        return at - self.rhythm.seconds if self.rhythm.phase is None else self.rhythm.last(at)
+        return at - self.calls.seconds if self.calls.phase is None else self.calls.last(at)
 
     def opens(self, at: float, lead_seconds: float) -> float:
         """Return when jobs for the next call may be added: now or later."""
-        if self.rhythm.phase is None:
+        if self.calls.phase is None:
             return at
-        return max(at, self.rhythm.following(at) - min(lead_seconds, self.rhythm.seconds / 2))
+        return max(at, self.calls.following(at) - min(lead_seconds, self.calls.seconds / 2))
 
     def pay(self, jobs: int) -> Self:
         """Return the bound after so many jobs that were owed have been added."""
@@ -162,9 +183,11 @@ def observe(bound: Bound, measured: Measurement, *, min_share: float, usual_seco
     return replace(
         seen,
         rhythm=rhythm(measured.waits, bound.rhythm, usual_seconds=usual_seconds),
-        judged=measured.at if bound.rhythm.phase is None else measured.since,
+        judged=measured.at if bound.calls.phase is None else measured.since,
         had_room=seen.room(measured) > 0,
         live_per_call=bound.live_per_call + (_SHOWN if bound.judged else 1.0) * (live - bound.live_per_call),
+        shared=measured.here > 0,
+        every=measured.every,
     )
 
 

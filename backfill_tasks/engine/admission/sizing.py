@@ -1,7 +1,8 @@
 """Size a page to the host's drain: `--max-pending auto`.
 
 Jobs are added just before a call of the host, when the live jobs that it will take are known. So live jobs go first,
-and ours get what the call has left. How much that is, `bound.py` says.
+and ours get what the call has left. How much that is, `bound.py` says. While our own scorers take due jobs, too, jobs
+are added between calls as well.
 """
 
 from dataclasses import dataclass
@@ -47,10 +48,10 @@ class Sizing:
         now, found = ledger.read_bound(connection, self.backfill.name)
         bound = found or Bound(self.queue.usual)
         opens = bound.opens(now, self.queue.lead_seconds)
-        if timed and opens > now:
+        if timed and opens > now and not bound.shared:
             soon = f"jobs are added just before the host's next call: {words(bound)}"
             return Denied("wait", why_not or soon, FULL, opens - now)
-        until = bound.rhythm.following(now)
+        until = bound.calls.following(now)
         measured = self.queue.measure(connection, since=bound.since(now), until=until)
         if opens <= now:
             bound = observe(bound, measured, min_share=self.min_share, usual_seconds=self.queue.usual.seconds)
@@ -62,12 +63,16 @@ class Sizing:
         elif timed and bound.room(measured) < 0 and measured.ours:
             self._set_back(connection, bound, measured, until)
         ledger.write_bound(connection, self.backfill.name, bound)
-        return admitted if admitted > 0 else Denied("wait", self._full(bound, measured, now, why_not), FULL)
+        if admitted > 0:
+            return admitted
+        # The moment before the call isn't missed: what the call before took is measured then.
+        again = opens - now if timed and opens > now else None
+        return Denied("wait", self._full(bound, measured, now, why_not), FULL, again)
 
     def _set_back(self, connection: Connection, bound: Bound, measured: Measurement, until: float) -> None:
         """Set back those of our jobs that are due beyond the bound, to the call after the next."""
         jobs = min(-bound.room(measured), measured.ours)
-        due = until + bound.rhythm.seconds - self.queue.lead_seconds
+        due = until + bound.calls.seconds - self.queue.lead_seconds
         self.queue.set_back(connection, jobs=jobs, until=until, due=due)
 
     def _full(self, bound: Bound, measured: Measurement, now: float, why_not: str | None) -> str:
@@ -83,7 +88,8 @@ def starved(bound: Bound, now: float, *, min_share: float) -> str | None:
     lasts = f"starved for {seconds / _HOUR:.0f} h: live jobs leave no room"
     if seconds < STARVED_SECONDS or not min_share:
         return lasts
-    return f"{lasts}, and only the guaranteed {100 * min_share:g} % of the drain goes through"
+    share = f"only the guaranteed {100 * min_share:g} % of the drain goes through"
+    return f"{lasts}, and {share}. `backfill drain` has the host's runner called more often"
 
 
 def words(bound: Bound) -> str:
@@ -100,5 +106,6 @@ def summary(bound: Bound, now: float, *, min_share: float) -> str:
 def _drain(bound: Bound) -> str:
     if not bound.judged:
         return "the host's drain has not been measured yet"
-    every = f"{bound.rhythm.seconds:g} s"
-    return f"the host takes {bound.capacity:,.0f} every {every}, {bound.live_per_call:,.0f} of them live"
+    every = f"{bound.calls.seconds:g} s"
+    takes = f"the host takes {bound.capacity:,.0f} every {every}, {bound.live_per_call:,.0f} of them live"
+    return f"{takes}, and `backfill work` takes more" if bound.shared else takes

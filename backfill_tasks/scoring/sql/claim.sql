@@ -5,6 +5,8 @@
 --
 -- Both pools are index scans on status and runAt that stop after :pool of our jobs, so finished jobs are never read. They
 -- also pass the PENDING jobs of other kinds that come before; those are few, because the host drains them.
+--
+-- The time of a claim on due jobs goes to the ledger: the bound on the host's queue tells by it who has done them.
 WITH pool AS MATERIALIZED (
   (
     SELECT id, "clientId" AS client_id, "runAt" AS run_at, false AS reserved
@@ -48,13 +50,18 @@ turns AS (
 -- Another claimant's rows are skipped, and the next ones taken in their place. The conditions are repeated because they
 -- are checked again on the locked row: a job that was claimed or reset since the snapshot is left out.
 chosen AS MATERIALIZED (
-  SELECT job.id
+  SELECT job.id, turns.reserved
   FROM turns
   JOIN {host}."BackgroundJob" AS job ON job.id = turns.id
   WHERE job.status = 'PENDING' AND job.attempts < job."maxAttempts"
   ORDER BY turns.reserved, turns.turn, turns.run_at, turns.id
   LIMIT :most
   FOR NO KEY UPDATE OF job SKIP LOCKED
+),
+noted AS (
+  INSERT INTO backfill.claim (started_at)
+  SELECT now() AT TIME ZONE 'UTC'
+  WHERE EXISTS (SELECT FROM chosen WHERE NOT reserved)
 )
 UPDATE {host}."BackgroundJob" AS job
 SET
