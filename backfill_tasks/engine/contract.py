@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from backfill_tasks.engine.admission.bound import Measurement
 from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.admission.rhythm import Rhythm
+from backfill_tasks.engine.distribution import Distribution
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.errors import HostError
@@ -313,6 +314,13 @@ class Backfill(ABC):
         """Return how the host has processed a run's own jobs; None for a backfill without jobs.
 
         The cost grows with the run, so it is read from time to time, never by pages.
+        """
+        return None
+
+    def distribution(self, connection: Connection, run: Run) -> Distribution | None:  # noqa: ARG002  most results have no order
+        """Return how many of a run's items have which result, by group; None for a backfill without such results.
+
+        The cost grows with the run, so it is read for a report only.
         """
         return None
 
