@@ -1,6 +1,7 @@
 """The client: the operations on backfills that the command line, the exporter and Python programs share."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,7 @@ from backfill_tasks.drain.orders import Orders
 from backfill_tasks.drain.overview import Overview
 from backfill_tasks.engine import database, ledger, redis_client, schema, states
 from backfill_tasks.engine.admission.indicators import Reading
+from backfill_tasks.engine.distribution import Distribution
 from backfill_tasks.engine.ledger import Event, History
 from backfill_tasks.engine.model import Lane, PageMessage, Quarantined, Run, RunId
 from backfill_tasks.engine.quarantine import Tried
@@ -22,7 +24,7 @@ from backfill_tasks.engine.replica import Server
 from backfill_tasks.engine.runs import new_id
 from backfill_tasks.engine.states import RunState
 from backfill_tasks.engine.verification import Verification, Verifier
-from backfill_tasks.errors import UsageError
+from backfill_tasks.errors import BackfillError, UsageError
 from backfill_tasks.forecast.answer import Forecast
 from backfill_tasks.forecast.what_if import require_alternative, what_if
 from backfill_tasks.observer import Following, Observer
@@ -440,8 +442,20 @@ class Client:
         with self.parts.engine.begin() as connection:
             return ledger.quarantined(connection, found.id, most=most)
 
+    def distribution(self, run: str | None = None) -> Distribution | None:
+        """Return how many of a run's leads have which score, by workspace, and where the scores come from.
+
+        None for a backfill without scores. Takes a second or two for each 300,000 leads of the run.
+
+        Raises:
+            UsageError: there is no such run.
+        """
+        return self.observer.distribution(self.run(run))
+
     def history(self, run: str | None = None, *, most_quarantined: int = 1_000) -> History:
-        """Return a run's throughput, pauses and postponements over time, as `backfill report` draws them.
+        """Return a run's throughput, pauses and postponements over time, and its scores, as `backfill report` has them.
+
+        If the scores can't be counted, for example within the time limit of a statement, `uncounted` says why.
 
         Raises:
             UsageError: there is no such run.
@@ -451,7 +465,12 @@ class Client:
             history = ledger.read_history(connection, found.id, most=most_quarantined)
         if history is None:
             raise UsageError(f"run {found.id} was deleted just now")
-        return history
+        try:
+            return replace(history, distribution=self.observer.distribution(history.run))
+        except DBAPIError as error:
+            return replace(history, uncounted=database.reason(error))
+        except BackfillError as error:
+            return replace(history, uncounted=str(error))
 
     def verify(self, run: str | None = None, *, full: bool = False) -> Verification:
         """Check a run's records against the database. Changes nothing.

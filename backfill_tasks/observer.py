@@ -17,6 +17,7 @@ from backfill_tasks.engine.admission import sizing
 from backfill_tasks.engine.admission.bound import Bound
 from backfill_tasks.engine.admission.indicators import Indicator, PageDuration, Reading
 from backfill_tasks.engine.database import begin_read_only, connect, statement
+from backfill_tasks.engine.distribution import Distribution
 from backfill_tasks.engine.ledger import TimedPage, Watched
 from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.outcome import Outcome
@@ -154,6 +155,12 @@ class Observer:
         except (DBAPIError, BackfillError):
             return ()
         return found if any(found) else ()
+
+    def distribution(self, run: Run) -> Distribution | None:
+        """Return how many of a run's items have which result; None if its backfill has no such results."""
+        backfill = self.parts.backfills[run.parameters.backfill]
+        with self._reading(self.parts.engine) as connection:
+            return backfill.distribution(connection, run)
 
     def small(self, engine: Engine) -> Reading | None:
         """Return the reading that keeps pages small just now, or None."""

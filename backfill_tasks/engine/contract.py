@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from backfill_tasks.engine.admission.bound import Measurement
 from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.admission.rhythm import Rhythm
+from backfill_tasks.engine.distribution import Distribution
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.errors import HostError
@@ -350,6 +351,13 @@ class Backfill(ABC):
         `outcome`.
         """
         return ()
+
+    def distribution(self, connection: Connection, run: Run) -> Distribution | None:  # noqa: ARG002  most results have no order
+        """Return how many of a run's items have which result, by group; None for a backfill without such results.
+
+        The cost grows with the run, so it is read for a report only.
+        """
+        return None
 
     def fills_queue(self, options: Values) -> bool:  # noqa: ARG002  most fill it or not, whatever the options
         """Return whether a run's jobs wait in the host's queue, so that the bounds on waiting jobs apply to the run."""

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Row
 
 from backfill_tasks.scoring import prompt_overrides
 from backfill_tasks.scoring.claims import Job
-from backfill_tasks.scoring.contract import Conversation, Line, PromptOverride, Workspace
-from backfill_tasks.scoring.jobs import DISQUALIFYING
+from backfill_tasks.scoring.contract import LOWEST, Conversation, Line, PromptOverride, Workspace
+from backfill_tasks.scoring.jobs import DISQUALIFIED_REASONING, DISQUALIFYING
 from backfill_tasks.scoring.statements import file, prepare
 
 #: The host's limits: how many messages it reads, and how many characters of the transcript it uses.
@@ -28,8 +28,8 @@ class Disqualified:
 def read(connection: Connection, schema: str, jobs: Sequence[Job]) -> Mapping[str, Conversation | Disqualified]:
     """Return what there is to score, by the job's id.
 
-    A job is missing if its lead is gone, belongs to another workspace than the job, or never wrote: such a job succeeds
-    and changes nothing.
+    A job is missing if its lead is gone, belongs to another workspace than the job, never wrote, or was disqualified by
+    a page of the backfill: such a job succeeds and changes nothing.
     """
     prepare(connection)
     values = {
@@ -37,6 +37,8 @@ def read(connection: Connection, schema: str, jobs: Sequence[Job]) -> Mapping[st
         "leads": [job.lead for job in jobs],
         "clients": [job.client for job in jobs],
         "disqualifying": list(DISQUALIFYING),
+        "disqualified_reasoning": DISQUALIFIED_REASONING,
+        "lowest": LOWEST,
         "messages": _MESSAGES,
         "characters": _CHARACTERS,
     }
@@ -44,7 +46,8 @@ def read(connection: Connection, schema: str, jobs: Sequence[Job]) -> Mapping[st
     found: dict[str, Conversation | Disqualified] = {}
     for row in connection.execute(file("conversations", schema), values):
         if row.disqualified:
-            found[row.job] = Disqualified(row.tag)
+            if not row.settled:
+                found[row.job] = Disqualified(row.tag)
         elif row.has_inbound:
             found[row.job] = _conversation(row, overrides[row.client])
     return found

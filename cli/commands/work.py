@@ -5,13 +5,18 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import click
+from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.cli.context import COMPLETE, NOT_COMPLETE, CommandContext, say
 from backfill_tasks.cli.decorators import as_json
 from backfill_tasks.cli.render import work as render
+from backfill_tasks.cli.render.distribution import distribution_lines
 from backfill_tasks.cli.signals import Stopped, signals
+from backfill_tasks.engine.database import reason
+from backfill_tasks.engine.states import RUN_STATES
 from backfill_tasks.errors import UsageError
 from backfill_tasks.outages import ride_out
+from backfill_tasks.registry import DEFAULT
 from backfill_tasks.scoring.parameters import DEFAULT_SCORER, Parameters
 
 if TYPE_CHECKING:
@@ -134,9 +139,26 @@ def _start(context: CommandContext, options: dict[str, Any]) -> int:
             ended = _follow(context, started.id, stopped)
     found = ended or started
     _show(context, found, as_json=options["as_json"])
+    if found.state == "complete" and not options["as_json"]:
+        _show_scores(context)
     if found.state == "running" and not options["detach"]:
         say("Scoring goes on: `backfill work --status` shows it, `backfill work --stop` ends it.")
     return COMPLETE if found.state == "complete" or options["detach"] else NOT_COMPLETE
+
+
+def _show_scores(context: CommandContext) -> None:
+    """Show the scores of the newest run. If they can't be counted, say so: the session has ended all the same."""
+    run = context.client.newest(RUN_STATES, DEFAULT)
+    if run is None:
+        return
+    try:
+        found = context.client.distribution(run)
+    except DBAPIError as error:
+        say(f"`backfill report {run}` shows the scores. They can't be counted now: {reason(error)}")
+        return
+    if found is not None:
+        lines = distribution_lines(context.parts.backfills[DEFAULT], context.client.run(run), found)
+        click.echo("\n".join(["", *lines]))
 
 
 def _follow(context: CommandContext, started: str, stopped: Stopped) -> "Session | None":

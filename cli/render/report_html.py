@@ -10,6 +10,7 @@ from markupsafe import Markup
 from backfill_tasks import __version__
 from backfill_tasks.cli.render import plots
 from backfill_tasks.cli.render.counts import class_names, meanings
+from backfill_tasks.cli.render.distribution_html import chart
 from backfill_tasks.cli.render.events import details
 from backfill_tasks.cli.render.lanes import lanes_in_words
 from backfill_tasks.cli.render.road import end_of_road, headline, places
@@ -32,6 +33,9 @@ def as_html(backfill: Backfill, history: History, seen: Snapshot, results: Seque
     return _template().render(
         run=run,
         items=backfill.items,
+        result=backfill.result,
+        chart=history.distribution and chart(history.distribution),
+        uncounted=history.uncounted,
         facts=_facts(backfill, run),
         counts=_counts(backfill, run),
         parameters=_parameters(run),

@@ -13,7 +13,7 @@ from backfill_tasks.scoring.spend import shown
 #: What became of a session's jobs, in display order, and what it means.
 _MEANINGS = {
     "scored": "scored",
-    "unchanged": "ended without a score",
+    "unchanged": "ended and changed nothing",
     "retried": "to be tried again",
     "failed": "FAILED for good",
     "given_back": "given back untried",

@@ -26,10 +26,14 @@ SELECT
   company,
   CASE WHEN pg_temp.draw(n, 'has website') < 0.8 THEN 'https://www.' || domain END,
   pg_temp.pick(
-    ARRAY[
-      'Logistics', 'Retail', 'Software', 'Healthcare', 'Manufacturing', 'Construction', 'Education', 'Hospitality',
-      'Finance', NULL
-    ],
+    CASE
+      WHEN pg_temp.draw(n, 'in the market') < 0.7 THEN industries
+      ELSE
+        ARRAY[
+          'Logistics', 'Retail', 'Software', 'Healthcare', 'Manufacturing', 'Construction', 'Education', 'Hospitality',
+          'Finance', NULL
+        ]
+    END,
     pg_temp.draw(n, 'industry')
   ),
   pg_temp.pick(
@@ -67,6 +71,7 @@ SELECT
   last_message_at + (%(until)s - last_message_at) * 0.9 * greatest(0, pg_temp.draw(n, 'updated') - 0.8)
 FROM
   sample_plan
+  JOIN (SELECT id AS client_id, industries FROM sample_client) AS market USING (client_id)
   CROSS JOIN LATERAL (
     SELECT
       created_at + pace * messages AS last_message_at,

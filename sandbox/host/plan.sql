@@ -73,7 +73,8 @@ WITH
       CASE
         WHEN shown.n IS NOT NULL THEN shown.score
         WHEN wanted THEN NULL
-        WHEN pg_temp.draw(n, 'scored') < %(scored_share)s THEN 1 + floor(4 * pg_temp.draw(n, 'score'))::INTEGER
+        WHEN pg_temp.draw(n, 'scored') < %(scored_share)s THEN
+          1 + width_bucket(pg_temp.draw(n, 'score'), ARRAY[0.36, 0.73, 0.94]::DOUBLE PRECISION[])
       END AS score
     FROM numbered
     LEFT JOIN sample_case AS shown USING (n)

@@ -6,9 +6,20 @@ from pathlib import Path
 import pytest
 from acceptance.commands import assert_refused
 from acceptance.host import Host
+from acceptance.test_json import PAGE
 from harness import Backfill, wait_for
 
 NO_RUN = "260101-000000-abcd"
+
+#: The host's runner scores the leads and ends the jobs, one after the other.
+_DO_JOBS = """
+UPDATE "Lead" SET "overallScore" = 1 + abs(hashtext(id)) % 4, "scoredAt" = now() AT TIME ZONE 'UTC'
+WHERE "overallScore" IS NULL AND id IN (
+  SELECT "leadId" FROM "BackgroundJob" WHERE status = 'PENDING' AND starts_with("dedupeKey", 'lead_scoring_backfill:')
+);
+UPDATE "BackgroundJob" SET status = 'SUCCEEDED', "finishedAt" = now() AT TIME ZONE 'UTC' + interval '5 ms'
+WHERE status = 'PENDING' AND starts_with("dedupeKey", 'lead_scoring_backfill:');
+"""
 
 
 @pytest.fixture
@@ -32,7 +43,9 @@ def test_shows_a_held_page_a_pause_and_a_quarantined_lead(backfill: Backfill, in
     done = backfill("report", run, "-o", "report.html")
 
     page = (backfill.directory / "report.html").read_text(encoding="utf-8")
-    assert (done.stdout, done.stderr, done.returncode) == (f"Report of run {run}: report.html\n", "", 0)
+    *results, last = done.stdout.splitlines()
+    assert (last, done.stderr, done.returncode) == (f"Report of run {run}: report.html", "", 0)
+    assert results[0].startswith(f"Scores of run {run}: ")
     assert f">{ended['counts']['inserted']:,}</td>" in page
     assert f"({ended['jobs']:,} jobs at 0.01)" in page
     assert [name in re.findall(r"<text[^>]*>([^<]*)</text>", page) for name in ("max pending", "paused")] == [True] * 2
@@ -41,6 +54,56 @@ def test_shows_a_held_page_a_pause_and_a_quarantined_lead(backfill: Backfill, in
     assert "paused by command" in page
     assert f"<code>{lead}</code>" in page
     assert "the host&#39;s function fault.refuse() raised an error (23514)" in page
+
+
+@pytest.mark.usefixtures("worker")
+class TestScores:
+    """The scores of a run's leads, by workspace, on the terminal and as JSON."""
+
+    @pytest.fixture
+    def scored(self, backfill: Backfill, inhabited: Host) -> str:
+        """A run whose jobs the host has done."""
+        run = str(backfill.json("run", "--apply", "--max-pending", "none", "--jobs-per-minute", "none")["run_id"])
+        inhabited.execute(_DO_JOBS)
+        return run
+
+    def test_fit_in_80_columns_without_colours(self, backfill: Backfill, scored: str) -> None:
+        done = backfill("report", scored)
+
+        assert [line for line in done.stdout.splitlines() if len(line) > 80 and "Report of" not in line] == []
+        assert f"Scores of run {scored}: " in done.stdout
+        assert "scored by the host" in done.stdout
+        assert "\x1b" not in done.stdout
+
+    def test_are_json_with_the_documented_fields_and_write_no_page(self, backfill: Backfill, scored: str) -> None:
+        found = backfill.json("report", scored)
+
+        run = backfill.json("status", scored)
+        whole = found["distribution"]["all"]
+        classes = ("inserted", "requeued", "refreshed", "disqualified")
+        assert whole["items"] == sum(run["counts"][name] for name in classes)
+        assert whole["sources"]["disqualified"] == run["counts"]["disqualified"]
+        assert sum(whole["results"].values()) + whole["without"] == whole["items"]
+        assert sum(each["items"] for each in found["distribution"]["groups"]) == whole["items"]
+        assert found["distribution"]["rest"] == run["counts"]["in_flight"]
+        (row,) = re.findall(r"^\| `backfill report` \| (.*) \|$", PAGE, re.MULTILINE)
+        names = {*found, *found["distribution"], *found["distribution"]["groups"][0]}
+        assert names <= set(re.findall(r"`(\w+)`", row))
+        assert list(backfill.directory.glob("*.html")) == []
+
+    def test_that_cannot_be_counted_in_time_are_left_out_with_the_reason(
+        self, backfill: Backfill, inhabited: Host, scored: str
+    ) -> None:
+        with inhabited.locked('"Lead"', "ACCESS EXCLUSIVE"):
+            done = backfill.set(BACKFILL_STATEMENT_TIMEOUT_MS="500")("report", scored)
+
+        assert done.stdout.startswith("The scores can't be counted now: ")
+        assert done.returncode == 0
+        page = (backfill.directory / f"report-{scored}.html").read_text(encoding="utf-8")
+        assert "They couldn&#39;t be counted: " in page or "They couldn't be counted: " in page
+
+    def test_as_json_and_as_a_page_contradict_each_other(self, backfill: Backfill, scored: str) -> None:
+        assert_refused(backfill("report", scored, "--json", "-o", "report.html"))
 
 
 class TestOutput:

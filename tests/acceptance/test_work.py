@@ -85,6 +85,20 @@ def test_unscored_leads_become_scored_leads(
     assert scoring("verify").returncode == 0
 
 
+def test_a_finished_session_draws_the_scores_of_the_newest_run_in_80_columns(
+    scoring: Backfill, worker: Worker, start_scorer: Callable[..., Worker]
+) -> None:
+    run = scoring.json("run", "--apply", "--score-here")
+    start_scorer()
+
+    done = scoring("work", "--scorer", "three", "--until-done")
+
+    enqueued = sum(run["counts"][name] for name in ("inserted", "requeued", "refreshed"))
+    assert f"Scores of run {run['run_id']}: {enqueued + run['counts']['disqualified']:,} leads in " in done.stdout
+    assert f"  {enqueued:,} scored here, {run['counts']['disqualified']:,} disqualified by their tag." in done.stdout
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
+
+
 def test_pages_and_batches_have_workers_of_their_own(
     scoring: Backfill, worker: Worker, start_scorer: Callable[..., Worker]
 ) -> None:

@@ -52,6 +52,29 @@ def test_a_report_loads_no_other_resource_and_logs_no_console_message(
     picture("report")
 
 
+def test_every_score_has_a_bar_as_long_as_its_share(page: "Page", report: Path) -> None:
+    page.goto(report.as_uri())
+
+    section = page.get_by_role("region", name="All scores")
+    assert section.get_by_role("row").count() > 4
+    number = "row => Number(row.querySelector('td.number').textContent.replaceAll(',', ''))"
+    length = "row => row.querySelector('rect').getBoundingClientRect().width"
+    rows = section.locator("tbody tr").all()
+    numbers, lengths = [row.evaluate(number) for row in rows], [row.evaluate(length) for row in rows]
+    longest = max(zip(numbers, lengths, strict=True))
+    assert lengths == pytest.approx([longest[1] * each / longest[0] for each in numbers], abs=1)
+    assert longest[1] > 100
+
+
+def test_a_workspaces_bar_has_a_piece_for_each_of_its_scores(page: "Page", report: Path) -> None:
+    page.goto(report.as_uri())
+
+    rows = page.get_by_role("region", name="By workspace").locator("tbody tr").all()
+    cells = "row => [...row.querySelectorAll('td.number')].slice(1).filter(each => each.textContent !== '0').length"
+    assert rows
+    assert [row.locator("rect").count() for row in rows] == [row.evaluate(cells) for row in rows]
+
+
 @pytest.mark.parametrize("width", [400, 1280])
 def test_a_report_fits_the_windows_width(page: "Page", report: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})

@@ -52,6 +52,18 @@ class TestResults:
         assert lead["scoreReasoning"] == "Disqualified: Opt Out"
         assert desk.scorer.seen == []
 
+    def test_a_lead_that_a_page_has_disqualified_stays_as_the_page_left_it(self, desk: Desk) -> None:
+        desk.add("lead-1")
+        desk.site.host.do('UPDATE "Lead" SET "sentimentTag" = \'Opt Out\'')
+        desk.site.whole_run()
+        before = desk.site.host.lead("lead-1")
+
+        session = desk.until_done()
+
+        assert before["scoreReasoning"] == "Automatically disqualified: Opt Out"
+        assert desk.site.host.lead("lead-1") == before
+        assert (session.state, session.written.unchanged) == ("complete", 1)
+
     @pytest.mark.parametrize(
         "change",
         [

@@ -10,14 +10,16 @@ from sqlalchemy import Connection
 
 from backfill_tasks.backfills.host import Leads
 from backfill_tasks.backfills.host.leads import CLIENT_IDS, naive, stretch_values, window_values
+from backfill_tasks.backfills.lead_scoring import distribution
 from backfill_tasks.backfills.lead_scoring.queue import USUAL_DRAIN_SECONDS, Drain, JobQueue, LiveQueueAge
 from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.contract import Backlog, Host, PageClaim, PageContext, RowChanged, Stretch
+from backfill_tasks.engine.distribution import Distribution
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Ends, Outcome, bucket_seconds
 from backfill_tasks.options import Flag, Option, Pace, Values, Whole
 from backfill_tasks.scoring.contract import HIGHEST, LOWEST
-from backfill_tasks.scoring.jobs import DISQUALIFYING, HOLDER_PREFIX, KEY_PREFIX
+from backfill_tasks.scoring.jobs import DISQUALIFIED_REASONING, DISQUALIFYING, HOLDER_PREFIX, KEY_PREFIX
 
 RESCORE_ALL = Option("rescore_all", Flag(), "Scored leads too (default: unscored ones only).", default=False)
 
@@ -51,7 +53,6 @@ RESERVE_HOURS = Option(
     added_later=True,
 )
 
-_DISQUALIFIED_REASONING = "Automatically disqualified: "
 _MAX_ATTEMPTS = 3
 
 #: How many due jobs are read to find a live one while the drain is on: some 10 ms by index.
@@ -129,7 +130,7 @@ class LeadScoring(Leads):
             **_filters(context.options),
             "disqualifying": list(DISQUALIFYING),
             "key_prefix": KEY_PREFIX,
-            "disqualified_reasoning": _DISQUALIFIED_REASONING,
+            "disqualified_reasoning": DISQUALIFIED_REASONING,
             "max_attempts": _MAX_ATTEMPTS,
             "delay_ms": context.options["delay_ms"],
             "started_at": naive(context.started_at),
@@ -199,7 +200,7 @@ class LeadScoring(Leads):
             "cursors": [claim.cursor for _, claim, _ in written],
             "times": [naive(at) for _, _, at in written],
             "key_prefix": KEY_PREFIX,
-            "disqualified_reasoning": _DISQUALIFIED_REASONING,
+            "disqualified_reasoning": DISQUALIFIED_REASONING,
         }
         found = [{"inserted": 0, "disqualified": 0} for _ in claims]
         for row in connection.execute(self.file("lead_scoring/recount_full.sql"), values):
@@ -213,7 +214,7 @@ class LeadScoring(Leads):
             "cursor": claim.cursor,
             "times": [naive(each) for each in claim.times],
             "key_prefix": KEY_PREFIX,
-            "disqualified_reasoning": _DISQUALIFIED_REASONING,
+            "disqualified_reasoning": DISQUALIFIED_REASONING,
         }
         row = connection.execute(self.file("lead_scoring/recount.sql"), values).one()
         return {"inserted": row.inserted, "disqualified": row.disqualified}
@@ -299,6 +300,21 @@ class LeadScoring(Leads):
             "rescore_all": self.with_defaults(run.parameters.options)["rescore_all"],
             "started_at": run.started_at,
         }
+
+    def distribution(self, connection: Connection, run: Run) -> Distribution:
+        """Return the overall scores of the run's leads, by workspace."""
+        options = self.with_defaults(run.parameters.options)
+        values = {
+            "run": run.id,
+            "key_prefix": KEY_PREFIX,
+            "disqualifying": list(DISQUALIFYING),
+            "disqualified_reasoning": DISQUALIFIED_REASONING,
+            "started_at": run.started_at,
+            "client_ids": _filters(options)["client_ids"],
+            "rescore_all": options["rescore_all"],
+        }
+        rows = connection.execute(self.file("lead_scoring/distribution.sql"), values)
+        return distribution.of(rows, read=run.counts.get("read", 0))
 
     @property
     def queue(self) -> JobQueue:

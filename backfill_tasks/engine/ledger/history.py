@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from backfill_tasks.engine import states
+from backfill_tasks.engine.distribution import Distribution
 from backfill_tasks.engine.ledger.quarantine import count_quarantined, quarantined
 from backfill_tasks.engine.ledger.reading import Event, events, read_run
 from backfill_tasks.engine.ledger.rows import sql_file
@@ -76,9 +77,13 @@ class Hold:
 
 @dataclass(frozen=True)
 class History:
-    """Everything the ledger records about a run, as of one moment.
+    """Everything the ledger records about a run, as of one moment, and the results of its items.
 
-    `quarantined` are the first items in quarantine; `in_quarantine` is the number of all of them.
+    Attributes:
+        quarantined: the first items in quarantine.
+        in_quarantine: the number of all of them.
+        distribution: how many items have which result; None: the backfill has no such results, or `uncounted` says why
+            they can't be counted just now.
     """
 
     run: Run
@@ -87,6 +92,8 @@ class History:
     events: Sequence[Event]
     quarantined: Sequence[Quarantined]
     in_quarantine: int
+    distribution: Distribution | None = None
+    uncounted: str | None = None
 
     @property
     def pauses(self) -> list[Span]:

@@ -1,10 +1,12 @@
 -- What the scorer needs for all claimed jobs: the workspace, the lead, and the lead's oldest 60 messages, of which the
 -- last :characters characters in all. Without its lead, or with one of another workspace, a job has no row. Reads by
--- primary key, and the messages by the index on leadId.
+-- primary key, and the messages by the index on leadId. settled: a page of the backfill has disqualified the lead, with the
+-- tag that it has, so there is nothing left to write.
 SELECT
   claimed.job,
   lead."sentimentTag" AS tag,
   coalesce(lead."sentimentTag" = ANY (:disqualifying), false) AS disqualified,
+  lead."overallScore" = :lowest AND lead."scoreReasoning" = :disqualified_reasoning || lead."sentimentTag" AS settled,
   EXISTS (
     SELECT FROM {host}."Message" AS message WHERE message."leadId" = lead.id AND message.direction = 'inbound'
   ) AS has_inbound,

@@ -1,0 +1,1 @@
+"""The demo: from unscored leads to scored leads, on a sample host database."""
