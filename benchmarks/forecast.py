@@ -114,6 +114,8 @@ class Road:
             if len(self.log.ended) >= self._set.jobs:
                 self.log.finished = True
                 break
+            if not self._pays_for and not self._set.limit(minute):
+                break  # no host, and no money left
         return self.log
 
     def _minute(self, minute: int) -> None:
@@ -179,6 +181,8 @@ class Road:
         self._owed += self._set.here * self._chance.uniform(0.7, 1.3)
         ours = [each for each in self._host.waiting if each.ours][: int(min(self._owed, self._pays_for))]
         self._owed -= int(self._owed)
+        if not self._pays_for:
+            return
         gone = set(ours)
         self._host.waiting = [each for each in self._host.waiting if each not in gone]
         self._pays_for -= len(ours)
@@ -405,7 +409,7 @@ def here(seed: int) -> Setting:
     """Our own workers score beside the host's runner, or alone, with a budget or without."""
     chance, base = _base("here", seed)
     pace = base.limit(0) * chance.uniform(1, 5)
-    pays_for = chance.choice([math.inf, math.inf, base.jobs * chance.uniform(0.3, 0.9), base.jobs * 1.5])
+    pays_for = chance.choice([math.inf, math.inf, round(base.jobs * chance.uniform(0.3, 0.9)), round(base.jobs * 1.5)])
     alone = chance.random() < 0.5  # noqa: PLR2004
     limit: Level = (lambda _: 0.0) if alone else base.limit
     jobs = max(200, min(base.jobs, round(pace * 300)))
@@ -457,7 +461,7 @@ def table(found: Sequence[Asked]) -> list[str]:
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forecast", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=20, help="simulated runs of each family (default: 20)")
+    parser.add_argument("--runs", type=int, default=12, help="simulated runs of each family (default: 12)")
     runs = parser.parse_args().runs
     with ProcessPoolExecutor(2) as pool:
         numbers = [(make.__name__, _FIRST_SEED + run) for make in FAMILIES for run in range(runs)]
