@@ -28,6 +28,7 @@ from backfill_tasks.forecast.road import forecast
 from backfill_tasks.forecast.situation import Drain, Scoring, Situation
 from backfill_tasks.options import Pace
 from benchmarks import drains
+from benchmarks.report import Line
 from benchmarks.simulator import Runner, arrivals
 
 _PERIOD, _LATE = 60.0, 2.0
@@ -462,12 +463,27 @@ def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forecast", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=12, help="simulated runs of each family (default: 12)")
-    runs = parser.parse_args().runs
-    with ProcessPoolExecutor(2) as pool:
-        numbers = [(make.__name__, _FIRST_SEED + run) for make in FAMILIES for run in range(runs)]
-        found = [each for some in pool.map(_asked, numbers, chunksize=4) for each in some]
-    sys.stdout.write("\n".join(table(found)) + "\n")
+    sys.stdout.write("\n".join(table(simulated(parser.parse_args().runs))) + "\n")
     return 0
+
+
+def measure(runs: int = 12) -> list[Line]:
+    """Measure the share of intervals that contain the truth, in all and by family, and their median width."""
+    found = simulated(runs)
+    widths = [each.width for each in found if each.width is not None]
+    families = {make.__name__: [each for each in found if each.family == make.__name__] for make in FAMILIES}
+    return [
+        Line("contain the truth", [100 * coverage(found)], 80, unit="%"),
+        *(Line(f"contain the truth: {name}", [100 * coverage(some)], 70, unit="%") for name, some in families.items()),
+        Line("width / truth, median", [100 * statistics.median(widths)], 60, "less", unit="%"),
+    ]
+
+
+def simulated(runs: int) -> list[Asked]:
+    """Simulate so many runs of each family, and forecast each."""
+    numbers = [(make.__name__, _FIRST_SEED + run) for make in FAMILIES for run in range(runs)]
+    with ProcessPoolExecutor(2) as pool:
+        return [each for some in pool.map(_asked, numbers, chunksize=4) for each in some]
 
 
 def _asked(one: tuple[str, int]) -> list[Asked]:
