@@ -288,7 +288,7 @@ def _to_come(setting: Setting, enqueued: int) -> Left:
     coming = setting.jobs - enqueued
     if not coming:
         return Left(0.0)
-    read = enqueued / _SHARE
+    read = max(1, enqueued) / _SHARE  # our own workers may end a job before its page is logged
     share = _SHARE + chance.gauss(0, math.sqrt(_SHARE * (1 - _SHARE) / read))
     left = coming / _SHARE
     return Left(left * share, left * math.sqrt(share * (1 - share) / read))
