@@ -277,7 +277,7 @@ def situation(setting: Setting, log: Log, at: float) -> Situation:
         due_seconds=0.0 if spacing is None else max(0.0, enqueued * spacing + _PERIOD - _LEAD_SECONDS - at),
         spacing_seconds=spacing,
         pace=Pace(max_pending=setting.max_pending, jobs_per_minute=setting.per_minute),
-        drain=known[-1],
+        drain=known[-1] if known else Drain(_PERIOD),
         scoring=Scoring(bool(setting.here) and pays_for != 0, setting.here, pays_for, 2, 64),
     )
 
