@@ -33,7 +33,7 @@ def test_apply_shows_counts_target_and_expected_time_before_asking(
         )
         if count not in terminal.shown
     ] == []
-    assert "expected time" in terminal.shown
+    assert "last score" in terminal.shown
 
 
 @pytest.mark.parametrize("answer", [CTRL_C, *long("n\n", "\n")], ids=["no", "enter", "Ctrl-C"])
