@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import latency, loops, memory, pressure, queue, rate, sizing, tool, webhooks
+from benchmarks import forecast, latency, loops, memory, pressure, queue, rate, sizing, tool, webhooks
 from benchmarks.host import Host, filled
 from benchmarks.report import Line
 from benchmarks.walk import BenchmarkError, Walk
@@ -244,6 +244,7 @@ PARTS = {
     "sparse": Part("2,000,000 leads, 100 eligible", sparse, large=True),
     "queue": Part("Live jobs' wait in the host's queue, eight hours", waits, large=True),
     "sizing": Part("The bound that sizes itself, half an hour for each host", sizes, large=True),
+    "forecast": Part("The forecast's intervals, simulated runs", lambda _bench: forecast.measure(), large=True),
     "webhooks": Part(
         "Webhooks' transactions alongside a backfill, with cores to spare",
         partial(beside_webhooks, spare_cores=True),

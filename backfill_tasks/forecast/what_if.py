@@ -65,6 +65,9 @@ def _changed(found: Situation, changes: Mapping[str, Any]) -> Forecast:
     unknown = _unknown(found, changes)
     if unknown is not None:
         return unknown
+    same = forecast(changed)
+    if same.state != "told":
+        return same  # whatever the drain's rate is
     factors = [_of_bounds(found, changed), _of_workers(found, changes)]
     for each in factors:
         if isinstance(each, Forecast):

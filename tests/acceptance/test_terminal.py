@@ -33,7 +33,7 @@ def test_apply_shows_counts_target_and_expected_time_before_asking(
         )
         if count not in terminal.shown
     ] == []
-    assert "expected time" in terminal.shown
+    assert "last score" in terminal.shown
 
 
 @pytest.mark.parametrize("answer", long_except(["n\n", "\n", CTRL_C], 2), ids=["no", "enter", "Ctrl-C"])

@@ -167,7 +167,9 @@ class TestWhatIf:
         assert what_if(STEADY, {"parallel": 4}).forecast.state == "unknown"
 
     def test_more_workers_gain_at_most_in_proportion(self) -> None:
-        here = replace(STEADY, reserved=True, scoring=Scoring(running=True, per_minute=12.0, parallel=2, concurrency=64))
+        here = replace(
+            STEADY, reserved=True, scoring=Scoring(running=True, per_minute=12.0, parallel=2, concurrency=64)
+        )
         now, twice = seconds(forecast(here)), seconds(what_if(here, {"parallel": 4}).forecast)
 
         assert now[0] / 2.1 < twice[0] < now[0]
