@@ -20,6 +20,13 @@ TOKEN = "a-token-of-some-length"  # noqa: S105  of these tests
 NOBODY = "postgresql://nobody@127.0.0.1:1/none"
 
 
+#: Every job has ended, so the end of a complete run is known.
+ENDED = """
+UPDATE "BackgroundJob" SET status = 'SUCCEEDED', "finishedAt" = now() AT TIME ZONE 'UTC'
+WHERE status IN ('PENDING', 'RUNNING')
+"""
+
+
 def test_a_scrape_has_the_runs_counts(backfill: Backfill, worker: Worker, inhabited: Host, export: Export) -> None:
     exporter = export(backfill)
     run = backfill.json("run", "--apply", "--lanes", "2", "--limit", "50")
@@ -208,6 +215,7 @@ def test_the_reference_lists_every_metric_with_type_and_labels(
     backfill.json("run", "--apply", "--limit", "50")
     backfill.json("run", "--apply", "--detach", "--limit", "1", "--page-delay-ms", "600000")
     inhabited.execute("UPDATE backfill.run SET expected = 2000")  # as if counted before the run
+    inhabited.execute(ENDED)
     inhabited.execute(BOUND)
     inhabited.execute(DRAINED)
     exporter.wait_for_sample("backfill_run_expected_items", 4000)

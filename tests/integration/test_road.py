@@ -10,6 +10,7 @@ from integration.site import Host, Site
 
 from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.road import Road
+from backfill_tasks.monitoring.roads import Roads
 from backfill_tasks.observer import Observer
 from backfill_tasks.snapshot import Snapshot
 
@@ -231,3 +232,25 @@ class TestEnd:
         site.host.do("UPDATE backfill.page SET enqueued = NULL")
 
         assert not snapshot(site, run).has_items_on_their_way
+
+
+class TestExporter:
+    """The exporter counts jobs again only as long as they can still change."""
+
+    @pytest.mark.usefixtures("run")
+    def test_jobs_of_a_settled_run_are_not_counted_again(self, site: Site) -> None:
+        score(site.host, *LEADS)
+        roads = Roads(Observer(site.settings, site.parts, 15_000))
+        first = roads.ask()
+        site.host.do('DELETE FROM "Lead"')
+
+        assert [each.road.done for each in first] == [6]
+        assert roads.ask() == first
+
+    @pytest.mark.usefixtures("run")
+    def test_jobs_that_wait_are_counted_again(self, site: Site) -> None:
+        roads = Roads(Observer(site.settings, site.parts, 15_000))
+        before = [each.road.done for each in roads.ask()]
+        score(site.host, "lead-0")
+
+        assert (before, [each.road.done for each in roads.ask()]) == ([0], [1])
