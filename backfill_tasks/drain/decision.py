@@ -56,6 +56,12 @@ class Seen:
         return self.next_due_seconds is not None and self.next_due_seconds <= 0
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether a call helps us: a job of ours is due, or live jobs that the host doesn't take hold back a run."""
+        waited = self.live_wait_seconds or 0.0
+        return self.is_due or (self.is_enqueuing and waited > PROBE_SECONDS)
+
+    @property
     def is_done(self) -> bool:
         """Whether nothing of ours is left to be done."""
         return self.next_due_seconds is None and not (self.is_running or self.is_enqueuing)
@@ -91,7 +97,7 @@ def decide(drain: Drain, seen: Seen, *, own: int) -> Decision:
     unhealthy = _unhealthy(drain, seen)
     if unhealthy is not None:
         return _paused(drain, seen, *unhealthy)
-    if not seen.is_due:
+    if not seen.is_wanted:
         return _nothing_due(drain, seen)
     if drain.failures and drain.until_next > 0:
         return _backing_off(drain)
@@ -153,7 +159,7 @@ def _paused(drain: Drain, seen: Seen, kind: str, reason: str) -> Decision:
     begins = not is_for_health(drain.state, drain.kind)
     # A drain that has just been started has made no call yet: it may probe at once.
     wait_seconds = PROBE_SECONDS if begins and drain.kind != "started" else 0.0
-    probes = not begins and seen.is_due and drain.until_next <= 0 and not drain.in_flight
+    probes = not begins and seen.is_wanted and drain.until_next <= 0 and not drain.in_flight
     return Decision(
         "paused",
         kind,

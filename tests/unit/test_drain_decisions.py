@@ -49,6 +49,14 @@ def test_no_call_starts_before_the_pace_allows_it_or_beyond_the_limit() -> None:
     assert not decide(replace(DRAIN, in_flight=2), DUE, own=2).calls
 
 
+def test_a_call_starts_when_live_jobs_that_nobody_takes_hold_back_a_run() -> None:
+    stuck = replace(EMPTY, is_enqueuing=True, live_wait_seconds=90.0)
+
+    assert decide(DRAIN, stuck, own=0).calls
+    assert not decide(DRAIN, replace(stuck, live_wait_seconds=30.0), own=0).calls
+    assert not decide(DRAIN, replace(stuck, is_enqueuing=False), own=0).calls
+
+
 def test_a_call_that_outlasts_its_time_out_still_counts() -> None:
     assert not decide(replace(DRAIN, in_flight=0), DUE, own=2).calls
 
