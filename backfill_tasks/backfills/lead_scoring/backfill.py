@@ -10,9 +10,11 @@ from sqlalchemy import Connection
 
 from backfill_tasks.backfills.host import Leads
 from backfill_tasks.backfills.host.leads import CLIENT_IDS, naive, stretch_values, window_values
+from backfill_tasks.backfills.lead_scoring.explanation import explain
 from backfill_tasks.backfills.lead_scoring.queue import USUAL_DRAIN_SECONDS, Drain, JobQueue, LiveQueueAge
 from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.contract import Backlog, Host, PageClaim, PageContext, RowChanged, Stretch
+from backfill_tasks.engine.explanation import Explanation, Now, Passage
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Outcome
 from backfill_tasks.options import Flag, Option, Pace, Values, Whole
@@ -251,6 +253,12 @@ class LeadScoring(Leads):
             never_due=row.never_due,
             per_minute=60 * row.ended / lately if lately >= ENOUGH_SECONDS else None,
             seen_at=row.seen_at,
+        )
+
+    def explain(self, connection: Connection, now: Now, passages: Sequence[Passage]) -> Explanation:
+        """Explain a lead: its score, its job, and the class in which each run put it."""
+        return explain(
+            connection, self.schema, self.name, now, passages, disqualified_reasoning=_DISQUALIFIED_REASONING
         )
 
     @property
