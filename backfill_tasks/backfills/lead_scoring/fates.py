@@ -80,7 +80,7 @@ def _written(state: State, page: PassedPage, passages: Sequence[Passage]) -> tup
     if "inserted" in counted and is_among(job.created_at, times) and not _shares_a_time(state, page, passages):
         return ("inserted",)
     if is_before(job.created_at, min(times)):
-        return tuple(each for each in counted if each != "inserted")
+        return tuple(each for each in counted if each != "inserted") or counted
     return counted
 
 

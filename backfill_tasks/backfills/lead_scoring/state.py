@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -23,6 +23,9 @@ _HOSTS_WORDS = ("Released stale RUNNING lock",)
 #: The host's columns have milliseconds, the ledger's microseconds.
 _ROUNDING = timedelta(microseconds=500)
 _MILLISECOND = timedelta(milliseconds=1)
+
+#: Where state.sql moves earlier times.
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 _MOST_SHOWN = 200
 
@@ -171,8 +174,11 @@ def is_among(at: datetime, times: Sequence[datetime]) -> bool:
 
 
 def is_before(at: datetime | None, moment: datetime) -> bool:
-    """Return whether a time of the host's is before a moment of the ledger's, whatever was rounded."""
-    return at is not None and at < moment - _MILLISECOND
+    """Return whether a time of the host's is before a moment of the ledger's, whatever was rounded.
+
+    A time before 1970 is an error, and is before nothing.
+    """
+    return at is not None and _FIRST < at < moment - _MILLISECOND
 
 
 def is_after(at: datetime | None, moment: datetime) -> bool:
