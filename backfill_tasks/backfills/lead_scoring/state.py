@@ -15,7 +15,7 @@ from backfill_tasks.scoring.claims import OUR_ERROR
 from backfill_tasks.scoring.jobs import DISQUALIFYING, HOLDER_PREFIX, KEY_PREFIX
 
 #: How many jobs of the queue are counted before one.
-MOST_AHEAD = 10_000
+MOST_AHEAD = 1_000
 
 #: The texts of the host's runner that repeat nothing of a conversation.
 _HOSTS_WORDS = ("Released stale RUNNING lock",)
