@@ -15,7 +15,7 @@ _HEIGHT = 23
 _NAMES = 12
 
 #: The longest texts, in characters.
-_MOST_ID, _MOST_VERDICT, _MOST_FACT, _MOST_FATE = 60, 300, 140, 140
+_MOST_ID, _MOST_VERDICT, _MOST_FACT, _MOST_FATE = 60, 300, 140, 220
 
 
 def answer(found: Answer) -> str:
@@ -41,12 +41,12 @@ def _runs(found: Answer, room: int) -> Iterator[str]:
         lines = list(_run(found, passage))
         left = len(found.passages) - number + found.older_runs
         if number and room < len(lines) + (left > 1):
-            yield f"  and {left:,} older runs: --json has the newest {len(found.passages)}"
+            yield f"  and {left:,} more: --json has the newest {len(found.passages)} runs"
             return
         room -= len(lines)
         yield from lines
     if found.older_runs:
-        yield f"  and {found.older_runs:,} older runs, which `why` doesn't look at"
+        yield f"  and {found.older_runs:,} more, older than those that `why` looks at"
 
 
 def _run(found: Answer, passage: Passage) -> Iterator[str]:

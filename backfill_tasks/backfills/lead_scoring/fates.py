@@ -20,10 +20,10 @@ from backfill_tasks.engine.model import RunId
 _TAKEN: Mapping[str, str] = MappingProxyType(
     {
         "quarantined": "in quarantine",
-        "inserted": "its job was created",
-        "requeued": "its job had ended and was set to PENDING again",
-        "refreshed": "its job was PENDING and was updated",
-        "in_flight": "its job was in flight and left alone",
+        "inserted": "job created",
+        "requeued": "job had ended, set to PENDING again",
+        "refreshed": "job was PENDING, updated",
+        "in_flight": "job in flight, left alone",
         "disqualified": "scored 1 for its tag, without a job",
     }
 )
@@ -31,8 +31,8 @@ _TAKEN: Mapping[str, str] = MappingProxyType(
 #: Why a page passes a lead over.
 _PASSED_OVER: Mapping[str, str] = MappingProxyType(
     {
-        "outside": "its workspace was not among the run's --client-id",
-        "created_later": "it was created only after the page",
+        "outside": "outside the run's --client-id",
+        "created_later": "created only after the page",
         "already_scored": "it had a score",
         "no_inbound": "it had no inbound message",
     }
@@ -66,9 +66,9 @@ def _said(classes: Sequence[str]) -> str:
         return "not enqueued, and neither the ledger nor the host's rows tell why"
     taken = [_TAKEN[each] for each in classes if each in _TAKEN]
     passed_over = [_PASSED_OVER[each] for each in classes if each in _PASSED_OVER]
-    over = [f"passed over, because {joined(passed_over)}"] if passed_over else []
-    unknown = ": the ledger doesn't record which" if len(classes) > 1 else ""
-    return f"{joined([*taken, *over])}{unknown}"
+    over = [f"passed over: {joined(passed_over)}"] if passed_over else []
+    unknown = " (the ledger doesn't record which)" if len(classes) > 1 else ""
+    return f"{'; or '.join([*taken, *over])}{unknown}"
 
 
 def _written(state: State, page: PassedPage, passages: Sequence[Passage]) -> tuple[str, ...]:
