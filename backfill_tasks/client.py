@@ -24,6 +24,8 @@ from backfill_tasks.engine.replica import Server
 from backfill_tasks.engine.runs import new_id
 from backfill_tasks.engine.states import RunState
 from backfill_tasks.engine.verification import Verification, Verifier
+from backfill_tasks.engine.why import Answer
+from backfill_tasks.engine.why import why as explain
 from backfill_tasks.errors import BackfillError, UsageError
 from backfill_tasks.forecast.answer import Forecast
 from backfill_tasks.forecast.what_if import require_alternative, what_if
@@ -413,7 +415,25 @@ class Client:
                 return
             found = ride_out(lambda: self.parts.runs.read(run_id), wait, unreachable)
 
-    def why(self, run: str | None = None) -> Mapping[int, str]:
+    def why(self, item: str, *, backfill: str = DEFAULT) -> Answer:
+        """Return what became of one item: where the runs put it, what its job does, and what keeps it from its result.
+
+        Reads a few rows by index, whatever the size of the tables and the ledger. The answer holds no text of a message
+        and no personal data.
+
+        Args:
+            item: its key, as text: for lead-scoring, the lead's id.
+            backfill: the backfill's name.
+
+        Raises:
+            UsageError: there is no such backfill, or neither the database nor the ledger has the item.
+            HostError: the host's tables are missing, or this role can't read all of their rows.
+        """
+        chosen = self.parts.backfills.choose(backfill)
+        with self.parts.engine.begin() as connection:
+            return explain(connection, chosen, item, statement_ms=self.settings.statement_timeout_ms)
+
+    def reasons(self, run: str | None = None) -> Mapping[int, str]:
         """Return the reason for each lane that doesn't move, by the lane's number.
 
         Raises:

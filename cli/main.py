@@ -22,7 +22,7 @@ from backfill_tasks.errors import UsageError
 #: The commands, in the order in which an operator needs them. Each lives in the module of its name.
 _IN_ORDER = (
     "doctor", "init", "config",
-    "run", "watch", "status", "runs", "events", "verify", "report",
+    "run", "watch", "status", "why", "runs", "events", "verify", "report",
     "drain", "work",
     "pause", "resume", "tune", "rate", "retry", "cancel", "dead-letters", "pressure", "metrics",
     "worker", "beat",

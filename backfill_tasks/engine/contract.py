@@ -13,7 +13,9 @@ from sqlalchemy import Connection
 from backfill_tasks.engine.admission.bound import Measurement
 from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.admission.rhythm import Rhythm
+from backfill_tasks.engine.database import statement
 from backfill_tasks.engine.distribution import Distribution
+from backfill_tasks.engine.explanation import Explanation, Now, Passage
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.errors import HostError
@@ -306,6 +308,27 @@ class Backfill(ABC):
     @abstractmethod
     def last_key(self, connection: Connection) -> str | None:
         """Return the table's greatest id, in the database's sort order; None if the table is empty."""
+
+    def reached(self, connection: Connection, item: str, keys: Sequence[str]) -> Sequence[bool]:
+        """Return for each of these keys whether an item isn't after it, in the order in which pages are walked.
+
+        By default the keys are texts in the database's default order.
+        """
+        query = statement(
+            "SELECT CAST(:item AS text) <= key FROM unnest(CAST(:keys AS text[])) WITH ORDINALITY AS each (key, place)"
+            " ORDER BY place"
+        )
+        return connection.execute(query, {"item": item, "keys": list(keys)}).scalars().all()
+
+    def explain(self, connection: Connection, now: Now, passages: Sequence[Passage]) -> Explanation:  # noqa: ARG002
+        """Explain what became of an item, beyond what the ledger records. By default there is nothing to add.
+
+        Args:
+            connection: in a read-only transaction with a single snapshot.
+            now: the item as a run would find it now.
+            passages: what the newest runs have to do with it, newest first.
+        """
+        return Explanation()
 
     def overlap(self, options: Values, others: Values) -> str | None:  # noqa: ARG002  all items, whatever the options
         """Return in words which items runs with these options would both walk; None if there are none.

@@ -91,13 +91,13 @@ def test_a_run_can_be_paused_tuned_resumed_and_cancelled(alone: Backfill) -> Non
     assert tuned == {"max_pending": [None, 18]}
 
 
-def test_why_gives_the_same_reasons_as_status(alone: Backfill) -> None:
-    why = program(alone, 'client.pause(client.start("lead-scoring", lanes=1).id)\nanswer = client.why()')
+def test_reasons_are_the_same_as_in_status(alone: Backfill) -> None:
+    reasons = program(alone, 'client.pause(client.start("lead-scoring", lanes=1).id)\nanswer = client.reasons()')
 
     (lane,) = alone.json("status")["lanes"]
 
-    assert why == {"1": lane["reason"]}
-    assert why["1"]
+    assert reasons == {"1": lane["reason"]}
+    assert reasons["1"]
 
 
 @pytest.mark.parametrize(

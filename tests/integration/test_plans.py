@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.backfills.lead_scoring.queue import LiveQueueAge
+from backfill_tasks.backfills.lead_scoring.state import MOST_AHEAD
 from backfill_tasks.backfills.message_rollups import MessageRollups
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.admission.pressure import Pressure
@@ -24,6 +25,7 @@ from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.page.statement import PAGE_ROWS
 from backfill_tasks.engine.runs import cut, new_id
 from backfill_tasks.engine.verification import Verifier
+from backfill_tasks.engine.why import why
 from backfill_tasks.options import Parameters
 from backfill_tasks.scoring.jobs import KEY_PREFIX
 from sandbox.host.sample import TABLES, create_schema, fill
@@ -193,6 +195,17 @@ class TestDensePage:
         plan = plan_of(large_site, after=None, limit=PAGE_ROWS)
 
         assert plan.rows("BackgroundJob") <= 5 * PAGE_ROWS
+
+
+class TestWhy:
+    def test_one_lead_is_explained_from_a_few_rows(self, large_site: Site) -> None:
+        with large_site.engine.begin() as connection, explained(large_site.engine) as plans:
+            lead = nth_lead(large_site.host, 0.5)
+            why(connection, large_site.parts.backfills[LeadScoring.name], lead, statement_ms=STATEMENT_MS)
+
+        assert sum(plan.rows("Lead") for plan in plans) <= 10
+        assert sum(plan.rows("Message") for plan in plans) <= 10 * MESSAGES
+        assert sum(plan.rows("BackgroundJob") for plan in plans) <= MOST_AHEAD + 10
 
 
 class TestSparsePage:

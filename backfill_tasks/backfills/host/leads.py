@@ -80,6 +80,11 @@ class Leads(Backfill, ABC):
         found: str | None = connection.execute(sql.statement('SELECT max(id) FROM {host}."Lead"', self.schema)).scalar()
         return found
 
+    def reached(self, connection: Connection, item: str, keys: Sequence[str]) -> Sequence[bool]:
+        """Compare ids in the order of the primary key."""
+        values = {"item": item, "keys": list(keys)}
+        return connection.execute(self.file("host/reached.sql"), values).scalars().all()
+
     def file(self, path: str, **parts: str) -> TextClause:
         """Return the statement of an SQL file; see `sql.file`."""
         return sql.file(self.schema, path, **parts)

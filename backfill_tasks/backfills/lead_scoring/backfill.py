@@ -11,10 +11,12 @@ from sqlalchemy import Connection
 from backfill_tasks.backfills.host import Leads
 from backfill_tasks.backfills.host.leads import CLIENT_IDS, naive, stretch_values, window_values
 from backfill_tasks.backfills.lead_scoring import distribution
+from backfill_tasks.backfills.lead_scoring.explanation import explain
 from backfill_tasks.backfills.lead_scoring.queue import USUAL_DRAIN_SECONDS, Drain, JobQueue, LiveQueueAge
 from backfill_tasks.engine.admission.indicators import Indicator
 from backfill_tasks.engine.contract import Backlog, Host, PageClaim, PageContext, RowChanged, Stretch
 from backfill_tasks.engine.distribution import Distribution
+from backfill_tasks.engine.explanation import Explanation, Now, Passage
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Ends, Outcome, bucket_seconds
 from backfill_tasks.options import Flag, Option, Pace, Values, Whole
@@ -315,6 +317,10 @@ class LeadScoring(Leads):
         }
         rows = connection.execute(self.file("lead_scoring/distribution.sql"), values)
         return distribution.of(rows, read=run.counts.get("read", 0))
+
+    def explain(self, connection: Connection, now: Now, passages: Sequence[Passage]) -> Explanation:
+        """Explain a lead: its score, its job, and the class in which each run put it."""
+        return explain(connection, self.schema, self.name, now, passages, disqualified_reasoning=DISQUALIFIED_REASONING)
 
     @property
     def queue(self) -> JobQueue:

@@ -233,6 +233,21 @@ class SqlBackfill(Backfill):
         """Look up the greatest key by the index."""
         return self._last_key(connection, "true", {})
 
+    def reached(self, connection: Connection, item: str, keys: Sequence[str]) -> Sequence[bool]:
+        """Compare keys as the key's columns do."""
+        types = connection.execute(statement(self._text("key_types.sql")), self._of_the_key()).scalar_one()
+        columns = [identifier(each) for each in self._key.columns]
+        own = (
+            f"coalesce((SELECT {column} FROM {escaped(self._quoted_table)} LIMIT 0), :item_{number})"  # noqa: S608
+            for number, column in enumerate(columns, start=1)
+        )
+        parts = zip(*map(self._key.decode, keys), strict=True)
+        values = {f"keys_{number}": list(each) for number, each in enumerate(parts, start=1)}
+        query = self._text(
+            "reached.sql", item=", ".join(own), typed_keys=", ".join(_typed(types)), key_arrays=_arrays(types)
+        )
+        return connection.execute(statement(query), {**values, **self._key.values("item", item)}).scalars().all()
+
     def needs_ordinals(self, options: Values) -> bool:  # noqa: ARG002  whatever the options are
         """Return False: it numbers no items."""
         return False
@@ -306,13 +321,9 @@ class SqlBackfill(Backfill):
 
     def _locked_page(self, types: Sequence[str]) -> str:
         """Return the relation `page`, as an element of WITH, for a key whose columns have these types."""
-        aliases = [f"key_{number}" for number in range(1, len(self._key.columns) + 1)]
-        typed = (
-            f"CAST({alias} AS {escaped(kind)}) AS {identifier(column)}"
-            for alias, kind, column in zip(aliases, types, self._key.columns, strict=True)
-        )
-        arrays = (f"CAST(:keys_{number} AS text[])" for number in range(1, len(aliases) + 1))
-        return self._text("locked_page.sql", typed_keys=", ".join(typed), key_arrays=", ".join(arrays))
+        named = zip(_typed(types), self._key.columns, strict=True)
+        typed = ", ".join(f"{each} AS {identifier(column)}" for each, column in named)
+        return self._text("locked_page.sql", typed_keys=typed, key_arrays=_arrays(types))
 
     def _text(self, file: str, **parts: str) -> str:
         """Return the statement of an SQL file."""
@@ -347,6 +358,16 @@ class SqlBackfill(Backfill):
 
 #: The beginning of a statement with a WITH of its own, after comments.
 _WITH = re.compile(r"(?:\s|--[^\n]*\n)*WITH\s+(RECURSIVE\s+)?", re.IGNORECASE)
+
+
+def _typed(types: Sequence[str]) -> list[str]:
+    """Return the columns of `_arrays`, cast to a key's types."""
+    return [f"CAST(key_{number} AS {escaped(kind)})" for number, kind in enumerate(types, start=1)]
+
+
+def _arrays(types: Sequence[str]) -> str:
+    """Return the parameters `keys_1` and so on, the arrays of the texts of a key's columns."""
+    return ", ".join(f"CAST(:keys_{number} AS text[])" for number in range(1, len(types) + 1))
 
 
 def _own(options: Values) -> dict[str, Any]:

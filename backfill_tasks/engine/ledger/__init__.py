@@ -13,6 +13,7 @@ from backfill_tasks.engine.ledger.history import (
     timeline,
 )
 from backfill_tasks.engine.ledger.pages import Fence, Tally, fail_lane, fence, hold_back, put_off, record, take_turn
+from backfill_tasks.engine.ledger.passages import count_runs, passages
 from backfill_tasks.engine.ledger.quarantine import (
     Place,
     count_quarantined,
@@ -71,6 +72,7 @@ __all__ = [
     "WatchedRun",
     "claims",
     "count_quarantined",
+    "count_runs",
     "create",
     "drain_events",
     "events",
@@ -90,6 +92,7 @@ __all__ = [
     "newest_runs",
     "note",
     "pages_after",
+    "passages",
     "pauses",
     "put_off",
     "quarantined",
