@@ -216,7 +216,7 @@ class Client:
         self,
         scorer: str = scoring.DEFAULT_SCORER,
         *,
-        batch: int = scoring.Parameters.batch,
+        batch: int | None = None,
         concurrency: int = scoring.Parameters.concurrency,
         parallel: int = scoring.Parameters.parallel,
         max_spend: Decimal | int | None = None,
@@ -226,7 +226,7 @@ class Client:
 
         Args:
             scorer: the scorer's name: an entry point of the group `backfill.scorers`.
-            batch: how many jobs a batch claims.
+            batch: how many jobs a batch claims; None: as many as suit the scorer.
             concurrency: how many requests of a batch are in flight at once.
             parallel: how many batches are in progress at once, over all workers.
             max_spend: the budget, in the price list's currency; required by a scorer that costs money.
@@ -239,6 +239,8 @@ class Client:
             BatchSendError: the session is in the ledger, but Redis failed; the watchdog starts it once Redis is back.
         """
         budget = scoring.budget(max_spend)
+        if batch is None:
+            batch = self._scoring.scorers[scorer].jobs_per_batch
         parameters = scoring.Parameters(scorer, batch, concurrency, parallel, budget, until_done)
         parameters.require_valid()
         self.require_redis()
@@ -276,6 +278,8 @@ class Client:
 
     def stop_work(self) -> "tuple[Session, bool]":
         """Stop scoring here; return the session, and whether it was running. Batches in progress send no more requests.
+
+        Requests at a provider that answers hours later are cancelled; the workers collect what they have done by then.
 
         Raises:
             UsageError: nothing has been scored here yet.

@@ -33,8 +33,12 @@ def shown(amount: int) -> str:
     return f"{'-' * (amount < 0)}{whole:,}.{decimals}"
 
 
-def reserve(connection: Connection, message: ScoreMessage, model: str, costs: Sequence[int]) -> int:
-    """Reserve the costs of a batch's requests, in order, and return how many of them fit into the budget.
+def reserve(
+    connection: Connection, message: ScoreMessage, model: str, costs: Sequence[int], *, holder: str | None = None
+) -> int:
+    """Reserve the costs of requests, in order, and return how many of them fit into the budget.
+
+    `holder`: what lockedBy says of their jobs; default: the batch itself.
 
     None fits once the session is no longer running.
     """
@@ -42,7 +46,7 @@ def reserve(connection: Connection, message: ScoreMessage, model: str, costs: Se
         "session": message.session,
         "slot": message.slot,
         "generation": message.generation,
-        "holder": message.holder,
+        "holder": holder or message.holder,
         "model": model,
         "costs": list(costs),
     }
