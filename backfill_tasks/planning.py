@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
@@ -20,6 +21,9 @@ from backfill_tasks.options import OptionError, Parameters, Values, resolve
 from backfill_tasks.registry import KINDS
 from backfill_tasks.settings import Settings
 from backfill_tasks.wiring import Parts
+
+if TYPE_CHECKING:
+    from backfill_tasks.scoring.forecast import Forecast
 
 #: The polling interval of a count, in seconds.
 _COUNT_SECONDS = 0.02
@@ -63,12 +67,14 @@ class Plan:
         jobs: how many jobs the run would enqueue.
         cost: what the jobs would cost; None: no cost per job was given.
         seconds: an estimate of how long the run would take.
+        forecast: what scoring its leads here would cost; None: no scorer was named.
     """
 
     run: Run
     jobs: int
     cost: float | None
     seconds: float
+    forecast: "Forecast | None" = None
 
 
 def order(

@@ -25,12 +25,15 @@ def dry_run(context: CommandContext, run_options: RunOptions, lanes: tuple[Lane,
     if run_options.state_file is not None:
         say("A dry run writes no checkpoint: --state-file is ignored.")
     backfill = context.parts.backfills[run_options.order.parameters.backfill]
+    if run_options.forecast is not None:
+        context.client.require_forecast(backfill.name, run_options.forecast)
     try:
         counted = _count(context.client, backfill, run_options.order, lanes)
     except Detached:
         say("Stopped before all pages were counted. Nothing was changed.")
         return NOT_COMPLETE
-    show(context, context.client.observer.snapshot(counted), as_json=run_options.as_json)
+    forecast = None if run_options.forecast is None else context.client.forecast(counted, run_options.forecast)
+    show(context, context.client.observer.snapshot(counted), as_json=run_options.as_json, forecast=forecast)
     return exit_status(counted)
 
 

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.cli.context import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, CommandContext, say
+from backfill_tasks.cli.render.forecast import forecast_as_json, forecast_lines
 from backfill_tasks.cli.render.lanes import lanes_in_words
 from backfill_tasks.cli.render.summary import summary
 from backfill_tasks.cli.render.text import wrapped
@@ -16,6 +18,9 @@ from backfill_tasks.engine.database import reason
 from backfill_tasks.engine.model import Run, RunId
 from backfill_tasks.outages import ride_out
 from backfill_tasks.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from backfill_tasks.scoring.forecast import Forecast
 
 #: How many quarantined items are listed with their errors.
 _MOST_QUARANTINED = 10
@@ -28,10 +33,11 @@ def exit_status(run: Run) -> int:
     return FAILED if run.state == "failed" else NOT_COMPLETE
 
 
-def show(context: CommandContext, seen: Snapshot, *, as_json: bool) -> None:
-    """Print a run's summary, or its JSON object, on standard output."""
+def show(context: CommandContext, seen: Snapshot, *, as_json: bool, forecast: "Forecast | None" = None) -> None:
+    """Print a run's summary, or its JSON object, on standard output; of a dry run, also a forecast."""
     if as_json:
-        click.echo(json.dumps(seen.as_json(), ensure_ascii=False))
+        more = {} if forecast is None else {"forecast": forecast_as_json(forecast)}
+        click.echo(json.dumps({**seen.as_json(), **more}, ensure_ascii=False))
         return
     quarantined = []
     if seen.run.counts.get("quarantined"):
@@ -40,6 +46,8 @@ def show(context: CommandContext, seen: Snapshot, *, as_json: bool) -> None:
     click.echo(
         summary(seen.backfill, seen.run, quarantined=quarantined, found=seen.host, small=seen.small_pages, bound=bound)
     )
+    if forecast is not None:
+        click.echo("\n".join(forecast_lines(forecast)))
 
 
 def follow_to_the_end(

@@ -155,6 +155,16 @@ class AnyScorer(ABC):
     def model(self) -> str | None:
         """The model that is paid for, by its name in the price list; None: scoring costs nothing."""
 
+    #: Whether its requests have the price of the provider's Batch API.
+    has_batch_price: ClassVar[bool] = False
+
+    def estimate(self, conversation: Conversation) -> Usage | None:  # noqa: ARG002  for scorers that can tell
+        """Return about what scoring this conversation takes, as far as can be told beforehand; None: it can't.
+
+        A forecast corrects it by what earlier requests have used.
+        """
+        return None
+
 
 class Scorer(AnyScorer):
     """Scores conversations, many at a time in one event loop."""

@@ -19,11 +19,19 @@ from backfill_tasks.scoring.statements import file
 
 @dataclass(frozen=True)
 class Bill:
-    """What a batch's requests cost. `unknown`: the part of `spent` that is an upper bound."""
+    """What a batch's requests cost.
+
+    Attributes:
+        spent: what they cost, and `unknown` of it is an upper bound.
+        usage: the tokens of the `answered` requests, whose usage is known.
+        estimated: how many input tokens were estimated for those.
+    """
 
     spent: int
     unknown: int
     usage: Usage
+    answered: int = 0
+    estimated: int = 0
 
 
 def shown(amount: int) -> str:
@@ -61,6 +69,8 @@ def settle(connection: Connection, holder: str, bill: Bill) -> None:
         "unknown": bill.unknown,
         "input_tokens": bill.usage.input_tokens,
         "output_tokens": bill.usage.output_tokens,
+        "answered": bill.answered,
+        "estimated": bill.estimated,
     }
     connection.execute(file("settle"), values)
 

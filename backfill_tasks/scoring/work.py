@@ -24,6 +24,7 @@ from backfill_tasks.scoring.batch import Answer, Batch, Pulse
 from backfill_tasks.scoring.claims import NOTHING, Claims, Job, Result, Written
 from backfill_tasks.scoring.comparison import Comparer, Comparison
 from backfill_tasks.scoring.contract import AnyScorer, Conversation, Scorer, Usage
+from backfill_tasks.scoring.forecast import Choice, Forecast, Forecaster
 from backfill_tasks.scoring.message import ScoreMessage, Send
 from backfill_tasks.scoring.parameters import Parameters
 from backfill_tasks.scoring.sessions import Begun, Session
@@ -106,6 +107,19 @@ class Work:
                 " the same prompt, such as openai"
             )
         return Comparer(self.engine, self.schema, scorer, sample, parameters.concurrency, most).compare()
+
+    def forecast(self, scorer: str, choice: Choice, leads: int, *, statement_ms: int) -> Forecast:
+        """Forecast what scoring so many of the chosen leads will cost.
+
+        Raises:
+            UsageError: there is no such scorer, or it doesn't say what a lead takes.
+            ConfigurationError: its model has no price.
+            HostError: this role may not read the host's tables.
+        """
+        found = self.scorers[scorer]
+        prices.cost(found.model, Usage())
+        self._require_rights()
+        return Forecaster(self.engine, self.schema, found, statement_ms).forecast(choice, leads)
 
     def stop(self) -> tuple[Session, bool]:
         """Stop the newest session: batches in progress send no further request. Return it, and whether it ran.
@@ -277,7 +291,7 @@ class Work:
             *(Result(each.job, "back") for each in wanted[fitting:]),
         ]
         reserved = {each.job: bound for each, bound in zip(wanted[:fitting], bounds, strict=False)}
-        bill = _bill(scorer.model, answers, reserved)
+        bill = _bill(scorer, answers, reserved, {each.job: each for each in wanted})
 
         def settle(connection: Connection) -> None:
             if scorer.model is not None:
@@ -340,13 +354,22 @@ class Work:
             logger.warning("claimed jobs can't be given back, so the watchdog will release them: %s", reason(error))
 
 
-def _bill(model: str | None, answers: Sequence[Answer], bounds: Mapping[str, int]) -> Bill:
+def _bill(
+    scorer: Scorer, answers: Sequence[Answer], bounds: Mapping[str, int], conversations: Mapping[str, Conversation]
+) -> Bill:
     """Add up what requests cost: by their usage, or by their upper bound where the usage is unknown.
 
     A request of a dropped conversation has no answer, so its upper bound counts, too.
     """
-    known = [answer.usage for answer in answers if answer.usage is not None]
+    known = {answer.result.job: answer.usage for answer in answers if answer.usage is not None}
     certain = {answer.result.job for answer in answers if answer.usage is not None or not answer.sent}
     unknown = sum(bound for job, bound in bounds.items() if job not in certain)
-    usage = Usage(sum(each.input_tokens for each in known), sum(each.output_tokens for each in known))
-    return Bill(sum(prices.cost(model, each) for each in known) + unknown, unknown, usage)
+    usage = Usage(sum(each.input_tokens for each in known.values()), sum(each.output_tokens for each in known.values()))
+    estimates = [] if scorer.model is None else [scorer.estimate(conversations[job]) for job in known]
+    return Bill(
+        spent=sum(prices.cost(scorer.model, each) for each in known.values()) + unknown,
+        unknown=unknown,
+        usage=usage,
+        answered=len(known),
+        estimated=sum(each.input_tokens for each in estimates if each is not None),
+    )

@@ -214,6 +214,18 @@ class TestFailures:
         assert session.spent == session.unknown_spent == reserved
         assert statuses(desk) == {"PENDING"}
 
+    def test_results_that_the_provider_has_deleted_are_ambiguous(
+        self, desk: Desk, provider: BatchServer, submitted: str
+    ) -> None:
+        provider.work()
+        provider.files.clear()
+        desk.deliver()
+
+        session = desk.work.read(submitted)
+        assert (session.at_provider.ambiguous, session.at_provider.batches) == (len(LEADS), 0)
+        assert session.spent == session.unknown_spent > 0
+        assert desk.job("lead-0")["lastError"] == "backfill: the provider has lost the batch's results"
+
     def test_a_submission_that_was_cut_off_is_made_anew(self, desk: Desk, site: Site, provider: BatchServer) -> None:
         desk.add(*LEADS)
         provider.failing["POST /batches"] = 503
@@ -275,7 +287,7 @@ class TestBudget:
         self, desk: Desk, provider: BatchServer
     ) -> None:
         desk.add(*LEADS)
-        session = desk.start(max_spend=600, parallel=2)
+        session = desk.start(max_spend=500, parallel=2)
         desk.deliver()
         waits = desk.deliver()
         provider.work()
@@ -288,7 +300,7 @@ class TestBudget:
         found = desk.work.read(session)
         assert waits.reason == "the budget is reserved for requests at the provider"
         assert found.state == "exhausted"
-        assert found.spent + found.reserved <= 600
+        assert found.spent + found.reserved <= 500
         assert len(provider.paid) == found.written.scored < len(LEADS)
 
     def test_a_budget_below_one_request_submits_nothing(self, desk: Desk, provider: BatchServer) -> None:

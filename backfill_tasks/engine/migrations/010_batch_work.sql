@@ -7,8 +7,10 @@ ALTER TABLE backfill.batch
   ADD COLUMN unwanted   boolean NOT NULL DEFAULT false, -- the operator stopped it: it is to be cancelled
   ADD COLUMN written    boolean NOT NULL DEFAULT false; -- its results are in the host's tables; its files may still exist
 
--- What is reserved for one request in the budget, in millionths.
-ALTER TABLE backfill.batch_request ADD COLUMN bound bigint NOT NULL DEFAULT 0;
+-- What is reserved for one request in the budget, in millionths, and its input tokens by estimate.
+ALTER TABLE backfill.batch_request
+  ADD COLUMN bound            bigint  NOT NULL DEFAULT 0,
+  ADD COLUMN estimated_tokens integer NOT NULL DEFAULT 0;
 
 -- For forecasts: how many requests were answered with a usage, and how many input tokens were estimated for them.
 ALTER TABLE backfill.spend

@@ -32,6 +32,7 @@ class Submission:
         bound: the most tokens that all its requests can use.
         ambiguous: how many requests may have been paid for without a result.
         bounds: the jobs whose conversations it has, each with what was reserved for it, in millionths.
+        estimates: the input tokens of each by estimate.
         seconds: since it was recorded.
         unwanted: whether it is to be cancelled.
         written: whether its results are written, so that only its files are left to delete.
@@ -47,6 +48,7 @@ class Submission:
     bound: Usage
     ambiguous: int
     bounds: Mapping[str, int]
+    estimates: Mapping[str, int]
     seconds: float
     unwanted: bool
     written: bool
@@ -62,7 +64,8 @@ _COLUMNS = """
   written,
   extract(epoch FROM now() - created_at)::float8 AS seconds,
   (SELECT array_agg(job ORDER BY job) FROM backfill.batch_request WHERE batch_id = batch.id) AS jobs,
-  (SELECT array_agg(bound ORDER BY job) FROM backfill.batch_request WHERE batch_id = batch.id) AS bounds
+  (SELECT array_agg(bound ORDER BY job) FROM backfill.batch_request WHERE batch_id = batch.id) AS bounds,
+  (SELECT array_agg(estimated_tokens ORDER BY job) FROM backfill.batch_request WHERE batch_id = batch.id) AS estimates
 """
 
 #: Records the jobs first: one that is in another open submission, even of a transaction that isn't committed, is left
@@ -89,8 +92,13 @@ def record(connection: Connection, id_: str, place: Place, account: str, model: 
     return list(connection.execute(_ADD_JOBS, {"id": id_, "jobs": list(jobs)}).scalars())
 
 
-def bound(connection: Connection, id_: str, costs: Mapping[str, int], most: Usage) -> None:
-    """Record which of its jobs a submission has, with what is reserved for each, and the most tokens they can use."""
+def bound(
+    connection: Connection, id_: str, costs: Mapping[str, int], estimates: Mapping[str, int], most: Usage
+) -> None:
+    """Record which of its jobs a submission has, and the most tokens that they can use.
+
+    `costs`: what is reserved for each of them; `estimates`: its input tokens by estimate.
+    """
     connection.execute(
         text(
             "UPDATE backfill.batch SET requests = :requests, input_tokens = :given, output_tokens = :made"
@@ -104,11 +112,16 @@ def bound(connection: Connection, id_: str, costs: Mapping[str, int], most: Usag
     )
     connection.execute(
         text(
-            "UPDATE backfill.batch_request AS request SET bound = each.cost"
-            " FROM unnest(CAST(:jobs AS text[]), CAST(:costs AS bigint[])) AS each (job, cost)"
-            " WHERE request.batch_id = :id AND request.job = each.job"
+            "UPDATE backfill.batch_request AS request SET bound = each.cost, estimated_tokens = each.estimate"
+            " FROM unnest(CAST(:jobs AS text[]), CAST(:costs AS bigint[]), CAST(:estimates AS integer[]))"
+            " AS each (job, cost, estimate) WHERE request.batch_id = :id AND request.job = each.job"
         ),
-        {"id": id_, "jobs": list(costs), "costs": list(costs.values())},
+        {
+            "id": id_,
+            "jobs": list(costs),
+            "costs": list(costs.values()),
+            "estimates": [estimates[job] for job in costs],
+        },
     )
 
 
@@ -192,6 +205,7 @@ def _submission(row: Row[Any]) -> Submission:
         bound=Usage(row.input_tokens, row.output_tokens),
         ambiguous=row.ambiguous,
         bounds=dict(zip(row.jobs or (), row.bounds or (), strict=True)),
+        estimates=dict(zip(row.jobs or (), row.estimates or (), strict=True)),
         seconds=row.seconds,
         unwanted=row.unwanted,
         written=row.written,

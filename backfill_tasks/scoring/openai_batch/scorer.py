@@ -107,7 +107,12 @@ class BatchScorer:
             jobs = ledger.record(connection, submission, self._place, self._account, self.model, list(lines))
             costs = admit(connection, submission, {job: lines[job][1] for job in lines if job in set(jobs)})
             taken = {job: lines[job] for job in costs}
-            ledger.bound(connection, submission, costs, _sum(bound for _, bound in taken.values()))
+            estimates = {
+                each.job: requests.expected(self._body(each), self._settings).input_tokens
+                for each in conversations
+                if each.job in costs
+            }
+            ledger.bound(connection, submission, costs, estimates, _sum(bound for _, bound in taken.values()))
             if not taken:
                 ledger.give_up(connection, submission, "unmade")
         if not taken:

@@ -14,9 +14,10 @@ from sqlalchemy import Connection
 
 from backfill_tasks import settings as configuration
 from backfill_tasks.errors import ConfigurationError
-from backfill_tasks.scoring import claims, prices, reading, spend
+from backfill_tasks.scoring import claims, prices, prompt, reading, spend
 from backfill_tasks.scoring.claims import LEASE_SECONDS, NOTHING, Claims, Job, Result, Written
 from backfill_tasks.scoring.contract import Conversation, RefusedError, RetryableError, Score, Unscored, Usage
+from backfill_tasks.scoring.openai import requests
 from backfill_tasks.scoring.openai_batch import ledger
 from backfill_tasks.scoring.openai_batch.ledger import Place, Submission
 from backfill_tasks.scoring.openai_batch.results import Back, Collected
@@ -45,6 +46,7 @@ class OpenAIBatch(DeferredScorer):
 
     name = "openai-batch"
     jobs_per_batch = MOST_REQUESTS
+    has_batch_price = True
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = configuration.load() if settings is None else settings
@@ -57,6 +59,13 @@ class OpenAIBatch(DeferredScorer):
     def model(self) -> str:
         """The model that is paid for."""
         return self._settings.openai_model
+
+    def estimate(self, conversation: Conversation) -> Usage:
+        """Return about what one request for this conversation takes."""
+        messages = prompt.load(self._settings.prompt_file).messages(conversation)
+        return requests.expected(
+            requests.DIALECTS[self._settings.openai_api].body(messages, self._settings), self._settings
+        )
 
     def take(self, turn: Turn) -> Ending:
         """Submit, poll or collect."""
@@ -181,7 +190,7 @@ class _SlotTurn:
         written = NOTHING
         if not submission.written:
             found = self._scorer.collect(submission)
-            bill = _bill(self._scorer.model, found, submission.bounds)
+            bill = _bill(self._scorer.model, found, submission)
 
             ambiguous = sum(each.usage is None for each in found)
 
@@ -200,7 +209,7 @@ class _SlotTurn:
         lost = Back("the provider has lost the batch, and may bill it", tried=True)
         unmade = Back("its submission was never made", tried=False)
         back = [Collected(job, lost if made else unmade, None if made else Usage()) for job in submission.bounds]
-        bill = _bill(self._scorer.model, back, submission.bounds)
+        bill = _bill(self._scorer.model, back, submission)
         self._released += self._claims_of(submission).finish(connection, [_result(each) for each in back])
         spend.settle(connection, claims.submission_holder(submission.id), bill)
 
@@ -235,9 +244,17 @@ def _result(collected: Collected) -> Result:
             return Result(collected.job, "failed" if tried else "back", error=why if tried else None)
 
 
-def _bill(model: str, found: Sequence[Collected], bounds: Mapping[str, int]) -> Bill:
+def _bill(model: str, found: Sequence[Collected], submission: Submission) -> Bill:
     """Add up what requests cost: by their usage or, where it is unknown, by what was reserved for them."""
-    known = [each.usage for each in found if each.usage is not None]
-    unknown = sum(bounds[each.job] for each in found if each.usage is None)
-    usage = Usage(sum(each.input_tokens for each in known), sum(each.output_tokens for each in known))
-    return Bill(sum(prices.cost(model, each, batch=True) for each in known) + unknown, unknown, usage)
+    known = {each.job: each.usage for each in found if each.usage is not None}
+    unknown = sum(submission.bounds[each.job] for each in found if each.usage is None)
+    answered = [job for job, usage in known.items() if usage != Usage()]
+    return Bill(
+        spent=sum(prices.cost(model, each, batch=True) for each in known.values()) + unknown,
+        unknown=unknown,
+        usage=Usage(
+            sum(each.input_tokens for each in known.values()), sum(each.output_tokens for each in known.values())
+        ),
+        answered=len(answered),
+        estimated=sum(submission.estimates[job] for job in answered),
+    )
