@@ -35,7 +35,7 @@ from backfill_tasks.wiring import Parts, assemble
 
 if TYPE_CHECKING:
     from backfill_tasks.scoring.comparison import Comparison
-    from backfill_tasks.scoring.forecast import Forecast
+    from backfill_tasks.scoring.cost import CostForecast
     from backfill_tasks.scoring.message import ScoreMessage
     from backfill_tasks.scoring.sessions import Session
     from backfill_tasks.scoring.work import Work
@@ -98,12 +98,12 @@ class Client:
         """Checks and counts orders. Private: it may change with any version."""
         return Planner(self.settings, self.parts)
 
-    def plan(self, backfill: str, *, forecast: str | None = None, **options: Any) -> Plan:
+    def plan(self, backfill: str, *, forecast_cost: str | None = None, **options: Any) -> Plan:
         """Count what a run would do, without writing anything. Neither the ledger nor Redis is needed.
 
         Args:
             backfill: its name.
-            forecast: also forecast what it would cost to score the leads here, by the scorer of this name.
+            forecast_cost: also forecast what it would cost to score the leads here, by the scorer of this name.
             options: its options (docs/reference/options.md); omitted ones get their defaults.
 
         Raises:
@@ -111,13 +111,13 @@ class Client:
             HostError: the host's tables are missing, or this role can't read all of their rows.
         """
         order = planning.order(self.settings, backfill, options)
-        if forecast is None:
+        if forecast_cost is None:
             return self.planner.plan(order)
-        self.require_forecast(backfill, forecast)
+        self.require_cost_forecast(backfill, forecast_cost)
         plan = self.planner.plan(order)
-        return replace(plan, forecast=self.forecast(plan.run, forecast))
+        return replace(plan, cost_forecast=self.forecast_cost(plan.run, forecast_cost))
 
-    def require_forecast(self, backfill: str, scorer: str) -> None:
+    def require_cost_forecast(self, backfill: str, scorer: str) -> None:
         """Refuse a forecast that can't be made, before anything is counted.
 
         Raises:
@@ -128,7 +128,7 @@ class Client:
             raise UsageError(f"there is nothing to forecast: {backfill} enqueues no leads to be scored")
         self._scoring.scorers[scorer]
 
-    def forecast(self, counted: Run, scorer: str) -> "Forecast":
+    def forecast_cost(self, counted: Run, scorer: str) -> "CostForecast":
         """Forecast what scoring the leads of a counted run here would cost, from a sample of their conversations.
 
         Jobs that wait already count, too. Writes nothing.
@@ -138,14 +138,14 @@ class Client:
             ConfigurationError: its model has no price.
             HostError: this role may not read the host's tables.
         """
-        from backfill_tasks.scoring.forecast import Choice  # noqa: PLC0415  no other command needs it
+        from backfill_tasks.scoring.cost import Choice  # noqa: PLC0415  no other command needs it
 
         parameters, counts = counted.parameters, counted.counts
         options = parameters.options
         choice = Choice(options["client_ids"], options["rescore_all"], parameters.cursor)
         leads = sum(counts.get(each, 0) for each in ("inserted", "requeued", "refreshed"))
         statement_ms = self.settings.statement_timeout_ms
-        return self._scoring.forecast(scorer, choice, leads, statement_ms=statement_ms)
+        return self._scoring.forecast_cost(scorer, choice, leads, statement_ms=statement_ms)
 
     # ---- a run's life
 

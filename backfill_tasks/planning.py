@@ -23,7 +23,7 @@ from backfill_tasks.settings import Settings
 from backfill_tasks.wiring import Parts
 
 if TYPE_CHECKING:
-    from backfill_tasks.scoring.forecast import Forecast
+    from backfill_tasks.scoring.cost import CostForecast
 
 #: The polling interval of a count, in seconds.
 _COUNT_SECONDS = 0.02
@@ -67,14 +67,14 @@ class Plan:
         jobs: how many jobs the run would enqueue.
         cost: what the jobs would cost; None: no cost per job was given.
         seconds: an estimate of how long the run would take.
-        forecast: what scoring its leads here would cost; None: no scorer was named.
+        cost_forecast: what scoring its leads here would cost; None: no scorer was named.
     """
 
     run: Run
     jobs: int
     cost: float | None
     seconds: float
-    forecast: "Forecast | None" = None
+    cost_forecast: "CostForecast | None" = None
 
 
 def order(

@@ -8,7 +8,7 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.cli.context import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, CommandContext, say
-from backfill_tasks.cli.render.forecast import forecast_as_json, forecast_lines
+from backfill_tasks.cli.render.cost import cost_as_json, cost_lines
 from backfill_tasks.cli.render.lanes import lanes_in_words
 from backfill_tasks.cli.render.summary import summary
 from backfill_tasks.cli.render.text import wrapped
@@ -20,7 +20,7 @@ from backfill_tasks.outages import ride_out
 from backfill_tasks.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from backfill_tasks.scoring.forecast import Forecast
+    from backfill_tasks.scoring.cost import CostForecast
 
 #: How many quarantined items are listed with their errors.
 _MOST_QUARANTINED = 10
@@ -33,10 +33,10 @@ def exit_status(run: Run) -> int:
     return FAILED if run.state == "failed" else NOT_COMPLETE
 
 
-def show(context: CommandContext, seen: Snapshot, *, as_json: bool, forecast: "Forecast | None" = None) -> None:
-    """Print a run's summary, or its JSON object, on standard output; of a dry run, also a forecast."""
+def show(context: CommandContext, seen: Snapshot, *, as_json: bool, cost: "CostForecast | None" = None) -> None:
+    """Print a run's summary, or its JSON object, on standard output; of a dry run, also a forecast of its cost."""
     if as_json:
-        more = {} if forecast is None else {"forecast": forecast_as_json(forecast)}
+        more = {} if cost is None else {"cost_forecast": cost_as_json(cost)}
         click.echo(json.dumps({**seen.as_json(), **more}, ensure_ascii=False))
         return
     quarantined = []
@@ -46,8 +46,8 @@ def show(context: CommandContext, seen: Snapshot, *, as_json: bool, forecast: "F
     click.echo(
         summary(seen.backfill, seen.run, quarantined=quarantined, found=seen.host, small=seen.small_pages, bound=bound)
     )
-    if forecast is not None:
-        click.echo("\n".join(forecast_lines(forecast)))
+    if cost is not None:
+        click.echo("\n".join(cost_lines(cost)))
 
 
 def follow_to_the_end(

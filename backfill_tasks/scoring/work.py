@@ -24,7 +24,7 @@ from backfill_tasks.scoring.batch import Answer, Batch, Pulse
 from backfill_tasks.scoring.claims import NOTHING, Claims, Job, Result, Written
 from backfill_tasks.scoring.comparison import Comparer, Comparison
 from backfill_tasks.scoring.contract import AnyScorer, Conversation, Scorer, Usage
-from backfill_tasks.scoring.forecast import Choice, Forecast, Forecaster
+from backfill_tasks.scoring.cost import Choice, CostForecast, Forecaster
 from backfill_tasks.scoring.message import ScoreMessage, Send
 from backfill_tasks.scoring.parameters import Parameters
 from backfill_tasks.scoring.sessions import Begun, Session
@@ -108,7 +108,7 @@ class Work:
             )
         return Comparer(self.engine, self.schema, scorer, sample, parameters.concurrency, most).compare()
 
-    def forecast(self, scorer: str, choice: Choice, leads: int, *, statement_ms: int) -> Forecast:
+    def forecast_cost(self, scorer: str, choice: Choice, leads: int, *, statement_ms: int) -> CostForecast:
         """Forecast what scoring so many of the chosen leads will cost.
 
         Raises:

@@ -45,7 +45,7 @@ and writes nothing to the database or to Redis.
 \b
 Examples:
   backfill run                          count what a run would do
-  backfill run --forecast openai        and what scoring them here would cost
+  backfill run --forecast-cost openai   and what scoring them here would cost
   backfill run --apply                  do it; Ctrl-C only detaches
   backfill run --apply --client-id ID   only one workspace
   backfill run --apply --canary         do one page, then pause
@@ -83,7 +83,7 @@ quarantine, 4 not complete (paused, cancelled, detached).
     help="Write the checkpoint to this file, too, as JSON (default: no file).",
 )
 @option(
-    "--forecast",
+    "--forecast-cost",
     metavar="SCORER",
     help="In a dry run: forecast what `backfill work --scorer SCORER` would cost for these leads.",
 )

@@ -58,7 +58,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class CostForecast:
     """What scoring will cost, in millionths.
 
     Attributes:
@@ -101,8 +101,8 @@ class Forecaster:
     scorer: AnyScorer
     statement_ms: int
 
-    def forecast(self, choice: Choice, leads: int) -> Forecast:
-        """Forecast what scoring so many of the chosen leads will cost.
+    def forecast(self, choice: Choice, leads: int) -> CostForecast:
+        """CostForecast what scoring so many of the chosen leads will cost.
 
         Raises:
             UsageError: the scorer costs money and doesn't say what it takes.
@@ -110,7 +110,7 @@ class Forecaster:
         """
         model = self.scorer.model
         if model is None or not leads:
-            return Forecast(self.scorer.name, model, leads)
+            return CostForecast(self.scorer.name, model, leads)
         measured = self._measured(model)
         given: list[float] = []
         made: list[float] = []
@@ -120,10 +120,10 @@ class Forecaster:
             if len(given) % _CHUNK == 0 and _margin(self._costs(given, made), leads) <= _PRECISION:
                 break
         if not given:
-            return Forecast(self.scorer.name, model, leads)
+            return CostForecast(self.scorer.name, model, leads)
         return self._of(given, made, leads, measured)
 
-    def _of(self, given: Sequence[float], made: Sequence[float], leads: int, measured: Measured) -> Forecast:
+    def _of(self, given: Sequence[float], made: Sequence[float], leads: int, measured: Measured) -> CostForecast:
         margin = _margin(self._costs(given, made), leads)
         input_price, output_price = self._prices()
         read, written = leads * fmean(given) * input_price, leads * fmean(made) * output_price
@@ -131,7 +131,7 @@ class Forecaster:
         if not measured.answered:
             off_input, off_output = _ASSUMED_INPUT, _ASSUMED_OUTPUT
         off = read * (off_input + margin) + written * (off_output + margin)
-        return Forecast(
+        return CostForecast(
             scorer=self.scorer.name,
             model=self.scorer.model,
             leads=leads,

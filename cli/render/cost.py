@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 from backfill_tasks.scoring.spend import shown
 
 if TYPE_CHECKING:
-    from backfill_tasks.scoring.forecast import Forecast
+    from backfill_tasks.scoring.cost import CostForecast
 
 #: Millionths in a hundredth: a forecast is rounded to hundredths.
 _CENT = 10_000
 
 
-def forecast_lines(found: "Forecast") -> list[str]:
+def cost_lines(found: "CostForecast") -> list[str]:
     """Return what scoring will cost, how sure that is, and what it is based on."""
     if found.model is None:
         return [f"  {'scoring cost':<16}{'0.00':>11}   the scorer {found.scorer} costs nothing"]
@@ -33,7 +33,7 @@ def forecast_lines(found: "Forecast") -> list[str]:
     ]
 
 
-def forecast_as_json(found: "Forecast") -> dict[str, Any]:
+def cost_as_json(found: "CostForecast") -> dict[str, Any]:
     """Return a forecast as a JSON object. Money is in millionths."""
     return {
         "scorer": found.scorer,

@@ -12,7 +12,7 @@ from scoring.openai_server import OpenAIServer, serving
 
 from backfill_tasks import settings
 from backfill_tasks.errors import UsageError
-from backfill_tasks.scoring.forecast import Choice, Forecast, Forecaster
+from backfill_tasks.scoring.cost import Choice, CostForecast, Forecaster
 from backfill_tasks.scoring.openai import OpenAI
 from backfill_tasks.scoring.openai_batch import OpenAIBatch
 from sandbox.servers import Servers
@@ -69,7 +69,7 @@ def desk(site: Site, variables: dict[str, str]) -> Desk:
     return Desk(site, OpenAI(settings.load(variables)))
 
 
-def forecast(desk: Desk, leads: int, choice: Choice = ALL) -> Forecast:
+def forecast(desk: Desk, leads: int, choice: Choice = ALL) -> CostForecast:
     return Forecaster(desk.site.engine, "public", desk.scorer, 15_000).forecast(choice, leads)
 
 
