@@ -39,8 +39,8 @@ WITH lead AS (
   INSERT INTO "Lead" (id, "clientId", "companyName", industry, "updatedAt")
   VALUES ('attack-' || %(number)s, %(client)s, %(company)s, %(industry)s, now())
 ), message AS (
-  INSERT INTO "Message" (id, "leadId", direction, body, "fromEmail")
-  VALUES ('message-' || %(number)s, 'attack-' || %(number)s, 'inbound', %(body)s, %(address)s)
+  INSERT INTO "Message" (id, "leadId", direction, body)
+  VALUES ('message-' || %(number)s, 'attack-' || %(number)s, 'inbound', %(body)s)
 )
 INSERT INTO "BackgroundJob" (
   id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "maxAttempts", "updatedAt"
@@ -82,7 +82,6 @@ def hostile(backfill: Backfill, inhabited: Host) -> Backfill:
                 "company": f"{CANARY} Inc",
                 "industry": attack[:100],
                 "body": f"{attack} {CANARY} <{ADDRESS}>",
-                "address": ADDRESS,
             }
             connection.execute(LEAD, values)
     return backfill

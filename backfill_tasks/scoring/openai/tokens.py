@@ -2,7 +2,7 @@
 
 Words, numbers and punctuation are counted, as byte pair encoders split a text before they merge bytes. The weights were
 fitted to the encoding o200k_base: English and other Latin texts, JSON, HTML and URLs come within 15 %; other scripts
-within a half. A forecast corrects the estimate by what the provider has counted.
+between two thirds and twice. A forecast corrects the estimate by what the provider has counted.
 """
 
 import re
