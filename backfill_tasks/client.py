@@ -40,6 +40,7 @@ from backfill_tasks.wiring import Parts, assemble
 
 if TYPE_CHECKING:
     from backfill_tasks.scoring.comparison import Comparison
+    from backfill_tasks.scoring.cost import CostForecast
     from backfill_tasks.scoring.message import ScoreMessage
     from backfill_tasks.scoring.sessions import Session
     from backfill_tasks.scoring.work import Work
@@ -97,11 +98,12 @@ class Client:
         """Checks and counts orders. Private: it may change with any version."""
         return Planner(self.settings, self.parts)
 
-    def plan(self, backfill: str, **options: Any) -> Plan:
+    def plan(self, backfill: str, *, forecast_cost: str | None = None, **options: Any) -> Plan:
         """Count what a run would do, without writing anything. Neither the ledger nor Redis is needed.
 
         Args:
             backfill: its name.
+            forecast_cost: also forecast what it would cost to score the leads here, by the scorer of this name.
             options: its options (docs/reference/options.md); omitted ones get their defaults.
 
         Raises:
@@ -109,7 +111,41 @@ class Client:
             HostError: the host's tables are missing, or this role can't read all of their rows.
         """
         order = planning.order(self.settings, backfill, options)
-        return self.planner.plan(order)
+        if forecast_cost is None:
+            return self.planner.plan(order)
+        self.require_cost_forecast(backfill, forecast_cost)
+        plan = self.planner.plan(order)
+        return replace(plan, cost_forecast=self.forecast_cost(plan.run, forecast_cost))
+
+    def require_cost_forecast(self, backfill: str, scorer: str) -> None:
+        """Refuse a forecast that can't be made, before anything is counted.
+
+        Raises:
+            UsageError: the backfill's leads aren't scored.
+            PluginError, ConfigurationError: the scorer can't be used.
+        """
+        if backfill != DEFAULT:
+            raise UsageError(f"there is nothing to forecast: {backfill} enqueues no leads to be scored")
+        self._scoring.scorers[scorer]
+
+    def forecast_cost(self, counted: Run, scorer: str) -> "CostForecast":
+        """Forecast what scoring the leads of a counted run here would cost, from a sample of their conversations.
+
+        Jobs that wait already count, too. Writes nothing.
+
+        Raises:
+            UsageError: there is no such scorer, or it doesn't say what a lead takes.
+            ConfigurationError: its model has no price.
+            HostError: this role may not read the host's tables.
+        """
+        from backfill_tasks.scoring.cost import Choice  # noqa: PLC0415  no other command needs it
+
+        parameters, counts = counted.parameters, counted.counts
+        options = parameters.options
+        choice = Choice(options["client_ids"], options["rescore_all"], parameters.cursor)
+        leads = sum(counts.get(each, 0) for each in ("inserted", "requeued", "refreshed"))
+        statement_ms = self.settings.statement_timeout_ms
+        return self._scoring.forecast_cost(scorer, choice, leads, statement_ms=statement_ms)
 
     # ---- a run's life
 
@@ -217,7 +253,7 @@ class Client:
         self,
         scorer: str = scoring.DEFAULT_SCORER,
         *,
-        batch: int = scoring.Parameters.batch,
+        batch: int | None = None,
         concurrency: int = scoring.Parameters.concurrency,
         parallel: int = scoring.Parameters.parallel,
         max_spend: Decimal | int | None = None,
@@ -227,7 +263,7 @@ class Client:
 
         Args:
             scorer: the scorer's name: an entry point of the group `backfill.scorers`.
-            batch: how many jobs a batch claims.
+            batch: how many jobs a batch claims; None: as many as suit the scorer.
             concurrency: how many requests of a batch are in flight at once.
             parallel: how many batches are in progress at once, over all workers.
             max_spend: the budget, in the price list's currency; required by a scorer that costs money.
@@ -240,6 +276,8 @@ class Client:
             BatchSendError: the session is in the ledger, but Redis failed; the watchdog starts it once Redis is back.
         """
         budget = scoring.budget(max_spend)
+        if batch is None:
+            batch = self._scoring.scorers[scorer].jobs_per_batch
         parameters = scoring.Parameters(scorer, batch, concurrency, parallel, budget, until_done)
         parameters.require_valid()
         self.require_redis()
@@ -277,6 +315,8 @@ class Client:
 
     def stop_work(self) -> "tuple[Session, bool]":
         """Stop scoring here; return the session, and whether it was running. Batches in progress send no more requests.
+
+        Requests at a provider that answers hours later are cancelled; the workers collect what they have done by then.
 
         Raises:
             UsageError: nothing has been scored here yet.

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
@@ -24,6 +25,9 @@ from backfill_tasks.options import OptionError, Parameters, Values, resolve
 from backfill_tasks.registry import KINDS
 from backfill_tasks.settings import Settings
 from backfill_tasks.wiring import Parts
+
+if TYPE_CHECKING:
+    from backfill_tasks.scoring.cost import CostForecast
 
 #: The polling interval of a count, in seconds.
 _COUNT_SECONDS = 0.02
@@ -65,6 +69,7 @@ class Plan:
         cost: what the jobs would cost; None: no cost per job was given.
         seconds: an estimate of how long its pages would take if no bound on jobs held them up.
         forecast: when the last item would have its result; None: the backfill has no jobs.
+        cost_forecast: what scoring its leads here would cost; None: no scorer was named.
     """
 
     run: Run
@@ -72,6 +77,7 @@ class Plan:
     cost: float | None
     seconds: float
     forecast: Forecast | None = None
+    cost_forecast: "CostForecast | None" = None
 
 
 def order(

@@ -25,13 +25,17 @@ def dry_run(context: CommandContext, run_options: RunOptions, lanes: tuple[Lane,
     if run_options.state_file is not None:
         say("A dry run writes no checkpoint: --state-file is ignored.")
     backfill = context.parts.backfills[run_options.order.parameters.backfill]
+    if run_options.forecast_cost is not None:
+        context.client.require_cost_forecast(backfill.name, run_options.forecast_cost)
     try:
         counted = _count(context.client, backfill, run_options.order, lanes)
     except Detached:
         say("Stopped before all pages were counted. Nothing was changed.")
         return NOT_COMPLETE
+    asked = run_options.forecast_cost
+    cost = None if asked is None else context.client.forecast_cost(counted, asked)
     seen = context.client.observer.snapshot(counted)
-    show(context, seen, as_json=run_options.as_json)
+    show(context, seen, as_json=run_options.as_json, cost=cost)
     return exit_status(seen)
 
 

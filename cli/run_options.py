@@ -34,6 +34,7 @@ class RunOptions:
         given: the names of the parameters given on the command line.
         canary: do one page, then report what it did.
         state_file: where to write the checkpoint file, if anywhere.
+        forecast_cost: the scorer whose cost a dry run forecasts, if any.
         yes, detach, as_json: the flags of the same names.
     """
 
@@ -43,6 +44,7 @@ class RunOptions:
     given: frozenset[str]
     canary: bool
     state_file: Path | None
+    forecast_cost: str | None
     yes: bool
     detach: bool
     as_json: bool
@@ -76,6 +78,7 @@ def parse(click_context: click.Context, options: dict[str, Any], settings: Setti
         given=frozenset(asked),
         canary=options["canary"],
         state_file=options["state_file"],
+        forecast_cost=options["forecast_cost"],
         yes=options["yes"],
         detach=options["detach"],
         as_json=options["as_json"],
@@ -129,6 +132,10 @@ def _refuse_contradictions(options: dict[str, Any]) -> None:
             "--canary does the first page of a new run: use it with --apply, without --single-batch and --resume"
         )
     applies = options["apply"] or options["resume"]
+    if options["forecast_cost"] and applies:
+        raise UsageError(
+            "--forecast-cost belongs to a dry run: remove --apply, or score with `backfill work --max-spend`"
+        )
     for name, why in (
         ("detach", "a dry run counts in this process"),
         ("force", "a dry run conflicts with no other run"),

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.cli.context import COMPLETE, FAILED, NOT_COMPLETE, QUARANTINED, CommandContext, say
+from backfill_tasks.cli.render.cost import cost_as_json, cost_lines
 from backfill_tasks.cli.render.lanes import lanes_in_words
 from backfill_tasks.cli.render.summary import summary
 from backfill_tasks.cli.render.text import wrapped
@@ -16,6 +18,9 @@ from backfill_tasks.engine.database import reason
 from backfill_tasks.engine.model import Run, RunId
 from backfill_tasks.outages import ride_out
 from backfill_tasks.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from backfill_tasks.scoring.cost import CostForecast
 
 #: How many quarantined items are listed with their errors.
 _MOST_QUARANTINED = 10
@@ -32,10 +37,11 @@ def exit_status(seen: Snapshot, *, until_scored: bool = False) -> int:
     return QUARANTINED if run.counts.get("quarantined") or is_lacking else COMPLETE
 
 
-def show(context: CommandContext, seen: Snapshot, *, as_json: bool) -> None:
-    """Print a run's summary, or its JSON object, on standard output."""
+def show(context: CommandContext, seen: Snapshot, *, as_json: bool, cost: "CostForecast | None" = None) -> None:
+    """Print a run's summary, or its JSON object, on standard output; of a dry run, also a forecast of its cost."""
     if as_json:
-        click.echo(json.dumps(seen.as_json(), ensure_ascii=False))
+        more = {} if cost is None else {"cost_forecast": cost_as_json(cost)}
+        click.echo(json.dumps({**seen.as_json(), **more}, ensure_ascii=False))
         return
     quarantined = []
     if seen.run.counts.get("quarantined"):
@@ -53,6 +59,8 @@ def show(context: CommandContext, seen: Snapshot, *, as_json: bool) -> None:
             bound=bound,
         )
     )
+    if cost is not None:
+        click.echo("\n".join(cost_lines(cost)))
 
 
 def follow_to_the_end(

@@ -36,6 +36,11 @@ _MOST_ERROR = 500
 
 _ABANDONED = f"{OUR_ERROR}released, because its worker stopped renewing the lock"
 
+#: For how many seconds a lease keeps the jobs of a submission from the host: the provider's 24 hours, and 6 more for an
+#: operator to bring workers back. Leases end one after another, at the pace that an older host can take.
+LEASE_SECONDS = 30 * 3_600.0
+_LEASE_SPACING = 6.0
+
 Kind = Literal["scored", "unchanged", "failed", "back"]
 
 
@@ -120,6 +125,23 @@ class Claims:
         values = {"jobs": list(jobs), "holder": self.holder}
         return set(connection.execute(file("keep", self.schema), values).scalars())
 
+    def lease(self, connection: Connection, jobs: Sequence[str], submission: str) -> set[str]:
+        """Pass held jobs on to a submission, whose lease no heartbeat needs to renew, and return those still held.
+
+        The jobs stay RUNNING, so nobody can claim them. Their "lockedAt" is dated ahead: if all our workers are gone
+        for so long, the host releases them by its own rule, one after another.
+        """
+        prepare(connection, self.lock_ms)
+        values = {
+            "jobs": list(jobs),
+            "holder": self.holder,
+            "submission": submission,
+            "new_holder": submission_holder(submission),
+            "seconds": LEASE_SECONDS,
+            "spacing": _LEASE_SPACING,
+        }
+        return set(connection.execute(file("lease", self.schema), values).scalars())
+
     def finish(self, connection: Connection, results: Sequence[Result]) -> Written:
         """End these jobs and score their leads, except for jobs that aren't held any more."""
         prepare(connection, self.lock_ms)
@@ -138,6 +160,11 @@ class Claims:
         }
         row = connection.execute(file("finish", self.schema), values).one()
         return Written(row.scored, row.unchanged, row.retried, row.failed, row.given_back, row.lost)
+
+
+def submission_holder(submission: str) -> str:
+    """Return what lockedBy says of the jobs of a submission to a provider."""
+    return f"{HOLDER_PREFIX}{submission}"
 
 
 def release(connection: Connection, schema: str) -> list[str]:

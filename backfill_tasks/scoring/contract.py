@@ -141,16 +141,33 @@ class RefusedError(ScorerError):
     """
 
 
-class Scorer(ABC):
-    """Scores conversations, many at a time in one event loop."""
+class AnyScorer(ABC):
+    """What all scorers have, whether they answer at once or hours later."""
 
     #: The name of the entry point, the one that operators type.
     name: ClassVar[str]
+
+    #: How many jobs a batch claims if the operator doesn't say.
+    jobs_per_batch: ClassVar[int] = 256
 
     @property
     @abstractmethod
     def model(self) -> str | None:
         """The model that is paid for, by its name in the price list; None: scoring costs nothing."""
+
+    #: Whether its requests have the price of the provider's Batch API.
+    has_batch_price: ClassVar[bool] = False
+
+    def estimate(self, conversation: Conversation) -> Usage | None:  # noqa: ARG002  for scorers that can tell
+        """Return about what scoring this conversation takes, as far as can be told beforehand; None: it can't.
+
+        A forecast corrects it by what earlier requests have used.
+        """
+        return None
+
+
+class Scorer(AnyScorer):
+    """Scores conversations, many at a time in one event loop."""
 
     @abstractmethod
     def upper_bound(self, conversation: Conversation) -> Usage:

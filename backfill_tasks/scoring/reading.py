@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from backfill_tasks.scoring import prompt_overrides
-from backfill_tasks.scoring.claims import Job
-from backfill_tasks.scoring.contract import LOWEST, Conversation, Line, PromptOverride, Workspace
+from backfill_tasks.scoring.claims import Job, Result
+from backfill_tasks.scoring.contract import LOWEST, Conversation, Line, PromptOverride, Score, Workspace
 from backfill_tasks.scoring.jobs import DISQUALIFIED_REASONING, DISQUALIFYING
 from backfill_tasks.scoring.statements import file, prepare
 
@@ -51,6 +51,16 @@ def read(connection: Connection, schema: str, jobs: Sequence[Job]) -> Mapping[st
         elif row.has_inbound:
             found[row.job] = _conversation(row, overrides[row.client])
     return found
+
+
+def at_once(job: Job, found: Conversation | Disqualified | None) -> Result | None:
+    """Return the result of a job for which no scorer is asked; None if one is."""
+    match found:
+        case None:
+            return Result(job.id, "unchanged")
+        case Disqualified(tag):
+            return Result(job.id, "scored", Score(LOWEST, LOWEST, LOWEST, f"Disqualified: {tag}"))
+    return None
 
 
 def transcript(lines: Sequence[Line]) -> str:

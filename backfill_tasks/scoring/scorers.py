@@ -7,10 +7,10 @@ from importlib.metadata import EntryPoint, entry_points
 from backfill_tasks.errors import PluginError
 from backfill_tasks.escaping import one_line
 from backfill_tasks.options import quoted
-from backfill_tasks.scoring.contract import Scorer
+from backfill_tasks.scoring.contract import AnyScorer
 
-#: The group of entry points. Each one's name is the name of its scorer; the object is a subclass of `Scorer`, which is
-#: called without arguments, or an instance.
+#: The group of entry points. Each one's name is the name of its scorer; the object is a subclass of `AnyScorer`, which
+#: is called without arguments, or an instance.
 GROUP = "backfill.scorers"
 
 #: The maximum number of characters repeated from a foreign error.
@@ -18,11 +18,11 @@ _MOST_REPEATED = 200
 
 
 @dataclass(frozen=True, eq=False)
-class Scorers(Mapping[str, Scorer]):
+class Scorers(Mapping[str, AnyScorer]):
     """The installed scorers by name. A scorer that can't be used raises a PluginError when it is asked for."""
 
     entries: Sequence[EntryPoint]
-    _loaded: dict[str, Scorer] = field(default_factory=dict, init=False, repr=False)
+    _loaded: dict[str, AnyScorer] = field(default_factory=dict, init=False, repr=False)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({each.name for each in self.entries}))
@@ -33,7 +33,7 @@ class Scorers(Mapping[str, Scorer]):
     def __contains__(self, name: object) -> bool:
         return any(each.name == name for each in self.entries)
 
-    def __getitem__(self, name: str) -> Scorer:
+    def __getitem__(self, name: str) -> AnyScorer:
         """Load a scorer.
 
         Raises:
@@ -43,7 +43,7 @@ class Scorers(Mapping[str, Scorer]):
             self._loaded[name] = self._load(name)
         return self._loaded[name]
 
-    def _load(self, name: str) -> Scorer:
+    def _load(self, name: str) -> AnyScorer:
         entries = [each for each in self.entries if each.name == name]
         match entries:
             case []:
@@ -59,7 +59,7 @@ def installed() -> Scorers:
     return Scorers(tuple(entry_points(group=GROUP)))
 
 
-def _scorer(entry: EntryPoint) -> Scorer:
+def _scorer(entry: EntryPoint) -> AnyScorer:
     """Import and create a scorer.
 
     Raises:
@@ -71,7 +71,7 @@ def _scorer(entry: EntryPoint) -> Scorer:
     except Exception as error:  # noqa: BLE001  a foreign module may fail in any way
         reason = one_line(str(error).partition("\n")[0], most=_MOST_REPEATED)
         raise PluginError(f"the scorer {entry.name} can't be loaded: {type(error).__name__}: {reason}") from None
-    if not isinstance(made, Scorer):
+    if not isinstance(made, AnyScorer):
         raise PluginError(f"the scorer {entry.name} can't be used: it is no Scorer but {quoted(made)}")
     if made.name != entry.name:
         raise PluginError(f"the scorer {entry.name} can't be used: it calls itself {quoted(made.name)}")

@@ -13,6 +13,7 @@ from backfill_tasks.engine.encoding import as_json
 from backfill_tasks.engine.ledger import who
 from backfill_tasks.errors import UsageError
 from backfill_tasks.scoring.claims import Written
+from backfill_tasks.scoring.jobs import HOLDER_PREFIX
 from backfill_tasks.scoring.message import ScoreMessage
 from backfill_tasks.scoring.parameters import Parameters
 from backfill_tasks.scoring.statements import file
@@ -25,14 +26,36 @@ STALE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Begun:
-    """A batch that has begun. `failing`: how many batches in a row before it got no answer at all."""
+    """A batch that has begun.
+
+    `failing`: how many batches in a row before it got no answer at all. `state`: the session's; a slot whose session
+    has ended goes on until it has nothing more at a provider.
+    """
 
     scorer: str
+    state: SessionState
     batch: int
     concurrency: int
     until_done: bool
     max_spend: int | None
     failing: int
+
+
+@dataclass(frozen=True)
+class AtProvider:
+    """What a session has at a provider that answers hours later.
+
+    Attributes:
+        batches, requests: how many; `cancelled` of the batches are being cancelled.
+        seconds: since the oldest was submitted.
+        ambiguous: how many requests of the whole session may have been paid for without a result.
+    """
+
+    batches: int = 0
+    requests: int = 0
+    cancelled: int = 0
+    seconds: float = 0.0
+    ambiguous: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +67,7 @@ class Session:
         written: what became of its jobs.
         reasons: why slots wait.
         spent: what settled requests cost; `unknown_spent` of it is an upper bound.
+        at_provider: what a provider has that answers hours later.
         reserved: for requests in flight, and `unknown_reserved` of it for requests of workers that are gone.
         seen_at: when this was read, by the database's clock.
     """
@@ -69,6 +93,7 @@ class Session:
     requests: int
     input_tokens: int
     output_tokens: int
+    at_provider: AtProvider
 
     @property
     def seconds(self) -> float:
@@ -109,12 +134,20 @@ def create(connection: Connection, session: str, parameters: Parameters) -> list
 
 
 def begin(connection: Connection, message: ScoreMessage) -> Begun | None:
-    """Begin a slot's next batch; None if the message is a duplicate or of an older chain, or the session has ended."""
+    """Begin a slot's next batch; None if the message is a duplicate or of an older chain, or the slot has ended."""
     row = connection.execute(file("begin"), _place(message)).one_or_none()
     if row is None:
         return None
     given = row.parameters
-    return Begun(row.scorer, given["batch"], given["concurrency"], given["until_done"], row.max_spend, row.failing)
+    return Begun(
+        scorer=row.scorer,
+        state=row.state,
+        batch=given["batch"],
+        concurrency=given["concurrency"],
+        until_done=given["until_done"],
+        max_spend=row.max_spend,
+        failing=row.failing,
+    )
 
 
 def beat(connection: Connection, message: ScoreMessage) -> bool:
@@ -151,6 +184,15 @@ def move(connection: Connection, session: str, new: SessionState, *, by: Actor, 
     return connection.execute(statement(query), values).rowcount > 0
 
 
+def cancel_submissions(connection: Connection, session: str) -> None:
+    """Mark a session's requests at a provider as unwanted: their slots cancel them."""
+    query = (
+        "UPDATE backfill.batch SET unwanted = true"
+        " WHERE session_id = :session AND state IN ('submitting', 'submitted') AND NOT unwanted"
+    )
+    connection.execute(statement(query), {"session": session})
+
+
 def state(connection: Connection, session: str) -> SessionState | None:
     """Return a session's state; None if there is no such session."""
     query = statement("SELECT state FROM backfill.scoring WHERE id = :session")
@@ -167,7 +209,8 @@ def newest(connection: Connection) -> str | None:
 
 def read(connection: Connection, session: str) -> Session | None:
     """Return a session; None if there is none with this id."""
-    row = connection.execute(file("session"), {"session": session, "stale_seconds": STALE_SECONDS}).one_or_none()
+    values = {"session": session, "stale_seconds": STALE_SECONDS, "holder_prefix": HOLDER_PREFIX}
+    row = connection.execute(file("session"), values).one_or_none()
     return None if row is None else _session(row)
 
 
@@ -215,4 +258,7 @@ def _session(row: Row[Any]) -> Session:
         requests=row.requests,
         input_tokens=row.input_tokens,
         output_tokens=row.output_tokens,
+        at_provider=AtProvider(
+            row.open_batches, row.open_requests, row.cancelled_batches, row.open_seconds, row.ambiguous
+        ),
     )

@@ -19,11 +19,19 @@ from backfill_tasks.scoring.statements import file
 
 @dataclass(frozen=True)
 class Bill:
-    """What a batch's requests cost. `unknown`: the part of `spent` that is an upper bound."""
+    """What a batch's requests cost.
+
+    Attributes:
+        spent: what they cost, and `unknown` of it is an upper bound.
+        usage: the tokens of the `answered` requests, whose usage is known.
+        estimated: how many input tokens were estimated for those.
+    """
 
     spent: int
     unknown: int
     usage: Usage
+    answered: int = 0
+    estimated: int = 0
 
 
 def shown(amount: int) -> str:
@@ -33,8 +41,12 @@ def shown(amount: int) -> str:
     return f"{'-' * (amount < 0)}{whole:,}.{decimals}"
 
 
-def reserve(connection: Connection, message: ScoreMessage, model: str, costs: Sequence[int]) -> int:
-    """Reserve the costs of a batch's requests, in order, and return how many of them fit into the budget.
+def reserve(
+    connection: Connection, message: ScoreMessage, model: str, costs: Sequence[int], *, holder: str | None = None
+) -> int:
+    """Reserve the costs of requests, in order, and return how many of them fit into the budget.
+
+    `holder`: what lockedBy says of their jobs; default: the batch itself.
 
     None fits once the session is no longer running.
     """
@@ -42,7 +54,7 @@ def reserve(connection: Connection, message: ScoreMessage, model: str, costs: Se
         "session": message.session,
         "slot": message.slot,
         "generation": message.generation,
-        "holder": message.holder,
+        "holder": holder or message.holder,
         "model": model,
         "costs": list(costs),
     }
@@ -57,6 +69,8 @@ def settle(connection: Connection, holder: str, bill: Bill) -> None:
         "unknown": bill.unknown,
         "input_tokens": bill.usage.input_tokens,
         "output_tokens": bill.usage.output_tokens,
+        "answered": bill.answered,
+        "estimated": bill.estimated,
     }
     connection.execute(file("settle"), values)
 

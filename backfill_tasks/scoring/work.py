@@ -6,12 +6,11 @@ reseeded.
 """
 
 import logging
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine import redis_client
@@ -24,29 +23,23 @@ from backfill_tasks.scoring import claims, prices, reading, sessions, spend
 from backfill_tasks.scoring.batch import Answer, Batch, Pulse
 from backfill_tasks.scoring.claims import NOTHING, Claims, Job, Result, Written
 from backfill_tasks.scoring.comparison import Comparer, Comparison
-from backfill_tasks.scoring.contract import LOWEST, Conversation, Score, Scorer, Usage
+from backfill_tasks.scoring.contract import AnyScorer, Conversation, Scorer, Usage
+from backfill_tasks.scoring.cost import Choice, CostForecast, Forecaster
 from backfill_tasks.scoring.message import ScoreMessage, Send
 from backfill_tasks.scoring.parameters import Parameters
-from backfill_tasks.scoring.reading import Disqualified
 from backfill_tasks.scoring.sessions import Begun, Session
 from backfill_tasks.scoring.spend import Bill
 from backfill_tasks.scoring.statements import LOCK_MS
-from backfill_tasks.scoring.states import SessionState
+from backfill_tasks.scoring.turn import IDLE_SECONDS, LONGEST_BACKOFF, DeferredScorer, Ending, Turn
+from backfill_tasks.scoring.writing import Writer
 
 logger = logging.getLogger(__name__)
 
-#: How long a slot waits for claimable jobs, for another batch's money, and for the database, in seconds.
-_IDLE_SECONDS = 2.0
+#: How long a slot waits for the database, in seconds.
 _DATABASE_SECONDS = 5.0
-
-#: The longest backoff of a slot whose requests all fail, in seconds; the waits double.
-_LONGEST_BACKOFF = 60.0
 
 #: How many jobs a batch claims after one in which every request failed: enough to see whether the provider is back.
 _PROBE = 1
-
-#: How long the results of paid requests are tried to be written, in seconds.
-_WRITE_SECONDS = 300.0
 
 #: The most characters of a reason in the ledger.
 _MOST_REASON = 300
@@ -65,23 +58,12 @@ class Step:
 
 
 @dataclass(frozen=True)
-class _Ending:
-    """How a batch ends: what was written, and how the slot goes on; `state`: the session ends with it."""
-
-    written: Written = NOTHING
-    delay: float = 0.0
-    reason: str | None = None
-    failing: int = 0
-    state: SessionState | None = None
-
-
-@dataclass(frozen=True)
 class Work:
     """Starts and stops sessions, does their batches, and looks after their slots."""
 
     engine: Engine
     schema: str
-    scorers: Mapping[str, Scorer]
+    scorers: Mapping[str, AnyScorer]
     send: Send
     lock_ms: int = LOCK_MS
 
@@ -119,10 +101,31 @@ class Work:
         self._require_usable(parameters)
         self._require_rights()
         scorer, most = self.scorers[parameters.scorer], parameters.max_spend
+        if not isinstance(scorer, Scorer):
+            raise UsageError(
+                f"--compare needs an answer at once, and {scorer.name} answers hours later: compare another scorer with"
+                " the same prompt, such as openai"
+            )
         return Comparer(self.engine, self.schema, scorer, sample, parameters.concurrency, most).compare()
+
+    def forecast_cost(self, scorer: str, choice: Choice, leads: int, *, statement_ms: int) -> CostForecast:
+        """Forecast what scoring so many of the chosen leads will cost.
+
+        Raises:
+            UsageError: there is no such scorer, or it doesn't say what a lead takes.
+            ConfigurationError: its model has no price.
+            HostError: this role may not read the host's tables.
+        """
+        found = self.scorers[scorer]
+        prices.cost(found.model, Usage())
+        self._require_rights()
+        return Forecaster(self.engine, self.schema, found, statement_ms).forecast(choice, leads)
 
     def stop(self) -> tuple[Session, bool]:
         """Stop the newest session: batches in progress send no further request. Return it, and whether it ran.
+
+        Its requests at a provider are cancelled, also if the session has ended by itself: what they have done by then
+        is collected, and the other jobs are given back.
 
         Raises:
             UsageError: there is no session.
@@ -130,6 +133,7 @@ class Work:
         session = self.read().id
         with self.engine.begin() as connection:
             stopped = sessions.move(connection, session, "stopped", by="operator", reason="stopped by command")
+            sessions.cancel_submissions(connection, session)
         return self.read(session), stopped
 
     def read(self, session: str | None = None) -> Session:
@@ -212,7 +216,7 @@ class Work:
             return Step("duplicate")
         ending = self._ending(message, begun)
         self._record(message, ending)
-        if ending.state is not None:
+        if ending.state is not None and not ending.is_open:
             return Step("ended", ending.written, ending.reason)
         following = replace(message, batch=message.batch + 1)
         try:
@@ -223,19 +227,24 @@ class Work:
             )
         return Step("waits" if ending.reason else "done", ending.written, ending.reason)
 
-    def _ending(self, message: ScoreMessage, begun: Begun) -> _Ending:
+    def _ending(self, message: ScoreMessage, begun: Begun) -> Ending:
         try:
             scorer = self.scorers[begun.scorer]
             prices.cost(scorer.model, Usage())
+            if isinstance(scorer, DeferredScorer):
+                turn = Turn(self.engine, self.schema, message, begun, self.lock_ms)
+                with turn.beating():
+                    return scorer.take(turn)
+            assert isinstance(scorer, Scorer)  # noqa: S101  there is no third kind
             return self._do(message, begun, scorer)
         except BackfillError as error:
-            return _Ending(reason=str(error), state="stopped")
+            return Ending(reason=str(error), state="stopped")
         except DBAPIError as error:
             if is_transient(error):
-                return _Ending(delay=_DATABASE_SECONDS, reason=reason(error), failing=begun.failing)
-            return _Ending(reason=reason(error), state="stopped")
+                return Ending(delay=_DATABASE_SECONDS, reason=reason(error), failing=begun.failing)
+            return Ending(reason=reason(error), state="stopped")
 
-    def _record(self, message: ScoreMessage, ending: _Ending) -> None:
+    def _record(self, message: ScoreMessage, ending: Ending) -> None:
         """Record a batch's end. If the database is away, the counts of this batch are lost, and nothing else."""
         why = ending.reason and one_line(ending.reason, most=_MOST_REASON)
         try:
@@ -248,7 +257,7 @@ class Work:
         except DBAPIError as error:
             logger.warning("the end of a batch is not in the ledger: %s: %s", message.task_id, reason(error))
 
-    def _do(self, message: ScoreMessage, begun: Begun, scorer: Scorer) -> _Ending:
+    def _do(self, message: ScoreMessage, begun: Begun, scorer: Scorer) -> Ending:
         """Claim jobs, score them, and write the results."""
         held = Claims(self.schema, message.holder, self.lock_ms)
         with self.engine.begin() as connection:
@@ -261,17 +270,17 @@ class Work:
             self._give_back(held, jobs)
             raise
 
-    def _idle(self, begun: Begun) -> _Ending:
+    def _idle(self, begun: Begun) -> Ending:
         with self.engine.begin() as connection:
             left = not begun.until_done or claims.any_left(connection, self.schema)
         if left:
-            return _Ending(delay=_IDLE_SECONDS, reason="no job of ours can be claimed now", failing=begun.failing)
-        return _Ending(reason="every job of ours has ended", state="complete")
+            return Ending(delay=IDLE_SECONDS, reason="no job of ours can be claimed now", failing=begun.failing)
+        return Ending(reason="every job of ours has ended", state="complete")
 
-    def _score(self, message: ScoreMessage, begun: Begun, scorer: Scorer, held: Claims, jobs: Sequence[Job]) -> _Ending:
+    def _score(self, message: ScoreMessage, begun: Begun, scorer: Scorer, held: Claims, jobs: Sequence[Job]) -> Ending:
         with self.engine.begin() as connection:
             found = reading.read(connection, self.schema, jobs)
-        at_once = [_without_scorer(job, found.get(job.id)) for job in jobs]
+        at_once = [reading.at_once(job, found.get(job.id)) for job in jobs]
         wanted = [each for each in found.values() if isinstance(each, Conversation)]
         bounds = [prices.cost(scorer.model, scorer.upper_bound(each)) for each in wanted]
         fitting = self._reserve(message, scorer.model, bounds)
@@ -283,8 +292,13 @@ class Work:
             *(Result(each.job, "back") for each in wanted[fitting:]),
         ]
         reserved = {each.job: bound for each, bound in zip(wanted[:fitting], bounds, strict=False)}
-        bill = _bill(scorer.model, answers, reserved)
-        written = self._write(held, results, bill if scorer.model is not None else None)
+        bill = _bill(scorer, answers, reserved, {each.job: each for each in wanted})
+
+        def settle(connection: Connection) -> None:
+            if scorer.model is not None:
+                spend.settle(connection, held.holder, bill)
+
+        written = Writer(self.engine, held).write(results, settle)
         return self._judge(message, begun, batch, answers, written, broke=bool(wanted) and not fitting)
 
     def _reserve(self, message: ScoreMessage, model: str | None, bounds: Sequence[int]) -> int:
@@ -303,26 +317,26 @@ class Work:
         written: Written,
         *,
         broke: bool,
-    ) -> _Ending:
+    ) -> Ending:
         """Return how the slot goes on after a batch."""
         if batch.refusal is not None:
-            return _Ending(written, reason=f"the scorer refuses every request: {batch.refusal}", state="stopped")
+            return Ending(written, reason=f"the scorer refuses every request: {batch.refusal}", state="stopped")
         if broke:
             return replace(self._without_money(message.session), written=written)
         kinds = {answer.result.kind for answer in answers}
         if batch.failure is not None and (batch.tripped or not kinds & {"scored", "unchanged"}):
             failing = begun.failing + 1
-            delay = min(_LONGEST_BACKOFF, 2.0 ** min(failing, 10))
-            return _Ending(written, delay, f"requests fail one after another: {batch.failure}", failing)
+            delay = min(LONGEST_BACKOFF, 2.0 ** min(failing, 10))
+            return Ending(written, delay, f"requests fail one after another: {batch.failure}", failing)
         waits = [answer.result.wait for answer in answers if answer.result.wait]
-        return _Ending(written, min(_LONGEST_BACKOFF, max(waits, default=0.0)))
+        return Ending(written, min(LONGEST_BACKOFF, max(waits, default=0.0)))
 
-    def _without_money(self, session: str) -> _Ending:
+    def _without_money(self, session: str) -> Ending:
         with self.engine.begin() as connection:
             waits = spend.any_in_flight(connection, session, stale_seconds=sessions.STALE_SECONDS)
         if waits:
-            return _Ending(delay=_IDLE_SECONDS, reason="the budget is reserved for requests in flight")
-        return _Ending(reason="the budget doesn't cover another request", state="exhausted")
+            return Ending(delay=IDLE_SECONDS, reason="the budget is reserved for requests in flight")
+        return Ending(reason="the budget doesn't cover another request", state="exhausted")
 
     def _beat(self, message: ScoreMessage, held: Claims, jobs: Sequence[Job]) -> Callable[[bool], Pulse]:
         def beat(renew: bool) -> Pulse:  # noqa: FBT001  the heartbeat's only argument
@@ -331,38 +345,6 @@ class Work:
                 return Pulse(going_on, held.renew(connection, [job.id for job in jobs]) if renew else None)
 
         return beat
-
-    def _write(self, held: Claims, results: Sequence[Result], bill: Bill | None) -> Written:
-        """Write a batch's results and settle its reservation, in one transaction.
-
-        A passing fault is ridden out: the requests are paid for. A row that the host refuses fails its own job only.
-        """
-        deadline, wait = time.monotonic() + _WRITE_SECONDS, 0.1
-        while True:
-            try:
-                with self.engine.begin() as connection:
-                    written = held.finish(connection, results)
-                    if bill is not None:
-                        spend.settle(connection, held.holder, bill)
-                    return written
-            except DBAPIError as error:
-                if not is_transient(error):
-                    return self._write_apart(held, results, bill, reason(error))
-                if time.monotonic() > deadline:
-                    raise
-                logger.warning("a batch's results wait for the database: %s", reason(error))
-            time.sleep(wait)
-            wait = min(_DATABASE_SECONDS, 2 * wait)
-
-    def _write_apart(self, held: Claims, results: Sequence[Result], bill: Bill | None, why: str) -> Written:
-        """Write results of which the database refuses one: bisect, until only that job fails, with the reason."""
-        if len(results) == 1:
-            if results[0].kind == "failed":
-                raise BackfillError(f"the host's database refuses the end of a job: {why}")
-            return self._write(held, [replace(results[0], kind="failed", score=None, error=why)], bill)
-        middle = len(results) // 2
-        first = self._write(held, results[:middle], bill)
-        return first + self._write(held, results[middle:], None)
 
     def _give_back(self, held: Claims, jobs: Sequence[Job]) -> None:
         """Return claimed jobs untried; if that fails, they are released later."""
@@ -373,23 +355,22 @@ class Work:
             logger.warning("claimed jobs can't be given back, so the watchdog will release them: %s", reason(error))
 
 
-def _without_scorer(job: Job, found: Conversation | Disqualified | None) -> Result | None:
-    """Return the result of a job for which no scorer is asked; None if one is."""
-    match found:
-        case None:
-            return Result(job.id, "unchanged")
-        case Disqualified(tag):
-            return Result(job.id, "scored", Score(LOWEST, LOWEST, LOWEST, f"Disqualified: {tag}"))
-    return None
-
-
-def _bill(model: str | None, answers: Sequence[Answer], bounds: Mapping[str, int]) -> Bill:
+def _bill(
+    scorer: Scorer, answers: Sequence[Answer], bounds: Mapping[str, int], conversations: Mapping[str, Conversation]
+) -> Bill:
     """Add up what requests cost: by their usage, or by their upper bound where the usage is unknown.
 
     A request of a dropped conversation has no answer, so its upper bound counts, too.
     """
-    known = [answer.usage for answer in answers if answer.usage is not None]
+    known = {answer.result.job: answer.usage for answer in answers if answer.usage is not None}
     certain = {answer.result.job for answer in answers if answer.usage is not None or not answer.sent}
     unknown = sum(bound for job, bound in bounds.items() if job not in certain)
-    usage = Usage(sum(each.input_tokens for each in known), sum(each.output_tokens for each in known))
-    return Bill(sum(prices.cost(model, each) for each in known) + unknown, unknown, usage)
+    usage = Usage(sum(each.input_tokens for each in known.values()), sum(each.output_tokens for each in known.values()))
+    estimates = [] if scorer.model is None else [scorer.estimate(conversations[job]) for job in known]
+    return Bill(
+        spent=sum(prices.cost(scorer.model, each) for each in known.values()) + unknown,
+        unknown=unknown,
+        usage=usage,
+        answered=len(known),
+        estimated=sum(each.input_tokens for each in estimates if each is not None),
+    )

@@ -5,7 +5,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.cli.context import COMPLETE, FAILED, CommandContext
-from backfill_tasks.cli.doctor import clocks, database, fleet, letters, plans, room, scoring, surroundings
+from backfill_tasks.cli.doctor import clocks, database, fleet, letters, plans, room, route, scoring, surroundings
 from backfill_tasks.cli.doctor.finding import Check, Finding
 from backfill_tasks.cli.render.text import wrapped
 from backfill_tasks.engine.database import reason
@@ -25,14 +25,17 @@ _CHECKS: tuple[Check, ...] = (
     plans.page,
     database.sight,
     room.room,
+    scoring.scorer,
     scoring.prompts,
     scoring.workers,
+    route.drain,
     clocks.postgresql,
     surroundings.redis,
     clocks.redis,
     letters.dead,
     fleet.workers,
     fleet.leftovers,
+    scoring.waiting,
 )
 
 

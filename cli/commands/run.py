@@ -45,6 +45,7 @@ and writes nothing to the database or to Redis.
 \b
 Examples:
   backfill run                          count what a run would do
+  backfill run --forecast-cost openai   and what scoring them here would cost
   backfill run --apply                  do it; Ctrl-C only detaches
   backfill run --apply --client-id ID   only one workspace
   backfill run --apply --canary         do one page, then pause
@@ -80,6 +81,11 @@ quarantine, 4 not complete (paused, cancelled, detached).
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="PATH",
     help="Write the checkpoint to this file, too, as JSON (default: no file).",
+)
+@option(
+    "--forecast-cost",
+    metavar="SCORER",
+    help="In a dry run: forecast what `backfill work --scorer SCORER` would cost for these leads.",
 )
 @option("--force", is_flag=True, help="Start even if an unfinished run walks the same rows.")
 @option("--yes", is_flag=True, help="Start without asking for confirmation.")

@@ -45,9 +45,7 @@ class _Money(click.ParamType[Decimal]):
 
 @click.command()
 @click.option("--scorer", default=DEFAULT_SCORER, metavar="NAME", help=f"The scorer (default: {DEFAULT_SCORER}).")
-@click.option(
-    "--batch", type=int, metavar="N", default=Parameters.batch, help="Jobs that a batch claims (default: 256)."
-)
+@click.option("--batch", type=int, metavar="N", help="Jobs that a batch claims (default: 256; openai-batch: 2,000).")
 @click.option(
     "--concurrency",
     type=int,
@@ -73,7 +71,7 @@ class _Money(click.ParamType[Decimal]):
     default=25,
     help="With --compare: leads of each workspace and score (default: 25).",
 )
-@click.option("--stop", is_flag=True, help="Stop scoring: batches in progress send no further request.")
+@click.option("--stop", is_flag=True, help="Stop scoring: send no further request, and cancel batches at a provider.")
 @click.option("--status", is_flag=True, help="Show the session that is running, or else the newest.")
 @as_json
 @click.pass_context
@@ -94,6 +92,7 @@ def work(click_context: click.Context, /, **options: Any) -> None:
     Examples:
       backfill work --scorer rules --until-done
       backfill work --scorer openai --max-spend 25.00
+      backfill work --scorer openai-batch --max-spend 25.00 --parallel 8
       backfill work --scorer rules --compare
       backfill work --status
       backfill work --stop

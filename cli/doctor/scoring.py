@@ -1,6 +1,7 @@
 """Checks what scoring here, instead of in the host, depends on."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 
@@ -10,12 +11,66 @@ from backfill_tasks.cli.render.text import duration
 from backfill_tasks.engine import schema
 from backfill_tasks.engine.database import begin_read_only, is_permanent, reason
 from backfill_tasks.escaping import one_line
-from backfill_tasks.scoring import prompt, prompt_overrides
+from backfill_tasks.scoring import prices, prompt, prompt_overrides, scorers
+from backfill_tasks.scoring.contract import Usage
+from backfill_tasks.scoring.jobs import KEY_PREFIX
 from backfill_tasks.scoring.overview import overview
 from backfill_tasks.scoring.prompt_overrides import Unapplied
+from backfill_tasks.scoring.statements import file
 
-#: The most overrides that are named.
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+#: The most overrides, and the most workspaces, that are named.
 _MOST = 20
+
+#: How many of our waiting jobs are looked at.
+_POOL = 20_000
+
+
+def scorer(context: CommandContext) -> Iterator[Finding]:
+    """Check what the scorer of the newest session needs; without a session, a scorer whose key is set here."""
+    found = _prospects(context)
+    name = found.scorer if found else None
+    if name is None:
+        name = "openai" if context.settings.openai_api_key else None
+    if name is None:
+        return
+    used = scorers.installed()[name]  # an error says what is missing: the extra, the key, or a readable prompt
+    prompt.load(context.settings.prompt_file)
+    prices.cost(used.model, Usage())
+    yield Finding("fine", f"the scorer {name} can be used here" + (f", with {used.model}" if used.model else ""))
+
+
+def waiting(context: CommandContext) -> Iterator[Finding]:
+    """Report scoring that waits for a worker, and workspaces that a scorer knows nothing about."""
+    from backfill_tasks.worker.fleet import is_any_scoring  # noqa: PLC0415  Celery takes half a second to import
+
+    found = _prospects(context)
+    if found is None or not (found.reserves or found.scorer):
+        return
+    if found.is_running and not is_any_scoring():
+        start = f"Start one: backfill worker -Q {context.settings.scoring_queue}"
+        yield Finding("WRONG", "scoring is running, and no worker takes its batches", start)
+    if found.without_profile:
+        listed = ", ".join(one_line(each, most=100) for each in found.without_profile[:_MOST])
+        more = ", …" if len(found.without_profile) > _MOST else ""
+        yield Finding(
+            "look",
+            f"{len(found.without_profile)} workspaces have no ideal customer profile, so the fit of their leads can't"
+            f" be judged: {listed}{more}",
+            "The same holds for the host's own scores. The host's WorkspaceSettings have it.",
+        )
+
+
+def _prospects(context: CommandContext) -> "Row[Any] | None":
+    """Return what there is to score here; None: there is no ledger of this version."""
+    with context.parts.engine.begin() as connection:
+        begin_read_only(connection, statement_ms=context.settings.statement_timeout_ms)
+        if schema.version(connection) != schema.latest():
+            return None
+        values = {"key_prefix": KEY_PREFIX, "pool": _POOL}
+        return connection.execute(file("prospects", context.parts.address.schema), values).one()
 
 
 def prompts(context: CommandContext) -> Iterator[Finding]:

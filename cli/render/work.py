@@ -7,7 +7,7 @@ from typing import Any
 from backfill_tasks.cli.render.text import duration, table, wrapped
 from backfill_tasks.cli.render.work_steps import next_steps
 from backfill_tasks.scoring.comparison import Agreement, Comparison
-from backfill_tasks.scoring.sessions import Session
+from backfill_tasks.scoring.sessions import AtProvider, Session
 from backfill_tasks.scoring.spend import shown
 
 #: What became of a session's jobs, in display order, and what it means.
@@ -42,12 +42,23 @@ def _lines(session: Session) -> Iterator[str]:
         yield f"  {60 * session.written.ended / session.seconds:,.0f} jobs/min"
     if session.requests or session.max_spend is not None:
         yield f"  {_money(session)}"
-    if session.state == "running":
+    if session.at_provider.batches:
+        yield f"  {_at_provider(session.at_provider)}"
+    if session.at_provider.ambiguous:
+        yield f"  {session.at_provider.ambiguous:,} requests may have been paid for without a result"
+    if session.state == "running" or session.at_provider.batches:
         for reason in session.reasons:
             yield wrapped(f"waits: {reason}", indent=2)
         if session.alive < session.slots:
             quiet = session.slots - session.alive
             yield f"  {quiet} of {session.slots} slots show no life"
+
+
+def _at_provider(found: AtProvider) -> str:
+    batches = "1 batch" if found.batches == 1 else f"{found.batches:,} batches"
+    cancelled = f"; {found.cancelled:,} being cancelled" if found.cancelled else ""
+    since = f"the oldest for {duration(found.seconds)} (24 h at most)"
+    return f"at the provider: {found.requests:,} requests in {batches}, {since}{cancelled}"
 
 
 def _money(session: Session) -> str:
@@ -80,6 +91,13 @@ def as_json(session: Session) -> dict[str, Any]:
         "requests": session.requests,
         "input_tokens": session.input_tokens,
         "output_tokens": session.output_tokens,
+        "at_provider": {
+            "batches": session.at_provider.batches,
+            "requests": session.at_provider.requests,
+            "cancelled": session.at_provider.cancelled,
+            "oldest_seconds": session.at_provider.seconds,
+        },
+        "ambiguous_requests": session.at_provider.ambiguous,
     }
 
 

@@ -432,3 +432,63 @@ class TestPrompts:
         assert "look   scoring here would not apply 1 of the host's prompt overrides: workspace client-7" in shown
         assert "BACKFILL_PROMPT_FILE" in shown
         assert "Score kindly" not in shown
+
+
+@pytest.mark.usefixtures("inhabited")
+class TestScoring:
+    def test_a_session_without_a_worker_is_wrong(self, backfill: Backfill) -> None:
+        backfill("work", "--detach")
+
+        shown = said(backfill, status=1)
+
+        assert "WRONG  scoring is running, and no worker takes its batches" in shown
+        assert "fine   the scorer rules can be used here" in shown
+
+    @pytest.mark.usefixtures("worker")
+    def test_reserved_jobs_that_come_due_are_named(self, backfill: Backfill) -> None:
+        backfill.json("run", "--apply", "--score-here", "--reserve-hours", "1")
+
+        shown = said(backfill, status=0)
+
+        assert "jobs are reserved for scoring here, and nothing scores here" in shown
+        assert "workspaces have no ideal customer profile" in shown
+
+    def test_a_scorer_whose_model_has_no_price_is_wrong(self, backfill: Backfill) -> None:
+        command = backfill.set(OPENAI_API_KEY="key", BACKFILL_OPENAI_MODEL="unheard-of")
+
+        assert "WRONG  the model 'unheard-of' has no price" in said(command, status=1)
+
+    def test_a_prompt_file_that_can_t_be_read_is_wrong(self, backfill: Backfill) -> None:
+        command = backfill.set(OPENAI_API_KEY="key", BACKFILL_PROMPT_FILE="/nowhere")
+
+        assert "/nowhere' can't be read" in said(command, status=1)
+
+
+@pytest.mark.usefixtures("inhabited")
+class TestDrain:
+    def test_nothing_is_said_of_a_drain_that_nobody_wants(self, backfill: Backfill) -> None:
+        assert "cron" not in backfill("doctor").stdout
+
+    def test_a_drain_without_a_secret_and_a_host_that_is_away_are_named(self, backfill: Backfill) -> None:
+        backfill("init")
+        backfill("drain", "--url", "http://127.0.0.1:9/api/cron/background-jobs")
+
+        shown = backfill("doctor").stdout.replace("\n       ", " ")
+
+        assert "look   `backfill drain` lacks its secret here" in shown
+        assert "look   the drain's host 127.0.0.1 accepts no connection from here: Connection refused" in shown
+
+    def test_a_secret_file_that_can_t_be_read_is_named(self, backfill: Backfill) -> None:
+        nowhere = str(backfill.directory / "nowhere")
+        command = backfill.set(BACKFILL_CRON_SECRET_FILE=nowhere)
+
+        assert "look   `backfill drain` lacks its secret here" in command("doctor").stdout.replace("\n       ", " ")
+
+    def test_another_host_than_the_allowed_one_is_wrong(self, backfill: Backfill) -> None:
+        backfill("init")
+        backfill("drain", "--url", "http://127.0.0.1:9/api/cron/background-jobs")
+        command = backfill.set(BACKFILL_CRON_HOST="app.example.com")
+
+        shown = command("doctor").stdout.replace("\n       ", " ")
+
+        assert "WRONG  the drain's host 127.0.0.1 is not the one of BACKFILL_CRON_HOST" in shown

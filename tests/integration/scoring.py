@@ -11,6 +11,7 @@ from integration.site import NOON, Site
 from backfill_tasks.scoring import claims
 from backfill_tasks.scoring.claims import Claims
 from backfill_tasks.scoring.contract import (
+    AnyScorer,
     Conversation,
     PostponedError,
     RefusedError,
@@ -92,7 +93,7 @@ class Desk:
     """A session's work on a site. Messages wait in `waiting`, with their delays, until the test delivers them."""
 
     site: Site
-    scorer: Obedient
+    scorer: AnyScorer
     waiting: list[tuple[ScoreMessage, float]] = field(default_factory=list)
 
     @property
@@ -101,7 +102,7 @@ class Desk:
 
     def start(self, **parameters: Any) -> str:
         """Start a session with one slot, unless told otherwise."""
-        return self.work.start(Parameters("obedient", **{"parallel": 1, **parameters}))
+        return self.work.start(Parameters(self.scorer.name, **{"parallel": 1, **parameters}))
 
     def deliver(self) -> Step:
         """Deliver the oldest waiting message."""

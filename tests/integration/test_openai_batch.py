@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from integration.site import Site
 from scoring.batch_server import BatchServer, answered, dropped, expired, refused, serving_batches
-from scoring.batch_step import RESULT, STEPS
+from scoring.batch_step import PLACE, RESULT, STEPS
 from scoring.samples import MARKERS, conversation, marked
 
 from backfill_tasks import settings
 from backfill_tasks.scoring import prices
 from backfill_tasks.scoring.contract import RefusedError, RetryableError, Score, Usage
-from backfill_tasks.scoring.openai_batch import Back, BatchScorer, Collected
+from backfill_tasks.scoring.openai_batch import Back, BatchScorer, Collected, ledger
 
 ROOT = Path(__file__).parents[2]
 LEADS = [replace(conversation("Call me, please."), job=f"lead-{number}") for number in range(6)]
@@ -35,6 +35,10 @@ def provider() -> Iterator[BatchServer]:
 @pytest.fixture
 def variables(site: Site, provider: BatchServer) -> dict[str, str]:
     site.host.do("DELETE FROM backfill.batch")
+    site.host.do(
+        "INSERT INTO backfill.scoring (id, scorer, state, parameters, started_by)"
+        " VALUES ('session', 'openai-batch', 'stopped', '{}', 'test') ON CONFLICT DO NOTHING"
+    )
     return {
         "DATABASE_URL": site.url,
         "OPENAI_API_KEY": f"key-{secrets.token_hex(8)}",
@@ -44,13 +48,17 @@ def variables(site: Site, provider: BatchServer) -> dict[str, str]:
 
 @pytest.fixture
 def scorer(site: Site, variables: dict[str, str]) -> BatchScorer:
-    return BatchScorer(site.engine, settings.load(variables))
+    return BatchScorer(site.engine, settings.load(variables), PLACE)
 
 
 def collected(scorer: BatchScorer) -> dict[str, Collected]:
     """Poll, and return what can be collected of all submissions."""
     scorer.poll()
     return {each.job: each for submission in scorer.collectable() for each in scorer.collect(submission)}
+
+
+def open_jobs(scorer: BatchScorer) -> set[str]:
+    return {job for each in scorer.open_submissions() for job in each.bounds}
 
 
 class TestFlow:
@@ -86,19 +94,23 @@ class TestFlow:
         assert second is not None
         assert second.jobs == JOBS[4:]
         assert scorer.submit(LEADS) is None
-        assert scorer.open_jobs() == set(JOBS)
+        assert open_jobs(scorer) == set(JOBS)
 
-    def test_closing_deletes_the_files_and_frees_the_jobs(self, scorer: BatchScorer, provider: BatchServer) -> None:
+    def test_closing_deletes_the_files_and_frees_the_jobs(
+        self, site: Site, scorer: BatchScorer, provider: BatchServer
+    ) -> None:
         scorer.submit(LEADS)
         provider.work()
         scorer.poll()
 
         for each in scorer.collectable():
+            with site.engine.begin() as connection:
+                ledger.written(connection, each.id)
             scorer.close(each)
 
         assert provider.files == {}
         assert scorer.collectable() == []
-        assert scorer.open_jobs() == set()
+        assert open_jobs(scorer) == set()
 
 
 class TestFailures:
@@ -147,7 +159,7 @@ class TestFailures:
         [lost] = scorer.poll()
 
         assert (lost.state, lost.ambiguous, lost.jobs) == ("lost", len(LEADS), JOBS)
-        assert scorer.open_jobs() == set()
+        assert open_jobs(scorer) == set()
 
     @pytest.mark.parametrize("step", ["POST /files", "POST /batches"])
     def test_a_refused_submission_is_unmade(self, scorer: BatchScorer, provider: BatchServer, step: str) -> None:
@@ -156,7 +168,7 @@ class TestFailures:
         with pytest.raises(RefusedError, match="set OPENAI_API_KEY"):
             scorer.submit(LEADS)
 
-        assert scorer.open_jobs() == set()
+        assert open_jobs(scorer) == set()
         assert provider.files == {}
 
     @pytest.mark.parametrize("step", ["POST /files", "POST /batches"])
@@ -167,13 +179,12 @@ class TestFailures:
         submission = scorer.submit(LEADS)
         assert submission is not None
         assert submission.state == "submitting"
-        assert scorer.recover() == []  # its worker may be alive
 
-        [recovered] = scorer.recover(quiet_seconds=0)
+        [recovered] = scorer.recover()
 
         assert recovered.state == "unmade"
         assert provider.files == {}
-        assert scorer.open_jobs() == set()
+        assert open_jobs(scorer) == set()
 
     def test_nothing_is_given_up_while_the_provider_can_t_be_asked(
         self, scorer: BatchScorer, provider: BatchServer
@@ -182,9 +193,9 @@ class TestFailures:
         scorer.submit(LEADS)
 
         with pytest.raises(RetryableError):
-            scorer.recover(quiet_seconds=0)
+            scorer.recover()
 
-        assert scorer.open_jobs() == set(JOBS)
+        assert open_jobs(scorer) == set(JOBS)
 
     def test_a_worker_that_was_taken_for_dead_makes_no_batch(
         self, scorer: BatchScorer, provider: BatchServer, monkeypatch: pytest.MonkeyPatch
@@ -193,7 +204,7 @@ class TestFailures:
 
         def slow_upload(name: str, content: bytes) -> str:
             file_id = upload(name, content)
-            scorer.recover(quiet_seconds=0)  # by another worker
+            scorer.recover()  # by another worker
             return file_id
 
         monkeypatch.setattr(scorer.provider, "upload", slow_upload)
@@ -210,7 +221,7 @@ class TestFailures:
         create = scorer.provider.create
 
         def slow_create(*arguments: str) -> object:
-            scorer.recover(quiet_seconds=0)  # by another worker
+            scorer.recover()  # by another worker
             return create(*arguments)
 
         monkeypatch.setattr(scorer.provider, "create", slow_create)

@@ -3,10 +3,12 @@
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -51,10 +53,13 @@ class BatchServer:
     files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     batches: dict[str, Json] = field(default_factory=dict)
     paid: list[str] = field(default_factory=list)
+    asked_for: set[str] = field(default_factory=set)
     fate: Fate = answered
     verdict: str = "completed"
     failing: dict[str, int] = field(default_factory=dict)
+    latency: Callable[[], float] = lambda: 0.0
     port: int = 0
+    numbers: Iterator[int] = field(default_factory=count)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -84,7 +89,7 @@ class BatchServer:
         batch["status"] = self.verdict
 
     def add(self, name: str, content: bytes) -> str:
-        file_id = f"file-{len(self.files)}-{len(self.batches)}-{name[:20]}"
+        file_id = f"file-{next(self.numbers)}"
         self.files[file_id] = (name, content)
         return file_id
 
@@ -113,6 +118,7 @@ class BatchServer:
             case "GET", ["batches"]:
                 answer = self._page(query)
             case "GET", ["batches", batch_id] if batch_id in self.batches:
+                self.asked_for.add(batch_id)
                 answer = 200, self.batches[batch_id]
             case "POST", ["batches", batch_id, "cancel"] if batch_id in self.batches:
                 self.batches[batch_id]["status"] = "cancelled"
@@ -122,7 +128,7 @@ class BatchServer:
     def _create(self, asked: Json) -> tuple[int, Json]:
         if asked["input_file_id"] not in self.files:
             return 400, {"error": {"message": "x", "code": "invalid_file"}}
-        made = {**asked, "id": f"batch-{len(self.batches)}", "object": "batch", "status": "in_progress"}
+        made = {**asked, "id": f"batch-{next(self.numbers)}", "object": "batch", "status": "in_progress"}
         self.batches[made["id"]] = made
         return 200, made
 
@@ -154,11 +160,17 @@ def serving_batches() -> Iterator[BatchServer]:
         def do_GET(self) -> None:
             url = urlsplit(self.path)
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            time.sleep(made.latency())
             _, _, boundary = (self.headers.get("content-type") or "").partition("boundary=")
             status, answer = made.answer(
                 self.command, url.path.removeprefix("/v1"), parse_qs(url.query), body, boundary.strip('"')
             )
             content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            time.sleep(made.latency())
+            with suppress(ConnectionError):  # whoever asked was killed
+                self._send(status, content)
+
+        def _send(self, status: int, content: bytes) -> None:
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(content)))

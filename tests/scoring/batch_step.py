@@ -20,7 +20,7 @@ from sqlalchemy import Engine, text
 from backfill_tasks import settings
 from backfill_tasks.engine import database
 from backfill_tasks.scoring.contract import Score
-from backfill_tasks.scoring.openai_batch import Back, BatchScorer, ledger, results
+from backfill_tasks.scoring.openai_batch import Back, BatchScorer, Place, ledger, results
 from backfill_tasks.scoring.openai_batch.provider import Provider
 
 #: Where a kill can strike, by name.
@@ -40,8 +40,12 @@ STEPS: dict[str, tuple[Any, str]] = {
     "content": (Provider, "content"),
     "collected": (results, "collected"),
     "write": (sys.modules[__name__], "write"),
+    "written": (ledger, "written"),
     "close": (ledger, "close"),
 }
+
+#: The slot that all passes belong to.
+PLACE = Place("session", 1)
 
 RESULT = "CREATE TABLE IF NOT EXISTS backfill.result (job text PRIMARY KEY, overall integer, ambiguous boolean)"
 
@@ -76,16 +80,18 @@ def run(point: str, leads: int) -> None:
     """Do one pass."""
     loaded = settings.load()
     engine = database.connect(database.parse_url(loaded.required_database_url()))
-    scorer = BatchScorer(engine, loaded)
+    scorer = BatchScorer(engine, loaded, PLACE)
     arm(point)
-    scorer.recover(quiet_seconds=0)
+    scorer.recover()
     scorer.poll()
     for submission in scorer.collectable():
-        for each in scorer.collect(submission):
+        for each in [] if submission.written else scorer.collect(submission):
             if not isinstance(each.outcome, Back):
                 sys.modules[__name__].write(  # type: ignore[attr-defined]
                     engine, each.job, each.outcome.overall if isinstance(each.outcome, Score) else None
                 )
+        with engine.begin() as connection:
+            ledger.written(connection, submission.id)
         scorer.close(submission)
     with engine.begin() as connection:
         done = set(connection.execute(text("SELECT job FROM backfill.result")).scalars())

@@ -1,7 +1,7 @@
 """An HTTP server on the loopback interface with the API of a model's provider, which also misbehaves.
 
 It answers in the order of `script`, one entry for each request; when the script is empty, it answers well. It bills
-like the worst tokenizer: one token for each byte of the texts and of the schema that it gets.
+like the worst tokenizer: one token for each byte of the texts and of the schema that it gets; `tokens` is another one.
 """
 
 import asyncio
@@ -69,6 +69,10 @@ class OpenAIServer:
     keys: list[str] = field(default_factory=list)
     arrivals: list[float] = field(default_factory=list)
     billed: list[int] = field(default_factory=lambda: [0, 0])
+    tokens: Callable[[Json, str], tuple[int, int]] = lambda request, says: (
+        _texts(request),
+        len(says.encode("utf-8", "replace")),
+    )
     answered: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
@@ -133,7 +137,8 @@ class OpenAIServer:
             # Like servers that quote the request in their errors.
             return behaviour.body.replace(b"ECHO", json.dumps(json.dumps(request)).encode()[1:-1])
         says = behaviour.says(request) if callable(behaviour.says) else behaviour.says
-        tokens = {"in": _texts(request), "out": len(says.encode("utf-8", "replace"))}
+        given, made = self.tokens(request, says)
+        tokens = {"in": given, "out": made}
         self.billed[0] += tokens["in"]
         self.billed[1] += tokens["out"]
         return json.dumps(

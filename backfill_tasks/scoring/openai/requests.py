@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from backfill_tasks.scoring.contract import HIGHEST, LOWEST, Usage
+from backfill_tasks.scoring.openai import tokens
 from backfill_tasks.scoring.prompt import Message
 from backfill_tasks.settings import Settings
 
@@ -31,6 +32,10 @@ _NAME = "lead_score"
 
 #: Tokens that a server may add to a request by itself: separators of messages, the frame around the schema.
 _FRAME_TOKENS = 512
+
+#: The output tokens that are assumed before any were measured: of the answer, and of the reasoning by its effort.
+_ANSWER_TOKENS = 100
+_REASONING_TOKENS: Mapping[str, int] = MappingProxyType({"minimal": 0, "low": 250, "medium": 600, "high": 1_500})
 
 #: How many bytes of text make a token on average, by the README of OpenAI's tokenizer (tiktoken).
 _BYTES_PER_TOKEN = 4
@@ -102,6 +107,14 @@ def upper_bound(body: Body, max_output_tokens: int) -> Usage:
     there are no more tokens than bytes. The body has the texts, the schema, and more than both in punctuation.
     """
     return Usage(_bytes(body) + _FRAME_TOKENS, max_output_tokens)
+
+
+def expected(body: Body, settings: Settings) -> Usage:
+    """Return about how many tokens one request takes: the input by `tokens.estimated`, the output by assumption."""
+    content = json.dumps(body, ensure_ascii=False).replace("\\n", "\n")
+    thinks = 0 if settings.openai_effort == "none" else _REASONING_TOKENS[settings.openai_effort]
+    output = min(settings.openai_max_output_tokens, _ANSWER_TOKENS + thinks)
+    return Usage(round(tokens.estimated(content)), output)
 
 
 def estimate(body: Body, max_output_tokens: int) -> int:

@@ -79,6 +79,10 @@ class OpenAI(Scorer):
         one = requests.upper_bound(self.body(conversation), self._settings.openai_max_output_tokens)
         return Usage(one.input_tokens * ATTEMPTS, one.output_tokens * ATTEMPTS)
 
+    def estimate(self, conversation: Conversation) -> Usage:
+        """Return about what one request for this conversation takes."""
+        return requests.expected(self.body(conversation), self._settings)
+
     async def score(self, conversation: Conversation) -> Score | Unscored:
         """Score one conversation over connections of its own; `opened` shares them."""
         async with self.opened() as scorer:

@@ -7,8 +7,9 @@ from backfill_tasks.errors import ExtraError
 if find_spec("openai") is None:
     raise ExtraError("scoring in batches needs the package openai: `pip install 'backfill[openai]'`")
 
-from backfill_tasks.scoring.openai_batch.ledger import Submission
+from backfill_tasks.scoring.openai_batch.ledger import Place, Submission
 from backfill_tasks.scoring.openai_batch.results import Back, Collected
 from backfill_tasks.scoring.openai_batch.scorer import BatchScorer
+from backfill_tasks.scoring.openai_batch.turns import OpenAIBatch
 
-__all__ = ["Back", "BatchScorer", "Collected", "Submission"]
+__all__ = ["Back", "BatchScorer", "Collected", "OpenAIBatch", "Place", "Submission"]

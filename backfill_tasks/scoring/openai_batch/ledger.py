@@ -1,6 +1,6 @@
 """The ledger's record of submissions. Each function changes a row only from the state that it expects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,20 +12,34 @@ State = Literal["submitting", "submitted", "ended", "closed", "unmade", "lost"]
 
 
 @dataclass(frozen=True)
+class Place:
+    """The slot of a session that a submission belongs to: only its turns handle it."""
+
+    session: str
+    slot: int
+
+
+@dataclass(frozen=True)
 class Submission:
     """A submission as the ledger has it.
 
     Attributes:
         id: our id, which the provider's batch has in its metadata.
+        account: a name of the account that it was made with.
         state: submitting: recorded, and perhaps made; submitted: the provider has it; ended: results can be collected;
             closed: they were; unmade: it was never made; lost: the provider doesn't know it any more.
         verdict: how the provider ended it: completed, expired, cancelled or failed.
         bound: the most tokens that all its requests can use.
         ambiguous: how many requests may have been paid for without a result.
-        jobs: the jobs whose conversations it has.
+        bounds: the jobs whose conversations it has, each with what was reserved for it, in millionths.
+        estimates: the input tokens of each by estimate.
+        seconds: since it was recorded.
+        unwanted: whether it is to be cancelled.
+        written: whether its results are written, so that only its files are left to delete.
     """
 
     id: str
+    account: str
     state: State
     file_id: str | None
     provider_id: str | None
@@ -33,12 +47,25 @@ class Submission:
     verdict: str | None
     bound: Usage
     ambiguous: int
-    jobs: tuple[str, ...]
+    bounds: Mapping[str, int]
+    estimates: Mapping[str, int]
+    seconds: float
+    unwanted: bool
+    written: bool
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """The jobs whose conversations it has."""
+        return tuple(self.bounds)
 
 
 _COLUMNS = """
-  id, state, file_id, provider_id, output_ids, verdict, input_tokens, output_tokens, ambiguous,
-  (SELECT array_agg(job ORDER BY job) FROM backfill.batch_request WHERE batch_id = batch.id) AS jobs
+  id, account, state, file_id, provider_id, output_ids, verdict, input_tokens, output_tokens, ambiguous, unwanted,
+  written,
+  extract(epoch FROM now() - created_at)::float8 AS seconds,
+  (SELECT array_agg(job ORDER BY job) FROM backfill.batch_request WHERE batch_id = batch.id) AS jobs,
+  (SELECT array_agg(bound ORDER BY job) FROM backfill.batch_request WHERE batch_id = batch.id) AS bounds,
+  (SELECT array_agg(estimated_tokens ORDER BY job) FROM backfill.batch_request WHERE batch_id = batch.id) AS estimates
 """
 
 #: Records the jobs first: one that is in another open submission, even of a transaction that isn't committed, is left
@@ -53,26 +80,48 @@ _ADD_JOBS = text(
 )
 
 
-def record(connection: Connection, id_: str, account: str, model: str, jobs: Sequence[str]) -> list[str]:
+def record(connection: Connection, id_: str, place: Place, account: str, model: str, jobs: Sequence[str]) -> list[str]:
     """Record a submission before it is made, and return the jobs that it may have: those in no other open one."""
     connection.execute(
         text(
-            "INSERT INTO backfill.batch (id, account, model, requests, input_tokens, output_tokens)"
-            " VALUES (:id, :account, :model, 0, 0, 0)"
+            "INSERT INTO backfill.batch (id, session_id, slot, account, model, requests, input_tokens, output_tokens)"
+            " VALUES (:id, :session, :slot, :account, :model, 0, 0, 0)"
         ),
-        {"id": id_, "account": account, "model": model},
+        {"id": id_, "session": place.session, "slot": place.slot, "account": account, "model": model},
     )
     return list(connection.execute(_ADD_JOBS, {"id": id_, "jobs": list(jobs)}).scalars())
 
 
-def bound(connection: Connection, id_: str, requests: int, most: Usage) -> None:
-    """Record how many requests a submission has, and the most tokens that they can use."""
+def bound(
+    connection: Connection, id_: str, costs: Mapping[str, int], estimates: Mapping[str, int], most: Usage
+) -> None:
+    """Record which of its jobs a submission has, and the most tokens that they can use.
+
+    `costs`: what is reserved for each of them; `estimates`: its input tokens by estimate.
+    """
     connection.execute(
         text(
             "UPDATE backfill.batch SET requests = :requests, input_tokens = :given, output_tokens = :made"
             " WHERE id = :id"
         ),
-        {"id": id_, "requests": requests, "given": most.input_tokens, "made": most.output_tokens},
+        {"id": id_, "requests": len(costs), "given": most.input_tokens, "made": most.output_tokens},
+    )
+    connection.execute(
+        text("DELETE FROM backfill.batch_request WHERE batch_id = :id AND NOT job = ANY (:jobs)"),
+        {"id": id_, "jobs": list(costs)},
+    )
+    connection.execute(
+        text(
+            "UPDATE backfill.batch_request AS request SET bound = each.cost, estimated_tokens = each.estimate"
+            " FROM unnest(CAST(:jobs AS text[]), CAST(:costs AS bigint[]), CAST(:estimates AS integer[]))"
+            " AS each (job, cost, estimate) WHERE request.batch_id = :id AND request.job = each.job"
+        ),
+        {
+            "id": id_,
+            "jobs": list(costs),
+            "costs": list(costs.values()),
+            "estimates": [estimates[job] for job in costs],
+        },
     )
 
 
@@ -97,13 +146,24 @@ def give_up(connection: Connection, id_: str, state: Literal["unmade", "lost"]) 
     if state == "unmade":
         changed = _changed(connection, id_, "submitting", "state = 'unmade'")
     else:
-        changed = _changed(connection, id_, "submitted", "state = 'lost', ambiguous = requests")
+        lost = "state = 'lost', ambiguous = requests"
+        changed = _changed(connection, id_, "submitted", lost) or _changed(connection, id_, "submitting", lost)
+    return changed and _let_go(connection, id_)
+
+
+def written(connection: Connection, id_: str, ambiguous: int = 0) -> bool:
+    """Record that a submission's results are written, and let go of its jobs; False: that was recorded before.
+
+    `ambiguous`: how many of its requests may have been paid for without a result.
+    """
+    change = "written = true, ambiguous = :ambiguous"
+    changed = _changed(connection, id_, "ended", change, also="AND NOT written", ambiguous=ambiguous)
     return changed and _let_go(connection, id_)
 
 
 def close(connection: Connection, id_: str) -> bool:
-    """Close a submission whose results are written."""
-    return _changed(connection, id_, "ended", "state = 'closed'") and _let_go(connection, id_)
+    """Close a submission whose results are written and whose files are deleted."""
+    return _changed(connection, id_, "ended", "state = 'closed'", also="AND written")
 
 
 def read(connection: Connection, id_: str) -> Submission:
@@ -112,19 +172,18 @@ def read(connection: Connection, id_: str) -> Submission:
     return _submission(row)
 
 
-def in_state(connection: Connection, account: str, state: State, *, quiet_seconds: float = 0.0) -> list[Submission]:
-    """Return an account's submissions in an open state that haven't changed for some seconds, oldest first."""
+def in_state(connection: Connection, place: Place, state: State) -> list[Submission]:
+    """Return a slot's submissions in an open state, oldest first."""
     query = (
-        f"SELECT {_COLUMNS} FROM backfill.batch WHERE account = :account AND state = :state"  # noqa: S608  no input
-        " AND state IN ('submitting', 'submitted', 'ended') AND changed_at <= now() - :quiet * interval '1 second'"
-        " ORDER BY created_at, id"
+        f"SELECT {_COLUMNS} FROM backfill.batch WHERE session_id = :session AND slot = :slot AND state = :state"  # noqa: S608  no input
+        " AND state IN ('submitting', 'submitted', 'ended') ORDER BY created_at, id"
     )
-    rows = connection.execute(text(query), {"account": account, "state": state, "quiet": quiet_seconds})
+    rows = connection.execute(text(query), {"session": place.session, "slot": place.slot, "state": state})
     return [_submission(row) for row in rows]
 
 
-def _changed(connection: Connection, id_: str, state: State, change: str, **values: Any) -> bool:
-    query = f"UPDATE backfill.batch SET {change}, changed_at = now() WHERE id = :id AND state = :expected"  # noqa: S608
+def _changed(connection: Connection, id_: str, state: State, change: str, *, also: str = "", **values: Any) -> bool:
+    query = f"UPDATE backfill.batch SET {change}, changed_at = now() WHERE id = :id AND state = :expected {also}"  # noqa: S608
     done = connection.execute(text(query), {"id": id_, "expected": state, **values})
     return bool(done.rowcount)
 
@@ -137,6 +196,7 @@ def _let_go(connection: Connection, id_: str) -> bool:
 def _submission(row: Row[Any]) -> Submission:
     return Submission(
         id=row.id,
+        account=row.account,
         state=row.state,
         file_id=row.file_id,
         provider_id=row.provider_id,
@@ -144,5 +204,9 @@ def _submission(row: Row[Any]) -> Submission:
         verdict=row.verdict,
         bound=Usage(row.input_tokens, row.output_tokens),
         ambiguous=row.ambiguous,
-        jobs=tuple(row.jobs or ()),
+        bounds=dict(zip(row.jobs or (), row.bounds or (), strict=True)),
+        estimates=dict(zip(row.jobs or (), row.estimates or (), strict=True)),
+        seconds=row.seconds,
+        unwanted=row.unwanted,
+        written=row.written,
     )

@@ -84,9 +84,10 @@ class Provider:
         with suppress(RefusedError):
             self._called(lambda: self._client.post(path, cast_to=httpx2.Response, body={}))
 
-    def content(self, file_id: str) -> str:
-        """Return a file's content."""
-        return self._called(lambda: self._client.get(f"/files/{file_id}/content", cast_to=httpx2.Response).text)
+    def content(self, file_id: str) -> str | None:
+        """Return a file's content; None: the provider doesn't have it any more."""
+        path = f"/files/{file_id}/content"
+        return self._called(lambda: self._client.get(path, cast_to=httpx2.Response).text, missing=None)
 
     def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone is no error. No batch can be created from it afterwards."""

@@ -33,16 +33,20 @@ class Collected:
     usage: Usage | None
 
 
-def collected(jobs: Sequence[str], contents: Iterable[str], verdict: str) -> list[Collected]:
+def collected(jobs: Sequence[str], contents: Sequence[str | None], verdict: str) -> list[Collected]:
     """Return the end of each job: from its line or, without one, from how the batch ended.
 
-    Lines that can't be read, or belong to no job, are passed over: their jobs go back.
+    Lines that can't be read, or belong to no job, are passed over: their jobs go back. If a content is gone (None), a
+    job without a line may have been paid for.
     """
     found: dict[str, Collected] = {}
-    for each in _lines(contents):
+    for each in _lines(content for content in contents if content is not None):
         if each.job in jobs:
             found.setdefault(each.job, each)
     missing = Back(f"the provider's batch was {verdict} without a result for this request", tried=False)
+    if None in contents:
+        gone = Back("the provider has lost the batch's results", tried=True)
+        return [found.get(job, Collected(job, gone, None)) for job in jobs]
     return [found.get(job, Collected(job, missing, Usage())) for job in jobs]
 
 

@@ -9,5 +9,15 @@ WHERE
   AND slot.generation = :generation
   AND slot.batch = :batch - 1
   AND session.id = slot.session_id
-  AND session.state = 'running'
-RETURNING session.scorer, session.parameters, session.max_spend, slot.failing
+  AND (
+    session.state = 'running'
+    -- A slot of an ended session goes on until the provider has nothing more of it.
+    OR EXISTS (
+      SELECT FROM backfill.batch AS submission
+      WHERE
+        submission.session_id = slot.session_id
+        AND submission.slot = slot.number
+        AND submission.state IN ('submitting', 'submitted', 'ended')
+    )
+  )
+RETURNING session.scorer, session.state, session.parameters, session.max_spend, slot.failing

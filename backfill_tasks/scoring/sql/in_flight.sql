@@ -1,5 +1,10 @@
--- Whether another batch of the session that is still being worked on holds a reservation: its settlement may leave room.
+-- Whether another batch of the session that is still being worked on holds a reservation, here or at a provider: its
+-- settlement may leave room.
 SELECT EXISTS (
+  SELECT FROM backfill.batch
+  WHERE session_id = :session AND state IN ('submitting', 'submitted', 'ended')
+)
+OR EXISTS (
   SELECT
   FROM backfill.spend
   JOIN backfill.scoring_slot AS slot ON slot.session_id = spend.session_id AND slot.number = spend.slot

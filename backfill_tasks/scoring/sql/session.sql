@@ -4,7 +4,8 @@ SELECT
   session.*,
   now() AS seen_at,
   slots.*,
-  money.*
+  money.*,
+  provider.*
 FROM backfill.scoring AS session
 CROSS JOIN LATERAL (
   SELECT
@@ -31,6 +32,7 @@ CROSS JOIN LATERAL (
           OR slot.beat_at <= now() - :stale_seconds * interval '1 second'
           OR session.state <> 'running'
         )
+        AND submission.id IS NULL
       ),
       0
     )::bigint AS unknown_reserved,
@@ -39,6 +41,22 @@ CROSS JOIN LATERAL (
     coalesce(sum(spend.output_tokens), 0)::bigint AS output_tokens
   FROM backfill.spend
   LEFT JOIN backfill.scoring_slot AS slot ON slot.session_id = spend.session_id AND slot.number = spend.slot
+  -- What a provider has isn't lost: its slot will collect it.
+  LEFT JOIN backfill.batch AS submission
+    ON submission.state IN ('submitting', 'submitted', 'ended') AND spend.holder = :holder_prefix || submission.id
   WHERE spend.session_id = session.id
 ) AS money
+CROSS JOIN LATERAL (
+  SELECT
+    count(*) FILTER (WHERE is_open) AS open_batches,
+    coalesce(sum(requests) FILTER (WHERE is_open), 0)::bigint AS open_requests,
+    count(*) FILTER (WHERE is_open AND unwanted) AS cancelled_batches,
+    coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE is_open)), 0)::float8 AS open_seconds,
+    coalesce(sum(ambiguous), 0)::bigint AS ambiguous
+  FROM (
+    SELECT requests, unwanted, created_at, ambiguous, state IN ('submitting', 'submitted', 'ended') AS is_open
+    FROM backfill.batch
+    WHERE session_id = session.id
+  ) AS submission
+) AS provider
 WHERE session.id = :session

@@ -2,7 +2,8 @@
 WITH settled AS (
   UPDATE backfill.spend
   SET
-    settled_at = now(), spent = :spent, unknown = :unknown, input_tokens = :input_tokens, output_tokens = :output_tokens
+    settled_at = now(), spent = :spent, unknown = :unknown, input_tokens = :input_tokens, output_tokens = :output_tokens,
+    answered = :answered, estimated_tokens = :estimated
   WHERE holder = :holder AND settled_at IS NULL
   RETURNING session_id, reserved, spent
 )
