@@ -49,6 +49,7 @@ locked AS MATERIALIZED (
   ORDER BY due.id
   FOR NO KEY UPDATE OF job
 ),
+-- "createdAt" is the time of the page itself, by which recount.sql finds the job again.
 inserted AS (
   INSERT INTO {host}."BackgroundJob" (
     id, type, status, "dedupeKey", "clientId", "leadId", "messageId",
@@ -56,7 +57,7 @@ inserted AS (
   )
   SELECT
     gen_random_uuid()::text, 'LEAD_SCORING_POST_PROCESS', 'PENDING', :key_prefix || due.id, due.client_id, due.id, due.anchor,
-    due.run_at, 0, :max_attempts, statement_timestamp() AT TIME ZONE 'UTC', statement_timestamp() AT TIME ZONE 'UTC'
+    due.run_at, 0, :max_attempts, now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC'
   FROM due
   WHERE due.job_id IS NULL
   ORDER BY due.id
@@ -81,7 +82,7 @@ renewed AS (
     "startedAt" = NULL,
     "finishedAt" = NULL,
     "lastError" = NULL,
-    "updatedAt" = statement_timestamp() AT TIME ZONE 'UTC'
+    "updatedAt" = now() AT TIME ZONE 'UTC'
   FROM locked
   WHERE job.id = locked.job_id
   RETURNING locked.id, locked.class
