@@ -9,7 +9,7 @@ from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.cli.doctor.finding import Finding
 from backfill_tasks.cli.render.text import counted, duration
 from backfill_tasks.engine import schema
-from backfill_tasks.engine.database import begin_read_only, is_permanent, reason
+from backfill_tasks.engine.database import begin_read_only, is_permanent, quoted, reason
 from backfill_tasks.escaping import one_line
 from backfill_tasks.scoring import prices, prompt, prompt_overrides, scorers
 from backfill_tasks.scoring.contract import Usage
@@ -52,10 +52,24 @@ def waiting(context: CommandContext) -> Iterator[Finding]:
     if found.is_running and not is_any_scoring():
         start = f"Start one: backfill worker -Q {context.settings.scoring_queue}"
         yield Finding("WRONG", "scoring is running, and no worker takes its batches", start)
-    if found.without_profile:
-        listed = ", ".join(one_line(each, most=100) for each in found.without_profile[:_MOST])
-        more = ", …" if len(found.without_profile) > _MOST else ""
-        number = len(found.without_profile)
+    yield from _profiles(context)
+
+
+def _profiles(context: CommandContext) -> Iterator[Finding]:
+    """Report workspaces that a scorer knows nothing about, or that this role may not read, which only scoring needs."""
+    try:
+        without = _without_profile(context)
+    except DBAPIError as error:
+        if not is_permanent(error):
+            raise
+        settings = f'{quoted(context.parts.address.schema)}."WorkspaceSettings"'
+        why = f"scoring here can't read what a workspace looks for: {reason(error)}"
+        yield Finding("WRONG", why, f"Have a DBA run GRANT SELECT ON {settings} TO {_role(context)}")
+        return
+    if without:
+        listed = ", ".join(one_line(each, most=100) for each in without[:_MOST])
+        more = ", …" if len(without) > _MOST else ""
+        number = len(without)
         have = "has" if number == 1 else "have"
         yield Finding(
             "look",
@@ -71,8 +85,20 @@ def _prospects(context: CommandContext) -> "Row[Any] | None":
         begin_read_only(connection, statement_ms=context.settings.statement_timeout_ms)
         if schema.version(connection) != schema.latest():
             return None
+        return connection.execute(file("prospects", context.parts.address.schema)).one()
+
+
+def _without_profile(context: CommandContext) -> list[str]:
+    """Return the workspaces of waiting jobs that have no ideal customer profile."""
+    with context.parts.engine.begin() as connection:
+        begin_read_only(connection, statement_ms=context.settings.statement_timeout_ms)
         values = {"key_prefix": KEY_PREFIX, "pool": _POOL}
-        return connection.execute(file("prospects", context.parts.address.schema), values).one()
+        return list(connection.execute(file("without_profile", context.parts.address.schema), values).scalars())
+
+
+def _role(context: CommandContext) -> str:
+    with context.parts.engine.begin() as connection:
+        return str(connection.exec_driver_sql("SELECT quote_ident(current_user)").scalar_one())
 
 
 def prompts(context: CommandContext) -> Iterator[Finding]:

@@ -252,6 +252,20 @@ class TestRights:
         assert "can't be measured" not in shown
         assert as_another.json("run", "--apply")["state"] == "complete"
 
+    def test_scoring_here_names_the_right_that_a_run_does_not_need(
+        self, backfill: Backfill, role: str, inhabited: Host
+    ) -> None:
+        backfill("work", "--detach")
+        inhabited.execute(f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}")
+        inhabited.execute(f'REVOKE SELECT ON "WorkspaceSettings" FROM {role}')
+        inhabited.execute(f"GRANT USAGE ON SCHEMA backfill TO {role}")
+        inhabited.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA backfill TO {role}")
+
+        shown = said(as_role(backfill, role), status=1)
+
+        assert "WRONG  scoring here can't read what a workspace looks for" in shown
+        assert f'Have a DBA run GRANT SELECT ON "public"."WorkspaceSettings" TO {role}' in shown
+
     def test_a_role_blind_to_other_sessions_gets_the_grant_to_run(self, backfill: Backfill, role: str) -> None:
         backfill("init")
         execute(backfill, f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}")

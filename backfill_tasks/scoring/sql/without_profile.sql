@@ -1,0 +1,14 @@
+-- The workspaces of waiting jobs of ours that have no ideal customer profile. Uses the index on status and runAt, and reads
+-- the first :pool waiting jobs of ours.
+WITH waiting AS MATERIALIZED (
+  SELECT "clientId" AS client
+  FROM {host}."BackgroundJob"
+  WHERE status = 'PENDING' AND type = 'LEAD_SCORING_POST_PROCESS' AND starts_with("dedupeKey", :key_prefix)
+  ORDER BY "runAt"
+  LIMIT :pool
+)
+SELECT DISTINCT waiting.client
+FROM waiting
+LEFT JOIN {host}."WorkspaceSettings" AS workspace ON workspace."clientId" = waiting.client
+WHERE coalesce(trim(workspace."idealCustomerProfile"), '') = ''
+ORDER BY waiting.client
