@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from backfill_tasks.cli.render.text import counted
 from backfill_tasks.scoring.spend import shown
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ def cost_lines(found: "CostForecast") -> list[str]:
         return [f"  {'scoring cost':<16}{'unknown':>11}   none of the leads that were drawn has a conversation"]
     between = f"{_money(found.low)} to {_money(found.high)} in 19 of 20 cases"
     tokens = f"{found.input_tokens:,.0f} tokens in and {found.output_tokens:,.0f} out for a lead"
-    sample = f"from {found.sample:,} of {found.leads:,} leads, {tokens}"
+    sample = f"from {found.sample:,} of {counted(found.leads, 'leads')}, {tokens}"
     lines = [f"  {'scoring cost':<16}{_money(found.cost):>11}   {between}; {found.model}", f"    {sample}"]
     if found.answered:
-        return [*lines, f"    by what the latest {found.answered:,} answers of the model have used"]
+        answers = "answer of the model has" if found.answered == 1 else f"{found.answered:,} answers of the model have"
+        return [*lines, f"    by what the latest {answers} used"]
     a_few = shown(max(_CENT, found.high // 100 // _CENT * _CENT))
     return [
         *lines,

@@ -68,7 +68,8 @@ def _results(seen: Overview, drain: Drain) -> Iterator[str]:
     calls = ", ".join(f"{total.calls:,} {total.result}" for total in seen.totals) or "none"
     yield wrapped(calls, indent=16, first="  calls         ")
     if drain.failure_rate is not None:
-        yield f"  failure rate  {drain.failure_rate:.0%} of the last {drain.judged_jobs:,} jobs"
+        jobs = "job" if drain.judged_jobs == 1 else f"{drain.judged_jobs:,} jobs"
+        yield f"  failure rate  {drain.failure_rate:.0%} of the last {jobs}"
     if drain.last is not None:
         yield wrapped(
             f"{_since(drain, drain.last.at)} ago: {drain.last.result}: {drain.last.shown}",
