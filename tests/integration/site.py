@@ -257,6 +257,10 @@ class Site:
             "backfill.run",
             "backfill.bound",
             "backfill.scoring",
+            "backfill.drain",
+            "backfill.drain_call",
+            "backfill.drain_total",
+            "backfill.event",
             *(f'"{name}"' for name in reversed(TABLES)),
         ):
             self.host.do(f"DELETE FROM {table}")

@@ -66,8 +66,6 @@ class Drain:
 
 @pytest.fixture
 def drain(site: Site) -> Iterator[Drain]:
-    site.host.do("DELETE FROM backfill.drain; DELETE FROM backfill.drain_call; DELETE FROM backfill.drain_total")
-    site.host.do("DELETE FROM backfill.event WHERE run_id IS NULL")
     made = Drain(site)
     yield made
     made.close()
