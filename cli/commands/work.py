@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.cli.context import COMPLETE, NOT_COMPLETE, CommandContext, say
 from backfill_tasks.cli.decorators import as_json
+from backfill_tasks.cli.due_summaries import DueSummaries
 from backfill_tasks.cli.render import work as render
 from backfill_tasks.cli.render.distribution import distribution_lines
 from backfill_tasks.cli.signals import Stopped, signals
@@ -22,8 +23,7 @@ from backfill_tasks.scoring.parameters import DEFAULT_SCORER, Parameters
 if TYPE_CHECKING:
     from backfill_tasks.scoring.sessions import Session
 
-#: How often a session that is followed is shown again, in seconds, and how often it is read.
-_LINE_SECONDS = 10.0
+#: How often a session that is followed is read, in seconds.
 _LOOK_SECONDS = 1.0
 
 
@@ -163,15 +163,13 @@ def _show_scores(context: CommandContext) -> None:
 def _follow(context: CommandContext, started: str, stopped: Stopped) -> "Session | None":
     """Say how a session gets on until it ends or a signal comes; return it as it was last read."""
     away = "PostgreSQL doesn't answer. This view waits for it, and so does scoring."
-    left = _LINE_SECONDS
+    due = DueSummaries()
     while True:
         found = ride_out(lambda: context.client.work_status(started), stopped.wait, lambda _: say(away))
         if found is None or found.state != "running" or stopped.wait(_LOOK_SECONDS):
             return found
-        left -= _LOOK_SECONDS
-        if left <= 0:
+        if due(found):
             say(render.summary(found, context.settings.scoring_queue))
-            left = _LINE_SECONDS
 
 
 def _show(context: CommandContext, found: "Session", *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.cli.doctor.finding import Finding
-from backfill_tasks.cli.render.text import duration
+from backfill_tasks.cli.render.text import counted, duration
 from backfill_tasks.engine import schema
 from backfill_tasks.engine.database import begin_read_only, is_permanent, reason
 from backfill_tasks.escaping import one_line
@@ -55,9 +55,11 @@ def waiting(context: CommandContext) -> Iterator[Finding]:
     if found.without_profile:
         listed = ", ".join(one_line(each, most=100) for each in found.without_profile[:_MOST])
         more = ", …" if len(found.without_profile) > _MOST else ""
+        number = len(found.without_profile)
+        have = "has" if number == 1 else "have"
         yield Finding(
             "look",
-            f"{len(found.without_profile)} workspaces have no ideal customer profile, so the fit of their leads can't"
+            f"{counted(number, 'workspaces')} {have} no ideal customer profile, so the fit of their leads can't"
             f" be judged: {listed}{more}",
             "The same holds for the host's own scores. The host's WorkspaceSettings have it.",
         )
@@ -107,10 +109,12 @@ def workers(context: CommandContext) -> Iterator[Finding]:
         return
     due = duration(found.first_due_seconds or 0)
     queue = context.settings.scoring_queue
+    are = "is" if found.reserved == 1 else "are"
+    wait, them = ("It waits. It comes", "it") if found.reserved == 1 else ("They wait. The first come", "them")
     yield Finding(
         "look",
-        f"{found.reserved:,} jobs are reserved for scoring here, and nothing scores here",
-        f"They wait. The first come due for the host's runner in {due}. To score them here, start `backfill worker -Q"
+        f"{counted(found.reserved, 'jobs')} {are} reserved for scoring here, and nothing scores here",
+        f"{wait} due for the host's runner in {due}. To score {them} here, start `backfill worker -Q"
         f" {queue}`, then `backfill work`",
     )
 

@@ -1,6 +1,6 @@
 """A run's counts by class, with their meanings, and its jobs: how they are spread and what they cost."""
 
-from backfill_tasks.cli.render.text import duration, spaced
+from backfill_tasks.cli.render.text import counted, duration, spaced
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Run
 
@@ -45,5 +45,5 @@ def job_lines(backfill: Backfill, run: Run) -> list[str]:
         spread = duration(60 * number / pace.jobs_per_minute)
         lines.append(f"  {'spread over':<16}{spread:>11}   {pace.jobs_per_minute:g} jobs come due per minute")
     if cost is not None:
-        lines.append(f"  {'cost':<16}{number * cost:>11,.2f}   {number:,} jobs at {cost:g}")
+        lines.append(f"  {'cost':<16}{number * cost:>11,.2f}   {counted(number, 'jobs')} at {cost:g}")
     return lines

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
-from backfill_tasks.cli.render.text import WIDTH, wrapped
+from backfill_tasks.cli.render.text import WIDTH, counted, wrapped
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.distribution import OTHER, Distribution, Group
 from backfill_tasks.engine.model import Run
@@ -25,8 +25,8 @@ _NAME, _LEAST_NAME = 36, 13
 def distribution_lines(backfill: Backfill, run: Run, found: Distribution, *, most: int = 10) -> list[str]:
     """Return a distribution as a bar for each result and a line for each of the `most` largest groups."""
     whole = found.whole
-    kinds = f"{len(found.groups):,} {found.kind}{'' if len(found.groups) == 1 else 's'}"
-    lines = [f"{backfill.result.capitalize()}s of run {run.id}: {whole.items:,} {backfill.items} in {kinds}"]
+    kinds = f"{counted(len(found.groups), f'{found.kind}s')}"
+    lines = [f"{backfill.result.capitalize()}s of run {run.id}: {counted(whole.items, backfill.items)} in {kinds}"]
     if whole.items:
         lines += ["", *_bars(backfill, found, whole), "", *_notes(backfill, found, whole)]
         lines += ["", *_groups(found, whole, most)]
@@ -53,11 +53,13 @@ def _notes(backfill: Backfill, found: Distribution, whole: Group) -> list[str]:
     """Return where the results come from, and what the others are."""
     notes = [f"{found.origins}." if found.origins else f"No {backfill.items} have a {backfill.result} yet."]
     if others := sum(whole.beside.values()):
-        have = f"the {others:,} {backfill.items} with a {backfill.result} in the same {found.kind}s"
+        have = f"the {counted(others, backfill.items)} with a {backfill.result} in the same {found.kind}s"
         notes.append(f"others: {have} that aren't the run's.")
     if found.rest:
+        noun = counted(found.rest, f"more {backfill.items}")
+        verb = "isn't" if found.rest == 1 else "aren't"
         why = "left alone, quarantined, gone, or changed since"
-        notes.append(f"{found.rest:,} more {backfill.items} that the run has read aren't counted: {why}.")
+        notes.append(f"{noun} that the run has read {verb} counted: {why}.")
     return [wrapped(each, indent=2) for each in notes]
 
 

@@ -1,6 +1,7 @@
 """The drain as text."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from backfill_tasks.cli.render.events import event_lines
 from backfill_tasks.cli.render.text import duration, wrapped
@@ -19,12 +20,17 @@ def overview(seen: Overview) -> str:
 
 
 def _state(seen: Overview, drain: Drain) -> Iterator[str]:
-    yield f"Drain · {drain.state} · for {duration((drain.seen_at - drain.since).total_seconds())}"
+    yield f"Drain · {drain.state} · for {_since(drain, drain.since)}"
     if drain.reason:
         yield wrapped(drain.reason, indent=2)
     yield from (wrapped(each, indent=2) for each in _meaning(drain))
     if seen.is_deserted:
         yield wrapped("No worker looks after it: start workers and beat.", indent=2)
+
+
+def _since(drain: Drain, at: datetime) -> str:
+    """Return the time since `at`: 0 if it is later than the start of the transaction that read the drain."""
+    return duration(max(0.0, (drain.seen_at - at).total_seconds()))
 
 
 def _meaning(drain: Drain) -> Iterator[str]:
@@ -64,5 +70,8 @@ def _results(seen: Overview, drain: Drain) -> Iterator[str]:
     if drain.failure_rate is not None:
         yield f"  failure rate  {drain.failure_rate:.0%} of the last {drain.judged_jobs:,} jobs"
     if drain.last is not None:
-        ago = duration((drain.seen_at - drain.last.at).total_seconds())
-        yield wrapped(f"{ago} ago: {drain.last.result}: {drain.last.shown}", indent=16, first="  last answer   ")
+        yield wrapped(
+            f"{_since(drain, drain.last.at)} ago: {drain.last.result}: {drain.last.shown}",
+            indent=16,
+            first="  last answer   ",
+        )

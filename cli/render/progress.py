@@ -5,7 +5,7 @@ from collections import deque
 from backfill_tasks.cli.render.counts import count_lines
 from backfill_tasks.cli.render.lanes import lane_lines, trouble_lines
 from backfill_tasks.cli.render.road import bar, bars, headline, percent, road_line, road_lines
-from backfill_tasks.cli.render.text import duration, wrapped
+from backfill_tasks.cli.render.text import counted, duration, wrapped
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Run
 from backfill_tasks.snapshot import Snapshot
@@ -43,7 +43,7 @@ def speed_line(backfill: Backfill, run: Run, rate: float | None) -> str:
     if rate and run.expected:
         left = f"about {duration(max(0, run.expected - run.counts.get('read', 0)) / rate)} left"
     shown = "-" if rate is None else f"{rate:,.0f}"
-    return f"  {duration(run.seconds)} · {shown} {backfill.items}/s · {run.pages:,} pages · {left}"
+    return f"  {duration(run.seconds)} · {shown} {backfill.items}/s · {counted(run.pages, 'pages')} · {left}"
 
 
 def screen_head(seen: Snapshot) -> list[str]:
@@ -86,7 +86,7 @@ def progress_line(backfill: Backfill, run: Run) -> str:
     done = sum(lane.state == "done" for lane in run.lanes)
     of = f" of {run.expected:,} ({100 * read / run.expected:.0f}%)" if run.expected else f" {backfill.items}"
     rate = f"{run.items_per_second:,.0f}/s"
-    return f"{run.state}: {read:,}{of} · {run.pages:,} pages · {rate} · {done}/{len(run.lanes)} lanes"
+    return f"{run.state}: {read:,}{of} · {counted(run.pages, 'pages')} · {rate} · {done}/{len(run.lanes)} lanes"
 
 
 def _limits(seen: Snapshot) -> list[str]:

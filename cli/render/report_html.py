@@ -14,7 +14,7 @@ from backfill_tasks.cli.render.distribution_html import chart
 from backfill_tasks.cli.render.events import details
 from backfill_tasks.cli.render.lanes import lanes_in_words
 from backfill_tasks.cli.render.road import end_of_road, headline, places
-from backfill_tasks.cli.render.text import duration, in_words, moment, spaced
+from backfill_tasks.cli.render.text import counted, duration, in_words, moment, spaced
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.ledger import History, Span
@@ -90,12 +90,12 @@ def _facts(backfill: Backfill, run: Run) -> Mapping[str, str]:
         "throughput": f"{run.items_per_second:,.1f} {backfill.items}/s, from start to end",
     }
     if run.expected is not None:
-        facts["expected"] = f"{run.expected:,} {backfill.items}, counted before the start"
+        facts["expected"] = f"{counted(run.expected, backfill.items)}, counted before the start"
     if backfill.jobs:
         number, price = run.jobs(backfill.jobs), run.parameters.cost_per_job
         facts["jobs enqueued"] = f"{number:,}"
         if price is not None:
-            facts["cost"] = f"{number * price:,.2f} ({number:,} jobs at {price:g})"
+            facts["cost"] = f"{number * price:,.2f} ({counted(number, 'jobs')} at {price:g})"
     return facts
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from backfill_tasks.cli.render.forecast import forecast_line, interval
-from backfill_tasks.cli.render.text import WIDTH, duration, shortened, spaced, wrapped
+from backfill_tasks.cli.render.text import WIDTH, counted, duration, shortened, spaced, wrapped
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.outcome import Outcome
@@ -52,12 +52,18 @@ def headline(backfill: Backfill, road: Road) -> str:
     if found is None:
         return f"Enqueuing is complete. How many {items} are {backfill.done} can't be counted now."
     if road.waiting:
-        return f"Enqueuing is complete: {road.waiting:,} {items} still wait for their {result}."
+        return f"Enqueuing is complete: {still_waiting(backfill, road.waiting)}."
     if found.without_result:
-        return f"All jobs have ended, and {found.without_result:,} {items} got no {result}."
+        return f"All jobs have ended, and {counted(found.without_result, items)} got no {result}."
     if found.taken_over:
-        return f"This run's jobs have all ended. A later run has enqueued {found.taken_over:,} {items} again."
+        return f"This run's jobs have all ended. A later run has enqueued {counted(found.taken_over, items)} again."
     return f"All enqueued {items} are {backfill.done}."
+
+
+def still_waiting(backfill: Backfill, number: int) -> str:
+    """Return in words how many items wait for their result."""
+    wait, their = ("waits", "its") if number == 1 else ("wait", "their")
+    return f"{counted(number, backfill.items)} still {wait} for {their} {backfill.result}"
 
 
 def road_lines(
@@ -101,7 +107,7 @@ def road_line(backfill: Backfill, road: Road, forecast: Forecast | None) -> list
     if found is None:
         return [f"  enqueued {road.enqueued:,} of {_total(road)} · {backfill.done}: not counted yet"]
     parts = [f"enqueued {road.enqueued:,} of {_total(road)}", f"{backfill.done} {found.done:,}"]
-    parts += [f"{found.unended:,} wait"] if found.unended else []
+    parts += [f"{found.unended:,} wait{'s' * (found.unended == 1)}"] if found.unended else []
     parts += [f"{found.without_result:,} without a {backfill.result}"] if found.without_result else []
     lines = [shortened(f"  {' · '.join(parts)}", WIDTH)]
     if forecast is not None and forecast.state != "done":
@@ -160,9 +166,9 @@ def end_of_road(backfill: Backfill, forecast: Forecast) -> str:
 
 def _bar(name: str, number: int, total: int, *, is_counted: bool, items: str) -> str:
     if not is_counted:
-        return f"{name:<9}{number:,} {items}, of a number not counted before the start"
+        return f"{name:<9}{counted(number, items)}, of a number not counted before the start"
     share = min(1.0, number / total) if total > 0 else 1.0
-    return f"{name:<9}{bar(share)} {percent(share):>4}  {number:,} of {total:,} {items}"
+    return f"{name:<9}{bar(share)} {percent(share):>4}  {number:,} of {counted(total, items)}"
 
 
 def _total(road: Road) -> str:

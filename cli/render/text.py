@@ -35,6 +35,15 @@ def spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
+def counted(number: int, plural: str) -> str:
+    """Return a number with its noun: 1 lead, 2 leads. `plural`: a regular plural."""
+    return f"{number:,} {plural if number != 1 else _singular(plural)}"
+
+
+def _singular(plural: str) -> str:
+    return plural.removesuffix("ies") + "y" if plural.endswith("ies") else plural.removesuffix("s")
+
+
 def in_words(value: object, *, empty: str = "") -> str:
     """Return a parameter's or detail's value for a reader; `empty` if it is None."""
     match value:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from shlex import quote
 
 from backfill_tasks.cli.render.next_steps import anew, retry_step, step
+from backfill_tasks.cli.render.road import still_waiting
 from backfill_tasks.cli.render.text import spaced, wrapped
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Run
@@ -102,7 +103,8 @@ def _verdict(backfill: Backfill, run: Run, found: Verification) -> str:
     if not found.looked_at:
         return f"NOT VERIFIED: the {items} that the run has passed are no longer visible."
     unresolved = found.quarantined + sum(map(len, found.unresolved.values())) + len(found.invalid)
-    return f"NOT CLEAN: no {items} are missing, but {unresolved:,} have no {'valid ' * bool(found.invalid)}result."
+    have = "has" if unresolved == 1 else "have"
+    return f"NOT CLEAN: no {items} are missing, but {unresolved:,} {have} no {'valid ' * bool(found.invalid)}result."
 
 
 def _open_end(backfill: Backfill, run: Run, found: Verification) -> list[str]:
@@ -110,9 +112,9 @@ def _open_end(backfill: Backfill, run: Run, found: Verification) -> list[str]:
     outcome = found.road.outcome if found.road else None
     if outcome is None or not outcome.unended:
         return []
-    waiting = f"{outcome.unended:,} {backfill.items} still wait for their {backfill.result}"
     follow = step(f"backfill watch {run.id} --until-scored", "follows them") if run.state == "complete" else []
-    return [f"{waiting}: verify again once they have it.", *follow]
+    they_have = "it has" if outcome.unended == 1 else "they have"
+    return [f"{still_waiting(backfill, outcome.unended)}: verify again once {they_have} it.", *follow]
 
 
 def _remedies(run: Run, found: Verification) -> list[str]:

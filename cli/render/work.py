@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from backfill_tasks.cli.render.text import duration, table, wrapped
+from backfill_tasks.cli.render.text import counted, duration, table, wrapped
 from backfill_tasks.cli.render.work_steps import next_steps
 from backfill_tasks.scoring.comparison import Agreement, Comparison
 from backfill_tasks.scoring.sessions import AtProvider, Session
@@ -45,20 +45,21 @@ def _lines(session: Session) -> Iterator[str]:
     if session.at_provider.batches:
         yield f"  {_at_provider(session.at_provider)}"
     if session.at_provider.ambiguous:
-        yield f"  {session.at_provider.ambiguous:,} requests may have been paid for without a result"
+        yield f"  {counted(session.at_provider.ambiguous, 'requests')} may have been paid for without a result"
     if session.state == "running" or session.at_provider.batches:
         for reason in session.reasons:
             yield wrapped(f"waits: {reason}", indent=2)
         if session.alive < session.slots:
             quiet = session.slots - session.alive
-            yield f"  {quiet} of {session.slots} slots show no life"
+            yield f"  {quiet} of {counted(session.slots, 'slots')} {'shows' if quiet == 1 else 'show'} no life"
 
 
 def _at_provider(found: AtProvider) -> str:
     batches = "1 batch" if found.batches == 1 else f"{found.batches:,} batches"
+    requests = counted(found.requests, "requests")
     cancelled = f"; {found.cancelled:,} being cancelled" if found.cancelled else ""
     since = f"the oldest for {duration(found.seconds)} (24 h at most)"
-    return f"at the provider: {found.requests:,} requests in {batches}, {since}{cancelled}"
+    return f"at the provider: {requests} in {batches}, {since}{cancelled}"
 
 
 def _money(session: Session) -> str:
@@ -66,7 +67,7 @@ def _money(session: Session) -> str:
     unknown = f"; {shown(session.unknown_spent)} of it is an upper bound" if session.unknown_spent else ""
     reserved = f", {shown(session.reserved)} reserved" if session.reserved else ""
     gone = f" ({shown(session.unknown_reserved)} unknown)" if session.unknown_reserved else ""
-    return f"spent {shown(session.spent)}{budget} for {session.requests:,} requests{unknown}{reserved}{gone}"
+    return f"spent {shown(session.spent)}{budget} for {counted(session.requests, 'requests')}{unknown}{reserved}{gone}"
 
 
 def as_json(session: Session) -> dict[str, Any]:

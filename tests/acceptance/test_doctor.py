@@ -451,7 +451,7 @@ class TestScoring:
         shown = said(backfill, status=0)
 
         assert "jobs are reserved for scoring here, and nothing scores here" in shown
-        assert "workspaces have no ideal customer profile" in shown
+        assert "1 workspace has no ideal customer profile" in shown
 
     def test_a_scorer_whose_model_has_no_price_is_wrong(self, backfill: Backfill) -> None:
         command = backfill.set(OPENAI_API_KEY="key", BACKFILL_OPENAI_MODEL="unheard-of")

@@ -41,7 +41,7 @@ def test_lead_without_a_score_is_status_3(backfill: Backfill, inhabited: Host, c
     done = backfill("watch", complete, "--until-scored")
 
     assert done.returncode == 3
-    assert "All jobs have ended, and 1 leads got no score." in done.stdout
+    assert "All jobs have ended, and 1 lead got no score." in done.stdout
 
 
 def test_watch_shows_both_bars_and_goes_on_while_leads_wait(

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from harness import UNBOUNDED, wait_for
 from integration.site import Site
 
 from backfill_tasks import settings
+from backfill_tasks.cli.render.drain import overview
 from backfill_tasks.client import Client
 from backfill_tasks.drain import ledger
 from backfill_tasks.drain.session import look_after
@@ -467,6 +469,22 @@ def test_calls_of_a_killed_worker_count_as_in_flight_until_they_must_have_ended(
 
     site.host.do("UPDATE backfill.drain_call SET started_at = now() - interval '26 s'")
     stop_after(drain, lambda: len(route.calls) > 0)
+
+
+def test_what_happened_while_it_was_read_happened_0_seconds_ago(site: Site, drain: Drain, serve: Serve) -> None:
+    route = serve(lambda: Reply.json(202, mode="dispatch-only"))
+    add_due_jobs(site, 1)
+    drain.start(route)
+    drain.turn_until("stopped")
+    seen = drain.client.drain_status()
+    assert seen.drain is not None
+    assert seen.drain.last is not None
+    begun = min(seen.drain.since, seen.drain.last.at) - timedelta(milliseconds=20)
+
+    shown = overview(replace(seen, drain=replace(seen.drain, seen_at=begun)))
+
+    assert "Drain · stopped · for 0.0 s" in shown
+    assert "last answer   0.0 s ago" in shown
 
 
 def test_new_orders_reach_the_worker_that_calls(site: Site, drain: Drain, serve: Serve) -> None:

@@ -343,6 +343,15 @@ class TestAPage:
             "no room at the host's next call: 2 live jobs and 0 of ours are due; at most 2 jobs are due at it"
         )
 
+    def test_says_beside_a_live_job_that_has_waited_too_long_what_the_next_call_takes(self, ready: Site) -> None:
+        add_jobs(ready, "live-1", live=True, due=600)
+        store(ready, about_to_take(2))
+        ready.start(pace=replace(AUTO, max_live_wait=60.0))
+
+        assert (ready.deliver().reason or "").startswith(
+            "a live job has waited for 600 s, over 60 s; at most 2 jobs are due at the host's next call: the host takes"
+        )
+
     def test_sets_back_our_jobs_that_a_smaller_call_left(self, ready: Site) -> None:
         add_jobs(ready, "left-1", "left-2", "left-3", due=5)
         add_jobs(ready, "live-1", live=True, due=5)

@@ -17,7 +17,7 @@ from backfill_tasks.cli.render.next_steps import next_steps
 from backfill_tasks.cli.render.progress import progress_line
 from backfill_tasks.cli.render.road import bar, bars, headline, percent, road_line, road_lines
 from backfill_tasks.cli.render.summary import run_list, summary
-from backfill_tasks.cli.render.text import WIDTH, duration, table
+from backfill_tasks.cli.render.text import WIDTH, counted, duration, table
 from backfill_tasks.cli.render.verification import verification
 from backfill_tasks.engine.ledger import Event
 from backfill_tasks.engine.model import Bounds, Lane, Mode, Quarantined, Run, RunId
@@ -286,6 +286,17 @@ class TestHeadline:
 
         assert self.said(lacking) == "All jobs have ended, and 10 leads got no score."
 
+    @pytest.mark.parametrize(
+        ("found", "expected"),
+        [
+            (ended(done=999, done_by={"host": 999}, without={"failed": 1}), "and 1 lead got no score."),
+            (ended(done=999, done_by={"host": 999}, waiting={"due": 1}), "1 lead still waits for its score."),
+            (ended(done=999, done_by={"host": 999}, taken_over=1), "A later run has enqueued 1 lead again."),
+        ],
+    )
+    def test_one_lead_is_singular(self, found: Outcome, expected: str) -> None:
+        assert self.said(found).endswith(expected)
+
     def test_scored_leads_are_said_to_be_scored(self) -> None:
         assert self.said(ended()) == "All enqueued leads are scored."
 
@@ -504,7 +515,7 @@ class TestVerification:
         shown = verification(LEADS, run(lane(), state="complete"), replace(CLEAN, invalid=("lead-9",)))
 
         assert "  invalid                       1   a score outside 1 to 4\n    lead-9\n" in shown
-        assert "NOT CLEAN: no leads are missing, but 1 have no valid result." in shown
+        assert "NOT CLEAN: no leads are missing, but 1 has no valid result." in shown
 
     def test_unfinished_run_is_reported_as_not_complete(self) -> None:
         assert "not complete" in verification(LEADS, run(lane(), state="paused"), CLEAN)
@@ -658,3 +669,17 @@ def test_run_list_names_the_backfill() -> None:
     text = run_list([run(lane(), state="complete", parameters=rollups)])
 
     assert text.endswith("  message-rollups")
+
+
+@pytest.mark.parametrize(
+    ("number", "plural", "shown"),
+    [
+        (1, "leads", "1 lead"),
+        (1, "categories", "1 category"),
+        (1, "people", "1 people"),
+        (0, "leads", "0 leads"),
+        (1_000, "leads", "1,000 leads"),
+    ],
+)
+def test_one_item_has_a_singular_noun(number: int, plural: str, shown: str) -> None:
+    assert counted(number, plural) == shown

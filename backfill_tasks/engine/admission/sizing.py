@@ -76,8 +76,11 @@ class Sizing:
         self.queue.set_back(connection, jobs=jobs, until=until, due=due)
 
     def _full(self, bound: Bound, measured: Measurement, now: float, why_not: str | None) -> str:
+        why = starved(bound, now, min_share=self.min_share)
+        if why_not:
+            return f"{why_not}; {why or summary(bound, now, min_share=self.min_share)}"
         full = f"no room at the host's next call: {measured.live:,} live jobs and {measured.ours:,} of ours are due"
-        return f"{why_not or full}; {starved(bound, now, min_share=self.min_share) or words(bound)}"
+        return f"{full}; {why or words(bound)}"
 
 
 def starved(bound: Bound, now: float, *, min_share: float) -> str | None:
