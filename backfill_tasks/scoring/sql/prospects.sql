@@ -15,8 +15,8 @@ SELECT
     SELECT scorer FROM backfill.scoring ORDER BY state <> 'running', started_at DESC LIMIT 1
   ) AS scorer,
   (
-    SELECT coalesce(array_agg(DISTINCT waiting.client), ARRAY[]::text[])
-    FROM waiting
-    LEFT JOIN {host}."WorkspaceSettings" AS workspace ON workspace."clientId" = waiting.client
+    SELECT coalesce(array_agg(each.client ORDER BY each.client), ARRAY[]::text[])
+    FROM (SELECT DISTINCT client FROM waiting) AS each
+    LEFT JOIN {host}."WorkspaceSettings" AS workspace ON workspace."clientId" = each.client
     WHERE coalesce(trim(workspace."idealCustomerProfile"), '') = ''
   ) AS without_profile
