@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from backfill_tasks.client import Client
     from backfill_tasks.engine.contract import Backfill, ItemsFailed, Missing, RowChanged, Stretch
     from backfill_tasks.engine.model import PageResult
-    from backfill_tasks.options import Flag, Number, Option, Text, Texts, Whole
+    from backfill_tasks.kinds import Flag, Number, Text, Texts, Whole
+    from backfill_tasks.options import Option
 
 __all__ = [
     "Backfill",
@@ -40,7 +41,8 @@ _MODULES = {
     "backfill_tasks.client": ("Client",),
     "backfill_tasks.engine.contract": ("Backfill", "ItemsFailed", "Missing", "RowChanged", "Stretch"),
     "backfill_tasks.engine.model": ("PageResult",),
-    "backfill_tasks.options": ("Flag", "Number", "Option", "Text", "Texts", "Whole"),
+    "backfill_tasks.kinds": ("Flag", "Number", "Text", "Texts", "Whole"),
+    "backfill_tasks.options": ("Option",),
 }
 
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

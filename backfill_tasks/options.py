@@ -5,213 +5,17 @@ checkpoint file, the JSON and the API's keyword argument are all derived from th
 are the fields of `Parameters` and `Pace`; a backfill declares its own (`Backfill.options`).
 """
 
-import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Protocol, Self
+
+from backfill_tasks.kinds import Kind, Number, Text, Whole
 
 #: The section of `backfill run --help` that lists an option.
 Group = Literal["essentials", "pace", "compatibility"]
 
-_NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
-
-#: The most digits read of a whole number, and the most characters of an invalid value repeated in a message.
-_MOST_DIGITS = _MOST_REPEATED = 40
-
 _DAY_MS = 86_400_000
 _TEN_MINUTES_MS = 600_000
-
-
-def quoted(value: object) -> str:
-    """Return an invalid value as a message may repeat it: text in quotes, and long values cut."""
-    text = repr(value)
-    return text if len(text) <= _MOST_REPEATED + 2 else f"{text[:_MOST_REPEATED]}… ({len(str(value)):,} characters)"
-
-
-def _plain(number: float) -> str:
-    """Return a number without an exponent."""
-    return f"{number:,.6f}".rstrip("0").rstrip(".")
-
-
-class Kind(ABC):
-    """The type of an option's values."""
-
-    metavar: ClassVar[str] = "VALUE"
-
-    @property
-    @abstractmethod
-    def values(self) -> str:
-        """The valid values, in words."""
-
-    @abstractmethod
-    def parse(self, text: str) -> Any:
-        """Parse a value from the command line or the environment. Raises ValueError with the reason."""
-
-    @abstractmethod
-    def check(self, value: Any) -> Any:
-        """Return a value from Python or JSON if it is valid. Raises ValueError with the reason."""
-
-
-@dataclass(frozen=True)
-class Whole(Kind):
-    """A whole number within a range; with `off`, also `none` (None); with `auto`, also `auto` (the text itself).
-
-    `because`: the reason for the maximum.
-    """
-
-    least: int
-    most: int
-    off: bool = False
-    auto: bool = False
-    because: str = ""
-    metavar: ClassVar[str] = "N"
-
-    @property
-    def values(self) -> str:
-        """The range."""
-        return f"whole, {self.least:,} to {self.most:,}{self._words}"
-
-    def parse(self, text: str) -> int | str | None:
-        """Parse a number in decimal digits."""
-        if self.off and text == "none":
-            return None
-        if self.auto and text == "auto":
-            return "auto"
-        if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
-            raise self._refusal(text)
-        return self.check(int(text), given=text)
-
-    def check(self, value: Any, *, given: object = None) -> int | str | None:
-        """Return the value if it is an int within the range."""
-        if self.off and value is None:
-            return None
-        if self.auto and value == "auto":
-            return "auto"
-        if type(value) is not int or not self.least <= value <= self.most:
-            raise self._refusal(value if given is None else given)
-        return value
-
-    def _refusal(self, value: object) -> ValueError:
-        why = f": {self.because}" if self.because else ""
-        return ValueError(f"{quoted(value)} is not a whole number from {self.least} to {self.most}{self._words}{why}")
-
-    @property
-    def _words(self) -> str:
-        """The values that are no numbers, in words."""
-        return f"{', auto' if self.auto else ''}{', or none' if self.off else ''}"
-
-
-@dataclass(frozen=True)
-class Number(Kind):
-    """A number within a range, fractions included; with `off`, also `none` (None)."""
-
-    least: float
-    most: float
-    off: bool = False
-    metavar: ClassVar[str] = "N"
-
-    @property
-    def values(self) -> str:
-        """The range."""
-        return f"{_plain(self.least)} to {_plain(self.most)}{', or none' if self.off else ''}"
-
-    def parse(self, text: str) -> float | None:
-        """Parse a number in decimal digits, with or without a decimal point."""
-        if self.off and text == "none":
-            return None
-        if not _NUMBER.fullmatch(text):
-            raise self._refusal(text)
-        return self.check(float(text), given=text)
-
-    def check(self, value: Any, *, given: object = None) -> float | None:
-        """Return the value as a float if it is an int or a float within the range."""
-        if self.off and value is None:
-            return None
-        if type(value) not in (int, float) or not self.least <= value <= self.most:
-            raise self._refusal(value if given is None else given)
-        return float(value)
-
-    def _refusal(self, value: object) -> ValueError:
-        or_none = ", or none" if self.off else ""
-        return ValueError(f"{quoted(value)} is not a number from {self.least:g} to {self.most:g}{or_none}")
-
-
-@dataclass(frozen=True)
-class Flag(Kind):
-    """On or off."""
-
-    @property
-    def values(self) -> str:
-        """On or off."""
-        return "on or off"
-
-    def parse(self, text: str) -> bool:
-        """Parse true or false."""
-        if text not in ("true", "false"):
-            raise ValueError(f"{quoted(text)} is neither true nor false")
-        return text == "true"
-
-    def check(self, value: Any) -> bool:
-        """Return the value if it is a bool."""
-        if type(value) is not bool:
-            raise ValueError(f"{quoted(value)} is neither true nor false")
-        return value
-
-
-@dataclass(frozen=True)
-class Text(Kind):
-    """A non-empty text; None: not given. `without`: what the run does if the option isn't given."""
-
-    without: str = ""
-    metavar: ClassVar[str] = "ID"
-
-    @property
-    def values(self) -> str:
-        """Any text."""
-        return "a text"
-
-    def parse(self, text: str) -> str | None:
-        """Return the text if it is valid."""
-        return self.check(text)
-
-    def check(self, value: Any) -> str | None:
-        """Return the value if it is a text that PostgreSQL can store."""
-        if value is None:
-            return None
-        if value == "":
-            to_what = f" to {self.without}" if self.without else ""
-            raise ValueError(f"the value is empty: give one, or remove the option{to_what}")
-        if type(value) is not str or "\x00" in value:
-            raise ValueError(f"{quoted(value)} is not a text without NUL characters")
-        return value
-
-
-@dataclass(frozen=True)
-class Texts(Kind):
-    """Several texts, sorted and without duplicates; None: not given. On the command line, the flag is repeated."""
-
-    metavar: ClassVar[str] = "ID"
-
-    @property
-    def values(self) -> str:
-        """Any texts."""
-        return "texts, the flag repeated"
-
-    def parse(self, text: str) -> list[str] | None:
-        """Parse one of the texts."""
-        return self.check([text])
-
-    def check(self, value: Any) -> list[str] | None:
-        """Return the sorted texts of a list or a tuple; None if it is empty."""
-        if value is None:
-            return None
-        if type(value) not in (list, tuple):
-            raise ValueError(f"{quoted(value)} is not a list of texts")
-        one = Text()
-        if any(one.check(each) is None for each in value):
-            raise ValueError("None is not a text")
-        return sorted(set(value)) or None
 
 
 @dataclass(frozen=True)
@@ -511,13 +315,27 @@ def check(declared: Iterable[Option], values: Values) -> Values:
     return {name: each.check(values[name]) for name, each in known.items()}
 
 
-def resolve(backfill: str, own: Iterable[Option], *, has_jobs: bool, asked: Values, defaults: Values) -> Parameters:
+class Owner(Protocol):
+    """What declares options of its own: a backfill."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def options(self) -> Sequence[Option]:
+        """Its own options."""
+
+    @property
+    def jobs(self) -> Sequence[str]:
+        """The classes whose items enqueue a job; if there are none, the options that need jobs are off."""
+
+
+def resolve(owner: Owner, *, asked: Values, defaults: Values) -> Parameters:
     """Return a run's parameters: the given options, and defaults for the others.
 
     Args:
-        backfill: the backfill's name.
-        own: the backfill's own options.
-        has_jobs: whether it enqueues jobs; if not, the options that need jobs are off.
+        owner: the backfill.
         asked: the options given by a caller, by name.
         defaults: the defaults changed by the environment, by name.
 
@@ -526,12 +344,12 @@ def resolve(backfill: str, own: Iterable[Option], *, has_jobs: bool, asked: Valu
             value.
         KeyError: there is no option with a given name.
     """
-    known = all_options(own)
+    known = all_options(owner.options)
     chosen = {name: known[name].check(value) for name, value in asked.items()}
     for each in known.values():
-        if each.needs_jobs and not has_jobs:
+        if each.needs_jobs and not owner.jobs:
             if each.name in chosen:
-                raise OptionError(each, f"{backfill} enqueues no jobs: remove it")
+                raise OptionError(each, f"{owner.name} enqueues no jobs: remove it")
             chosen[each.name] = each.off
     for each in known.values():
         other = known.get(each.excludes or "")
@@ -544,7 +362,7 @@ def resolve(backfill: str, own: Iterable[Option], *, has_jobs: bool, asked: Valu
     fallen_back = {**defaults, **implied}
     return Parameters.from_json(
         {
-            "backfill": backfill,
+            "backfill": owner.name,
             **{name: chosen.get(name, fallen_back.get(name, each.default)) for name, each in known.items()},
         }
     )

@@ -90,13 +90,7 @@ def order(
     """
     kind = KINDS.choose(backfill)
     try:
-        parameters = resolve(
-            kind.name,
-            kind.options,
-            has_jobs=bool(kind.jobs),
-            asked=options,
-            defaults=settings.defaults_with(kind.options),
-        )
+        parameters = resolve(kind, asked=options, defaults=settings.defaults_with(kind.options))
     except OptionError as error:
         raise UsageError(str(error)) from None
     except KeyError as error:

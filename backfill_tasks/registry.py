@@ -8,7 +8,8 @@ from importlib.metadata import EntryPoint, entry_points
 from backfill_tasks.engine.contract import Backfill, Host
 from backfill_tasks.errors import PluginError
 from backfill_tasks.escaping import one_line
-from backfill_tasks.options import RESERVED, Option, quoted
+from backfill_tasks.kinds import quoted
+from backfill_tasks.options import RESERVED, Option
 from backfill_tasks.settings import why_not_for_a_plugin
 
 #: The group of entry points. Each one's name is the name of its backfill; the object is a subclass of `Backfill`, which

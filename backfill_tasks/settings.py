@@ -15,7 +15,8 @@ from dotenv.parser import parse_stream
 
 from backfill_tasks import redis_address
 from backfill_tasks.errors import ConfigurationError
-from backfill_tasks.options import RUN_OPTIONS, Number, Option, Whole, quoted
+from backfill_tasks.kinds import Number, Whole, quoted
+from backfill_tasks.options import RUN_OPTIONS, Option
 
 _RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?", re.ASCII)
 _RATE_SECONDS: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600}

@@ -7,7 +7,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from backfill_tasks.options import Flag, Kind, Option, Texts
+from backfill_tasks.kinds import Flag, Kind, Texts
+from backfill_tasks.options import Option
 
 Command = Callable[..., Any]
 

@@ -96,13 +96,7 @@ def parameters_of(kind: Backfill, asked: dict[str, Any], settings: Settings) -> 
         if name not in RUN_OPTIONS and name not in own:
             raise UsageError(f"{kind.name} has no {OPTIONS[name].on_command_line}: remove it")
     try:
-        return resolve(
-            kind.name,
-            kind.options,
-            has_jobs=bool(kind.jobs),
-            asked=asked,
-            defaults=settings.defaults_with(kind.options),
-        )
+        return resolve(kind, asked=asked, defaults=settings.defaults_with(kind.options))
     except OptionError as error:
         raise UsageError(in_flags(error)) from None
 

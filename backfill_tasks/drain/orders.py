@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from backfill_tasks.errors import UsageError
-from backfill_tasks.options import Flag, Kind, Number, Option, Whole, quoted
+from backfill_tasks.kinds import Flag, Kind, Number, Whole, quoted
+from backfill_tasks.options import Option
 
 _DURATION = re.compile(r"(?P<count>\d+(\.\d+)?)(?P<unit>[smh])", re.ASCII)
 _PERCENT = re.compile(r"(?P<count>\d+(\.\d+)?)%", re.ASCII)

@@ -19,7 +19,8 @@ from backfill_tasks.forecast.paths import Factor, unchanged
 from backfill_tasks.forecast.road import forecast
 from backfill_tasks.forecast.room import Room, room
 from backfill_tasks.forecast.situation import Situation
-from backfill_tasks.options import Number, Option, OptionError, Whole, tunable
+from backfill_tasks.kinds import Number, Whole
+from backfill_tasks.options import Option, OptionError, tunable
 from backfill_tasks.scoring.parameters import MOST_IN_A_BATCH, MOST_MONEY, MOST_PARALLEL
 
 #: The options of `backfill work` that a forecast takes.

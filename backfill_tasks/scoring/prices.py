@@ -11,7 +11,7 @@ from pathlib import Path
 from backfill_tasks import settings
 from backfill_tasks.errors import ConfigurationError
 from backfill_tasks.escaping import one_line
-from backfill_tasks.options import quoted
+from backfill_tasks.kinds import quoted
 from backfill_tasks.scoring.contract import Usage
 
 SETTING = "BACKFILL_PRICES_FILE"

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from backfill_tasks.errors import ConfigurationError
-from backfill_tasks.options import quoted
+from backfill_tasks.kinds import quoted
 from backfill_tasks.scoring.contract import Conversation, PromptOverride
 
 SETTING = "BACKFILL_PROMPT_FILE"

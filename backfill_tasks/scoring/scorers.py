@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from backfill_tasks.errors import PluginError
 from backfill_tasks.escaping import one_line
-from backfill_tasks.options import quoted
+from backfill_tasks.kinds import quoted
 from backfill_tasks.scoring.contract import AnyScorer
 
 #: The group of entry points. Each one's name is the name of its scorer; the object is a subclass of `AnyScorer`, which

@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 SessionState = Literal["running", "stopped", "exhausted", "complete"]
 
@@ -27,8 +27,6 @@ SESSION: tuple[Transition, ...] = (
     Transition("running", "exhausted", "batch"),  # the budget doesn't cover another request
     Transition("running", "complete", "batch"),  # --until-done, and every job of ours has ended
 )
-
-STATES: tuple[SessionState, ...] = get_args(SessionState)
 
 
 def sources(new: SessionState, by: Actor) -> tuple[SessionState, ...]:

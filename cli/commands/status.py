@@ -10,7 +10,7 @@ from backfill_tasks.cli.run_options import OPTIONS
 from backfill_tasks.cli.showing import show
 from backfill_tasks.errors import UsageError
 from backfill_tasks.forecast.what_if import WORK_OPTIONS
-from backfill_tasks.options import quoted
+from backfill_tasks.kinds import quoted
 
 
 @click.command()

@@ -58,7 +58,7 @@ def explained(engine: Engine, tables: Collection[str] = TABLES) -> Iterator[list
     plans: list[Plan] = []
 
     def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: Any) -> None:
-        if not any(f'"{table}"' in statement for table in tables):
+        if not any(f'"{table}"' in statement or f"backfill.{table}" in statement for table in tables):
             return
         with connection.connection.driver_connection.cursor() as cursor:
             cursor.execute("SAVEPOINT explained")
@@ -81,9 +81,14 @@ def _nodes(node: Node) -> Iterator[Node]:
         yield from _nodes(child)
 
 
+def _indexed(index: str, tables: Collection[str]) -> str:
+    """Return the table of an index, by its name."""
+    return max((table for table in tables if index.startswith(f"{table}_")), key=len, default="")
+
+
 def _scan(node: Node, tables: Collection[str]) -> Scan | None:
     kind = str(node["Node Type"])
-    table = node.get("Relation Name") or str(node.get("Index Name", "")).split("_", 1)[0]
+    table = node.get("Relation Name") or _indexed(str(node.get("Index Name", "")), tables)
     # A bitmap heap scan reads the rows that its index scans found: count them once.
     if not kind.endswith("Scan") or kind == "Bitmap Heap Scan" or table not in tables:
         return None

@@ -48,7 +48,7 @@ class Walk:
     def start(self, *, limit: int = 500, lanes: int = 1, cursor: str | None = None, **own: Any) -> Run:
         """Start a run; its first messages wait in the site's `waiting`."""
         asked = {"limit": limit, "lanes": lanes, **own} | ({"cursor": cursor} if cursor is not None else {})
-        resolved = resolve(self.backfill.name, self.backfill.options, has_jobs=False, asked=asked, defaults={})
+        resolved = resolve(self.backfill, asked=asked, defaults={})
         parameters = replace(resolved, pace=only())
         cut_lanes = cut(self.site.engine, self.backfill, parameters, smallest=1)
         new = NewRun(new_id(), parameters, cut_lanes, single_batch=False)
@@ -67,7 +67,7 @@ class Walk:
     def dry_run(self, *, limit: int = 500, lanes: int = 1, **own: Any) -> Run:
         """Do a dry run from start to finish."""
         asked = {"limit": limit, "lanes": lanes, **own}
-        parameters = resolve(self.backfill.name, self.backfill.options, has_jobs=False, asked=asked, defaults={})
+        parameters = resolve(self.backfill, asked=asked, defaults={})
         cut_lanes = cut(self.site.engine, self.backfill, parameters, smallest=1)
         dry = DryRun(self.site.engine, self.backfill, parameters, new_id(), cut_lanes, STATEMENT_MS)
         with dry.walking():

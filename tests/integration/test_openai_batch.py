@@ -17,7 +17,7 @@ from scoring.batch_step import PLACE, RESULT, STEPS
 from scoring.samples import MARKERS, conversation, marked
 
 from backfill_tasks import settings
-from backfill_tasks.scoring import prices
+from backfill_tasks.scoring import prices, sessions
 from backfill_tasks.scoring.contract import RefusedError, RetryableError, Score, Usage
 from backfill_tasks.scoring.openai_batch import Back, BatchScorer, Collected, ledger
 
@@ -76,16 +76,17 @@ class TestFlow:
             assert isinstance(each.outcome, Score), job
             assert each.usage is not None
             assert (each.outcome.overall, each.outcome.usage) == (3, each.usage)
-            assert each.usage.input_tokens <= scorer.upper_bound(LEADS[0]).input_tokens
+            assert each.usage.input_tokens * len(LEADS) <= submission.bound.input_tokens
         assert provider.paid == [each.job for each in LEADS]
 
     def test_the_bound_of_a_submission_is_that_of_its_requests(self, scorer: BatchScorer) -> None:
-        submission = scorer.submit(LEADS)
+        first, others = scorer.submit(LEADS[:1]), scorer.submit(LEADS[1:])
 
-        one = scorer.upper_bound(LEADS[0])
-        assert submission is not None
-        assert submission.bound == Usage(one.input_tokens * len(LEADS), one.output_tokens * len(LEADS))
-        assert prices.cost(scorer.model, submission.bound, batch=True) > 0
+        assert first is not None
+        assert others is not None
+        one, many = first.bound, len(LEADS) - 1
+        assert others.bound == Usage(one.input_tokens * many, one.output_tokens * many)
+        assert prices.cost(scorer.model, one, batch=True) > 0
 
     def test_a_job_is_in_one_open_submission_only(self, scorer: BatchScorer) -> None:
         scorer.submit(LEADS[:4])
@@ -141,11 +142,14 @@ class TestFailures:
 
         assert found.outcome == Back("the provider refused this request (400)", tried=True)
 
-    def test_a_cancelled_batch_returns_its_requests(self, scorer: BatchScorer, provider: BatchServer) -> None:
-        submission = scorer.submit(LEADS)
-        assert submission is not None
+    def test_a_cancelled_batch_returns_its_requests(
+        self, site: Site, scorer: BatchScorer, provider: BatchServer
+    ) -> None:
+        scorer.submit(LEADS)
+        with site.engine.begin() as connection:
+            sessions.cancel_submissions(connection, PLACE.session)
 
-        scorer.cancel(submission)
+        scorer.poll()
 
         assert all(isinstance(each.outcome, Back) for each in collected(scorer).values())
         assert provider.paid == []

@@ -15,7 +15,7 @@ HOST_TAKES = "\"runAt\" <= now() AT TIME ZONE 'UTC' AND status = 'PENDING'"
 
 
 def parameters(**asked: object) -> Parameters:
-    return resolve("lead-scoring", LeadScoring.options, has_jobs=True, asked=asked, defaults={})
+    return resolve(LeadScoring(), asked=asked, defaults={})
 
 
 def reserve(site: Site, *, leads: int = 6, **more: object) -> None:

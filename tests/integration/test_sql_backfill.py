@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Row, text
 from backfill_tasks.backfills.sql_backfill import SqlBackfill
 from backfill_tasks.engine.contract import ItemsFailed
 from backfill_tasks.errors import HostError, UsageError
-from backfill_tasks.options import Option, Text, Texts, Whole
+from backfill_tasks.kinds import Text, Texts, Whole
+from backfill_tasks.options import Option
 
 #: Unusual keys, by type.
 KEYS: Mapping[str, Sequence[str]] = {

@@ -12,7 +12,8 @@ from backfill_tasks.backfills.host import rights, sql
 from backfill_tasks.engine.contract import Backfill, Host, Missing
 from backfill_tasks.engine.model import Bounds, Window
 from backfill_tasks.errors import UsageError
-from backfill_tasks.options import Option, Texts, Values
+from backfill_tasks.kinds import Texts
+from backfill_tasks.options import Option, Values
 
 #: The maximum number of workspaces named in a message.
 _MOST_NAMED = 3

@@ -19,7 +19,8 @@ from backfill_tasks.engine.distribution import Distribution
 from backfill_tasks.engine.explanation import Explanation, Now, Passage
 from backfill_tasks.engine.model import Bounds, PageResult, Run, Window
 from backfill_tasks.engine.outcome import ENOUGH_SECONDS, LATELY_SECONDS, Ends, Outcome, bucket_seconds
-from backfill_tasks.options import Flag, Option, Pace, Values, Whole
+from backfill_tasks.kinds import Flag, Whole
+from backfill_tasks.options import Option, Pace, Values
 from backfill_tasks.scoring.contract import HIGHEST, LOWEST
 from backfill_tasks.scoring.jobs import DISQUALIFIED_REASONING, DISQUALIFYING, HOLDER_PREFIX, KEY_PREFIX
 

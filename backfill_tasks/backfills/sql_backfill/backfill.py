@@ -27,7 +27,8 @@ from backfill_tasks.engine.contract import (
 from backfill_tasks.engine.database import load_sql, statement
 from backfill_tasks.engine.model import Bounds, PageResult, Window
 from backfill_tasks.errors import UsageError
-from backfill_tasks.options import Flag, Kind, Number, Option, Texts, Values, Whole
+from backfill_tasks.kinds import Flag, Kind, Number, Texts, Whole
+from backfill_tasks.options import Option, Values
 
 #: A function that handles a page's locked rows. It gets the rows, the page's connection, and the backfill's own options
 #: by name. It returns the number of rows in each class; None: all are in the first class.

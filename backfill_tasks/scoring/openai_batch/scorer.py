@@ -88,10 +88,6 @@ class BatchScorer:
         """The model that is paid for."""
         return self._settings.openai_model
 
-    def upper_bound(self, conversation: Conversation) -> Usage:
-        """Return the most tokens that the one request for this conversation can use."""
-        return requests.upper_bound(self._body(conversation), self._settings.openai_max_output_tokens)
-
     def submit(self, conversations: Sequence[Conversation], admit: Admit = admit_all) -> Submission | None:
         """Submit conversations, and return the submission; None: none of them was admitted.
 
@@ -199,15 +195,6 @@ class BatchScorer:
                     self.provider.delete(each)
         with self._engine.begin() as connection:
             ledger.close(connection, submission.id)
-
-    def cancel(self, submission: Submission) -> None:
-        """Ask the provider to cancel a submitted batch; it ends within minutes, with what it has done until then.
-
-        Raises:
-            RetryableError, RefusedError: the provider can't be asked.
-        """
-        if submission.provider_id is not None:
-            self.provider.cancel(submission.provider_id)
 
     def open_submissions(self) -> list[Submission]:
         """Return the slot's submissions that aren't closed or given up."""

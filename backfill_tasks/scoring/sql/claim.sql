@@ -49,11 +49,12 @@ turns AS (
 ),
 -- Another claimant's rows are skipped, and the next ones taken in their place. The conditions are repeated because they
 -- are checked again on the locked row: a job that was claimed or reset since the snapshot is left out.
+-- The status is compared as text, or else the planner may read all PENDING jobs instead of the pool's by their ids.
 chosen AS MATERIALIZED (
   SELECT job.id, turns.reserved
   FROM turns
   JOIN {host}."BackgroundJob" AS job ON job.id = turns.id
-  WHERE job.status = 'PENDING' AND job.attempts < job."maxAttempts"
+  WHERE job.status::text = 'PENDING' AND job.attempts < job."maxAttempts"
   ORDER BY turns.reserved, turns.turn, turns.run_at, turns.id
   LIMIT :most
   FOR NO KEY UPDATE OF job SKIP LOCKED

@@ -1,5 +1,6 @@
 -- Write a whole batch's results: the jobs' ends and their leads' scores, together. Only jobs that the batch still holds
--- are changed; the others belong to someone else by now, and so do their leads. Uses the primary keys.
+-- are changed; the others belong to someone else by now, and so do their leads. Uses the primary keys:
+-- the status is compared as text, or else the planner may read all running jobs instead.
 --
 -- kind is `scored` (score the lead), `unchanged` (the job succeeds and changes nothing), `failed` (the attempt failed: try
 -- again after a backoff, or give up at maxAttempts) or `back` (the job was not tried: its attempt doesn't count).
@@ -19,7 +20,7 @@ held AS MATERIALIZED (
     greatest(least(:longest_wait, power(2, job.attempts) + random()), least(:longest_wait, coalesce(result.wait, 0))) AS backoff
   FROM result
   JOIN {host}."BackgroundJob" AS job ON job.id = result.id
-  WHERE job.status = 'RUNNING' AND job."lockedBy" = :holder
+  WHERE job.status::text = 'RUNNING' AND job."lockedBy" = :holder
   ORDER BY job.id
   FOR NO KEY UPDATE OF job
 ),

@@ -1,9 +1,11 @@
 -- The batch's heartbeat: renew the locks of its unfinished jobs, and return those that are still its own. A job that was
--- released, cancelled, reset or claimed by another since then is not returned. Uses the primary key.
+-- released, cancelled, reset or claimed by another since then is not returned. Uses the primary key:
+-- the status is compared as text, or else the planner may read all running jobs instead, which are many while a provider
+-- works on them.
 WITH held AS MATERIALIZED (
   SELECT id
   FROM {host}."BackgroundJob"
-  WHERE id = ANY (:jobs) AND status = 'RUNNING' AND "lockedBy" = :holder
+  WHERE id = ANY (:jobs) AND status::text = 'RUNNING' AND "lockedBy" = :holder
   ORDER BY id
   FOR NO KEY UPDATE
 )

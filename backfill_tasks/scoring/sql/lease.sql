@@ -1,7 +1,8 @@
 -- Pass the jobs of a batch on to a submission, as far as the batch still holds them, and return those. "lockedAt" is dated
 -- ahead: the host's runner and our watchdog release a job some time after its "lockedAt", so nobody does before. The
 -- leases end one after another, after those of all other submissions, so that not all jobs come back at once. Uses the
--- primary key.
+-- primary key: the status is compared as text, or else the planner may read all running jobs instead, which are many
+-- while a provider works on them.
 WITH first AS MATERIALIZED (
   SELECT greatest(
     now() + :seconds * interval '1 second',
@@ -15,7 +16,7 @@ WITH first AS MATERIALIZED (
 held AS MATERIALIZED (
   SELECT job.id
   FROM {host}."BackgroundJob" AS job
-  WHERE job.id = ANY (CAST(:jobs AS text[])) AND job.status = 'RUNNING' AND job."lockedBy" = :holder
+  WHERE job.id = ANY (CAST(:jobs AS text[])) AND job.status::text = 'RUNNING' AND job."lockedBy" = :holder
   ORDER BY job.id
   FOR NO KEY UPDATE
 ),

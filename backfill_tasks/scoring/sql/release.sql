@@ -30,7 +30,7 @@ spent AS MATERIALIZED (
     due.attempts >= due."maxAttempts"
     AND due.type = 'LEAD_SCORING_POST_PROCESS'
     AND starts_with(due."dedupeKey", :key_prefix)
-    AND job.status = 'PENDING'
+    AND job.status::text = 'PENDING' -- not by the index on status: by the ids
     AND job.attempts >= job."maxAttempts"
   FOR NO KEY UPDATE OF job SKIP LOCKED
 ),

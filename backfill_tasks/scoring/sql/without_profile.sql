@@ -7,8 +7,8 @@ WITH waiting AS MATERIALIZED (
   ORDER BY "runAt"
   LIMIT :pool
 )
-SELECT DISTINCT waiting.client
-FROM waiting
-LEFT JOIN {host}."WorkspaceSettings" AS workspace ON workspace."clientId" = waiting.client
+SELECT each.client
+FROM (SELECT DISTINCT client FROM waiting) AS each
+LEFT JOIN {host}."WorkspaceSettings" AS workspace ON workspace."clientId" = each.client
 WHERE coalesce(trim(workspace."idealCustomerProfile"), '') = ''
-ORDER BY waiting.client
+ORDER BY each.client
