@@ -184,6 +184,16 @@ def test_a_turn_of_the_batch_scorer_reads_its_own_submission_only(filled: Site, 
     assert max(plan.rows("spend") for plan in plans) <= 1
 
 
+def test_a_cost_forecast_reads_a_share_of_the_leads(filled: Site, undone: Connection) -> None:
+    choice = {"client_ids": None, "rescore_all": True, "after": None, "disqualifying": []}
+    begin_read_only(undone, statement_ms=15_000)
+    with explained(filled.engine) as plans:
+        undone.execute(file("sample", "public"), {**choice, "percent": 10, "candidates": 100, "most": 50})
+
+    assert max(plan.rows("Lead") for plan in plans) <= LEADS / 3
+    assert max(plan.rows("Message") for plan in plans) <= 100
+
+
 def test_what_a_model_has_used_is_read_in_one_pass(filled: Site, undone: Connection) -> None:
     begin_read_only(undone, statement_ms=15_000)
     with explained(filled.engine, ("spend",)) as plans:
