@@ -1,6 +1,8 @@
 """Forecasts what scoring leads here will cost, from a sample of their real conversations. Writes nothing.
 
-The sample is uniform over the leads that would be scored, and grows until its error is small. Input tokens are
+The sample is random among the leads that would be scored, and grows until its error is small. It is drawn from random
+blocks of a large table, not from the whole of it; few enough leads of a block are read that their likeness doesn't
+matter. Input tokens are
 estimated from the texts, and corrected by the ratio of counted to estimated tokens of earlier answers; output tokens
 are those of earlier answers, on average. Before a model's first answer, both are assumptions, and the interval is wide.
 """
@@ -12,16 +14,20 @@ from math import sqrt
 from statistics import fmean, pstdev
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine import schema as ledger_schema
-from backfill_tasks.engine.database import begin_read_only
+from backfill_tasks.engine.database import begin_read_only, is_transient, quoted
 from backfill_tasks.errors import UsageError
 from backfill_tasks.scoring import prices, reading
 from backfill_tasks.scoring.claims import Job
 from backfill_tasks.scoring.contract import AnyScorer, Conversation, Usage
 from backfill_tasks.scoring.jobs import DISQUALIFYING
 from backfill_tasks.scoring.statements import file
+
+#: How many blocks of the table of leads are read for a sample at first: 128 MB, as PostgreSQL is usually built.
+_BLOCKS = 16_384
 
 #: How many leads are drawn, how many conversations are read at once, and how many at most.
 _CANDIDATES, _CHUNK, _MOST = 40_000, 100, 4_000
@@ -114,7 +120,7 @@ class Forecaster:
         measured = self._measured(model)
         given: list[float] = []
         made: list[float] = []
-        for usage in self._estimates(choice):
+        for usage in self._estimates(choice, leads):
             given.append(usage.input_tokens * measured.ratio)
             made.append(usage.output_tokens if measured.output is None else measured.output)
             if len(given) % _CHUNK == 0 and _margin(self._costs(given, made), leads) <= _PRECISION:
@@ -155,17 +161,42 @@ class Forecaster:
         given, made = (prices.cost(self.scorer.model, each, batch=batch) / _MILLION for each in of)
         return given, made
 
-    def _estimates(self, choice: Choice) -> Iterator[Usage]:
+    def _estimates(self, choice: Choice, leads: int) -> Iterator[Usage]:
         """Yield the estimates for a random sample of the chosen leads, in random order."""
-        with self._reading() as connection:
-            rows = connection.execute(file("sample", self.schema), _values(choice)).all()
-        jobs = [Job(row.lead, row.lead, row.client) for row in rows]
+        jobs = self._sample(choice, leads)
         for start in range(0, len(jobs), _CHUNK):
             with self._reading() as connection:
                 found = reading.read(connection, self.schema, jobs[start : start + _CHUNK])
             for each in found.values():
                 if isinstance(each, Conversation):
                     yield self._estimate(each)
+
+    def _sample(self, choice: Choice, leads: int) -> list[Job]:
+        """Draw from as many blocks as hold enough leads. If few of them are chosen, read the whole table in its order.
+
+        If that takes longer than the time-out, the few have to do.
+        """
+        percent = min(100.0, 100 * _CANDIDATES / leads, 100 * _BLOCKS / max(1, self._blocks()))
+        drawn = self._drawn(choice, percent)
+        if len(drawn) >= _CHUNK or percent == 100.0:  # noqa: PLR2004  all of it
+            return drawn
+        try:
+            return self._drawn(choice, 100.0)
+        except DBAPIError as error:
+            if not is_transient(error):
+                raise
+            return drawn
+
+    def _drawn(self, choice: Choice, percent: float) -> list[Job]:
+        with self._reading() as connection:
+            rows = connection.execute(file("sample", self.schema), {**_values(choice), "percent": percent})
+            return [Job(row.lead, row.lead, row.client) for row in rows]
+
+    def _blocks(self) -> int:
+        """Return the size of the table of leads."""
+        query = "SELECT pg_relation_size(CAST(:leads AS regclass)) / CAST(current_setting('block_size') AS bigint)"
+        with self._reading() as connection:
+            return int(connection.execute(text(query), {"leads": f'{quoted(self.schema)}."Lead"'}).scalar_one())
 
     def _estimate(self, conversation: Conversation) -> Usage:
         usage = self.scorer.estimate(conversation)

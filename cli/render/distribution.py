@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
-from backfill_tasks.cli.render.text import WIDTH, counted, wrapped
+from backfill_tasks.cli.render.text import WIDTH, counted, share, wrapped
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.distribution import OTHER, Distribution, Group
 from backfill_tasks.engine.model import Run
@@ -40,13 +40,13 @@ def _bars(backfill: Backfill, found: Distribution, whole: Group) -> Iterator[str
     longest = max(whole.without, *(whole.results.get(name, 0) for name in found.results))
     for name in found.results:
         number = whole.results.get(name, 0)
-        head = f"  {name:<10}{number:>11,}{_share(number, whole.items):>7}  "
+        head = f"  {name:<10}{number:>11,}{share(number, whole.items):>7}  "
         line = head + _bar(number, longest, _LONGEST)
-        beside = _share(whole.beside.get(name, 0), others) if others else ""
+        beside = share(whole.beside.get(name, 0), others) if others else ""
         yield f"{line:<{WIDTH - 8}}{beside:>8}".rstrip()
     if whole.without:
-        share = _share(whole.without, whole.items)
-        yield f"  {'none yet':<10}{whole.without:>11,}{share:>7}  {_bar(whole.without, longest, _LONGEST)}".rstrip()
+        missing = share(whole.without, whole.items)
+        yield f"  {'none yet':<10}{whole.without:>11,}{missing:>7}  {_bar(whole.without, longest, _LONGEST)}".rstrip()
 
 
 def _notes(backfill: Backfill, found: Distribution, whole: Group) -> list[str]:
@@ -71,7 +71,7 @@ def _groups(found: Distribution, whole: Group, most: int) -> Iterator[str]:
     numbers = [_counts(found, whole, each) for each in shown]
     rows = [[f"{number:,}" for number in row] for row in numbers]
     if _room(columns, rows) < _LEAST_NAME:
-        rows = [[_share(number, each.items) for number in row] for each, row in zip(shown, numbers, strict=True)]
+        rows = [[share(number, each.items) for number in row] for each, row in zip(shown, numbers, strict=True)]
     widths = _widths(columns, rows)
     names = [_fitted(each.name, min(_NAME, _room(columns, rows))) for each in shown]
     longest = max(_cells(each) for each in [found.kind, *names])
@@ -99,10 +99,6 @@ def _counts(found: Distribution, whole: Group, group: Group) -> list[int]:
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-
-
-def _share(number: int, of: int) -> str:
-    return f"{100 * number / of:.0f} %"
 
 
 def _bar(number: int, longest: int, columns: int) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from backfill_tasks.cli.render.text import share
 from backfill_tasks.engine.distribution import OTHER, Distribution, Group
 
 #: The most groups that a page lists.
@@ -116,4 +117,4 @@ def _percent(number: int, of: int) -> float:
 
 
 def _share(number: int, of: int) -> str:
-    return f"{100 * number / of:.0f} %" if of else ""
+    return share(number, of) if of else ""

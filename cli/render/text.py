@@ -30,6 +30,11 @@ def moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
+def share(number: int, of: int) -> str:
+    """Return a share of a whole in percent, rounded: 12 %."""
+    return f"{100 * number / of:.0f} %"
+
+
 def spaced(name: str) -> str:
     """Return a name with spaces for underscores."""
     return name.replace("_", " ")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from backfill_tasks.cli.render.text import counted, duration, table, wrapped
+from backfill_tasks.cli.render.text import counted, duration, share, table, wrapped
 from backfill_tasks.cli.render.work_steps import next_steps
 from backfill_tasks.scoring.comparison import Agreement, Comparison
 from backfill_tasks.scoring.sessions import AtProvider, Session
@@ -125,7 +125,7 @@ def comparison(found: Comparison) -> str:
 
 def _share(number: int, of: Agreement) -> str:
     scored = of.compared - of.unscored
-    return f"{100 * number / scored:.0f} %" if scored else "-"
+    return share(number, scored) if scored else "-"
 
 
 def comparison_as_json(found: Comparison) -> dict[str, Any]:

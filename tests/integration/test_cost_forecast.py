@@ -12,6 +12,7 @@ from scoring.openai_server import OpenAIServer, serving
 
 from backfill_tasks import settings
 from backfill_tasks.errors import UsageError
+from backfill_tasks.scoring import cost
 from backfill_tasks.scoring.cost import Choice, CostForecast, Forecaster
 from backfill_tasks.scoring.openai import OpenAI
 from backfill_tasks.scoring.openai_batch import OpenAIBatch
@@ -140,6 +141,13 @@ def test_only_leads_that_would_be_scored_are_drawn(desk: Desk, site: Site) -> No
     elsewhere = forecast(desk, 10, Choice(["client-9"], rescore_all=False, after=None))
 
     assert (every.sample, later.sample, again.sample, elsewhere.sample) == (2, 1, 3, 0)
+
+
+def test_a_few_leads_of_a_large_table_are_all_found(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.add("lead-1", "lead-2", "lead-3")
+    monkeypatch.setattr(cost, "_BLOCKS", 0)
+
+    assert forecast(desk, 3).sample == 3
 
 
 def test_the_batch_api_costs_half(desk: Desk, site: Site, variables: dict[str, str]) -> None:

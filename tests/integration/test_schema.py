@@ -1,20 +1,22 @@
 """The ledger's migrations: each is applied once and in order, whoever applies them and however often."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
 
 import psycopg
 import pytest
-from integration.site import Host
+from integration.site import Host, Row
 from psycopg import sql
 from sqlalchemy import Connection, Engine, text
 
 from backfill_tasks.engine import schema
 from backfill_tasks.engine.database import connect, parse_url
 from backfill_tasks.errors import LedgerError
+from backfill_tasks.scoring import sessions
+from backfill_tasks.scoring.openai_batch import ledger
 
 COLUMNS = """
 SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns
@@ -25,6 +27,22 @@ SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_cons
 WHERE connamespace = 'backfill'::regnamespace ORDER BY 1, 2
 """
 INDEXES = "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'backfill' ORDER BY 1, 2"
+
+#: A ledger of version 9 in which a run walks, a session scores, and a provider has a batch.
+VERSION_9 = """
+INSERT INTO backfill.run (id, backfill, state, parameters, started_by) VALUES ('r', 'b', 'running', '{}', 'me');
+INSERT INTO backfill.lane (run_id, number, upper_bound, cursor, page) VALUES ('r', 1, 'z', 'b', 2);
+INSERT INTO backfill.page (run_id, lane, number, generation, lower, cursor, counts, enqueued)
+VALUES ('r', 1, 1, 1, NULL, 'a', '{"read": 1}', ARRAY['a']), ('r', 1, 2, 1, 'a', 'b', '{"read": 1}', NULL);
+INSERT INTO backfill.scoring (id, scorer, state, parameters, max_spend, spent, reserved, started_by)
+VALUES ('s', 'openai', 'running', '{"scorer": "openai"}', 100, 7, 5, 'me');
+INSERT INTO backfill.scoring_slot (session_id, number, batch, scored) VALUES ('s', 1, 2, 3);
+INSERT INTO backfill.spend (holder, session_id, slot, generation, model, requests, reserved, spent, settled_at)
+VALUES ('settled', 's', 1, 1, 'm', 3, 9, 7, now()), ('open', 's', 1, 1, 'm', 2, 5, NULL, NULL);
+INSERT INTO backfill.batch (id, account, model, state, provider_id, requests, input_tokens, output_tokens)
+VALUES ('batch', 'a', 'm', 'submitted', 'theirs', 2, 10, 20);
+INSERT INTO backfill.batch_request (batch_id, job) VALUES ('batch', 'job-1'), ('batch', 'job-2');
+"""
 
 A_RUN = "INSERT INTO backfill.run (id, backfill, state, parameters, started_by) VALUES ('r', 'b', 'failed', '{}', 'me')"
 
@@ -78,6 +96,12 @@ def looks(database: Host) -> list[object]:
     return [database.rows(statement) for statement in (COLUMNS, CONSTRAINTS, INDEXES)]
 
 
+def contents(database: Host) -> dict[str, list[Row]]:
+    """Return the rows of the ledger's tables that scoring and walking fill."""
+    tables = ("run", "lane", "page", "scoring", "scoring_slot", "spend", "batch", "batch_request")
+    return {table: database.rows(f"SELECT * FROM backfill.{table} ORDER BY 1, 2, 3") for table in tables}
+
+
 def run_script(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(schema.as_sql().encode())
@@ -101,6 +125,48 @@ class TestMigrating:
         migrate(engine)
 
         assert database.values("SELECT id FROM backfill.run") == ["r"]
+
+    def test_a_ledger_of_version_9_keeps_its_rows_and_can_be_read(
+        self, engine: Engine, database: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        every = schema.migrations()
+        with monkeypatch.context() as older:
+            older.setattr(schema, "migrations", lambda: {number: every[number] for number in range(1, 10)})
+            migrate(engine)
+        database.connection.execute(VERSION_9.encode())
+        before = contents(database)
+
+        applied = migrate(engine)
+
+        assert applied == list(range(10, schema.latest() + 1))
+        after = contents(database)
+        for table, rows in before.items():
+            assert [{name: row[name] for name in rows[0]} for row in after[table]] == rows, table
+        with engine.begin() as connection:
+            session = sessions.read(connection, "s")
+            submission = ledger.read(connection, "batch")
+        assert (session.spent, session.reserved, session.written.scored) == (7, 5, 3)
+        assert (submission.state, submission.bounds, submission.unwanted, submission.written) == (
+            "submitted",
+            {"job-1": 0, "job-2": 0},
+            False,
+            False,
+        )
+
+    def test_a_migrated_ledger_of_version_9_has_the_structure_of_a_new_one(
+        self, engine: Engine, database: Host, make_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        every = schema.migrations()
+        with monkeypatch.context() as older:
+            older.setattr(schema, "migrations", lambda: {number: every[number] for number in range(1, 10)})
+            migrate(engine)
+        database.connection.execute(VERSION_9.encode())
+        migrate(engine)
+        new = Host(make_database())
+        run_script(new.url)
+
+        assert looks(database) == looks(new)
+        new.close()
 
     def test_of_concurrent_migrations_one_applies_and_all_succeed(
         self, engine: Engine, database: Host, aside: ThreadPoolExecutor

@@ -12,7 +12,7 @@ from backfill_tasks.errors import ConfigurationError, HostError, PluginError, Us
 from backfill_tasks.scoring.contract import Line, Usage
 from backfill_tasks.scoring.parameters import Parameters
 from backfill_tasks.scoring.reading import questions
-from backfill_tasks.scoring.work import Work
+from backfill_tasks.scoring.writing import Writer
 
 
 def scores(desk: Desk) -> dict[str, Any]:
@@ -434,7 +434,7 @@ class TestBudget:
         desk.add("lead-1")
         session = desk.start(max_spend=BOUND_COST)
         with monkeypatch.context() as killed:
-            killed.setattr(Work, "_write", None)
+            killed.setattr(Writer, "write", None)
             with pytest.raises(TypeError):
                 desk.deliver()
         desk.age_slots()

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from integration.plans import Plan, explained
 from integration.site import Site
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from backfill_tasks.engine.database import begin_read_only
 from backfill_tasks.scoring import claims, overview, reading, sessions, spend
@@ -69,9 +69,9 @@ SELECT 'backfill:' || id, session_id, slot, 1, model, 20, 0 FROM backfill.batch;
 LEDGER = ("batch", "batch_request", "spend")
 
 
-@pytest.fixture(scope="module", params=["missing", "fresh", "stale"])
+@pytest.fixture(scope="module", params=["missing", "fresh", "before", "at its height"])
 def filled(request: pytest.FixtureRequest, make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
-    """Yield a site with many jobs, and with statistics of them: none, or those of now, or those of before they ran."""
+    """Yield a site with many jobs, and with statistics of them: none, those of now, of before the run, or amid it."""
     url = make_database()
     made = Site(url, server.redis_url)
     with psycopg.connect(url, autocommit=True) as connection:
@@ -79,8 +79,12 @@ def filled(request: pytest.FixtureRequest, make_database: Callable[..., str], se
         made.migrate()
         connection.execute("".join(f"ALTER TABLE backfill.{each} SET (autovacuum_enabled = false);" for each in LEDGER))
         connection.execute(FILL.encode())
-        if request.param == "stale":
+        if request.param == "before":
             connection.execute("ANALYZE")
+        if request.param == "at its height":
+            connection.execute("""UPDATE "BackgroundJob" SET status = 'PENDING'""")
+            connection.execute("ANALYZE")
+            connection.execute("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED'""")
         connection.execute(BUSY.encode())
         if request.param == "fresh":
             connection.execute("ANALYZE")
@@ -186,6 +190,16 @@ def test_a_turn_of_the_batch_scorer_reads_its_own_submission_only(filled: Site, 
     assert max(plan.rows("spend") for plan in plans) <= 1
 
 
+def test_a_cost_forecast_reads_a_share_of_the_leads(filled: Site, undone: Connection) -> None:
+    choice = {"client_ids": None, "rescore_all": True, "after": None, "disqualifying": []}
+    begin_read_only(undone, statement_ms=15_000)
+    with explained(filled.engine) as plans:
+        undone.execute(file("sample", "public"), {**choice, "percent": 10, "candidates": 100, "most": 50})
+
+    assert max(plan.rows("Lead") for plan in plans) <= LEADS / 3
+    assert max(plan.rows("Message") for plan in plans) <= 100
+
+
 def test_what_a_model_has_used_is_read_in_one_pass(filled: Site, undone: Connection) -> None:
     begin_read_only(undone, statement_ms=15_000)
     with explained(filled.engine, ("spend",)) as plans:
@@ -208,3 +222,16 @@ def test_whether_a_job_is_left_is_found_out_by_index(filled: Site) -> None:
         assert claims.any_left(connection, "public")
 
     assert_by_index(plans, jobs=10)
+
+
+def test_that_no_job_is_left_is_found_out_without_the_finished_ones(filled: Site, undone: Connection) -> None:
+    # Few of the host's jobs are ours, and when the statistics were made, many of the others waited.
+    job = "substr(id, 5)::integer"
+    undone.execute(text(f"""UPDATE "BackgroundJob" SET "dedupeKey" = 'live:' || id WHERE {job} % 10 > 0"""))
+    undone.execute(text(f"""UPDATE "BackgroundJob" SET status = 'PENDING' WHERE {job} % 2 = 0"""))
+    undone.execute(text('ANALYZE "BackgroundJob"'))
+    undone.execute(text("""UPDATE "BackgroundJob" SET status = 'SUCCEEDED'"""))
+    with explained(filled.engine) as plans:
+        claims.any_left(undone, "public")
+
+    assert_by_index(plans, jobs=0)

@@ -15,7 +15,7 @@ WITH pool AS MATERIALIZED (
       status = 'PENDING'
       AND "runAt" <= now() AT TIME ZONE 'UTC'
       AND type = 'LEAD_SCORING_POST_PROCESS'
-      AND starts_with("dedupeKey", :key_prefix)
+      AND left("dedupeKey", length(:key_prefix)) = :key_prefix
       AND attempts < "maxAttempts"
     ORDER BY "runAt"
     LIMIT :pool
@@ -28,7 +28,7 @@ WITH pool AS MATERIALIZED (
       status = 'PENDING'
       AND "runAt" > now() AT TIME ZONE 'UTC'
       AND type = 'LEAD_SCORING_POST_PROCESS'
-      AND starts_with("dedupeKey", :key_prefix)
+      AND left("dedupeKey", length(:key_prefix)) = :key_prefix
       AND attempts < "maxAttempts"
       AND (
         attempts = 0

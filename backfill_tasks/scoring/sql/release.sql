@@ -8,7 +8,7 @@ WITH stale AS MATERIALIZED (
   WHERE
     status = 'RUNNING'
     AND type = 'LEAD_SCORING_POST_PROCESS'
-    AND starts_with("dedupeKey", :key_prefix)
+    AND left("dedupeKey", length(:key_prefix)) = :key_prefix
     AND "lockedAt" <= now() AT TIME ZONE 'UTC' - interval '1 second' * CASE
       WHEN starts_with("lockedBy", :holder_prefix) THEN CAST(:ours_seconds AS double precision)
       ELSE :theirs_seconds

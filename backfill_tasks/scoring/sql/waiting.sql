@@ -10,7 +10,7 @@ WITH due AS (
     status = 'PENDING'
     AND "runAt" <= now() AT TIME ZONE 'UTC'
     AND type = 'LEAD_SCORING_POST_PROCESS'
-    AND starts_with("dedupeKey", :key_prefix)
+    AND left("dedupeKey", length(:key_prefix)) = :key_prefix
   LIMIT :most
 ),
 reserved AS MATERIALIZED (
@@ -21,7 +21,7 @@ reserved AS MATERIALIZED (
     AND "runAt" > now() AT TIME ZONE 'UTC'
     AND "runAt" < now() AT TIME ZONE 'UTC' + interval '100 years'
     AND type = 'LEAD_SCORING_POST_PROCESS'
-    AND starts_with("dedupeKey", :key_prefix)
+    AND left("dedupeKey", length(:key_prefix)) = :key_prefix
     AND EXISTS (SELECT FROM backfill.run WHERE parameters ->> 'score_here' = 'true')
   ORDER BY "runAt"
   LIMIT :most
