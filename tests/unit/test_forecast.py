@@ -203,8 +203,9 @@ class TestBeforeARun:
     def test_an_unmeasured_drain_is_said_to_be_assumed(self) -> None:
         found = before.expected(self.START)
 
+        # 10 to 20 jobs a call, 8 of them live, and at most 12 waiting: 2 to 4 of ours.
         assert "assumed" in found.reason
-        assert seconds(found)[0] < 7_200 / 4 * 60 < seconds(found)[1]
+        assert seconds(found)[0] < 7_200 / 3 * 60 < seconds(found)[1]
 
     def test_a_measured_drain_is_used(self) -> None:
         found = before.expected(replace(self.START, pace=Pace(), drain=Drain(60.0, 8.0, 68.0, 68.0)))
@@ -255,6 +256,13 @@ class TestHistory:
     def test_what_was_before_the_first_job_says_nothing(self) -> None:
         assert self.of([0] * 100 + [10] * 50).seconds == 50 * 60
         assert history([0] * 100, 60.0) is None
+
+    def test_gaps_between_calls_are_no_bursts(self) -> None:
+        found = history([10, 0, 0] * 30, 20.0, 60.0)
+
+        assert found is not None
+        assert (len(found.stretches), found.dispersion) == (1, 1.0)
+        assert found.now.rate == pytest.approx(10 / 60)
 
     def test_bursts_of_several_buckets_raise_the_dispersion(self) -> None:
         alternating = self.of(([20] * 4 + [0] * 4) * 20)
