@@ -1,6 +1,7 @@
 """When the last lead has its score: the model, without a database."""
 
 import random
+import statistics
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from backfill_tasks.forecast.paths import Left, Schedule, durations
 from backfill_tasks.forecast.road import forecast
 from backfill_tasks.forecast.room import Room, room
 from backfill_tasks.forecast.situation import Drain, Scoring, Situation
+from backfill_tasks.forecast.unseen import outages, variation
 from backfill_tasks.forecast.what_if import suggestions, what_if
 from backfill_tasks.options import Pace
 
@@ -268,6 +270,33 @@ class TestHistory:
         alternating = self.of(([20] * 4 + [0] * 4) * 20)
 
         assert alternating.dispersion > self.of([20, 0] * 80).dispersion
+
+
+class TestWhatAShortHistoryCantShow:
+    def test_the_rate_varies_less_the_longer_the_history(self) -> None:
+        def deviation(seen: float) -> float:
+            chance = random.Random(3)  # noqa: S311
+            return statistics.pstdev(variation(chance, seen, 10 * HOUR) for _ in range(500))
+
+        assert deviation(HOUR) > 2 * deviation(100 * HOUR) > 0
+
+    def test_it_varies_rather_to_the_slower(self) -> None:
+        chance = random.Random(3)  # noqa: S311
+
+        assert statistics.median(variation(chance, HOUR, 10 * HOUR) for _ in range(500)) < 1
+
+    def test_outages_are_rarer_the_longer_the_history(self) -> None:
+        def total(seen: float) -> float:
+            chance = random.Random(3)  # noqa: S311
+            return sum(outages(chance, seen, DAY) for _ in range(500))
+
+        assert total(HOUR) > 2 * total(7 * DAY) > 0
+
+    def test_an_outage_takes_an_hour_on_average(self) -> None:
+        chance = random.Random(3)  # noqa: S311
+
+        # Half an outage a day is expected before anything is known.
+        assert sum(outages(chance, 0.0, DAY) for _ in range(2_000)) / 2_000 == pytest.approx(HOUR / 2, rel=0.2)
 
 
 class TestRoom:
