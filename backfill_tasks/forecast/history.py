@@ -67,10 +67,17 @@ class History:
         return len(self.stretches) - 1
 
 
-def history(counts: Sequence[int], bucket_seconds: float) -> History | None:
+def history(counts: Sequence[int], bucket_seconds: float, call_seconds: float = 0.0) -> History | None:
     """Divide counts of equal buckets into stretches of one rate each; None before any job has ended.
 
-    The buckets before the first one with a job say nothing: jobs had to come due first.
+    The buckets before the first one with a job say nothing: jobs had to come due first. Jobs end with a call of the
+    host, so buckets shorter than the time between two calls are merged: otherwise the regular gaps between calls would
+    look like bursts.
+
+    Args:
+        counts: the jobs that ended in each bucket, oldest first.
+        bucket_seconds: the length of a bucket.
+        call_seconds: the time between two calls; 0: jobs end at any time.
 
     Method: binary segmentation (Scott and Knott, Biometrics 30, 1974). The place that divides a stretch best is where
     the means of both sides differ most in units of their standard deviation (CUSUM); the stretch is divided there if
@@ -80,13 +87,22 @@ def history(counts: Sequence[int], bucket_seconds: float) -> History | None:
     first = next((place for place, count in enumerate(counts) if count), None)
     if first is None:
         return None
-    seen = counts[first:]
+    seen, bucket_seconds = _whole_calls(counts[first:], bucket_seconds, call_seconds)
     dispersion = _dispersion(seen)
     edges = [0, *_changes(seen, dispersion), len(seen)]
     parts = [seen[start:end] for start, end in pairwise(edges)]
     lately = parts[-1][-max(_SHORTEST, len(parts[-1]) // 3) :]
     stretches = [_stretch(part, bucket_seconds) for part in parts]
     return History(stretches, _stretch(lately, bucket_seconds), dispersion)
+
+
+def _whole_calls(counts: Sequence[int], bucket_seconds: float, call_seconds: float) -> tuple[Sequence[int], float]:
+    """Return the counts of buckets of at least a call, and their length; the last one ends now."""
+    number = math.ceil(call_seconds / bucket_seconds)
+    if number <= 1 or len(counts) < 2 * number:
+        return counts, bucket_seconds
+    rest = len(counts) % number
+    return [sum(counts[place : place + number]) for place in range(rest, len(counts), number)], number * bucket_seconds
 
 
 def _stretch(counts: Sequence[int], bucket_seconds: float) -> Stretch:

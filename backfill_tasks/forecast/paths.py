@@ -1,14 +1,16 @@
 """Possible futures of a drain, drawn at random: how long each takes for the jobs that are left.
 
 Model: the drain has one rate for a while, then another. Nothing says when the host is reconfigured, or live jobs come
-in numbers, so the history itself is the only source:
+in numbers, so the history is the main source, and a prior for what it is too short to show (`unseen.py`) the other:
 
 - *When it changes.* Changes are a Poisson process. With k of them in a history of length H, its intensity has the Gamma
-  distribution with shape k + 1 and rate H, as Laplace's rule has it. So a rate that has been steady for a week lasts
-  another week with a probability of one half, and another day with one of 7/8.
-- *To which rate.* To one that it had before, by the time it had it, or to a new one: a Pólya urn (Blackwell and
-  MacQueen, Annals of Statistics 1, 1973), whose new rates are log-normal around the present one. Rates drawn on a path
-  are put into the urn, too. So busy hours and idle nights return, and a step that has never been seen is possible.
+  distribution with shape k + 1/5 and rate H. So a rate that has been steady for a week lasts another week with a
+  probability of 0.87. (Laplace's rule has k + 1; slow variation is a factor of its own here.)
+- *To which rate.* To a stretch that it had before, or to a new rate: a Pólya urn (Blackwell and MacQueen, Annals of
+  Statistics 1, 1973), whose new rates are log-normal around the present one. What is drawn on a path is put into the
+  urn, too. So busy hours and idle nights return, and a step that has never been seen is possible.
+- *For how long.* A stretch that returns lasts as long as it did, on average: an outage of an hour doesn't come back as
+  one of half a day. A new rate lasts until the next change of that Poisson process.
 - *Noise.* Within a stretch the number of jobs is normal with the history's dispersion, and the rate is known only as
   well as its jobs tell.
 
@@ -17,21 +19,21 @@ Weakness: days and nights are seen only after a day. A drift is a staircase, who
 
 import math
 import random
-from bisect import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from backfill_tasks.forecast.history import History
+from backfill_tasks.forecast.unseen import outages, variation
 
 #: How many futures are drawn: the quantiles then scatter by a few percent of the interval. Always the same ones.
 _PATHS = 400
 _SEED = 16
 
-#: The prior of the intensity: one change more than has been seen (Laplace's rule).
-_PRIOR_CHANGES = 1.0
+#: The prior of the intensity, in changes beyond those that have been seen.
+_PRIOR_CHANGES = 0.2
 #: The weight of new rates in the urn, in past stretches, and the standard deviation of their logarithm: two in three
-#: new rates are between 0.55 and 1.8 times the present one.
-_NEW, _SPREAD = 2.0, 0.6
+#: new rates are between 0.6 and 1.65 times the present one.
+_NEW, _SPREAD = 1.0, 0.5
 
 #: No future is followed further: a century.
 _FOREVER = 3.2e9
@@ -82,12 +84,14 @@ def durations(history: History, left: Left, schedule: Schedule, *, factor: Facto
     # The factors have numbers of their own: whatever they are, the futures are the same and can be compared.
     chance, factors = random.Random(_SEED), random.Random(_SEED)  # noqa: S311  nothing is kept secret
     futures = _Futures(history, chance)
+    rest = left.jobs * history.seconds / history.ended
     found = []
     for _ in range(_PATHS):
         more = chance.gauss(0, left.deviation)
         scatter = chance.gauss(0, math.sqrt(history.dispersion * left.jobs))
-        speed = factor(factors)
+        speed = factor(factors) * variation(chance, history.seconds, rest)
         drained = futures.draw(max(0.5, left.jobs + more + scatter) / speed) if speed else _FOREVER
+        drained += outages(chance, history.seconds, drained)
         seconds = max(drained, schedule.due_seconds + schedule.spacing_seconds * more)
         # The last job ends with a call, which comes at any time within a period.
         call = schedule.call_seconds * chance.random()
@@ -105,31 +109,27 @@ class _Futures:
 
     def __init__(self, history: History, chance: random.Random) -> None:
         self._history, self._chance = history, chance
-        usual = history.seconds / len(history.stretches)
-        self._rates = [each.rate for each in history.stretches]
-        self._weights: list[float] = []
-        for each in history.stretches:
-            self._weights.append((self._weights or [0.0])[-1] + each.seconds / usual)
 
     def draw(self, jobs: float) -> float:
         """Return how many seconds the jobs take."""
         chance, seen = self._chance, self._history
         intensity = chance.gammavariate(seen.changes + _PRIOR_CHANGES, 1 / seen.seconds)
-        rate = self._about_now()
-        rates, weights = list(self._rates), list(self._weights)
-        seconds = 0.0
+        usual = 1 / max(intensity, 1 / _FOREVER)
+        # Each rate with its mean length. The present stretch hasn't ended yet.
+        urn = [(each.rate, each.seconds) for each in seen.stretches]
+        urn[-1] = (seen.now.rate, max(seen.now.seconds, usual))
+        rate, mean, seconds = self._about_now(), usual, 0.0
         for _ in range(_MOST_STEPS):
-            lasts = chance.expovariate(intensity) if intensity * _FOREVER > 1 else _FOREVER
+            lasts = chance.expovariate(1 / mean)
             if jobs <= rate * lasts:
                 return seconds + jobs / rate
             jobs -= rate * lasts
             seconds += lasts
             if seconds > _FOREVER:
                 break
-            place = chance.random() * (weights[-1] + _NEW)
-            rate = rates[bisect(weights, place)] if place < weights[-1] else self._new()
-            rates.append(rate)
-            weights.append(weights[-1] + 1)
+            place = chance.random() * (len(urn) + _NEW)
+            rate, mean = urn[int(place)] if place < len(urn) else (self._new(), usual)
+            urn.append((rate, mean))
         return _FOREVER
 
     def _about_now(self) -> float:

@@ -10,7 +10,7 @@ live jobs, failures and their retries. A forecast with other options scales it: 
 from dataclasses import replace
 
 from backfill_tasks.forecast.answer import Binds, Forecast
-from backfill_tasks.forecast.history import History, Stretch, history
+from backfill_tasks.forecast.history import History, Stretch
 from backfill_tasks.forecast.paths import Factor, Left, Schedule, durations, quantile, unchanged
 from backfill_tasks.forecast.situation import Situation
 
@@ -39,7 +39,7 @@ def forecast(found: Situation, *, factor: Factor = unchanged) -> Forecast:
         found: the situation.
         factor: how much faster the drain is than its history shows, for a forecast with other options.
     """
-    seen = history(found.ends.counts, found.ends.seconds)
+    seen = found.history
     return _ended(found) or _stands(found) or _too_few(found, seen) or told(found, seen, factor)
 
 

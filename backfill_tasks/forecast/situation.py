@@ -5,6 +5,7 @@ from typing import Literal
 
 from backfill_tasks.engine.outcome import Ends
 from backfill_tasks.engine.states import RunState
+from backfill_tasks.forecast.history import History, history
 from backfill_tasks.forecast.paths import Left
 from backfill_tasks.options import Pace
 
@@ -98,6 +99,11 @@ class Situation:
         if self.to_come is None:
             return None
         return Left(self.waiting + self.to_come.jobs, self.to_come.deviation)
+
+    @property
+    def history(self) -> History | None:
+        """How fast its jobs have ended so far; None before any has."""
+        return history(self.ends.counts, self.ends.seconds, self.call_seconds)
 
     @property
     def call_seconds(self) -> float:

@@ -14,7 +14,6 @@ from typing import Any
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.errors import UsageError
 from backfill_tasks.forecast.answer import Forecast, WhatIf
-from backfill_tasks.forecast.history import history
 from backfill_tasks.forecast.paths import Factor, unchanged
 from backfill_tasks.forecast.road import forecast
 from backfill_tasks.forecast.room import Room, room
@@ -148,7 +147,7 @@ def _of_bounds(found: Situation, changed: Situation) -> tuple[float, float] | Fo
 
 def _measured(found: Situation, old: Room) -> float:
     """Return how many of our jobs a call takes now: as its history shows, or else as its bounds have it."""
-    seen = history(found.ends.counts, found.ends.seconds)
+    seen = found.history
     return old.least or (0.0 if seen is None else seen.now.rate * found.drain.call_seconds)
 
 
@@ -173,7 +172,7 @@ def _of_workers(found: Situation, changes: Mapping[str, Any]) -> tuple[float, fl
 
 def _with_workers(found: Situation) -> WhatIf:
     """Return the forecast of our own workers joining, as fast as they were in the newest session."""
-    label, seen = "with `backfill work`", history(found.ends.counts, found.ends.seconds)
+    label, seen = "with `backfill work`", found.history
     if seen is None or not found.scoring.per_minute or not seen.now.rate:
         return WhatIf({}, label, Forecast.unknown("scoring", "our workers' pace isn't known yet"))
     more = found.scoring.per_minute / (60 * seen.now.rate)

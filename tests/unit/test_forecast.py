@@ -1,6 +1,7 @@
 """When the last lead has its score: the model, without a database."""
 
 import random
+import statistics
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from backfill_tasks.forecast.paths import Left, Schedule, durations
 from backfill_tasks.forecast.road import forecast
 from backfill_tasks.forecast.room import Room, room
 from backfill_tasks.forecast.situation import Drain, Scoring, Situation
+from backfill_tasks.forecast.unseen import outages, variation
 from backfill_tasks.forecast.what_if import suggestions, what_if
 from backfill_tasks.options import Pace
 
@@ -203,8 +205,9 @@ class TestBeforeARun:
     def test_an_unmeasured_drain_is_said_to_be_assumed(self) -> None:
         found = before.expected(self.START)
 
+        # 10 to 20 jobs a call, 8 of them live, and at most 12 waiting: 2 to 4 of ours.
         assert "assumed" in found.reason
-        assert seconds(found)[0] < 7_200 / 4 * 60 < seconds(found)[1]
+        assert seconds(found)[0] < 7_200 / 3 * 60 < seconds(found)[1]
 
     def test_a_measured_drain_is_used(self) -> None:
         found = before.expected(replace(self.START, pace=Pace(), drain=Drain(60.0, 8.0, 68.0, 68.0)))
@@ -256,10 +259,44 @@ class TestHistory:
         assert self.of([0] * 100 + [10] * 50).seconds == 50 * 60
         assert history([0] * 100, 60.0) is None
 
+    def test_gaps_between_calls_are_no_bursts(self) -> None:
+        found = history([10, 0, 0] * 30, 20.0, 60.0)
+
+        assert found is not None
+        assert (len(found.stretches), found.dispersion) == (1, 1.0)
+        assert found.now.rate == pytest.approx(10 / 60)
+
     def test_bursts_of_several_buckets_raise_the_dispersion(self) -> None:
         alternating = self.of(([20] * 4 + [0] * 4) * 20)
 
         assert alternating.dispersion > self.of([20, 0] * 80).dispersion
+
+
+class TestWhatAShortHistoryCantShow:
+    def test_the_rate_varies_less_the_longer_the_history(self) -> None:
+        def deviation(seen: float) -> float:
+            chance = random.Random(3)  # noqa: S311
+            return statistics.pstdev(variation(chance, seen, 10 * HOUR) for _ in range(500))
+
+        assert deviation(HOUR) > 2 * deviation(100 * HOUR) > 0
+
+    def test_it_varies_rather_to_the_slower(self) -> None:
+        chance = random.Random(3)  # noqa: S311
+
+        assert statistics.median(variation(chance, HOUR, 10 * HOUR) for _ in range(500)) < 1
+
+    def test_outages_are_rarer_the_longer_the_history(self) -> None:
+        def total(seen: float) -> float:
+            chance = random.Random(3)  # noqa: S311
+            return sum(outages(chance, seen, DAY) for _ in range(500))
+
+        assert total(HOUR) > 2 * total(7 * DAY) > 0
+
+    def test_an_outage_takes_an_hour_on_average(self) -> None:
+        chance = random.Random(3)  # noqa: S311
+
+        # Half an outage a day is expected before anything is known.
+        assert sum(outages(chance, 0.0, DAY) for _ in range(2_000)) / 2_000 == pytest.approx(HOUR / 2, rel=0.2)
 
 
 class TestRoom:
