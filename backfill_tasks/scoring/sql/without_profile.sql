@@ -3,7 +3,7 @@
 WITH waiting AS MATERIALIZED (
   SELECT "clientId" AS client
   FROM {host}."BackgroundJob"
-  WHERE status = 'PENDING' AND type = 'LEAD_SCORING_POST_PROCESS' AND starts_with("dedupeKey", :key_prefix)
+  WHERE status = 'PENDING' AND type = 'LEAD_SCORING_POST_PROCESS' AND left("dedupeKey", length(:key_prefix)) = :key_prefix
   ORDER BY "runAt"
   LIMIT :pool
 )
