@@ -287,7 +287,7 @@ RESERVED = frozenset(
     (
         *RUN_OPTIONS,
         *("backfill", "name", "run", "dry_run", "apply", "canary", "resume", "rate", "run_until_done", "single_batch"),
-        *("state_file", "force", "yes", "detach", "as_json", "json", "help"),
+        *("state_file", "forecast_cost", "force", "yes", "detach", "as_json", "json", "help"),
     )
 )
 

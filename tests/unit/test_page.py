@@ -13,6 +13,7 @@ from backfill_tasks.cli.render.report_html import as_html
 from backfill_tasks.engine.ledger import Bucket, Event, History, Hold, Span
 from backfill_tasks.engine.model import Bounds, Lane, Quarantined, Run, RunId
 from backfill_tasks.options import Parameters
+from backfill_tasks.snapshot import Snapshot
 
 START = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 NASTY = "<script>alert('x')</script>&\"</svg>$\\frac{1}{2}$"
@@ -62,7 +63,7 @@ def a_history(run: Run | None = None, **changes: Any) -> History:
 
 
 def html(history: History) -> str:
-    return as_html(LeadScoring(), history)
+    return as_html(LeadScoring(), history, Snapshot(history.run, LeadScoring()))
 
 
 class Reader(HTMLParser):
