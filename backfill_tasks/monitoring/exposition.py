@@ -251,14 +251,15 @@ def _of_the_drain(found: Overview | None) -> Iterator[Metric]:
 def _scoring(found: Scoring | None) -> Iterator[Metric]:
     if found is None:
         return
-    if found.session is not None:
-        states = [((state,), state == found.session.state) for state in get_args(SessionState)]
-        yield _gauge("backfill_scoring_state", ["state"], states)
+    now = found.session and found.session.state
+    states = [((state,), state == now) for state in get_args(SessionState)] if now else []
+    yield _gauge("backfill_scoring_state", ["state"], states)
     yield _gauge("backfill_scoring_slots_alive", [], [([], found.alive)])
     waiting = [(("due",), found.due), (("reserved",), found.reserved)]
     yield _gauge("backfill_waiting_jobs", ["kind"], waiting)
-    if found.first_due_seconds is not None:
-        yield _gauge("backfill_reserved_due_seconds", [], [([], found.first_due_seconds)])
+    yield _gauge(
+        "backfill_reserved_due_seconds", [], [([], due) for due in [found.first_due_seconds] if due is not None]
+    )
 
 
 def _bounds(bounds: Mapping[str, Bound]) -> Iterator[Metric]:

@@ -62,8 +62,8 @@ class Prometheus:
         return found
 
     def names(self) -> set[str]:
-        """Return the names of all scraped and recorded metrics."""
-        return set(self.ask("label/__name__/values"))
+        """Return the names of all scraped and recorded metrics, with or without samples just now."""
+        return {*self.ask("label/__name__/values"), *self.ask("metadata")}
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return the alerts, with their expressions and whether they could be evaluated."""
