@@ -9,9 +9,7 @@ from sqlalchemy import Connection
 
 from backfill_tasks.engine import ledger
 from backfill_tasks.engine.admission import sizing
-from backfill_tasks.engine.admission.bound import Bound
 from backfill_tasks.engine.contract import Backfill, Queue
-from backfill_tasks.engine.database import statement
 from backfill_tasks.engine.ledger import Event, Span
 from backfill_tasks.engine.model import Run
 from backfill_tasks.engine.outcome import Ends, Outcome
@@ -88,9 +86,9 @@ class Reader:
     def drain(self, pace: Pace) -> Drain:
         """Return what the host takes in a call: as the bound has measured it, or else as its last calls show."""
         queue = self.backfill.queue
-        if queue is None:
+        if queue is None or not self.has_ledger:  # the ledger says which jobs were done here
             return Drain()
-        now, bound = self._bound()
+        now, bound = ledger.read_bound(self.connection, self.backfill.name)
         if bound is None or not bound.judged or pace.max_pending != "auto":
             return _last_calls(self.connection, queue, now)
         return Drain(
@@ -100,13 +98,6 @@ class Reader:
             most=None if bound.growing else bound.capacity,
             starved=sizing.starved(bound, now, min_share=pace.min_share / 100),
         )
-
-    def _bound(self) -> tuple[float, Bound | None]:
-        """Return the time, and what the bound that sizes itself knows of the drain; None: nothing."""
-        if self.has_ledger:
-            return ledger.read_bound(self.connection, self.backfill.name)
-        now = self.connection.execute(statement("SELECT extract(epoch FROM clock_timestamp())::float8")).scalar_one()
-        return float(now), None
 
     def _session(self) -> Session | None:
         newest = sessions.newest(self.connection) if self.has_ledger else None
