@@ -206,12 +206,12 @@ INSERT INTO backfill.drain_total VALUES ('worked', 1, 10, 10, 0, 0, 0, 0)
 """
 
 
-#: A session of scoring here that was stopped, and jobs that a run has reserved.
+#: A session of scoring here that was stopped, and jobs that are reserved again.
 RESERVED = """
 INSERT INTO backfill.scoring (id, scorer, state, parameters, started_by) VALUES ('s', 'rules', 'stopped', '{}', 'me');
 UPDATE backfill.run SET parameters = parameters || '{"score_here": true}';
-UPDATE "BackgroundJob" SET "runAt" = now() AT TIME ZONE 'UTC' + interval '1 day'
-WHERE status = 'PENDING' AND starts_with("dedupeKey", 'lead_scoring_backfill:')
+UPDATE "BackgroundJob" SET status = 'PENDING', "runAt" = now() AT TIME ZONE 'UTC' + interval '1 day'
+WHERE starts_with("dedupeKey", 'lead_scoring_backfill:')
 """
 
 
@@ -227,9 +227,9 @@ def test_the_reference_lists_every_metric_with_type_and_labels(
     inhabited.execute(ENDED)
     inhabited.execute(BOUND)
     inhabited.execute(DRAINED)
-    inhabited.execute(RESERVED)
     exporter.wait_for_sample("backfill_run_expected_items", 4000)
     exporter.wait_for("backfill_forecast_seconds", bound="latest")
+    inhabited.execute(RESERVED)
     exporter.wait_for("backfill_bound_jobs", backfill="lead-scoring")
     exporter.wait_for("backfill_drain_calls_total", result="worked")
     exporter.wait_for("backfill_reserved_due_seconds")
