@@ -16,6 +16,8 @@ from cron_route import SECRET, Reply, Route, Runner, worked
 from harness import Backfill, Worker, wait_for
 from scoring.openai_server import Behaviour, OpenAIServer, failing, serving
 
+pytestmark = pytest.mark.long
+
 LIVE = """
 INSERT INTO "BackgroundJob" (id, type, status, "dedupeKey", "clientId", "leadId", "messageId", "runAt", "updatedAt")
 SELECT
@@ -96,7 +98,6 @@ def statuses(host: Host) -> dict[str, int]:
 
 
 class TestScoringHere:
-    @pytest.mark.long
     def test_a_provider_that_is_down_costs_few_attempts_and_scoring_goes_on_when_it_is_back(
         self, command: Backfill, hire: Hire, inhabited: Host, provider: OpenAIServer
     ) -> None:
@@ -156,7 +157,6 @@ class TestScoringHere:
         wait_for(lambda: session(command)["state"] == "complete", what="the rest to be scored")
         assert statuses(inhabited) == {"SUCCEEDED": 20}
 
-    @pytest.mark.long
     def test_jobs_reserved_for_workers_that_are_gone_go_to_the_host(
         self, command: Backfill, hire: Hire, inhabited: Host, provider: OpenAIServer, export: Export
     ) -> None:
@@ -249,7 +249,6 @@ class TestTheDrain:
         names = [each["event"] for each in command.json("drain", "--status")["events"]]
         assert names == ["drain started", "drain paused", "drain resumed", "drain stopped"]
 
-    @pytest.mark.long
     def test_it_does_what_a_host_whose_runner_has_stopped_has_left(
         self, command: Backfill, hire: Hire, inhabited: Host
     ) -> None:

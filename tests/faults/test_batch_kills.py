@@ -98,7 +98,9 @@ def crime(
             worker.kill()
 
 
-@pytest.mark.parametrize("loses", [False, True], ids=["", "and the provider loses batches"])
+@pytest.mark.parametrize(
+    "loses", [False, pytest.param(True, marks=pytest.mark.long)], ids=["", "and the provider loses batches"]
+)
 def test_every_lead_is_paid_for_once_and_has_one_holder(crime: Crime, provider: BatchServer, *, loses: bool) -> None:
     backfill = crime.backfill
     runner = HostRunner(backfill.database_url, "newest", limit=2, fair=True)

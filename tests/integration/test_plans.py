@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from integration.plans import Plan, explained
 from integration.site import STATEMENT_MS, Host, Site, own_options
+from long_forms import long
 from psycopg import sql
 from sqlalchemy import Connection
 
@@ -78,7 +79,7 @@ def templates(make_database: Callable[..., str]) -> Templates:
     return Templates(*map(_name, (fresh, missing, outgrown)))
 
 
-@pytest.fixture(scope="session", params=["fresh", "missing", "outgrown"])
+@pytest.fixture(scope="session", params=["fresh", "missing", *long("outgrown")])
 def large_site(
     request: pytest.FixtureRequest, make_database: Callable[..., str], templates: Templates, server: Servers
 ) -> Iterator[Site]:

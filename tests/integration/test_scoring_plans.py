@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from integration.plans import Plan, explained
 from integration.site import Site
+from long_forms import long
 from sqlalchemy import Connection, text
 
 from backfill_tasks.engine.database import begin_read_only
@@ -69,7 +70,7 @@ SELECT 'backfill:' || id, session_id, slot, 1, model, 20, 0 FROM backfill.batch;
 LEDGER = ("batch", "batch_request", "spend")
 
 
-@pytest.fixture(scope="module", params=["missing", "fresh", "before", "at its height"])
+@pytest.fixture(scope="module", params=["missing", "fresh", *long("before", "at its height")])
 def filled(request: pytest.FixtureRequest, make_database: Callable[..., str], server: Servers) -> Iterator[Site]:
     """Yield a site with many jobs, and with statistics of them: none, those of now, of before the run, or amid it."""
     url = make_database()

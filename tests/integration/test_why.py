@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from integration.site import NOON, OUR_KEY, Site
 from integration.witness import Seen, Tables, Witness
+from long_forms import long
 
 from backfill_tasks.backfills.lead_scoring import LeadScoring
 from backfill_tasks.engine.model import RunId
@@ -38,7 +39,7 @@ class Story:
     answers: Mapping[str, Answer]
 
 
-@pytest.fixture(scope="module", params=["C", "en_US.UTF-8"])
+@pytest.fixture(scope="module", params=[*long("C"), "en_US.UTF-8"])
 def story(request: pytest.FixtureRequest, make_database: Callable[..., str], server: Servers) -> Iterator[Story]:
     locale = None if request.param == "C" else request.param
     site = Site(make_database(locale=locale), server.redis_url)
