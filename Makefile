@@ -14,11 +14,11 @@ demo: ## run the whole job on a sample database (KEEP=1: stay up until Ctrl-C)
 
 test: ## run the tests for every change, about five minutes (ARGS="-k name": options for pytest)
 	$(SETUP) test
-	@exec .venv/bin/python -m pytest -n 6 --dist loadfile $(ARGS)
+	@exec .venv/bin/python -m pytest -n 8 --dist loadfile $(ARGS)
 
 test-long: ## run the long forms: faults at every moment, all combinations, more random examples
 	$(SETUP) test
-	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-long} exec .venv/bin/python -m pytest -n 4 --dist loadfile -m long $(ARGS)
+	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-long} exec .venv/bin/python -m pytest -n 6 --dist loadfile -m long $(ARGS)
 
 test-package: ## build wheel and sdist, and install them on every Python found
 	$(SETUP) package
