@@ -25,7 +25,7 @@ from sandbox.host.sample import create_schema
 from sandbox.servers import Servers
 
 #: How many jobs there are in the short form, and in the long one.
-SHORT, LONG = 120, int(os.environ.get("SCORING_JOBS", "600"))
+SHORT, LONG = 120, int(os.environ.get("SCORING_JOBS", "240"))
 
 
 def fate(number: int, request: Json) -> tuple[Json | None, bool]:
