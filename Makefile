@@ -9,7 +9,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: ## run the whole job on a sample database (KEEP=1: stay up until Ctrl-C)
-	$(SETUP) servers
+	$(SETUP) demo
 	@exec .venv/bin/python -m sandbox.demo $(if $(KEEP),--keep)
 
 test: ## run the tests for every change, about five minutes (ARGS="-k name": options for pytest)
