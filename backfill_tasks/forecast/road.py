@@ -91,9 +91,14 @@ def _jobs_budget(found: Situation, to_come: Left) -> Forecast | None:
 
 def _money(found: Situation) -> Forecast | None:
     reach, left = found.scoring.reach, found.left
+    if not found.reserved:  # the host does what our workers leave
+        return None
     if reach is None or left is None or not found.scoring.running or reach >= left.jobs:
         return None
-    pays = f"the budget of `backfill work` pays for about {reach:,.0f} of the {left.jobs:,.0f} leads that are left"
+    pays = (
+        f"the budget of `backfill work` pays for about {reach:,.0f} of the {left.jobs:,.0f} leads that are left; the"
+        " others come due for the host's runner later"
+    )
     return Forecast.never("budget", pays, reach=found.ended + round(reach))
 
 

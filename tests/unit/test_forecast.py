@@ -91,7 +91,7 @@ class TestWithoutAnInterval:
             ({"state": "failed", "why": "lane 2 failed"}, "never", "failed"),
             ({"reserved": True}, "unknown", "scoring"),
             ({"pace": Pace(max_jobs=5_000)}, "never", "budget"),
-            ({"scoring": Scoring(running=True, reach=1_000.0)}, "never", "budget"),
+            ({"reserved": True, "scoring": Scoring(running=True, reach=1_000.0)}, "never", "budget"),
         ],
     )
     def test_the_forecast_says_why(self, changes: dict[str, Any], state: str, binds: str) -> None:
@@ -107,9 +107,12 @@ class TestWithoutAnInterval:
         assert "about 5,800 leads get no job" in found.reason
 
     def test_a_budget_of_money_says_how_far_it_reaches(self) -> None:
-        found = forecast(replace(STEADY, scoring=Scoring(running=True, reach=1_000.0)))
+        found = forecast(replace(STEADY, reserved=True, scoring=Scoring(running=True, reach=1_000.0)))
 
         assert found.reach == 4_600
+
+    def test_a_budget_of_money_is_no_end_where_the_host_does_the_rest(self) -> None:
+        assert forecast(replace(STEADY, scoring=Scoring(running=True, reach=1_000.0))).state == "told"
 
     def test_a_paused_run_without_leads_to_come_still_ends(self) -> None:
         assert forecast(replace(STEADY, state="paused", to_come=Left(0.0))).state == "told"
@@ -180,8 +183,8 @@ class TestWhatIf:
     def test_a_larger_budget_reaches_the_last_lead(self) -> None:
         short = Scoring(running=True, per_minute=12.0, reach=100.0, cost=0.01, spent=36.0, parallel=2, concurrency=64)
 
-        assert forecast(replace(STEADY, scoring=short)).state == "never"
-        assert what_if(replace(STEADY, scoring=short), {"max_spend": 200.0}).forecast.state == "told"
+        assert forecast(replace(STEADY, reserved=True, scoring=short)).state == "never"
+        assert what_if(replace(STEADY, reserved=True, scoring=short), {"max_spend": 200.0}).forecast.state == "told"
 
     def test_the_page_size_changes_nothing_while_the_drain_decides(self) -> None:
         assert what_if(STEADY, {"limit": 100}).forecast == forecast(STEADY)
