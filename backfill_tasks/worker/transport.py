@@ -4,7 +4,7 @@ Every connection of the app uses it, because it replaces kombu's transport for r
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from queue import Empty
 from time import time
@@ -133,15 +133,12 @@ class QoS(redis.QoS):
                 for tag, fate in owed.items():
                     if fate != "done":
                         self.restore_by_tag(tag, client, leftmost=fate == "last")
-                        _untold.pop(tag, None)
+                        _forget([tag])
         except (RedisError, OSError) as error:
             acknowledgements = "1 acknowledgement" if len(_untold) == 1 else f"{len(_untold)} acknowledgements"
             logger.warning("Redis didn't accept %s. The worker continues and repeats them: %s", acknowledgements, error)
-            _refused.update(owed)
+            _refused.update(_untold)
             return False
-        if _refused:
-            logger.info("Redis has accepted %d repeated acknowledgements", len(owed))
-            _refused.clear()
         return True
 
     def _remove(self, calls: Any, tags: list[str]) -> None:
@@ -157,7 +154,12 @@ class QoS(redis.QoS):
             self.channel.park_taken(tag, f"an entry of {self.unacked_key} is not a valid message: {error}")
 
 
-def _forget(tags: Iterable[str]) -> None:
+def _forget(tags: Sequence[str]) -> None:
+    """Forget messages whose fate Redis has accepted."""
+    repeated = _refused.intersection(tags)
+    if repeated:
+        logger.info("Redis has accepted %d repeated acknowledgements", len(repeated))
+    _refused.difference_update(tags)
     for tag in tags:
         _untold.pop(tag, None)
 

@@ -1,6 +1,7 @@
 """Requests to the model: their bodies, and bounds on their tokens."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -42,19 +43,19 @@ _BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
-class Dialect:
+class Dialect(ABC):
     """One of the two APIs: its path, and how it writes a request. The servers' differences are here and in `answer`."""
 
     path: str
 
+    @abstractmethod
     def body(self, messages: Sequence[Message], settings: Settings) -> Body:
         """Return the body of a request."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """The API's name, for messages."""
-        raise NotImplementedError
 
 
 class Responses(Dialect):
