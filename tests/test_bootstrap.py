@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -27,6 +29,7 @@ def clone_to(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_an_unreachable_index_is_a_one_line_error_with_the_log_path(tmp_path: Path) -> None:
     clone = clone_to(tmp_path / "clone")
 

@@ -10,6 +10,8 @@ import pytest
 
 from sandbox.demo import host
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 LEADS = 600
 

@@ -100,6 +100,7 @@ def plain(alone: Backfill, inhabited: Host) -> Iterator[Backfill]:
     worker.stop()
 
 
+@pytest.mark.long
 def test_a_run_without_options_takes_what_the_live_jobs_leave(plain: Backfill, inhabited: Host) -> None:
     runner = Runner(inhabited.url)
     with runner.at_work():

@@ -134,6 +134,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.long
 def test_every_command_works(place: Place, run: str) -> None:
     done = {words: place.backfill(*words.replace("RUN", run).split()) for words in COMMANDS}
 

@@ -215,6 +215,7 @@ WHERE starts_with("dedupeKey", 'lead_scoring_backfill:')
 """
 
 
+@pytest.mark.long
 def test_the_reference_lists_every_metric_with_type_and_labels(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export
 ) -> None:

@@ -49,6 +49,7 @@ def filling(shown: list[str]) -> list[str]:
     return [each for each in shown if not MAY_BE_EMPTY.search(each)]
 
 
+@pytest.mark.long
 def test_every_expression_parses_and_uses_scraped_metrics(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export, prometheus: Watch
 ) -> None:

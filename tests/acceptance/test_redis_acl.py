@@ -93,6 +93,7 @@ def must(command: Backfill, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_the_user_can_do_everything_the_tool_needs(
     confined: Backfill, fleet: list[Worker], admin: Admin, export: Export, inhabited: Host
 ) -> None:

@@ -193,7 +193,7 @@ def has_ended_a_batch(command: Backfill) -> bool:
     "trouble",
     [
         pytest.param(failing(401), id="401"),
-        pytest.param(Behaviour(says=json.dumps), id="the request as the answer"),
+        pytest.param(Behaviour(says=json.dumps), id="the request as the answer", marks=pytest.mark.long),
         pytest.param(failing(400), id="400", marks=pytest.mark.long),
         pytest.param(failing(500, retry_after="0"), id="500", marks=pytest.mark.long),
         pytest.param(Behaviour(says=None, body=b"ECHO"), id="no answer of the API", marks=pytest.mark.long),

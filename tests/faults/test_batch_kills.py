@@ -24,8 +24,10 @@ from scoring.batch_server import BatchServer, Json, answered, dropped, expired, 
 from sandbox.host.sample import create_schema
 from sandbox.servers import Servers
 
-#: How many jobs there are in the short form, and in the long one.
-SHORT, LONG = 120, int(os.environ.get("SCORING_JOBS", "240"))
+pytestmark = pytest.mark.long
+
+#: How many jobs there are.
+JOBS = int(os.environ.get("SCORING_JOBS", "240"))
 
 
 def fate(number: int, request: Json) -> tuple[Json | None, bool]:
@@ -68,9 +70,8 @@ def provider() -> Iterator[BatchServer]:
         yield made
 
 
-@pytest.fixture(params=[SHORT, pytest.param(LONG, marks=pytest.mark.long)])
+@pytest.fixture
 def crime(
-    request: pytest.FixtureRequest,
     server: Servers,
     make_database: Callable[..., str],
     tmp_path: Path,
@@ -79,7 +80,7 @@ def crime(
     url = make_database()
     with psycopg.connect(url, autocommit=True) as connection:
         create_schema(connection)
-        psycopg.ClientCursor(connection).execute(FILL.encode(), {"jobs": request.param, "clients": CLIENTS})
+        psycopg.ClientCursor(connection).execute(FILL.encode(), {"jobs": JOBS, "clients": CLIENTS})
         connection.execute((HERE / "scoring_audit.sql").read_bytes())
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BACKFILL_", "OPENAI_"))}
     own = {
@@ -91,16 +92,14 @@ def crime(
     }
     backfill = Backfill(tmp_path, {**inherited, **UNBOUNDED, **ATTENTIVE, **own})
     assert backfill("init").returncode == 0
-    made = Crime(backfill, request.param)
+    made = Crime(backfill, JOBS)
     yield made
     for worker in made.workers:
         if worker.process.poll() is None:
             worker.kill()
 
 
-@pytest.mark.parametrize(
-    "loses", [False, pytest.param(True, marks=pytest.mark.long)], ids=["", "and the provider loses batches"]
-)
+@pytest.mark.parametrize("loses", [False, True], ids=["", "and the provider loses batches"])
 def test_every_lead_is_paid_for_once_and_has_one_holder(crime: Crime, provider: BatchServer, *, loses: bool) -> None:
     backfill = crime.backfill
     runner = HostRunner(backfill.database_url, "newest", limit=2, fair=True)

@@ -74,6 +74,7 @@ def assert_done_once(stage: Stage, runner: Runner) -> None:
     assert stage.rows("""SELECT FROM "BackgroundJob" WHERE status <> 'SUCCEEDED'""") == []
 
 
+@pytest.mark.long
 def test_another_worker_takes_over_from_one_that_is_killed_in_the_middle_of_its_calls(drained: Stage) -> None:
     runner = Runner(drained.backfill.database_url, limit=10, job_seconds=0.2)
     with Route(runner.call).open() as route:

@@ -20,8 +20,10 @@ from psycopg.rows import dict_row
 from sandbox.host.sample import create_schema
 from sandbox.servers import Servers
 
-#: How many jobs there are in the short form, and in the long one; more: SCORING_JOBS=20000.
-SHORT, LONG = 240, int(os.environ.get("SCORING_JOBS", "1200"))
+pytestmark = pytest.mark.long
+
+#: How many jobs there are; more: SCORING_JOBS=20000.
+JOBS = int(os.environ.get("SCORING_JOBS", "1200"))
 CLIENTS = 7
 
 #: What a request costs, in millionths, and what is reserved for it.
@@ -107,12 +109,12 @@ class Crime:
         return self.rows('SELECT status, count(*), max("updatedAt") FROM "BackgroundJob" GROUP BY 1 ORDER BY 1')
 
 
-@pytest.fixture(params=[SHORT, pytest.param(LONG, marks=pytest.mark.long)])
-def crime(request: pytest.FixtureRequest, server: Servers, make_database: Callable[..., str], tmp_path: Path) -> Any:
+@pytest.fixture
+def crime(server: Servers, make_database: Callable[..., str], tmp_path: Path) -> Any:
     url = make_database()
     with psycopg.connect(url, autocommit=True) as connection:
         create_schema(connection)
-        psycopg.ClientCursor(connection).execute(FILL.encode(), {"jobs": request.param, "clients": CLIENTS})
+        psycopg.ClientCursor(connection).execute(FILL.encode(), {"jobs": JOBS, "clients": CLIENTS})
         connection.execute((HERE / "scoring_audit.sql").read_bytes())
     folder = tmp_path / "packages"
     folder.mkdir()
@@ -134,7 +136,7 @@ def crime(request: pytest.FixtureRequest, server: Servers, make_database: Callab
         },
     )
     assert backfill("init").returncode == 0
-    made = Crime(backfill, request.param)
+    made = Crime(backfill, JOBS)
     yield made
     for worker in made.workers:
         if worker.process.poll() is None:

@@ -59,7 +59,7 @@ def test_watchdog_is_sent_repeatedly_and_the_heartbeat_file_is_private(
     file = heartbeat(backfill, tmp_path)
     wait_for(file.exists, what="beat's heartbeat")
 
-    assert queued(backfill) >= 1
+    wait_for(lambda: queued(backfill) >= 1, what="the watchdog's task")
     assert file.parent.stat().st_mode & 0o777 == 0o700
     first = file.stat().st_mtime
     wait_for(lambda: file.stat().st_mtime > first, what="the next heartbeat")

@@ -26,6 +26,7 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_killed_campaign_leaves_nothing_behind(number: signal.Signals, temporary: Path) -> None:
     token = secrets.token_hex(8)

@@ -95,6 +95,7 @@ def test_verification_waits_for_a_standby_that_catches_up(
     assert verification.result().returncode == 0
 
 
+@pytest.mark.long
 def test_standby_that_lacks_the_last_page_verifies_nothing(site: Site, command: Backfill, standby: Standby) -> None:
     site.host.add_leads("a", "b")
     run = site.start(limit=1)
