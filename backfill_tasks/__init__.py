@@ -5,10 +5,10 @@ The names in `__all__` are the public API, with what their methods take and retu
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from backfill_tasks.backfills.sql_backfill import SqlBackfill
     from backfill_tasks.client import Client
     from backfill_tasks.engine.contract import Backfill, ItemsFailed, Missing, RowChanged, Stretch
@@ -33,8 +33,6 @@ __all__ = [
     "Whole",
 ]
 
-__version__ = version("backfill")
-
 #: The modules of the public names. Importing the package imports none of them.
 _MODULES = {
     "backfill_tasks.backfills.sql_backfill": ("SqlBackfill",),
@@ -49,6 +47,10 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("backfill")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -9,36 +9,32 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from backfill_tasks import planning, settings
-from backfill_tasks.drain import ledger as drain_ledger
-from backfill_tasks.drain.orders import Orders
-from backfill_tasks.drain.overview import Overview
+from backfill_tasks import settings
 from backfill_tasks.engine import database, ledger, redis_client, schema, states
 from backfill_tasks.engine.admission.indicators import Reading
 from backfill_tasks.engine.distribution import Distribution
 from backfill_tasks.engine.ledger import Event, History
 from backfill_tasks.engine.model import Lane, PageMessage, Quarantined, Run, RunId
-from backfill_tasks.engine.quarantine import Tried
 from backfill_tasks.engine.rate import FleetRate, Rate, current_rate, initial_rate
-from backfill_tasks.engine.replica import Server
 from backfill_tasks.engine.runs import new_id
 from backfill_tasks.engine.states import RunState
-from backfill_tasks.engine.verification import Verification, Verifier
-from backfill_tasks.engine.why import Answer
-from backfill_tasks.engine.why import why as explain
 from backfill_tasks.errors import BackfillError, UsageError
 from backfill_tasks.forecast.answer import Forecast
-from backfill_tasks.forecast.what_if import require_alternative, what_if
 from backfill_tasks.observer import Following, Observer
 from backfill_tasks.outages import ride_out, seeding, sleep
-from backfill_tasks.planning import Order, Plan, Planner
 from backfill_tasks.registry import DEFAULT
-from backfill_tasks.replica import standby
 from backfill_tasks.scoring import parameters as scoring
 from backfill_tasks.snapshot import Snapshot
 from backfill_tasks.wiring import Parts, assemble
 
 if TYPE_CHECKING:
+    from backfill_tasks.drain.overview import Overview
+    from backfill_tasks.engine.contract import Backfill
+    from backfill_tasks.engine.quarantine import Tried
+    from backfill_tasks.engine.replica import Server
+    from backfill_tasks.engine.verification import Verification, Verifier
+    from backfill_tasks.engine.why import Answer
+    from backfill_tasks.planning import Order, Plan, Planner
     from backfill_tasks.scoring.comparison import Comparison
     from backfill_tasks.scoring.cost import CostForecast
     from backfill_tasks.scoring.message import ScoreMessage
@@ -94,11 +90,13 @@ class Client:
     # ---- before a run
 
     @cached_property
-    def planner(self) -> Planner:
+    def planner(self) -> "Planner":
         """Checks and counts orders. Private: it may change with any version."""
+        from backfill_tasks.planning import Planner
+
         return Planner(self.settings, self.parts)
 
-    def plan(self, backfill: str, *, forecast_cost: str | None = None, **options: Any) -> Plan:
+    def plan(self, backfill: str, *, forecast_cost: str | None = None, **options: Any) -> "Plan":
         """Count what a run would do, without writing anything. Neither the ledger nor Redis is needed.
 
         Args:
@@ -110,6 +108,8 @@ class Client:
             UsageError: there is no such backfill or option, or an option rejects its value.
             HostError: the host's tables are missing, or this role can't read all of their rows.
         """
+        from backfill_tasks import planning
+
         order = planning.order(self.settings, backfill, options)
         if forecast_cost is None:
             return self.planner.plan(order)
@@ -138,7 +138,7 @@ class Client:
             ConfigurationError: its model has no price.
             HostError: this role may not read the host's tables.
         """
-        from backfill_tasks.scoring.cost import Choice  # noqa: PLC0415  no other command needs it
+        from backfill_tasks.scoring.cost import Choice
 
         parameters, counts = counted.parameters, counted.counts
         options = parameters.options
@@ -163,6 +163,8 @@ class Client:
             SeedingError: the run is in the ledger, but Redis failed before all first pages were sent. The watchdog
                 sends the others once Redis is back; `resume` does so at once.
         """
+        from backfill_tasks import planning
+
         order = planning.order(self.settings, backfill, options, force=force, single_batch=single_batch)
         self.require_redis()
         self.planner.check(order, apply=True)
@@ -174,7 +176,7 @@ class Client:
         # The workers have the run now, so a database fault from here on is not an error of the start.
         return ride_out(lambda: self.run(run), sleep, lambda _: None) or self.run(run)
 
-    def submit(self, order: Order, lanes: tuple[Lane, ...], *, expected: int | None = None) -> RunId:
+    def submit(self, order: "Order", lanes: tuple[Lane, ...], *, expected: int | None = None) -> RunId:
         """Carry out an order whose checks are done; `expected`: how many items it will read, if they were counted.
 
         Raises:
@@ -235,7 +237,7 @@ class Client:
         """
         return self.parts.runs.tune(self.run(run).id, changes)
 
-    def retry(self, run: str) -> Iterator[Tried]:
+    def retry(self, run: str) -> "Iterator[Tried]":
         """Retry each quarantined item of a run in its own transaction; items that succeed count for the run.
 
         Raises:
@@ -335,7 +337,7 @@ class Client:
 
     @cached_property
     def _scoring(self) -> "Work":
-        from backfill_tasks.scoring import assembly  # noqa: PLC0415  no other command needs asyncio
+        from backfill_tasks.scoring import assembly
 
         return assembly.assemble(self.settings, _send_batch, engine=self.parts.engine)
 
@@ -396,7 +398,7 @@ class Client:
         """
         found = self.run(run)
         backfill = self.parts.backfills[found.parameters.backfill]
-        checked = [require_alternative(backfill, each) for each in what_ifs]
+        checked = [_require_alternative(backfill, each) for each in what_ifs]
         return self.observer.snapshot(found, checked)
 
     def forecast(self, run: str | None = None, **changes: Any) -> Forecast:
@@ -410,11 +412,13 @@ class Client:
         Raises:
             UsageError: there is no such run or option, an option rejects its value, or the backfill has no jobs.
         """
+        from backfill_tasks.forecast.what_if import what_if
+
         found = self.run(run)
         backfill = self.parts.backfills[found.parameters.backfill]
         if not backfill.jobs:
             raise UsageError(f"{backfill.name} enqueues no jobs: there is nothing to forecast")
-        checked = require_alternative(backfill, changes)
+        checked = _require_alternative(backfill, changes)
         outcome = self.observer.outcome(self.parts.engine, found)
         situation = self.observer.situation(self.parts.engine, found, outcome)
         if situation is None:
@@ -455,7 +459,7 @@ class Client:
                 return
             found = ride_out(lambda: self.parts.runs.read(run_id), wait, unreachable)
 
-    def why(self, item: str, *, backfill: str = DEFAULT) -> Answer:
+    def why(self, item: str, *, backfill: str = DEFAULT) -> "Answer":
         """Return what became of one item: where the runs put it, what its job does, and what keeps it from its result.
 
         Reads a few rows by index, whatever the size of the tables and the ledger. The answer holds no text of a message
@@ -469,9 +473,11 @@ class Client:
             UsageError: there is no such backfill, or neither the database nor the ledger has the item.
             HostError: the host's tables are missing, or this role can't read all of their rows.
         """
+        from backfill_tasks.engine.why import why
+
         chosen = self.parts.backfills.choose(backfill)
         with self.parts.engine.begin() as connection:
-            return explain(connection, chosen, item, statement_ms=self.settings.statement_timeout_ms)
+            return why(connection, chosen, item, statement_ms=self.settings.statement_timeout_ms)
 
     def reasons(self, run: str | None = None) -> Mapping[int, str]:
         """Return the reason for each lane that doesn't move, by the lane's number.
@@ -532,7 +538,7 @@ class Client:
         except BackfillError as error:
             return replace(history, uncounted=str(error))
 
-    def verify(self, run: str | None = None, *, full: bool = False) -> Verification:
+    def verify(self, run: str | None = None, *, full: bool = False) -> "Verification":
         """Check a run's records against the database. Changes nothing.
 
         Args:
@@ -545,7 +551,7 @@ class Client:
         """
         return self._verifier(self.parts.engine, found := self.run(run), full=full).verify(found)
 
-    def verify_on_standby(self, run: str | None = None, *, full: bool = False) -> tuple[Server, Run, Verification]:
+    def verify_on_standby(self, run: str | None = None, *, full: bool = False) -> "tuple[Server, Run, Verification]":
         """Verify on the standby of BACKFILL_REPLICA_URL, once it has caught up.
 
         Return the server, the run as the standby has it, and the verification.
@@ -554,6 +560,8 @@ class Client:
             UsageError, HostError: see `verify`.
             UnverifiedError: the standby cancelled the same read repeatedly, or is too far behind.
         """
+        from backfill_tasks.replica import standby
+
         with standby(self.settings, self.parts.engine) as replica:
             server, seen = replica.catch_up(self.run(run), seconds=_CATCH_UP_SECONDS)
             return server, seen, self._verifier(replica.engine, seen, full=full).verify(seen)
@@ -574,12 +582,12 @@ class Client:
         Raises:
             UsageError: the rate is so low that waiting pages would be redelivered before they start.
         """
-        from backfill_tasks.worker.fleet import require_room  # noqa: PLC0415  Celery takes half a second to import
+        from backfill_tasks.worker.fleet import require_room
 
         require_room(rate)
         return self._set_rate(rate)
 
-    def drain(self, url: str, *, allow_http: bool = False, **options: Any) -> Overview:
+    def drain(self, url: str, *, allow_http: bool = False, **options: Any) -> "Overview":
         """Have the workers call the host's cron route while our jobs are due; an active drain gets these orders.
 
         The options are those of `backfill drain`: `every` (seconds), `parallel`, `until_done`, `max_failure_rate` (a
@@ -593,6 +601,9 @@ class Client:
         Raises:
             UsageError: the URL or an option is invalid.
         """
+        from backfill_tasks.drain import ledger as drain_ledger
+        from backfill_tasks.drain.orders import Orders
+
         live_wait = self.settings.defaults["max_live_wait"]
         orders = Orders.given(url, allow_http=allow_http, **{"max_live_wait": live_wait, **options})
         self.require_ledger(to_write=True)
@@ -600,19 +611,21 @@ class Client:
             drain_ledger.start(connection, orders, who=ledger.who())
         return self.drain_status()
 
-    def stop_drain(self) -> Overview:
+    def stop_drain(self) -> "Overview":
         """Stop the drain. Calls in flight end on their own, and count.
 
         Raises:
             UsageError: it isn't on.
         """
+        from backfill_tasks.drain import ledger as drain_ledger
+
         self.require_ledger(to_write=True)
         with self.parts.engine.begin() as connection:
             if not drain_ledger.stop(connection, "by_command", "stopped by command", who=ledger.who()):
                 raise UsageError("the drain is not on: `backfill drain --status` says why")
         return self.drain_status()
 
-    def drain_status(self) -> Overview:
+    def drain_status(self) -> "Overview":
         """Return whether the drain is on, what it does and why, and what has come of it."""
         self.require_ledger()
         return self.observer.drain()
@@ -625,7 +638,7 @@ class Client:
         Raises:
             UsageError: the rate is so low that waiting pages would be redelivered before they start.
         """
-        from backfill_tasks.worker.fleet import require_room  # noqa: PLC0415  Celery takes half a second to import
+        from backfill_tasks.worker.fleet import require_room
 
         require_room(rate or self.rate(), more=lanes)
         return None if rate is None else self._set_rate(rate)
@@ -659,18 +672,26 @@ class Client:
             self.parts.runs.note_all("rate", {"rate": [before.text, new.text]})
         return before
 
-    def _verifier(self, engine: Engine, run: Run, *, full: bool) -> Verifier:
+    def _verifier(self, engine: Engine, run: Run, *, full: bool) -> "Verifier":
+        from backfill_tasks.engine.verification import Verifier
+
         backfill = self.parts.backfills[run.parameters.backfill]
         return Verifier(engine, backfill, self.settings.statement_timeout_ms, full)
 
 
+def _require_alternative(backfill: "Backfill", changes: Mapping[str, Any]) -> dict[str, Any]:
+    from backfill_tasks.forecast.what_if import require_alternative
+
+    return require_alternative(backfill, changes)
+
+
 def _send(message: PageMessage, delay: float) -> None:
-    from backfill_tasks.worker.tasks import send  # noqa: PLC0415  Celery takes half a second to import; most methods don't need it
+    from backfill_tasks.worker.tasks import send
 
     send(message, delay)
 
 
 def _send_batch(message: "ScoreMessage", delay: float) -> None:
-    from backfill_tasks.worker.scoring import send  # noqa: PLC0415  see _send
+    from backfill_tasks.worker.scoring import send
 
     send(message, delay)

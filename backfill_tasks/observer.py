@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks import diagnosis
 from backfill_tasks.diagnosis import explained, needs_reason
-from backfill_tasks.drain.overview import Overview, overview
 from backfill_tasks.engine import ledger, schema
 from backfill_tasks.engine.admission import sizing
 from backfill_tasks.engine.admission.bound import Bound
@@ -24,16 +23,16 @@ from backfill_tasks.engine.outcome import Outcome
 from backfill_tasks.engine.states import UNFINISHED
 from backfill_tasks.errors import BackfillError, LedgerError
 from backfill_tasks.forecast.answer import Forecast, WhatIf
-from backfill_tasks.forecast.reading import Reader
-from backfill_tasks.forecast.road import forecast
-from backfill_tasks.forecast.situation import Situation
-from backfill_tasks.forecast.what_if import suggestions, what_if
 from backfill_tasks.options import Pace
 from backfill_tasks.poll import Poll
-from backfill_tasks.scoring import overview as scoring
 from backfill_tasks.settings import Settings
 from backfill_tasks.snapshot import BoundInForce, Snapshot, why_small
 from backfill_tasks.wiring import Parts
+
+if TYPE_CHECKING:
+    from backfill_tasks.drain.overview import Overview
+    from backfill_tasks.forecast.situation import Situation
+    from backfill_tasks.scoring.overview import Overview as Scoring
 
 T = TypeVar("T")
 
@@ -86,10 +85,7 @@ class Observer:
             found = self.situation(self.parts.engine, run, host)
         except (DBAPIError, BackfillError):
             found = None
-        now = None if found is None else forecast(found)
-        what_ifs: Sequence[WhatIf] = ()
-        if found is not None and now is not None:
-            what_ifs = [what_if(found, each) for each in alternatives] or suggestions(found, now)
+        now, what_ifs = (None, ()) if found is None else _forecasts(found, alternatives)
         return Snapshot(diagnosed, backfill, host, why_small(run, backfill, small), bound, now, what_ifs)
 
     def diagnosed(self, runs: Sequence[Run]) -> list[Run]:
@@ -179,10 +175,12 @@ class Observer:
             return None
         return BoundInForce(found, sizing.summary(found, now, min_share=pace.min_share / 100))
 
-    def situation(self, engine: Engine, run: Run, found: Outcome | None) -> Situation | None:
+    def situation(self, engine: Engine, run: Run, found: Outcome | None) -> "Situation | None":
         """Return what a forecast of a run needs to know; None: the run has no jobs, or they can't be counted."""
         if found is None or not found.known:
             return None
+        from backfill_tasks.forecast.reading import Reader
+
         with self._reading(engine) as connection:
             if schema.version(connection) != schema.latest():
                 return None
@@ -190,6 +188,8 @@ class Observer:
 
     def forecast(self, engine: Engine, run: Run, found: Outcome | None) -> Forecast | None:
         """Return when the last item of a run has its result, given the outcome of its jobs so far; None: see above."""
+        from backfill_tasks.forecast.road import forecast
+
         situation = self.situation(engine, run, found)
         return None if situation is None else forecast(situation)
 
@@ -216,20 +216,24 @@ class Observer:
         with self._reading(self.parts.engine) as connection:
             return {each.name: each.pending(connection, most) for each in self.parts.backfills.usable() if each.jobs}
 
-    def drain(self) -> Overview:
+    def drain(self) -> "Overview":
         """Return the drain: its state, its totals and its latest events. Before the first run there is none.
 
         Raises:
             LedgerError: see `unfinished`.
         """
+        from backfill_tasks.drain.overview import Overview, overview
+
         with self._reading(self.parts.engine) as connection:
             if not schema.version(connection):
                 return Overview(None)
             schema.require(connection)
             return overview(connection, call_seconds=self.settings.cron_call_seconds)
 
-    def scoring(self) -> scoring.Overview | None:
+    def scoring(self) -> "Scoring | None":
         """Return scoring here, and the jobs that wait for it; None without a ledger of this version."""
+        from backfill_tasks.scoring import overview as scoring
+
         with self._reading(self.parts.engine) as connection:
             if not _has_ledger(connection) or schema.version(connection) != schema.latest():
                 return None
@@ -240,6 +244,14 @@ class Observer:
         with engine.begin() as connection:
             begin_read_only(connection, statement_ms=self.statement_ms)
             yield connection
+
+
+def _forecasts(situation: "Situation", alternatives: Sequence[Mapping[str, Any]]) -> tuple[Forecast, Sequence[WhatIf]]:
+    from backfill_tasks.forecast.road import forecast
+    from backfill_tasks.forecast.what_if import suggestions, what_if
+
+    now = forecast(situation)
+    return now, [what_if(situation, each) for each in alternatives] or suggestions(situation, now)
 
 
 def _watched(connection: Connection) -> Watched:

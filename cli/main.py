@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from backfill_tasks import __version__
 from backfill_tasks.cli import streams
 from backfill_tasks.cli.context import CommandContext
 from backfill_tasks.cli.errors import one_line_errors
@@ -85,7 +84,7 @@ def _docstring(command: str) -> str:
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
-@click.version_option(__version__, prog_name="backfill")
+@click.version_option(package_name="backfill", prog_name="backfill")
 @click.pass_context
 def backfill(click_context: click.Context) -> None:
     """Backfill a live PostgreSQL database through Celery workers, page by page.

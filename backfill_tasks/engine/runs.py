@@ -1,21 +1,23 @@
 """The commands on a run: start, resume, tune, pause, cancel."""
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine
 
 from backfill_tasks.engine import ledger, schema, states
-from backfill_tasks.engine.chain import Chain
 from backfill_tasks.engine.contract import Backfill
 from backfill_tasks.engine.model import Bounds, Lane, Run, RunId
 from backfill_tasks.engine.overlap import overlaps, refuse
 from backfill_tasks.engine.states import Command, RunState
 from backfill_tasks.errors import OptionConflictError, UsageError
 from backfill_tasks.options import OptionError, Parameters, all_options, tunable
+
+if TYPE_CHECKING:
+    from backfill_tasks.engine.chain import Chain
 
 
 def new_id() -> RunId:
@@ -44,11 +46,19 @@ def lanes_of(stretches: Iterable[Bounds]) -> tuple[Lane, ...]:
 
 @dataclass(frozen=True)
 class Runs:
-    """Starts, resumes and steers runs."""
+    """Starts, resumes and steers runs.
+
+    Reading one needs no chain: it is assembled when a run is started, resumed or cancelled.
+    """
 
     engine: Engine
-    chain: Chain
+    assemble_chain: "Callable[[], Chain]"
     backfills: Mapping[str, Backfill]
+
+    @property
+    def chain(self) -> "Chain":
+        """Return the chain, which sends pages."""
+        return self.assemble_chain()
 
     def start(self, new: ledger.NewRun, *, force: bool = False) -> RunId:
         """Write a run to the ledger, place its live cursors, and send the first page of every lane.

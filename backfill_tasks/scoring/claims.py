@@ -5,7 +5,7 @@ holder renews "lockedAt", and only the holder ends the job. Only jobs with the b
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import Connection
@@ -15,6 +15,7 @@ from backfill_tasks.escaping import one_line
 from backfill_tasks.scoring.contract import REASONING_CHARACTERS, Score
 from backfill_tasks.scoring.jobs import HOLDER_PREFIX, KEY_PREFIX
 from backfill_tasks.scoring.statements import LOCK_MS, file, prepare
+from backfill_tasks.scoring.written import Written
 
 #: How many of our claimable jobs are read to share a batch out between workspaces: a few milliseconds by index.
 _POOL = 2_000
@@ -71,30 +72,6 @@ class Result:
     score: Score | None = None
     error: str | None = None
     wait: float | None = None
-
-
-@dataclass(frozen=True)
-class Written:
-    """What became of a batch's jobs. `lost`: they weren't the batch's any more, so nothing was written for them."""
-
-    scored: int = 0
-    unchanged: int = 0
-    retried: int = 0
-    failed: int = 0
-    given_back: int = 0
-    lost: int = 0
-
-    @property
-    def ended(self) -> int:
-        """The number of jobs that need no further attempt."""
-        return self.scored + self.unchanged + self.failed
-
-    def __add__(self, other: "Written") -> "Written":
-        pairs = zip(astuple(self), astuple(other), strict=True)
-        return Written(*(one + two for one, two in pairs))
-
-
-NOTHING = Written()
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from backfill_tasks.engine.database import statement
 from backfill_tasks.engine.encoding import as_json
 from backfill_tasks.engine.ledger import who
 from backfill_tasks.errors import UsageError
-from backfill_tasks.scoring.claims import Written
 from backfill_tasks.scoring.jobs import HOLDER_PREFIX
 from backfill_tasks.scoring.message import ScoreMessage
 from backfill_tasks.scoring.parameters import Parameters
 from backfill_tasks.scoring.statements import file
 from backfill_tasks.scoring.states import Actor, SessionState, sources
+from backfill_tasks.scoring.written import Written
 
 #: How often a batch shows a sign of life, and after how long without one a slot has lost its chain, in seconds.
 BEAT_SECONDS = 5.0

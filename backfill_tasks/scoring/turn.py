@@ -12,11 +12,11 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine.database import reason
 from backfill_tasks.scoring import sessions
-from backfill_tasks.scoring.claims import NOTHING, Written
 from backfill_tasks.scoring.contract import AnyScorer
 from backfill_tasks.scoring.message import ScoreMessage
 from backfill_tasks.scoring.sessions import BEAT_SECONDS, Begun
 from backfill_tasks.scoring.states import SessionState
+from backfill_tasks.scoring.written import NOTHING, Written
 
 logger = logging.getLogger(__name__)
 

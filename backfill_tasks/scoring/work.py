@@ -21,7 +21,7 @@ from backfill_tasks.errors import BackfillError, BatchSendError, HostError, Usag
 from backfill_tasks.escaping import one_line, shown
 from backfill_tasks.scoring import claims, prices, reading, sessions, spend
 from backfill_tasks.scoring.batch import Answer, Batch, Pulse
-from backfill_tasks.scoring.claims import NOTHING, Claims, Job, Result, Written
+from backfill_tasks.scoring.claims import Claims, Job, Result
 from backfill_tasks.scoring.comparison import Comparer, Comparison
 from backfill_tasks.scoring.contract import AnyScorer, Conversation, Scorer, Usage
 from backfill_tasks.scoring.cost import Choice, CostForecast, Forecaster
@@ -32,6 +32,7 @@ from backfill_tasks.scoring.spend import Bill
 from backfill_tasks.scoring.statements import LOCK_MS
 from backfill_tasks.scoring.turn import IDLE_SECONDS, LONGEST_BACKOFF, DeferredScorer, Ending, Turn
 from backfill_tasks.scoring.writing import Writer
+from backfill_tasks.scoring.written import NOTHING, Written
 
 logger = logging.getLogger(__name__)
 

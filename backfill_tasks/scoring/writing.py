@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill_tasks.engine.database import is_transient, reason
 from backfill_tasks.errors import BackfillError
-from backfill_tasks.scoring.claims import Claims, Result, Written
+from backfill_tasks.scoring.claims import Claims, Result
+from backfill_tasks.scoring.written import Written
 
 logger = logging.getLogger(__name__)
 

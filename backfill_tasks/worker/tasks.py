@@ -4,6 +4,7 @@ import gc
 import logging
 from dataclasses import asdict
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from celery import Task
@@ -68,16 +69,18 @@ def _parts() -> Parts:
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]
-def _import_backfills(**_: object) -> None:
-    """Import the backfills before the children are forked: they share the memory, and no first page waits for it."""
+def _import_early(**_: object) -> None:
+    """Import the backfills and the engine before the forks: children share the memory, and no first page waits."""
     KINDS.usable()
+    for name in ("admission.gate", "page.transaction"):
+        import_module(f"backfill_tasks.engine.{name}")
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _assemble_early(**_: object) -> None:
-    """Build a new child's own parts before its first page; they connect on first use."""
+    """Assemble a new child's own chain before its first page; it connects on first use."""
     _parts.cache_clear()
-    _parts()
+    _parts().assemble_early()
     gc.freeze()  # what is loaded by now stays: no collection during a page walks through it
 
 

@@ -103,6 +103,7 @@ def everywhere(backfill: Backfill, worker: Worker, host: Host, export: Export) -
     return [*shown, report, export(backfill).get()[1], worker.output, *redis_texts(backfill), *ledger(host)]
 
 
+@pytest.mark.long
 def test_a_quarantined_leads_address_is_shown_on_request_only(
     backfill: Backfill, worker: Worker, inhabited: Host, export: Export
 ) -> None:

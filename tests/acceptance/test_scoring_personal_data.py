@@ -162,6 +162,7 @@ def is_ended(command: Backfill) -> bool:
     return not rows(command, unended) or command.json("work", "--status")["state"] != "running"
 
 
+@pytest.mark.long
 def test_a_hostile_message_changes_nothing_that_the_schema_doesn_t_allow(
     hostile: Backfill, provider: OpenAIServer, start_scorer: Callable[[Backfill], Worker]
 ) -> None:

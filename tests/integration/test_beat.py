@@ -92,7 +92,7 @@ def test_folder_that_others_can_write_to_is_not_used(backfill: Backfill, start_b
 
     log = tmp_path / "beat.log"
     wait_for(lambda: "can't write its heartbeat file" in log.read_text(), what="the warning")
-    assert queued(backfill) >= 1
+    wait_for(lambda: queued(backfill) >= 1, what="the watchdog's task")
     assert list(target.iterdir()) == []
 
 

@@ -95,6 +95,7 @@ def spend(desk: Desk, *, most: int | None = None) -> int:
     return desk.work.read(session).spent
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", DATABASES)
 def test_the_forecast_is_within_15_percent_of_what_is_then_spent(desk: Desk, provider: OpenAIServer, name: str) -> None:
     provider.tokens = tokenizer.provider(1, thinks=230)

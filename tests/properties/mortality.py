@@ -100,7 +100,8 @@ def mortal(laboratory: Laboratory, reaper: Reaper) -> Iterator[Runs]:
             stack.enter_context(_listening(parts.engine, name, reaper))
         cursors = LiveCursors(lambda: redis, lambda: redis)
         pages = replace(parts.chain.pages, live=cursors)
-        yield Runs(parts.engine, replace(parts.chain, live=cursors, pages=pages, send=send), parts.backfills)
+        chain = replace(parts.chain, live=cursors, pages=pages, send=send)
+        yield Runs(parts.engine, lambda: chain, parts.backfills)
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from backfill_tasks.cli.due_summaries import DueSummaries
-from backfill_tasks.scoring.claims import Written
 from backfill_tasks.scoring.sessions import AtProvider, Session
+from backfill_tasks.scoring.written import Written
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WAITING = Session(

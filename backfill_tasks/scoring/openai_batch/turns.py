@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from backfill_tasks import settings as configuration
 from backfill_tasks.errors import ConfigurationError
 from backfill_tasks.scoring import claims, prices, prompt, reading, spend
-from backfill_tasks.scoring.claims import LEASE_SECONDS, NOTHING, Claims, Job, Result, Written
+from backfill_tasks.scoring.claims import LEASE_SECONDS, Claims, Job, Result
 from backfill_tasks.scoring.contract import Conversation, RefusedError, RetryableError, Score, Unscored, Usage
 from backfill_tasks.scoring.openai import requests
 from backfill_tasks.scoring.openai_batch import ledger
@@ -27,6 +27,7 @@ from backfill_tasks.scoring.sessions import STALE_SECONDS
 from backfill_tasks.scoring.spend import Bill
 from backfill_tasks.scoring.turn import IDLE_SECONDS, LONGEST_BACKOFF, DeferredScorer, Ending, Turn
 from backfill_tasks.scoring.writing import Writer
+from backfill_tasks.scoring.written import NOTHING, Written
 from backfill_tasks.settings import Settings
 
 #: The shortest and the longest wait between two questions to the provider, in seconds; in between, a twentieth of the
