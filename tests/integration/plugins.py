@@ -43,7 +43,7 @@ class Walk:
 
     @property
     def runs(self) -> Runs:
-        return replace(self.site.runs, chain=self.chain, backfills=self.known)
+        return replace(self.site.runs, assemble_chain=lambda: self.chain, backfills=self.known)
 
     def start(self, *, limit: int = 500, lanes: int = 1, cursor: str | None = None, **own: Any) -> Run:
         """Start a run; its first messages wait in the site's `waiting`."""

@@ -252,7 +252,8 @@ def without_a_ledger(own_site: Site) -> Iterator[Runs]:
         own_site.host.do("ALTER TABLE backfill.run RENAME TO away")
 
     own_site.host.add_leads("a")
-    yield replace(own_site.runs, chain=replace(own_site.parts.chain, send=send))
+    chain = replace(own_site.parts.chain, send=send)
+    yield replace(own_site.runs, assemble_chain=lambda: chain)
     own_site.host.do("ALTER TABLE backfill.away RENAME TO run")
 
 
