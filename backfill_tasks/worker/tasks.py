@@ -4,7 +4,6 @@ import gc
 import logging
 from dataclasses import asdict
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 from celery import Task
@@ -69,11 +68,9 @@ def _parts() -> Parts:
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]
-def _import_early(**_: object) -> None:
-    """Import the backfills and the engine before the forks: children share the memory, and no first page waits."""
+def _import_backfills(**_: object) -> None:
+    """Import the backfills before the children are forked: they share the memory, and no first page waits for it."""
     KINDS.usable()
-    for name in ("admission.gate", "page.transaction"):
-        import_module(f"backfill_tasks.engine.{name}")
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]

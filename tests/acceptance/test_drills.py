@@ -175,10 +175,13 @@ class TestScoringHere:
         # The watchdog gives the slots a new batch now and then: until that one shows no life, they count as alive.
         doctor = wait_until_it_says(command, "reserved for scoring here, and nothing scores here", "doctor")
         assert re.search(r"look [\d,]+ jobs are reserved for scoring here, and nothing scores here", doctor)
+        assert re.search(r"look [\d,]+ jobs are reserved for scoring here, and nothing scores here", doctor)
         assert re.search(r"The first come due for the host's runner in (23 h|1 d)", doctor)
         exporter = export(command)
-        wait_for(lambda: exporter.scrape()("backfill_scoring_slots_alive") == 0, what="the slots to show no life")
-        metrics = exporter.scrape()
+        metrics = wait_for(
+            lambda: seen if (seen := exporter.scrape())("backfill_scoring_slots_alive") == 0 else None,
+            what="the slots to show no life",
+        )
         assert metrics("backfill_waiting_jobs", kind="reserved") > 0
         assert metrics("backfill_reserved_due_seconds") > 80_000
 
